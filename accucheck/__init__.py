@@ -1,0 +1,1 @@
+"""Bulk-check Peru phone numbers on WhatsApp through AccuAuth."""

@@ -1,0 +1,80 @@
+"""The records that travel through accucheck: frozen, slotted, picklable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from accucheck._errors import CheckError, InvalidNumber
+
+__all__ = ["Check", "Checked", "Failed", "Outcome", "Settlement"]
+
+Item = TypeVar("Item")
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """The vendor's answer for one number ("3. Response Params" of its page)."""
+
+    number: str
+    """E.164: ``+51`` and the national number."""
+    whatsapp: bool
+    """Whether the number is registered on WhatsApp."""
+    status_update: date | None = None
+    """When the status text was last changed; None if the vendor does not say."""
+    signature: str | None = None
+    """The user's own status text: a stranger wrote it, so escape it before you show it."""
+    business_user: bool | None = None
+    """Whether it is a WhatsApp Business account; None if the vendor does not say."""
+    avatar: bool | None = None
+    """Whether the account shows a picture; None if the vendor does not say."""
+    request_id: str = ""
+    """The vendor's id of the request that brought this answer."""
+    checked_at: datetime
+    """When the answer came, in UTC."""
+    extra: Mapping[str, Any] = {}
+    """Fields of the result that the vendor's page does not name, as they came."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values (dates in ISO 8601)."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+class Checked(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
+    """The outcome of an item whose number was answered."""
+
+    item: Item
+    """The caller's own item, as it came in."""
+    check: Check
+    calls: int = 0
+    """Calls that this number cost in this run (tries, polls and refusals); 0 if the answer was known."""
+    possibly_double_charged: int = 0
+    """Calls whose answer was lost after they were sent: the vendor may have charged for them too."""
+    index: int = 0
+    """The item's place in the input, from 0."""
+
+
+class Failed(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
+    """The outcome of an item whose number could not be settled; never a "no"."""
+
+    item: Item
+    error: CheckError | InvalidNumber
+    calls: int = 0
+    possibly_double_charged: int = 0
+    index: int = 0
+
+
+Outcome = Checked[Item] | Failed[Item]
+
+
+class Settlement(msgspec.Struct, frozen=True):
+    """What is known of one number once it is settled: the unit that the ledger keeps."""
+
+    number: int
+    """The national number; Peru has no leading zeros, so an integer is exact."""
+    result: Check | CheckError
+    calls: int = 0
+    possibly_double_charged: int = 0
