@@ -10,7 +10,7 @@ import msgspec
 
 from accucheck._errors import CheckError, InvalidNumber
 
-__all__ = ["Check", "Checked", "Failed", "Outcome", "Settlement"]
+__all__ = ["Check", "Checked", "Failed", "Outcome", "Settlement", "Stats"]
 
 Item = TypeVar("Item")
 
@@ -78,3 +78,44 @@ class Settlement(msgspec.Struct, frozen=True):
     result: Check | CheckError
     calls: int = 0
     possibly_double_charged: int = 0
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot of a run; all counts are since its start."""
+
+    read: int = 0
+    """Items taken from the input."""
+    rejected: int = 0
+    """Items whose text cannot be a Peru number; no call was made."""
+    duplicates: int = 0
+    """Items whose number was already read in this run; asked once."""
+    known: int = 0
+    """Items that the ledger had already settled; no call was made."""
+    calls: int = 0
+    """Calls made: first tries, retries, polls and refused ones."""
+    yes: int = 0
+    """Numbers answered: on WhatsApp (known ones not counted)."""
+    no: int = 0
+    """Numbers answered: not on WhatsApp (known ones not counted)."""
+    failed: int = 0
+    """Numbers that could not be settled (invalid ones not counted)."""
+    in_flight: int = 0
+    """Calls under way now."""
+    parked: int = 0
+    """Numbers that wait for a poll or a retry now; they hold no worker and no connection."""
+    pending: int = 0
+    """Numbers the vendor answered PENDING for at least once."""
+    polls: int = 0
+    """Calls that asked again after a PENDING."""
+    retries: int = 0
+    """Calls that asked again after a failure."""
+    refusals: int = 0
+    """Calls refused for frequency."""
+    possibly_double_charged: int = 0
+    """Calls whose answer was lost after they were sent."""
+    delivered: int = 0
+    """Outcomes that the caller has taken."""
+    rate: float | None = None
+    """Calls per second the gate lets through now; None if it does not limit."""
+    elapsed: float = 0.0
+    """Seconds since the start."""
