@@ -1,0 +1,48 @@
+"""What every test stands on: the asyncio backend, and no socket to anything but loopback."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+LOCAL_NAMES = {"localhost", ""}
+
+
+def _is_loopback(address: object) -> bool:
+    if not isinstance(address, tuple):  # a unix socket's path
+        return True
+    host = address[0]
+    if host in LOCAL_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(str(host).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_strangers(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "socket.connect" and not _is_loopback(arguments[1]):
+        raise RuntimeError(f"a test tried to connect to {arguments[1]!r}; only loopback is allowed")
+
+
+sys.addaudithook(_refuse_strangers)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A developer's own credentials and proxies must not reach a test."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("ACCUCHECK_") or name.lower() in {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}:
+            monkeypatch.delenv(name)
+    yield
