@@ -1,8 +1,18 @@
-"""Request body and reply bytes <-> values. Knows the vendor's JSON; imports no HTTP library."""
+"""Request body and reply bytes <-> values. Knows the vendor's JSON; imports no HTTP library.
+
+A reply is classified on the body's ``status``, never on the HTTP code: HTTP 400 is both PENDING and
+INVALID_ARGUMENT, HTTP 403 both OUT_OF_QUOTA and RATE_LIMIT_EXCEEDED ("4. Error Codes" of the vendor's
+page). The HTTP code decides alone only where the body says nothing we know: 5xx, 429, redirects.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -10,6 +20,29 @@ from accucheck._models import Check
 
 BodyStyle: TypeAlias = Literal["form", "json"]
 Phase: TypeAlias = Literal["connect", "write", "read", "timeout", "protocol", "truncated"]
+
+KNOWN_STATUSES: Final = frozenset(
+    {
+        "OK",
+        "PENDING",
+        "INVALID_ARGUMENT",
+        "UNAUTHORIZED",
+        "KEY_EXPIRED",
+        "NO_PERMISSION",
+        "OUT_OF_QUOTA",
+        "RATE_LIMIT_EXCEEDED",
+        "NOT_FOUND",
+        "INTERNAL_ERROR",
+    }
+)
+"""The statuses that the vendor's page names."""
+
+CONTENT_TYPES: Final[dict[BodyStyle, str]] = {
+    "form": "application/x-www-form-urlencoded",
+    "json": "application/json",
+}
+
+_SHOWN_CHARACTERS = 120
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -19,7 +52,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class StatusReply(msgspec.Struct, frozen=True):
-    """A well-formed reply whose status is not OK, or whose HTTP code alone decides (5xx, 429)."""
+    """A reply whose status is not OK, or whose HTTP code alone decides (5xx, 429)."""
 
     status: str
     http_status: int
@@ -48,3 +81,263 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 Reply: TypeAlias = Answered | StatusReply | Malformed | Broken
+
+
+class _Result(msgspec.Struct, forbid_unknown_fields=True):
+    """``result`` exactly as the page names it. Anything else takes the slow path, which keeps it."""
+
+    number: str = ""
+    whatsapp: str = ""
+    status_update: str | None = None
+    signature: str | None = None
+    business_user: str | None = None
+    avatar: str | None = None
+
+
+class _Envelope(msgspec.Struct):
+    status: str
+    result: _Result | None = None
+    request_id: str = ""
+    reason: str = ""
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_decode_anything = msgspec.json.Decoder().decode
+_YES_NO: Final = {"yes": True, "no": False}
+
+
+def encode_number(style: BodyStyle, national: str) -> bytes:
+    """Return the request body for a national number, without country code ("2.2 Request Body").
+
+    ``callback`` is "not supported yet" on the vendor's page, so it is not sent.
+    """
+    if style == "form":
+        return b"number=" + national.encode("ascii")
+    return b'{"number":"' + national.encode("ascii") + b'"}'
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def decode_reply(
+    national: str,
+    http_status: int,
+    body: bytes,
+    retry_after: str | None = None,
+    *,
+    now: Callable[[], datetime] = utc_now,
+) -> Reply:
+    """Turn one whole reply into a value; never raises, whatever the bytes.
+
+    ``national`` is the number that was asked for: a result for another one is ``Malformed``.
+    ``retry_after`` is that header's text, seconds or an HTTP date.
+    """
+    if http_status == 200:
+        try:
+            envelope = _decode_envelope(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            pass  # extra fields, other types, a BOM or bad UTF-8: the slow path looks closer
+        else:
+            result = envelope.result
+            if envelope.status == "OK" and result is not None and result.number == "+51" + national:
+                whatsapp = _YES_NO.get(result.whatsapp)
+                if whatsapp is not None:
+                    check = _plain_check(national, whatsapp, result, envelope.request_id, now())
+                    if check is not None:
+                        return Answered(check)
+    return _decode_closely(national, http_status, body, retry_after, now)
+
+
+def _plain_check(
+    national: str, whatsapp: bool, result: _Result, request_id: str, at: datetime
+) -> Check | None:
+    """Return the record of a result in which every field has a form that the page shows, else None."""
+    status_update = None
+    if result.status_update:
+        status_update = _date(result.status_update)
+        if status_update is None:
+            return None
+    business_user = avatar = None
+    if result.business_user:
+        business_user = _YES_NO.get(result.business_user)
+        if business_user is None:
+            return None
+    if result.avatar:
+        avatar = _YES_NO.get(result.avatar)
+        if avatar is None:
+            return None
+    return Check(
+        number="+51" + national,
+        whatsapp=whatsapp,
+        status_update=status_update,
+        signature=result.signature,
+        business_user=business_user,
+        avatar=avatar,
+        request_id=request_id,
+        checked_at=at,
+    )
+
+
+def _decode_closely(
+    national: str, http_status: int, body: bytes, retry_after: str | None, now: Callable[[], datetime]
+) -> Reply:
+    if 300 <= http_status < 400:
+        return Malformed(http_status, f"a redirect (HTTP {http_status}), which is never followed")
+    document, problem = _parse(body)
+    status = document.get("status") if isinstance(document, dict) else None
+    if isinstance(document, dict) and isinstance(status, str):
+        request_id = _text(document.get("request_id"))
+        status = status.strip().upper()
+        if status == "OK":
+            return _decode_result(national, http_status, document, request_id, now)
+        if status in KNOWN_STATUSES:
+            wait = parse_retry_after(retry_after, now)
+            return StatusReply(status, http_status, _shorten(_text(document.get("reason"))), request_id, wait)
+    else:
+        request_id = ""
+    if http_status == 429:
+        wait = parse_retry_after(retry_after, now)
+        return StatusReply("RATE_LIMIT_EXCEEDED", 429, "HTTP 429", request_id, wait)
+    if http_status >= 500:
+        wait = parse_retry_after(retry_after, now)
+        return StatusReply("INTERNAL_ERROR", http_status, f"HTTP {http_status}", request_id, wait)
+    if problem == "truncated":
+        return Broken("truncated", f"HTTP {http_status} with JSON cut off after {len(body)} bytes", sent=True)
+    if problem is not None:
+        return Malformed(http_status, f"HTTP {http_status} with a body that is {problem}: {_excerpt(body)}")
+    if isinstance(status, str):
+        return Malformed(
+            http_status, f"HTTP {http_status} with an unknown status {_shorten(status)!r}", request_id
+        )
+    return Malformed(http_status, f"HTTP {http_status} with no status: {_excerpt(body)}", request_id)
+
+
+def _decode_result(
+    national: str,
+    http_status: int,
+    document: dict[str, Any],
+    request_id: str,
+    now: Callable[[], datetime],
+) -> Reply:
+    result = document.get("result")
+    if not isinstance(result, dict):
+        return Malformed(http_status, "OK without a result", request_id)
+    number = _text(result.get("number"))
+    # A reply without a number cannot belong to another one: each connection carries one question at a time.
+    if number and not _is_same_number(number, national):
+        return Malformed(http_status, "OK with the result of another number", request_id)
+    stated = result.get("whatsapp")
+    whatsapp = _YES_NO.get(stated.strip().lower()) if isinstance(stated, str) else None
+    if whatsapp is None:
+        return Malformed(http_status, f"whatsapp is neither yes nor no: {_shorten(repr(stated))}", request_id)
+    extra = {name: value for name, value in result.items() if name not in _Result.__struct_fields__}
+    readers: dict[str, Callable[[str], Any]] = {
+        "status_update": _date,
+        "business_user": _flag,
+        "avatar": _flag,
+    }
+    fields: dict[str, Any] = {}
+    for name, read in readers.items():
+        raw = result.get(name)
+        value = read(_text(raw)) if raw not in (None, "") else None
+        if value is None and raw not in (None, ""):
+            extra[name] = raw  # paid for: kept as it came, though we cannot read it
+        fields[name] = value
+    signature = result.get("signature")
+    return Answered(
+        Check(
+            number="+51" + national,
+            whatsapp=whatsapp,
+            signature=None if signature is None else _text(signature),
+            request_id=request_id,
+            checked_at=now(),
+            extra=extra,
+            **fields,
+        )
+    )
+
+
+def _parse(body: bytes) -> tuple[Any, str | None]:
+    """Return (document, None), or (None, what is wrong)."""
+    try:
+        return _decode_anything(body), None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    # A BOM, or bad UTF-8 inside a field: the answer was paid for, so replacement characters will do.
+    text = body.decode("utf-8-sig", errors="replace").strip()
+    if not text:
+        return None, "empty"
+    try:
+        # strict=False lets a raw control character inside a signature pass.
+        return json.loads(text, strict=False), None
+    except json.JSONDecodeError as error:
+        if text.startswith("{") and _ends_early(text, error):
+            return None, "truncated"
+        return None, "not JSON"
+    except (RecursionError, ValueError):
+        return None, "not JSON"
+
+
+def _ends_early(text: str, error: json.JSONDecodeError) -> bool:
+    """Whether JSON fails because it stops, not because it says something else."""
+    return error.pos >= len(text) or error.msg.startswith("Unterminated string")
+
+
+_MASKED = re.compile(r"[Xx*•]")
+
+
+def _is_same_number(answered: str, national: str) -> bool:
+    """Compare by digits; the vendor may add the country code, and its page masks digits as X."""
+    digits = re.sub(r"[^0-9Xx*•]", "", answered)
+    for prefix in ("", "51", "0051"):
+        wanted = prefix + national
+        if len(digits) == len(wanted):
+            return all(a == b or _MASKED.match(a) is not None for a, b in zip(digits, wanted, strict=True))
+    return False
+
+
+def _date(text: str) -> date | None:
+    """Read ``YYYYMMDD`` ("Status updated date, such as 20231212")."""
+    if len(text) != 8 or not (text.isascii() and text.isdigit()):
+        return None
+    try:
+        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+    except ValueError:
+        return None
+
+
+def _flag(text: str) -> bool | None:
+    return _YES_NO.get(text.strip().lower())
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def parse_retry_after(text: str | None, now: Callable[[], datetime] = utc_now) -> float | None:
+    """Return the seconds that a Retry-After header asks for, or None (RFC 9110, section 10.2.3)."""
+    if not text:
+        return None
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if at.tzinfo is None:  # "-0000": the sender does not know its zone; HTTP dates are GMT
+        at = at.replace(tzinfo=UTC)
+    return max(0.0, (at - now()).total_seconds())
+
+
+def _shorten(text: str) -> str:
+    """Cut to a line and drop what a terminal would obey."""
+    line = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+    return line if len(line) <= _SHOWN_CHARACTERS else line[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def _excerpt(body: bytes) -> str:
+    return repr(_shorten(" ".join(body[:400].decode("utf-8", errors="replace").split())))
