@@ -1,0 +1,210 @@
+"""The gate: one permit before every call, first tries, retries and polls alike.
+
+A ``Pace`` says how many calls a second are right; an aiolimiter bucket lets them through at that
+pace. Refusals hold everyone. The hard cap on calls is kept here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, Protocol, TypeAlias
+
+from aiolimiter import AsyncLimiter
+
+from accucheck._errors import ConfigurationError
+from accucheck._rate import RateController
+
+__all__ = ["CallBudget", "Gate", "Pace", "Rate", "make_gate"]
+
+Rate: TypeAlias = float | tuple[float, float] | Literal["auto"]
+"""Calls per second: a ceiling, a range to search, or ``"auto"``: found from the vendor's refusals."""
+
+_RECHECK: Final = 0.01
+"""Seconds between two looks at the pace: at 10,000 calls/s a look at each call would cost more than the bucket."""
+_NOTICEABLE: Final = 0.005
+"""The share by which the pace must change before the bucket is swapped."""
+_DEPTH: Final = 0.01
+"""Seconds of calls that a bucket holds. A timer fires up to a millisecond late on asyncio and ticks in whole
+milliseconds on uvloop; a bucket that holds less than a few of those loses the permits that fall due in between."""
+
+
+class Pace(Protocol):
+    """How fast to call. All times are one monotonic clock's, in seconds."""
+
+    @property
+    def resume_at(self) -> float:
+        """Nobody calls before this moment."""
+
+    def rate(self, now: float) -> float:
+        """Calls per second that are right now."""
+
+    def sent(self, now: float) -> None:
+        """Note that a call goes out."""
+
+    def admitted(self, now: float, sent_at: float) -> None:
+        """Note that a call was not refused for frequency."""
+
+    def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
+        """Note that a call was refused for frequency."""
+
+
+class Gate:
+    """Lets calls through at a pace, in the order in which they came.
+
+    Only one task at a time waits for the bucket, the others wait for their turn: hundreds waiting on one
+    aiolimiter cost 54 µs an acquire, and 200 to 850 on uvloop.
+    """
+
+    def __init__(
+        self,
+        pace: Pace,
+        *,
+        burst: int | None = None,
+        clock: Callable[[], float] | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._pace = pace
+        self._burst = burst
+        self._clock = clock
+        self._sleep = sleep
+        self._turn = asyncio.Lock()
+        self._limiter: AsyncLimiter | None = None
+        self._current = 0.0
+        self._recheck_at = -math.inf
+
+    @property
+    def rate(self) -> float:
+        """Calls per second let through now."""
+        return self._current or self._pace.rate(self.now())
+
+    @property
+    def pace(self) -> Pace:
+        return self._pace
+
+    def now(self) -> float:
+        """Return the time on the gate's clock: the event loop's, which the bucket uses too."""
+        return asyncio.get_running_loop().time() if self._clock is None else self._clock()
+
+    async def acquire(self) -> float:
+        """Wait for a permit; return the moment it was given."""
+        async with self._turn:
+            while True:
+                now = self.now()
+                held_for = self._pace.resume_at - now
+                if held_for > 0:
+                    await self._sleep(held_for)
+                    continue
+                await self._bucket(now).acquire()
+                now = self.now()
+                # A refusal may have come in while this task waited for the bucket.
+                if self._pace.resume_at <= now:
+                    self._pace.sent(now)
+                    return now
+
+    def admitted(self, sent_at: float) -> None:
+        """Note that the call sent then was not refused for frequency."""
+        self._pace.admitted(self.now(), sent_at)
+
+    def refused(self, sent_at: float, retry_after: float | None) -> None:
+        """Note that the call sent then was refused for frequency: holds everyone."""
+        self._pace.refused(self.now(), sent_at, retry_after)
+        self._recheck_at = -math.inf
+
+    def _bucket(self, now: float) -> AsyncLimiter:
+        if self._limiter is None or now >= self._recheck_at or now < self._recheck_at - 2 * _RECHECK:
+            self._recheck_at = now + _RECHECK
+            rate = self._pace.rate(now)
+            if self._limiter is None:
+                self._limiter = self._new_bucket(rate)
+            elif abs(rate - self._current) > _NOTICEABLE * self._current:
+                # Setting max_rate on a live limiter does not change its pace, so a new one takes over.
+                self._limiter = self._take_over(self._limiter, rate)
+        return self._limiter
+
+    def _new_bucket(self, rate: float) -> AsyncLimiter:
+        self._current = rate
+        depth = self._burst if self._burst is not None else max(2, math.ceil(rate * _DEPTH))
+        return AsyncLimiter(depth, depth / rate)
+
+    def _take_over(self, old: AsyncLimiter, rate: float) -> AsyncLimiter:
+        """Return a bucket of the new pace that holds as many permits as the old one, so a swap is no burst."""
+        new = self._new_bucket(rate)
+        low, high = 0, math.floor(old.max_rate)
+        while low < high:  # has_capacity is all that a limiter tells
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if old.has_capacity(middle) else (low, middle - 1)
+        taken = new.max_rate - min(low, new.max_rate)
+        # A fresh bucket is empty of debts, so this acquire ends without waiting.
+        coroutine = new.acquire(taken)
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            return new
+        raise AssertionError("a fresh bucket made its first caller wait")  # pragma: no cover
+
+
+class CallBudget:
+    """A hard cap on calls, exact under concurrency: reserved before the send, no await in between.
+
+    ``lease`` grants blocks of calls from a store that outlives the process; it is asked for more only when
+    the last block is used up, and returns 0 when none are left.
+    """
+
+    def __init__(self, lease: Callable[[], int]) -> None:
+        self._lease = lease
+        self._left = 0
+
+    def reserve(self) -> bool:
+        """Take one call; return False if none is left."""
+        if self._left == 0:
+            self._left = self._lease()
+            if self._left == 0:
+                return False
+        self._left -= 1
+        return True
+
+    @property
+    def unused(self) -> int:
+        """Calls leased and not made."""
+        return self._left
+
+
+def one_lease(max_calls: int) -> Callable[[], int]:
+    """Return a lease for a run that keeps no ledger: all at once, then nothing."""
+    blocks = iter((max_calls,))
+    return lambda: next(blocks, 0)
+
+
+def make_gate(rate: Rate, burst: int | None = None, *, learned: float | None = None) -> Gate:
+    """Return a gate for what a caller asked for.
+
+    ``rate`` is calls per second: a number is a ceiling, tried at once; ``(low, high)`` bounds the search;
+    ``"auto"`` searches without bounds. ``learned`` is where an earlier run found the limit: the search
+    starts at 90 % of it. ``burst`` is how many calls may go at once after a silence, 1 or more.
+    Raises ConfigurationError for anything else.
+    """
+    if burst is not None and (isinstance(burst, bool) or not isinstance(burst, int) or burst < 1):
+        raise ConfigurationError(f"burst is a whole number of calls, 1 or more, not {burst!r}")
+    start = None if learned is None else 0.9 * learned
+    match rate:
+        case "auto":
+            return Gate(RateController(start=start), burst=burst)
+        case (low, high):
+            low, high = _calls_per_second(low), _calls_per_second(high)
+            if low > high:
+                raise ConfigurationError(f"rate is a range (low, high) with low below high, not {rate!r}")
+            start = None if start is None else min(max(start, low), high)
+            return Gate(RateController(low=low, high=high, start=start), burst=burst)
+        case _:
+            ceiling = _calls_per_second(rate)
+            return Gate(RateController(high=ceiling, start=ceiling), burst=burst)
+
+
+def _calls_per_second(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ConfigurationError(
+            f"rate is calls per second above zero (such as 50 or 0.5), a range (low, high) or 'auto', not {value!r}"
+        )
+    return float(value)
