@@ -1,0 +1,377 @@
+"""The normaliser: what lead lists hold, and what cannot be a Peru number."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accucheck._errors import InvalidNumber
+from accucheck._phone import e164, mask, normalise
+
+every_time_the_same = settings(derandomize=True, deadline=None, max_examples=200)
+
+mobiles = st.integers(900_000_000, 999_999_999)
+lima_lines = st.integers(12_000_000, 17_999_999)
+
+
+def problem_of(text: object, *, mobile_only: bool = False) -> str:
+    with pytest.raises(InvalidNumber) as refused:
+        normalise(text, mobile_only=mobile_only)  # type: ignore[arg-type]
+    return refused.value.problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "987654321",
+        " 987654321\n",
+        "+51 987 654 321",
+        "+51987654321",
+        "51987654321",
+        "0051987654321",
+        "00 51 987-654-321",
+        "051987654321",
+        "0987654321",
+        "+51 0 987654321",
+        "(+51) 987654321",
+        "( +51 ) 987.654.321",
+        "+5151987654321",
+        "++51987654321",
+        "+0051987654321",
+        "987-654-321",
+        "987,654,321",
+        "987/654/321",
+        "98 76 54 321",
+        "#987654321",
+        "*987654321",
+        "987–654–321",
+        "９８７６５４３２１",
+        "＋５１　９８７６５４３２１",
+        "٩٨٧٦٥٤٣٢١",
+        "9\ufe0f\u20e38\ufe0f\u20e37\ufe0f\u20e36\ufe0f\u20e35\ufe0f\u20e34\ufe0f\u20e33\ufe0f\u20e32\ufe0f\u20e31\ufe0f\u20e3",
+        "987\u2009654\u2009321",
+        "987\u00a0654\u202f321",
+        "\ufeff987654321\u200b",
+        "\u202a+51 987 654 321\u202c",
+        "987\u00ad654\u200d321",
+        "987654321\0",
+    ],
+)
+def test_a_mobile_is_read_however_it_is_spaced_and_prefixed(text: str) -> None:
+    assert normalise(text) == 987_654_321
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "987654321.0",
+        "987654321.00",
+        "987654321,00",
+        "51987654321.0",
+        "987,654,321.00",
+        "987.654.321,0",
+        "+51987654321.0",
+        "9.87654321E8",
+        "9.87654321e8",
+        "9.87654321E+08",
+        "9,87654321E+08",
+        "5.1987654321E+10",
+        "5,1987654321E10",
+        "'987654321",
+        "’987654321",
+        '"987654321"',
+        "'987654321'",
+        '="987654321"',
+        "“987654321”",
+    ],
+)
+def test_what_a_spreadsheet_makes_of_a_mobile_is_undone(text: str) -> None:
+    assert normalise(text) == 987_654_321
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tel:+51987654321",
+        "TEL:+51-987-654-321",
+        "tel:+51987654321;ext=12",
+        "tel:987654321;phone-context=+51",
+        "tel:987654321;ext=7;phone-context=+51",
+        "tel:987-654-321;phone-context=example.pe",
+        "tel:%2B51%20987654321",
+        "tel:987654321",
+        "Tel: 987 654 321",
+        "cel: 987654321",
+        "Cel.987654321",
+        "CELULAR 987654321",
+        "Móvil: +51 987654321",
+        "N° 987654321",
+        "Teléfono/987654321".replace("/", " "),
+        "Nro. cel: 987654321",
+        "https://wa.me/51987654321?text=hola",
+        "wa.me/+51987654321",
+        "https://api.whatsapp.com/send?phone=51987654321&text=x",
+        "51987654321@c.us",
+        "51987654321@s.whatsapp.net",
+        "whatsapp:+51987654321",
+        "987654321 anexo 12",
+    ],
+)
+def test_what_is_wrapped_around_a_mobile_is_taken_off(text: str) -> None:
+    assert normalise(text) == 987_654_321
+
+
+@pytest.mark.parametrize(
+    ("text", "national"),
+    [
+        ("(01) 456-7890", 14_567_890),
+        ("01 4567890", 14_567_890),
+        ("014567890", 14_567_890),
+        ("14567890", 14_567_890),
+        ("+51 1 456 7890", 14_567_890),
+        ("+51 (01) 4567890", 14_567_890),
+        ("0051 1 4567890", 14_567_890),
+        ("511 4567890", 14_567_890),
+        ("014567890.0", 14_567_890),
+        ("tel:4567890;phone-context=+51-1", 14_567_890),
+        ("(01) 456-7890 anexo 123", 14_567_890),
+        ("01-4567890 ext. 22", 14_567_890),
+        ("014567890x5", 14_567_890),
+        ("044-212345", 44_212_345),
+        ("+51 44 212345", 44_212_345),
+        ("14.56.78.00", 14_567_800),
+        ("0800-12345", 80_012_345),
+    ],
+)
+def test_a_fixed_line_keeps_its_area_code(text: str, national: int) -> None:
+    assert normalise(text) == national
+
+
+@pytest.mark.parametrize("text", ["51363636", "051-363636", "+51 51 363636", "5151363636", "0051 51 363636"])
+def test_the_area_code_of_puno_is_not_taken_for_the_country_code(text: str) -> None:
+    assert normalise(text) == 51_363_636
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "empty"),
+        (" \t\u00a0\u200b", "empty"),
+        ("-", "empty"),
+        ("N/A", "empty"),
+        ("NaN", "empty"),
+        ("null", "empty"),
+        ("98765", "too_short"),
+        ("98765432", "too_short"),
+        ("98765432.0", "too_short"),
+        ("+51", "too_short"),
+        ("000000000", "too_short"),
+        ("+51 98765432", "too_short"),
+        ("9876543210", "too_long"),
+        ("+51 9876543210", "too_long"),
+        ("9" * 500, "too_long"),
+        ("9 " * 5000, "too_long"),
+        ("4567890", "unknown_area"),
+        ("212345", "unknown_area"),
+        ("33123456", "unknown_area"),
+        ("(099) 123456", "too_short"),
+        ("+51 33 123456", "unknown_area"),
+        ("+51363636", "unknown_area"),
+        ("hola", "letters"),
+        ("98765432l", "letters"),
+        ("986 543 21O", "letters"),
+        ("Juan 987654321", "letters"),
+        ("987654E21", "letters"),
+        ("1-800-FLOWERS", "letters"),
+        ("987654321$", "letters"),
+        ("+1 202 555 0123", "other_country"),
+        ("0012025550123", "other_country"),
+        ("12025550123", "other_country"),
+        ("+34 612 345 678", "other_country"),
+        ("593987654321", "other_country"),
+        ("+5491122334455", "other_country"),
+        ("+987654321", "other_country"),
+        ("+999 987654321", "other_country"),
+        ("tel:987654321;phone-context=+1", "other_country"),
+        ("https://wa.me/12025550123", "other_country"),
+        ("612345678", "not_peruvian"),
+    ],
+)
+def test_what_cannot_be_a_peru_number_is_refused_with_its_problem(text: str, problem: str) -> None:
+    assert problem_of(text) == problem
+
+
+@pytest.mark.parametrize(
+    "text", ["9.88E+08", "9,8765E+08", "5.19877E+10", "5.19877E+11", "9.876543217E+08", "9E+08"]
+)
+def test_a_number_that_a_spreadsheet_rounded_is_refused(text: str) -> None:
+    with pytest.raises(InvalidNumber, match="rounded by a spreadsheet"):
+        normalise(text)
+
+
+def test_a_program_that_drops_trailing_zeros_of_a_float_has_lost_nothing() -> None:
+    assert normalise("9.876543E8") == 987_654_300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "987654321 / 912345678",
+        "987654321/912345678",
+        "987654321-912345678",
+        "987654321 912345678",
+        "987654321; 912345678",
+        "987654321 y 912345678",
+        "987654321\n912345678",
+        "987654321912345678",
+        "+51987654321 / +51 912 345 678",
+        "987654321, 01 4567890",
+        "Cel: 987654321 / Casa: 014567890",
+        "987654321 912345678 965432187",
+    ],
+)
+def test_two_numbers_in_one_cell_are_refused_and_named_as_such(text: str) -> None:
+    with pytest.raises(InvalidNumber, match="more than one number"):
+        normalise(text)
+
+
+def test_a_country_is_named_so_that_a_person_can_find_the_mistake() -> None:
+    with pytest.raises(InvalidNumber, match=r"another country \(\+593, EC\)"):
+        normalise("+593 98 765 4321")
+
+
+def test_the_message_shows_the_cell_shortened_and_printable() -> None:
+    with pytest.raises(InvalidNumber) as refused:
+        normalise("\x1b[31mhola\u202e" + "\n" + "x" * 100_000)
+    assert str(refused.value).startswith("“�[31mhola� xxx")
+    assert "…” " in str(refused.value)
+    assert len(str(refused.value)) < 100
+    assert str(refused.value).isprintable()
+
+
+def test_mobile_only_refuses_fixed_lines_and_nothing_else() -> None:
+    assert problem_of("01 4567890", mobile_only=True) == "not_mobile"
+    assert normalise("+51 987654321", mobile_only=True) == 987_654_321
+    assert normalise("987654321", mobile_only=True) == 987_654_321
+
+
+@pytest.mark.parametrize(
+    "cell", [987654321, 987654321.0, 51987654321, "987654321", type("Text", (str,), {})("987654321")]
+)
+def test_numbers_of_a_data_frame_are_read_like_their_text(cell: str | float) -> None:
+    assert normalise(cell) == 987_654_321
+
+
+@pytest.mark.parametrize("cell", [None, float("nan")])
+def test_a_missing_value_is_an_empty_cell(cell: float | None) -> None:
+    assert problem_of(cell) == "empty"
+
+
+@pytest.mark.parametrize("cell", [float("inf"), -1.5, True, 0, b"987654321"])
+def test_values_that_are_no_number_are_refused(cell: object) -> None:
+    assert problem_of(cell)
+
+
+@every_time_the_same
+@given(
+    st.text()
+    | st.text("0123456789+-()/.,;:exEntl \u200b٣９")
+    | st.from_regex(r"(tel:)?[+0-9][0-9 ./;-]{4,40}")
+)
+def test_any_text_gives_a_possible_number_or_a_reason(text: str) -> None:
+    try:
+        national = normalise(text)
+    except InvalidNumber as refused:
+        reason = refused.reason
+    else:
+        reason = "None."
+        assert 900_000_000 <= national <= 999_999_999 or 10_000_000 <= national <= 89_999_999
+    assert reason.endswith(".")
+    assert reason.isprintable()
+
+
+@every_time_the_same
+@given(st.text("0123456789+ -", min_size=6, max_size=20))
+def test_what_was_accepted_is_read_the_same_again(text: str) -> None:
+    try:
+        national = normalise(text)
+    except InvalidNumber:
+        return
+    assert normalise(str(national)) == national
+    assert normalise(national) == national
+    assert normalise(e164(national)) == national
+
+
+WRITTEN = [
+    "{0}",
+    "0{0}",
+    "51{0}",
+    "+51{0}",
+    "0051{0}",
+    "051{0}",
+    "tel:+51{0}",
+    "{0} ",
+    "'{0}",
+    "+51 (0) {0}",
+    "\u200b{0}\ufeff",
+    "cel {0}",
+    "{0} anexo 7",
+]
+
+
+@every_time_the_same
+@given(mobiles | lima_lines, st.sampled_from(WRITTEN), st.sampled_from(["", " ", "-", "\u2009"]))
+def test_every_way_to_write_a_number_reads_back_as_that_number(
+    national: int, written: str, separator: str
+) -> None:
+    digits = str(national)
+    grouped = separator.join([digits[:3], digits[3:6], digits[6:]])
+    assert normalise(written.format(grouped)) == national
+
+
+@every_time_the_same
+@given(mobiles)
+def test_full_width_digits_and_floats_read_back(national: int) -> None:
+    wide = str(national).translate({ord("0") + n: ord("０") + n for n in range(10)})
+    assert normalise(wide) == national
+    assert normalise(float(national)) == national
+    assert normalise(f"{national:.8E}") == national
+
+
+@every_time_the_same
+@given(
+    st.integers(900_000_000, 999_999_999), st.integers(900_000_000, 999_999_999), st.sampled_from(" /;,-|\n")
+)
+def test_no_two_numbers_are_ever_merged_into_one(first: int, second: int, between: str) -> None:
+    assert problem_of(f"{first}{between}{second}") == "too_long"
+
+
+def test_e164_has_the_country_code() -> None:
+    assert e164(987_654_321) == "+51987654321"
+    assert e164(14_567_890) == "+5114567890"
+
+
+@pytest.mark.parametrize(
+    ("number", "masked"),
+    [
+        ("987654321", "9876•••21"),
+        (987_654_321, "9876•••21"),
+        ("+51 987 654 321", "9876•••21"),
+        ("0051987654321", "9876•••21"),
+        (14_567_890, "14•••90"),
+        ("12345", "•••"),
+        ("Juan Pérez", "•••"),
+        ("", "•••"),
+    ],
+)
+def test_a_masked_number_keeps_its_ends_and_hides_its_middle(number: str | int, masked: str) -> None:
+    assert mask(number) == masked
+
+
+@every_time_the_same
+@given(st.text("0123456789") | st.text())
+def test_a_mask_hides_at_least_three_digits_and_shows_no_letter(text: str) -> None:
+    shown = mask(text).replace("•", "")
+    digits = [character for character in text if character.isdecimal()]
+    assert not shown or (shown.isdecimal() and len(digits) - len(shown) >= 3)
