@@ -1,0 +1,151 @@
+"""One number, one HTTP attempt, one reply value."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from accucheck._errors import ConfigurationError
+from accucheck._send._body import UnreadableBody, decoded, read_whole
+from accucheck._send._failures import BodyOverCap, broken
+from accucheck._send._proxies import proxy_for
+from accucheck._send._request import RequestMaker
+from accucheck._send._stock import OneCallTransports
+from accucheck._send._timeouts import Timeouts
+from accucheck._send._tls import default_context
+from accucheck._wire import Answered, BodyStyle, Broken, Malformed, Reply, decode_reply, encode_number
+
+__all__ = ["Sender"]
+
+_SHORTEST_SECRET = 6
+"""Shorter values are not blotted out: they are no secrets, and would turn up everywhere by chance."""
+
+
+class Sender:
+    """Asks the vendor about one number at a time: ``await sender("987654321")``.
+
+    url          where to post.
+    headers      the credentials; they are in no repr, message or log.
+    body         how the number is written: "form" or "json".
+    timeouts     limits of each phase of an attempt.
+    transport    any httpx transport, used as it is and closed with the sender; None for our own.
+    proxy        the proxy's URL; None for what the environment says.
+    verify       the TLS context; None for the system's roots.
+    connections  calls that may be under way at once; more of them wait their turn.
+
+    Redirects are never followed: they would carry the credentials to another host.
+    Raises ConfigurationError for arguments that contradict each other or cannot be sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        headers: Mapping[str, str],
+        body: BodyStyle = "form",
+        timeouts: Timeouts | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        proxy: str | None = None,
+        verify: ssl.SSLContext | None = None,
+        connections: int = 100,
+    ) -> None:
+        if connections < 1:
+            raise ConfigurationError(f"connections must be 1 or more, not {connections!r}.")
+        if transport is not None and (proxy is not None or verify is not None):
+            raise ConfigurationError(
+                "proxy and verify belong to the transport: set them on the one you give."
+            )
+        self._style: BodyStyle = body
+        self._timeouts = timeouts = timeouts or Timeouts()
+        self._slots = asyncio.Semaphore(connections)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._secrets = [value for value in headers.values() if len(value) >= _SHORTEST_SECRET]
+        self._transport = transport or _own_transport(httpx.URL(url), proxy, verify)
+        limits = httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=timeouts.connect)
+        self._requests = RequestMaker(
+            url, headers, body, shared=transport is None, extensions={"timeout": limits.as_dict()}
+        )
+
+    def __repr__(self) -> str:
+        return f"<Sender {self._requests.url} by {type(self._transport).__name__}>"
+
+    async def __call__(self, national: str) -> Reply:
+        """Post one national number (without country code) once and return what came of it.
+
+        Every failure but cancellation is a value. Raises RuntimeError on another event loop than before.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._bind(loop)
+        request = self._requests.make(encode_number(self._style, national))
+        async with self._slots:
+            try:
+                async with asyncio.timeout(self._timeouts.attempt):
+                    response = await self._transport.handle_async_request(request)
+                    content = await read_whole(response)
+            except BodyOverCap as error:
+                return Malformed(error.http_status, str(error))
+            except Exception as error:  # noqa: BLE001  whatever a transport raises, the number has a fate
+                return self._broken(error)
+        return self._reply(national, response, content)
+
+    def _reply(self, national: str, response: httpx.Response, content: bytes) -> Reply:
+        retry_after = None
+        for name, value in response.headers.raw:
+            match name.lower():
+                case b"content-encoding":
+                    try:
+                        content = decoded(content, value.decode("latin-1"))
+                    except UnreadableBody as error:
+                        return Malformed(response.status_code, str(error))
+                case b"retry-after":
+                    retry_after = value.decode("latin-1")
+        reply = decode_reply(national, response.status_code, content, retry_after)
+        if not isinstance(reply, Answered):
+            plain = content
+            for secret in self._secrets:  # an error page may tell us our own headers
+                plain = plain.replace(secret.encode(), b"***")
+            if plain != content:
+                return decode_reply(national, response.status_code, plain, retry_after)
+        return reply
+
+    def _broken(self, error: Exception) -> Broken:
+        reply = broken(error)
+        message = reply.message
+        for secret in self._secrets:
+            message = message.replace(secret, "***")
+        return Broken(reply.phase, message, reply.sent)
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is not None:
+            raise RuntimeError("This client belongs to another event loop: make one for each loop.")
+        self._loop = loop
+
+    async def aclose(self) -> None:
+        """Close every connection, and the given transport too. Calls under way fail."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+
+def _own_transport(
+    url: httpx.URL, proxy: str | None, verify: ssl.SSLContext | None
+) -> httpx.AsyncBaseTransport:
+    address = proxy_for(url, proxy)
+    context = verify or default_context()
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0)
+    return OneCallTransports(
+        lambda: httpx.AsyncHTTPTransport(verify=context, proxy=address, limits=limits, retries=0)
+    )
