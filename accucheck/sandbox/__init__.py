@@ -1,0 +1,21 @@
+"""A simulated AccuAuth, to try accucheck on and to test it against.
+
+It answers the vendor's whole contract over real HTTP, and every answer is a pure function of the
+number and a seed (:func:`truth`), so the output of any run can be verified. It imports nothing of
+the client, so that a mistake there cannot be mirrored here.
+"""
+
+try:
+    import starlette as _starlette  # noqa: F401
+    import uvicorn as _uvicorn  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"The sandbox needs {error.name}, which is not installed: pip install 'accucheck[sandbox]'"
+    ) from error
+
+from accucheck.sandbox._counts import Counts
+from accucheck.sandbox._server import Sandbox, run, serve
+from accucheck.sandbox._settings import Faults, Settings
+from accucheck.sandbox._truth import Result, request_id, truth
+
+__all__ = ["Counts", "Faults", "Result", "Sandbox", "Settings", "request_id", "run", "serve", "truth"]

@@ -1,0 +1,122 @@
+"""``python -m accucheck.sandbox``: a simulated AccuAuth as a process."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar, get_args
+
+from accucheck.sandbox import run
+from accucheck.sandbox._settings import Endpoint, Faults, Settings, Window, parse_outage, parse_rate_at
+
+Value = TypeVar("Value")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the sandbox; return the exit code: 0 stopped by a signal, 1 cannot listen, 2 usage."""
+    parser = _parser()
+    options = vars(parser.parse_args(arguments))
+    host, port = options.pop("host"), options.pop("port")
+    try:
+        settings = Settings(**options)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        run(settings, host=host, port=port)
+    except OSError as error:
+        print(f"cannot start on {host}:{port}: {error}. Try --port 0 for a free port.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Settings()
+    parser = argparse.ArgumentParser(prog="python -m accucheck.sandbox", description=__doc__)
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)")
+    add("--rate", type=float, help="calls per second that are admitted (default: no limit)")
+    add("--burst", type=int, help="calls that the token bucket holds (default: 10)")
+    add(
+        "--window",
+        choices=get_args(Window),
+        default=defaults.window,
+        help="kind of limit (default: %(default)s)",
+    )
+    add("--window-seconds", type=float, help="length of the fixed or sliding window (default: 1)")
+    add(
+        "--rate-at",
+        type=_argument(parse_rate_at),
+        default=(),
+        metavar="SECONDS:RATE,...",
+        help="change the rate in mid-run: seconds after the first call, new rate; e.g. 30:50,60:200",
+    )
+    add("--retry-after", action="store_true", help="send Retry-After on refusals")
+    add("--pending", type=float, default=defaults.pending, help="share of numbers that are PENDING at first")
+    add(
+        "--pending-for",
+        type=float,
+        default=defaults.pending_for,
+        help="seconds they are (default: %(default)s)",
+    )
+    add("--errors", type=float, default=defaults.errors, help="share of calls that fail with INTERNAL_ERROR")
+    add(
+        "--outage",
+        type=_argument(parse_outage),
+        metavar="START:SECONDS",
+        help="every call fails with INTERNAL_ERROR for a while, from START seconds after the first call",
+    )
+    add(
+        "--faults",
+        type=_argument(Faults.parse),
+        default=defaults.faults,
+        metavar="KIND=SHARE,...",
+        help="shares of replies lost on the way: reset, cut, stall, bad_gateway; e.g. reset=0.01,cut=0.01",
+    )
+    add(
+        "--latency",
+        type=float,
+        default=defaults.latency,
+        help="mean milliseconds to answer (default: %(default)s)",
+    )
+    add("--quota", type=int, help="OK answers until OUT_OF_QUOTA (default: no end)")
+    add("--expire-after", type=int, help="calls until KEY_EXPIRED (default: no end)")
+    add(
+        "--endpoints",
+        nargs="+",
+        choices=get_args(Endpoint),
+        default=defaults.endpoints,
+        help="endpoints that the account may use; another one answers NO_PERMISSION (default: both)",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=defaults.seed,
+        help="what answers and chance are drawn from (default: %(default)s)",
+    )
+    add("--api-id", default=defaults.api_id, help="the X-DF-API-ID that is accepted (default: %(default)s)")
+    add(
+        "--api-secret",
+        default=defaults.api_secret,
+        help="the X-DF-API-SECRET that is accepted (default: %(default)s)",
+    )
+    add("--request-log", type=Path, metavar="PATH", help="JSONL file that gets one line per call")
+    return parser
+
+
+def _argument(parse: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Let argparse show the parser's own sentence in place of ``invalid … value``."""
+
+    def parsed(text: str) -> Value:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

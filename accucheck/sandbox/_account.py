@@ -1,0 +1,296 @@
+"""The simulated account: one call in, one reply out. Knows the contract; no HTTP, no waiting, no chance.
+
+The checks come in this order: path, credentials, expiry, permission, rate limit, body, quota, and
+then the number's fate. A call that is refused or fails does not use quota.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from accucheck.sandbox._body import InvalidArgument, number_in
+from accucheck.sandbox._counts import Counts, Second, Tally
+from accucheck.sandbox._limits import FixedWindow, Limiter, ScheduledLimit, SlidingWindow, TokenBucket
+from accucheck.sandbox._settings import Endpoint, Settings
+from accucheck.sandbox._truth import draws, pending_seconds, request_id, truth
+
+Fault: TypeAlias = Literal["reset", "cut", "stall"]
+
+# "4. Error Codes" of the vendor's page, and 200 for the answer itself.
+HTTP_STATUS: Mapping[str, int] = {
+    "OK": 200,
+    "PENDING": 400,
+    "INVALID_ARGUMENT": 400,
+    "UNAUTHORIZED": 401,
+    "KEY_EXPIRED": 401,
+    "NO_PERMISSION": 403,
+    "OUT_OF_QUOTA": 403,
+    "RATE_LIMIT_EXCEEDED": 403,
+    "NOT_FOUND": 404,
+    "INTERNAL_ERROR": 500,
+}
+
+REASON: Mapping[str, str] = {
+    "PENDING": "operation in progress",
+    "UNAUTHORIZED": "unauthorized or access is denied",
+    "KEY_EXPIRED": "API ID has expired",
+    "NO_PERMISSION": "not authorized to use this API",
+    "OUT_OF_QUOTA": "API calls quota exceeded",
+    "RATE_LIMIT_EXCEEDED": "API request frequency exceeds the limit",
+    "NOT_FOUND": "requested API cannot be found",
+    "INTERNAL_ERROR": "internal server error",
+}
+
+_JSON_TYPE = "application/json;charset=UTF-8"
+_BAD_GATEWAY = (
+    b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\r\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, as the account sees it."""
+
+    endpoint: Endpoint | None
+    """None for a path that the vendor does not know."""
+    api_id: str
+    api_secret: str
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What goes back, when, and what becomes of it on the way."""
+
+    status: str
+    http_status: int
+    body: bytes
+    content_type: str = _JSON_TYPE
+    delay: float = 0.0
+    """Seconds until it is sent."""
+    fault: Fault | None = None
+    retry_after: int | None = None
+    """Seconds, for the header."""
+    nth: int = 0
+    """Counts the calls that reached this number at this endpoint, from 1; 0 if this one did not."""
+
+
+class Account:
+    """One simulated account with its limits, quota, numbers and counters.
+
+    Memory: about 150 bytes for each distinct number asked (how often it was asked, and charged),
+    and as much for each number that is pending now; 600 seconds of history.
+    """
+
+    def __init__(self, settings: Settings, now: float) -> None:
+        self.settings = settings
+        self.tally = Tally(now)
+        self._limit = _limit(settings, now)
+        self._authorised = 0
+        self._first_call: float | None = None
+        # Numbers are kept as integers, those asked at the basic endpoint as negative ones: small and quick.
+        self._asked: dict[int, int] = {}
+        self._charged: dict[int, int] = {}
+        self._charges = 0
+        self._charged_twice = 0
+        # When a pending number becomes ready, in order of first calls. One that was asked before and
+        # is not here is ready: so what is past may be dropped at any time.
+        self._ready_at: OrderedDict[int, float] = OrderedDict()
+        self._id_prefix = f"TID{secrets.token_hex(8)}"
+        self._id_numbers = itertools.count(1)
+
+    def answer(self, call: Call, now: float) -> Reply:
+        """Return the reply to a call at ``now``."""
+        refusal = self._refusal(call, now)
+        reply = refusal or self._admitted(call, now)
+        self.tally.count(now, reply.status, admitted=refusal is None)
+        if reply.status == "BAD_GATEWAY":
+            self.tally.faults["bad_gateway"] += 1
+        elif reply.fault:
+            self.tally.faults[reply.fault] += 1
+            self.tally.charged_but_lost += reply.status == "OK"
+        return reply
+
+    def counts(self, now: float) -> Counts:
+        """Return a snapshot of all counters."""
+        if self._limit is not None:
+            self._limit.keep_schedule(now)
+        requests_per_second, admitted_per_second = self.tally.per_second(now)
+        return Counts(
+            uptime=now - self.tally.started,
+            requests=self.tally.by_status.total(),
+            admitted=self.tally.admitted,
+            refused=self.tally.refused,
+            pending=sum(ready_at > now for ready_at in self._ready_at.values()),
+            numbers=len(self._asked),
+            charged=self._charges,
+            charged_twice=self._charged_twice,
+            charged_but_lost=self.tally.charged_but_lost,
+            by_status=dict(self.tally.by_status),
+            faults=dict(self.tally.faults),
+            requests_per_second=requests_per_second,
+            admitted_per_second=admitted_per_second,
+            rate=None if self._limit is None else self._limit.rate,
+        )
+
+    def history(self) -> list[Second]:
+        """Return what came in, by the second; seconds without a call are left out."""
+        return list(self.tally.history)
+
+    def charges(self, endpoint: Endpoint = "advanced") -> dict[str, int]:
+        """Return how often each national number was charged at an endpoint; others are absent."""
+        sign = _sign(endpoint)
+        return {str(key * sign): times for key, times in self._charged.items() if key * sign > 0}
+
+    def set_rate(self, rate: float, now: float) -> None:
+        """Allow ``rate`` calls per second from now on. Raises ``ValueError`` if the account has no limit."""
+        if self._limit is None:
+            raise ValueError("this sandbox has no rate limit to change: start it with a rate")
+        self._limit.set_rate(rate, now)
+
+    def _refusal(self, call: Call, now: float) -> Reply | None:
+        """Return the reply to a call that does not get past the account's own checks."""
+        settings = self.settings
+        if call.endpoint is None:
+            return self._failure("NOT_FOUND")
+        if (call.api_id, call.api_secret) != (settings.api_id, settings.api_secret):
+            return self._failure("UNAUTHORIZED")
+        self._authorised += 1
+        if self._first_call is None:
+            self._first_call = now
+        if settings.expire_after is not None and self._authorised > settings.expire_after:
+            return self._failure("KEY_EXPIRED")
+        if call.endpoint not in settings.endpoints:
+            return self._failure("NO_PERMISSION")
+        if self._limit is not None and not self._limit.admit(now):
+            wait = self._limit.wait(now)
+            tells = settings.retry_after and wait < math.inf
+            return self._failure("RATE_LIMIT_EXCEEDED", retry_after=math.ceil(wait) if tells else None)
+        return None
+
+    def _admitted(self, call: Call, now: float) -> Reply:
+        """Return the reply to a call that got past the account's own checks."""
+        assert call.endpoint is not None
+        try:
+            national = number_in(call.body, call.content_type)
+        except InvalidArgument as error:
+            return self._failure("INVALID_ARGUMENT", str(error))
+        if self.settings.quota is not None and self._charges >= self.settings.quota:
+            return self._failure("OUT_OF_QUOTA")
+        return self._fate(call.endpoint, national, now)
+
+    def _fate(self, endpoint: Endpoint, national: str, now: float) -> Reply:
+        """Decide what becomes of a good number. Chance is drawn from seed, number and n-th call alone."""
+        settings = self.settings
+        key = int(national) * _sign(endpoint)
+        nth = self._asked.get(key, 0) + 1
+        self._asked[key] = nth
+        if nth == 1 and settings.pending:
+            self._start_pending(key, national, now)
+        fault_draw, error_draw, latency_draw, *_ = draws("call", settings.seed, f"{national}:{nth}")
+        delay = _latency(settings.latency / 1000, latency_draw)
+        fault = self._fault(fault_draw)
+        if fault == "bad_gateway":
+            return Reply("BAD_GATEWAY", 502, _BAD_GATEWAY, "text/html", delay, nth=nth)
+        if error_draw < settings.errors or self._is_out(now):
+            return self._failure("INTERNAL_ERROR", delay=delay, fault=fault, nth=nth)
+        if self._ready_at.get(key, now) > now:
+            return self._failure("PENDING", delay=delay, fault=fault, nth=nth)
+        self._ready_at.pop(key, None)
+        self._charge(key)
+        return Reply("OK", 200, self._result(endpoint, national), delay=delay, fault=fault, nth=nth)
+
+    def _start_pending(self, key: int, national: str, now: float) -> None:
+        while self._ready_at and next(iter(self._ready_at.values())) <= now:
+            self._ready_at.popitem(last=False)
+        seconds = pending_seconds(
+            national, self.settings.seed, self.settings.pending, self.settings.pending_for
+        )
+        if seconds:
+            self._ready_at[key] = now + seconds
+
+    def _charge(self, key: int) -> None:
+        times = self._charged.get(key, 0) + 1
+        self._charged[key] = times
+        self._charges += 1
+        self._charged_twice += times == 2
+
+    def _fault(self, draw: float) -> Fault | Literal["bad_gateway"] | None:
+        faults = self.settings.faults
+        kinds: tuple[tuple[Fault | Literal["bad_gateway"], float], ...] = (
+            ("reset", faults.reset),
+            ("cut", faults.cut),
+            ("stall", faults.stall),
+            ("bad_gateway", faults.bad_gateway),
+        )
+        for kind, share in kinds:
+            if draw < share:
+                return kind
+            draw -= share
+        return None
+
+    def _is_out(self, now: float) -> bool:
+        if self.settings.outage is None or self._first_call is None:
+            return False
+        start, seconds = self.settings.outage
+        return start <= now - self._first_call < start + seconds
+
+    def _result(self, endpoint: Endpoint, national: str) -> bytes:
+        seed = self.settings.seed
+        result: Mapping[str, object] = truth(national, seed)
+        if endpoint == "basic":
+            result = {"number": result["number"], "whatsapp": result["whatsapp"]}
+        return _json({"status": "OK", "result": result, "request_id": request_id(national, seed)})
+
+    def _failure(
+        self,
+        status: str,
+        reason: str | None = None,
+        *,
+        delay: float = 0.0,
+        fault: Fault | None = None,
+        retry_after: int | None = None,
+        nth: int = 0,
+    ) -> Reply:
+        identity = f"{self._id_prefix}{next(self._id_numbers):016x}"
+        body = _json({"status": status, "reason": reason or REASON[status], "request_id": identity})
+        return Reply(status, HTTP_STATUS[status], body, _JSON_TYPE, delay, fault, retry_after, nth)
+
+
+def _limit(settings: Settings, now: float) -> ScheduledLimit | None:
+    rate = settings.rate
+    if rate is None:
+        return None
+    window = settings.effective_window_seconds
+    limiter: Limiter
+    if settings.window == "token":
+        limiter = TokenBucket(rate, settings.effective_burst, now)
+    elif settings.window == "fixed":
+        limiter = FixedWindow(rate, window, now)
+    else:
+        limiter = SlidingWindow(rate, window)
+    return ScheduledLimit(limiter, rate, settings.rate_at)
+
+
+def _latency(mean: float, draw: float) -> float:
+    """Return 0.6 of the mean and an exponential tail: most are quick, a few take several times as long."""
+    return mean * (0.6 - 0.4 * math.log(1 - draw)) if mean else 0.0
+
+
+def _sign(endpoint: Endpoint) -> int:
+    return 1 if endpoint == "advanced" else -1
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _json(value: Mapping[str, object]) -> bytes:
+    return _encode(value).encode()

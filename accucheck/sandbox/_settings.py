@@ -1,0 +1,198 @@
+"""How the simulated vendor behaves: one frozen record, validated when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+Endpoint: TypeAlias = Literal["advanced", "basic"]
+Window: TypeAlias = Literal["token", "fixed", "sliding"]
+
+_DEFAULT_BURST = 10
+_DEFAULT_WINDOW_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """Shares of the admitted calls, from 0 to 1 in all, whose reply goes wrong on its way.
+
+    Which calls is a pure function of the seed, the number and how often it was asked. The vendor has
+    done its work (and charged, if the answer was OK) before the reply is lost; ``bad_gateway`` alone
+    fails before the vendor sees the call.
+    """
+
+    reset: float = 0.0
+    """The connection is reset before the reply (TCP RST)."""
+    cut: float = 0.0
+    """The connection is closed in the middle of the reply's body."""
+    stall: float = 0.0
+    """No reply comes; the connection stays open until the client gives it up."""
+    bad_gateway: float = 0.0
+    """A proxy answers 502 with an HTML page."""
+
+    def __post_init__(self) -> None:
+        for share in fields(self):
+            _check_share(f"faults.{share.name}", getattr(self, share.name))
+        if self.total > 1:
+            raise ValueError(f"the shares of faults add up to {self.total:g}: make it at most 1")
+
+    @property
+    def total(self) -> float:
+        """The share of calls with any fault."""
+        return self.reset + self.cut + self.stall + self.bad_gateway
+
+    @classmethod
+    def parse(cls, text: str) -> Faults:
+        """Read ``reset=0.01,cut=0.01``, as the command line takes it. Raises ``ValueError``."""
+        known = [share.name for share in fields(cls)]
+        shares: dict[str, float] = {}
+        for part in filter(None, text.split(",")):
+            name, _, share = part.partition("=")
+            if name.strip() not in known:
+                raise ValueError(f"no fault is called {name.strip()!r}: use {', '.join(known)}")
+            shares[name.strip()] = _number("faults", share)
+        return cls(**shares)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the simulated vendor behaves. The defaults answer everything at once and refuse nothing.
+
+    Raises ``ValueError`` with one clear sentence if a value is out of range, or would have no effect.
+    """
+
+    rate: float | None = None
+    """Calls per second that are admitted, above 0; None does not limit."""
+    burst: int | None = None
+    """Calls that the token bucket holds, from 1; None is 10. For ``window="token"`` alone."""
+    window: Window = "token"
+    """``token`` is a token bucket; ``fixed`` counts in windows that begin when the sandbox starts;
+    ``sliding`` counts over the time just past."""
+    window_seconds: float | None = None
+    """Seconds that a window lasts, above 0; None is 1. For each it holds ``rate`` calls."""
+    rate_at: tuple[tuple[float, float], ...] = ()
+    """Changes in mid-run: (seconds after the first call, new rate); the new rate may be 0."""
+    retry_after: bool = False
+    """Whether a refusal says when to come back (``Retry-After``, whole seconds). Not on the vendor's page."""
+    pending: float = 0.0
+    """Share of the numbers that are PENDING at first, 0 to 1."""
+    pending_for: float = 5.0
+    """Seconds from a pending number's first call to its answer; 0.8 to 1.2 times that, by the number."""
+    errors: float = 0.0
+    """Share of the admitted calls that fail with INTERNAL_ERROR, 0 to 1."""
+    outage: tuple[float, float] | None = None
+    """(seconds after the first call, seconds it lasts): admitted calls then fail with INTERNAL_ERROR."""
+    faults: Faults = field(default_factory=Faults)
+    """Shares of the admitted calls whose reply goes wrong on its way."""
+    latency: float = 0.0
+    """Mean milliseconds until a call that reached its number is answered: 0.6 of it at least, and a tail.
+    All refusals are answered at once, as a gateway would."""
+    quota: int | None = None
+    """OK answers until OUT_OF_QUOTA; None does not end."""
+    expire_after: int | None = None
+    """Calls with good credentials until KEY_EXPIRED; None does not end."""
+    endpoints: tuple[Endpoint, ...] = ("advanced", "basic")
+    """The endpoints that the account may use; another one answers NO_PERMISSION."""
+    seed: int = 7
+    """What the answers, and all chance, are drawn from."""
+    api_id: str = "sandbox"
+    """The ``X-DF-API-ID`` that is accepted."""
+    api_secret: str = field(default="sandbox", repr=False)
+    """The ``X-DF-API-SECRET`` that is accepted."""
+    request_log: Path | None = None
+    """A JSONL file that gets one line per call, written before the reply is sent."""
+
+    def __post_init__(self) -> None:
+        if self.rate is None:
+            for name in ("burst", "window_seconds"):
+                _refuse(getattr(self, name) is not None, f"{name} has no effect without a rate: give both")
+            _refuse(bool(self.rate_at), "rate_at has no effect without a rate: give the rate it starts from")
+            _refuse(self.retry_after, "retry_after has no effect without a rate: give both")
+            _refuse(self.window != "token", f"window {self.window!r} has no effect without a rate: give both")
+        else:
+            _check_positive("rate", self.rate)
+        _check_word("window", self.window, get_args(Window))
+        if self.window == "token":
+            _refuse(self.window_seconds is not None, "window_seconds is for the fixed and sliding window")
+            _refuse(
+                self.burst is not None and self.burst < 1, f"burst is {self.burst}: it must be at least 1"
+            )
+        else:
+            _refuse(self.burst is not None, "burst is for the token bucket: leave it out with a window")
+            _check_positive("window_seconds", self.effective_window_seconds)
+            _refuse(
+                self.rate is not None and self.rate * self.effective_window_seconds < 1 - 1e-9,
+                "rate * window_seconds is below 1, so that no call is ever admitted: make the window longer",
+            )
+        for after, rate in self.rate_at:
+            _check_not_negative("rate_at seconds", after)
+            _check_not_negative("rate_at rate", rate)
+        if self.outage is not None:
+            _check_not_negative("outage start", self.outage[0])
+            _check_positive("outage seconds", self.outage[1])
+        _check_share("pending", self.pending)
+        _check_share("errors", self.errors)
+        _check_not_negative("pending_for", self.pending_for)
+        _check_not_negative("latency", self.latency)
+        for name in ("quota", "expire_after"):
+            limit = getattr(self, name)
+            _refuse(limit is not None and limit < 0, f"{name} is {limit}: it must be 0 or more")
+        for endpoint in self.endpoints:
+            _check_word("endpoint", endpoint, get_args(Endpoint))
+        _refuse(not self.api_id or not self.api_secret, "api_id and api_secret must not be empty")
+
+    @property
+    def effective_burst(self) -> int:
+        """The depth of the token bucket."""
+        return _DEFAULT_BURST if self.burst is None else self.burst
+
+    @property
+    def effective_window_seconds(self) -> float:
+        """The length of the fixed or sliding window."""
+        return _DEFAULT_WINDOW_SECONDS if self.window_seconds is None else self.window_seconds
+
+
+def parse_rate_at(text: str) -> tuple[tuple[float, float], ...]:
+    """Read ``30:50,60:200`` (seconds after the first call : new rate). Raises ``ValueError``."""
+    return tuple(_pair("rate_at", part) for part in filter(None, text.split(",")))
+
+
+def parse_outage(text: str) -> tuple[float, float]:
+    """Read ``30:20`` (seconds after the first call : seconds it lasts). Raises ``ValueError``."""
+    return _pair("outage", text)
+
+
+def _pair(name: str, text: str) -> tuple[float, float]:
+    first, colon, second = text.partition(":")
+    _refuse(not colon, f"{name} is {text!r}: write two numbers with a colon between them, like 30:50")
+    return _number(name, first), _number(name, second)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} holds {text!r} where a number is needed") from None
+
+
+def _check_share(name: str, value: float) -> None:
+    _refuse(not 0 <= value <= 1, f"{name} is {value}: it must be a share from 0 to 1")
+
+
+def _check_positive(name: str, value: float) -> None:
+    _refuse(not 0 < value < math.inf, f"{name} is {value}: it must be above 0 and finite")
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    _refuse(not 0 <= value < math.inf, f"{name} is {value}: it must be 0 or more and finite")
+
+
+def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:
+    _refuse(value not in words, f"{name} is {value!r}: use {' or '.join(words)}")
+
+
+def _refuse(wrong: bool, message: str) -> None:
+    if wrong:
+        raise ValueError(message)
