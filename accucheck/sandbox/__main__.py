@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = vars(parser.parse_args(arguments))
     host, port = options.pop("host"), options.pop("port")
+    options["endpoints"] = tuple(options["endpoints"])
     try:
         settings = Settings(**options)
     except ValueError as error:

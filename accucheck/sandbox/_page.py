@@ -55,7 +55,7 @@ def page(settings: Settings, counts: Counts, history: Sequence[Second]) -> str:
         ("numbers asked", f"{counts.numbers:,}"),
         ("charged", f"{counts.charged:,}"),
         ("charged twice", f"{counts.charged_twice:,}"),
-        ("charged, reply lost", f"{counts.charged_but_lost:,}"),
+        ("charged but lost", f"{counts.charged_but_lost:,}"),
     )
     statuses = ((status, f"{count:,}") for status, count in sorted(counts.by_status.items()))
     faults = ((kind, f"{count:,}") for kind, count in sorted(counts.faults.items()))
@@ -72,10 +72,9 @@ def page(settings: Settings, counts: Counts, history: Sequence[Second]) -> str:
 <h1>accucheck sandbox</h1>
 <p>A simulated AccuAuth, up for {escape(_duration(counts.uptime))}. Nothing here is charged to anybody.</p>
 <dl>{"".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles)}</dl>
-<h2>Calls per second, the last minute</h2>
 {_chart(int(counts.uptime), history)}
-<p><span class="key admitted"></span>admitted<span class="key refused"></span>refused<span
- class="key other"></span>other</p>
+<div><span class="key admitted"></span>admitted<span class="key refused"></span>refused<span
+ class="key other"></span>other</div>
 <div class="tables">
 <section><h2>By status</h2>{_table(statuses)}</section>
 <section><h2>Faults done on purpose</h2>{_table(faults)}</section>
@@ -87,10 +86,10 @@ def page(settings: Settings, counts: Counts, history: Sequence[Second]) -> str:
 
 
 def _chart(this_second: int, history: Sequence[Second]) -> str:
-    """Return one stacked bar for each whole second of the last minute."""
+    """Return a heading, and one stacked bar for each whole second of the last minute."""
     start = this_second - _CHART_SECONDS
     shown = [entry for entry in history if start <= entry.second < this_second]
-    most = max((entry.requests for entry in shown), default=1)
+    most = max((entry.requests for entry in shown), default=0)
     bars = []
     for entry in shown:
         left = (entry.second - start) * _BAR_WIDTH
@@ -103,9 +102,10 @@ def _chart(this_second: int, history: Sequence[Second]) -> str:
                 bars.append(f'<rect class="{kind}" {place}/>')
     width = _CHART_SECONDS * _BAR_WIDTH
     label = (
-        f"Calls per second over the last minute, at most {most:,}" if shown else "No calls in the last minute"
+        f"Calls per second in the last minute, at most {most:,}" if shown else "No calls in the last minute"
     )
     return (
+        f"<h2>{escape(label)}</h2>"
         f'<svg viewBox="0 0 {width} {_CHART_HEIGHT}" preserveAspectRatio="none" role="img">'
         f"<title>{escape(label)}</title>{''.join(bars)}</svg>"
     )
@@ -119,9 +119,22 @@ def _table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def _settings_rows(settings: Settings) -> Iterable[tuple[str, str]]:
+    """Tell the seed, and what is set otherwise than by default."""
+    defaults = Settings()
     for setting in fields(settings):
-        if setting.name not in _NOT_SHOWN:
-            yield setting.name, str(getattr(settings, setting.name))
+        value = getattr(settings, setting.name)
+        if setting.name == "seed" or (
+            value != getattr(defaults, setting.name) and setting.name not in _NOT_SHOWN
+        ):
+            yield setting.name.replace("_", " "), _setting(value)
+
+
+def _setting(value: object) -> str:
+    """Write a setting as the command line takes it."""
+    if isinstance(value, tuple):
+        between = ":" if all(isinstance(part, float) for part in value) else ", "
+        return between.join(map(_setting, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _duration(seconds: float) -> str:

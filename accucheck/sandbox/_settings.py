@@ -43,6 +43,10 @@ class Faults:
         """The share of calls with any fault."""
         return self.reset + self.cut + self.stall + self.bad_gateway
 
+    def __str__(self) -> str:
+        shares = ((share.name, getattr(self, share.name)) for share in fields(self))
+        return ", ".join(f"{name}={share:g}" for name, share in shares if share) or "none"
+
     @classmethod
     def parse(cls, text: str) -> Faults:
         """Read ``reset=0.01,cut=0.01``, as the command line takes it. Raises ``ValueError``."""
