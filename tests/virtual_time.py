@@ -27,6 +27,7 @@ sockets: the clock would jump while they are busy.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
@@ -90,7 +91,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         if not self._ready and not self._stopping:  # type: ignore[attr-defined]
             # A timer set for this very moment. No real clock stands still, and aiolimiter relies on that:
             # where rounding leaves it a hair short of a permit it sets its timer for now, again and again.
-            self._now += _NANOSECOND
+            self._now += max(_NANOSECOND, 2 * math.ulp(self._now))
 
     # The loop's own signature is a variadic generic that mypy --strict cannot match here.
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
