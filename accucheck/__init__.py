@@ -1,1 +1,80 @@
-"""Bulk-check Peru phone numbers on WhatsApp through AccuAuth."""
+"""Bulk-check Peru phone numbers on WhatsApp through AccuAuth: no answer lost, none bought twice.
+
+::
+
+    async with accucheck.Client() as client:              # ACCUCHECK_API_ID / ACCUCHECK_API_SECRET
+        check = await client.check("987 654 321")
+
+        async with client.stream(leads, number=lambda row: row["phone"]) as outcomes:
+            async for outcome in outcomes:
+                match outcome:
+                    case accucheck.Checked(item=row, check=check): ...
+                    case accucheck.Failed(item=row, error=error): ...
+"""
+
+from accucheck._client import Client
+from accucheck._decide import Policy
+from accucheck._errors import (
+    AccucheckError,
+    BudgetExhausted,
+    CheckError,
+    ConfigurationError,
+    InternalError,
+    InvalidArgument,
+    InvalidNumber,
+    KeyExpired,
+    LedgerError,
+    NoPermission,
+    NotFound,
+    OutOfQuota,
+    PendingTimeout,
+    ProtocolError,
+    RateLimited,
+    RunEnded,
+    TransportError,
+    Unauthorized,
+)
+from accucheck._events import CallEnded, CircuitChanged, Event, Settled
+from accucheck._ledger import Ledger
+from accucheck._models import Check, Checked, Failed, Outcome, Stats
+from accucheck._phone import normalise
+from accucheck._send import Timeouts
+from accucheck._stream import Stream
+
+__all__ = [
+    "AccucheckError",
+    "BudgetExhausted",
+    "CallEnded",
+    "Check",
+    "CheckError",
+    "Checked",
+    "CircuitChanged",
+    "Client",
+    "ConfigurationError",
+    "Event",
+    "Failed",
+    "InternalError",
+    "InvalidArgument",
+    "InvalidNumber",
+    "KeyExpired",
+    "Ledger",
+    "LedgerError",
+    "NoPermission",
+    "NotFound",
+    "OutOfQuota",
+    "Outcome",
+    "PendingTimeout",
+    "Policy",
+    "ProtocolError",
+    "RateLimited",
+    "RunEnded",
+    "Settled",
+    "Stats",
+    "Stream",
+    "Timeouts",
+    "TransportError",
+    "Unauthorized",
+    "normalise",
+]
+
+__version__ = "0.1.0"

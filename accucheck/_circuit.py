@@ -10,7 +10,7 @@ from collections import deque
 from typing import Final
 
 WINDOW: Final = 12
-"""Replies looked at. Small, so that an outage costs few calls; at 30 % errors, 11 of 12 fail once in 65,000."""
+"""Replies looked at: few, so that an outage costs few calls. At 30 % errors 11 of 12 fail once in 65,000."""
 FAILURES_TO_OPEN: Final = 11
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 5.0

@@ -58,7 +58,7 @@ class Policy:
     refusal_stop: stop_base = field(default_factory=lambda: tenacity.stop_after_delay(900))
     """When a number that is refused for frequency is given up. Default: after 15 minutes of it."""
     on_lost_answer: Literal["retry", "fail"] = "retry"
-    """Whether a call is made again whose answer was lost after it was sent, and which may have been charged."""
+    """Whether to make a call again whose answer was lost after it was sent, and may have been charged."""
     retry_budget: float = 0.2
     """Retries that the run may make for each answered call, 0 to 1, beyond a first allowance."""
 

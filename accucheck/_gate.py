@@ -22,12 +22,12 @@ Rate: TypeAlias = float | tuple[float, float] | Literal["auto"]
 """Calls per second: a ceiling, a range to search, or ``"auto"``: found from the vendor's refusals."""
 
 _RECHECK: Final = 0.01
-"""Seconds between two looks at the pace: at 10,000 calls/s a look at each call would cost more than the bucket."""
+"""Seconds between two looks at the pace: at 10,000 calls/s a look at each call costs more than the bucket."""
 _NOTICEABLE: Final = 0.005
 """The share by which the pace must change before the bucket is swapped."""
 _DEPTH: Final = 0.01
 """Seconds of calls that a bucket holds. A timer fires up to a millisecond late on asyncio and ticks in whole
-milliseconds on uvloop; a bucket that holds less than a few of those loses the permits that fall due in between."""
+milliseconds on uvloop; a bucket that holds less than a few of those loses permits."""
 
 
 class Pace(Protocol):
@@ -129,7 +129,7 @@ class Gate:
         return AsyncLimiter(depth, depth / rate)
 
     def _take_over(self, old: AsyncLimiter, rate: float) -> AsyncLimiter:
-        """Return a bucket of the new pace that holds as many permits as the old one, so a swap is no burst."""
+        """Return a bucket of the new pace with as many permits as the old one, so that a swap is no burst."""
         new = self._new_bucket(rate)
         low, high = 0, math.floor(old.max_rate)
         while low < high:  # has_capacity is all that a limiter tells
@@ -205,6 +205,7 @@ def make_gate(rate: Rate, burst: int | None = None, *, learned: float | None = N
 def _calls_per_second(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ConfigurationError(
-            f"rate is calls per second above zero (such as 50 or 0.5), a range (low, high) or 'auto', not {value!r}"
+            "rate is calls per second above zero (such as 50 or 0.5), a range (low, high) or 'auto',"
+            f" not {value!r}"
         )
     return float(value)

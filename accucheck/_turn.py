@@ -6,10 +6,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-import msgspec
-
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._decide import Attempt, Decision, Done, Policy, Wait, decide
+from accucheck._events import CallEnded, CallKind, OnEvent
 from accucheck._gate import Gate
 from accucheck._models import Check
 from accucheck._polls import PollTimes
@@ -47,8 +46,7 @@ class Progress:
         self.first_sent_at = 0.0
         self.failing_since = 0.0
         self.refused_since = 0.0
-        self.next = "first"
-        """What the next call is: first, retry, poll or refused (a call that was refused, made again)."""
+        self.next: CallKind = "first"
 
 
 class Counters:
@@ -58,17 +56,6 @@ class Counters:
 
     def __init__(self) -> None:
         self.calls = self.in_flight = self.lost = self.pending = self.polls = self.refusals = self.retries = 0
-
-
-class CallEvent(msgspec.Struct, frozen=True):
-    """One call has ended. Given to ``on_event``, for metrics."""
-
-    reply: str
-    """``OK``, the vendor's status, ``MALFORMED`` or ``BROKEN``."""
-    seconds: float
-    """From the permit to the reply."""
-    kind: str
-    """``first``, ``retry``, ``poll`` or ``refused`` (a refused call, made again)."""
 
 
 class Turn:
@@ -83,7 +70,7 @@ class Turn:
         polls: PollTimes,
         circuit: Circuit,
         retries: RetryBudget,
-        on_call: Callable[[CallEvent], None] | None = None,
+        on_event: OnEvent | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.gate = gate
@@ -93,7 +80,7 @@ class Turn:
         self._policy = policy
         self._polls = polls
         self._retries = retries
-        self._on_call = on_call
+        self._on_event = on_event
         self._chance = chance
 
     async def take(self, progress: Progress, sent_at: float) -> Decision:
@@ -110,14 +97,16 @@ class Turn:
         try:
             reply = await self._send(progress.national)
         except BaseException:
-            # Cancelled in mid-call, or a transport of the caller's own broke its contract: nothing is known.
+            # Cut off in mid-call: the answer is lost, and may have been charged.
+            progress.lost += 1
+            counters.lost += 1
             if probe:
                 self.circuit.abandon_probe()
             raise
         finally:
             counters.in_flight -= 1
-        if self._on_call is not None:
-            self._on_call(CallEvent(_name(reply), self.gate.now() - sent_at, progress.next))
+        if self._on_event is not None:
+            self._on_event(CallEnded(_name(reply), progress.next, self.gate.now() - sent_at))
         if type(reply) is Answered:
             # The common way, told apart so that a good reply builds no Attempt and draws no chance.
             self.gate.admitted(sent_at)
