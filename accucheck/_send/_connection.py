@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import socket
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import httpx
@@ -13,9 +14,6 @@ from accucheck._send._failures import AttemptTimeout
 from accucheck._send._parsers import RawReply, ReplyParser
 
 __all__ = ["Connection", "ConnectionOwner"]
-
-_LOOK_AFTER_IDLE = 1.0
-"""Seconds of idleness after which a socket is looked at before it is used again."""
 
 
 class ConnectionOwner(Protocol):
@@ -34,7 +32,7 @@ class ConnectionOwner(Protocol):
 class Connection(asyncio.Protocol):
     """At most one exchange at a time. Whatever ends an exchange but a whole reply ends the connection too."""
 
-    __slots__ = ("_deadline", "_heard", "_loop", "_owner", "_parser", "_transport", "_waiter")
+    __slots__ = ("_deadline", "_has_news", "_heard", "_loop", "_owner", "_parser", "_transport", "_waiter")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, parser: ReplyParser, owner: ConnectionOwner) -> None:
         self._loop = loop
@@ -68,15 +66,11 @@ class Connection(asyncio.Protocol):
     def is_fit(self) -> bool:
         """Whether a request may be written.
 
-        A server that closes an idle connection just as we write leaves us with a call that may have been
-        charged. So after a second of idleness we look whether something (data, or its end) has come in that
-        the event loop has not told us yet: 2 µs, and only then.
+        A server that closes a connection just as we write leaves us with a call that may have been charged.
+        So we look whether something (data, or its end) has come in that the event loop has not told us yet.
+        That is worth its 1 µs: some servers close after a number of requests and do not announce it.
         """
-        if self._transport is None or self._transport.is_closing():
-            return False
-        if self._loop.time() - self._heard < _LOOK_AFTER_IDLE:
-            return True
-        return not _is_readable(self._transport.get_extra_info("socket"))
+        return self._transport is not None and not self._transport.is_closing() and not self._has_news()
 
     def sweep(self, now: float, silence: float, idleness: float) -> None:
         """Enforce the time limits: ``silence`` and the deadline for an exchange, else ``idleness``."""
@@ -107,6 +101,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._has_news = _watch(transport.get_extra_info("socket"))
         self._heard = self._loop.time()
         self._owner.made(self)
 
@@ -154,9 +149,10 @@ class Connection(asyncio.Protocol):
         self.abort()
 
 
-def _is_readable(sock: socket.socket) -> bool:
-    if hasattr(select, "poll"):  # select() fails for descriptors from 1,024 on
-        poll = select.poll()
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([sock], [], [], 0)[0])
+def _watch(sock: socket.socket) -> Callable[[], bool]:
+    """Return a function that tells whether the socket has something to read, its end included."""
+    if not hasattr(select, "poll"):  # Windows
+        return lambda: bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()  # select() fails for descriptors from 1,024 on
+    poll.register(sock.fileno(), select.POLLIN)
+    return lambda: bool(poll.poll(0))

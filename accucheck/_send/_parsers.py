@@ -60,7 +60,7 @@ class LlhttpParser:
     def __init__(self) -> None:
         import httptools
 
-        self._error: type[Exception] = httptools.HttpParserError
+        self._errors = (httptools.HttpParserError, httptools.HttpParserUpgrade)
         self._parser: Any = httptools.HttpResponseParser(self)
         self.begin()
 
@@ -77,9 +77,9 @@ class LlhttpParser:
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
-        except self._error as error:
+        except self._errors as error:
             if self._reply is None:
-                raise httpx.RemoteProtocolError(str(error)) from None
+                raise httpx.RemoteProtocolError(f"{type(error).__name__}: {error}") from None
             self._surplus = True
         if self._body_size > MAX_BODY:
             raise _over_cap(self._status)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable
 
 import httpx
 
 from accucheck._send._body import WholeBody
 from accucheck._send._connection import Connection
 from accucheck._send._dial import AddressBook, connect
-from accucheck._send._parsers import Headers, ReplyParser, best_parser
+from accucheck._send._parsers import Headers, best_parser
 from accucheck._send._request import RequestHead
 from accucheck._send._timeouts import Timeouts
 
@@ -39,12 +38,11 @@ class LeanTransport(httpx.AsyncBaseTransport):
         origin: httpx.URL,
         timeouts: Timeouts,
         context: ssl.SSLContext | None,
-        make_parser: Callable[[], ReplyParser] | None = None,
     ) -> None:
         self._context = context
         self._host = origin.raw_host.decode("ascii")
         self._timeouts = timeouts
-        self._make_parser = make_parser or best_parser()
+        self._make_parser = best_parser()
         self._addresses = AddressBook(self._host, origin.port or (443 if context else 80))
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
