@@ -1,0 +1,244 @@
+"""The client against the sandbox, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import socket
+import warnings
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+import accucheck
+from accucheck import Checked, Client, Failed, Policy, Timeouts
+from accucheck.sandbox import Faults, Sandbox, Settings, serve, truth
+
+FIRST = 900_000_000
+
+
+def numbers(count: int, start: int = 0) -> list[str]:
+    return [str(FIRST + 7919 * n) for n in range(start, start + count)]
+
+
+def client_for(sandbox: Sandbox, **options: Any) -> Client:
+    return Client("sandbox", "sandbox", **{"base_url": sandbox.url, "rate": 5_000.0, **options})
+
+
+def assert_true(outcome: Checked[str] | Failed[str], seed: int = 7) -> None:
+    """Every answer equals what the sandbox holds to be true."""
+    assert isinstance(outcome, Checked), outcome
+    expected = truth(outcome.item, seed)
+    check = outcome.check
+    assert check.number == expected["number"]
+    assert check.whatsapp == (expected["whatsapp"] == "yes")
+    assert check.signature == expected.get("signature")
+    assert (check.status_update is not None) == bool(expected.get("status_update"))
+    for name in ("business_user", "avatar"):
+        stated = expected.get(name)
+        assert getattr(check, name) == ({"yes": True, "no": False}[stated] if stated else None)
+
+
+async def collect(client: Client, items: Any, **options: Any) -> list[Any]:
+    async with client.stream(items, **options) as outcomes:
+        return [outcome async for outcome in outcomes]
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with serve(Settings()) as running:
+        yield running
+
+
+@pytest.mark.parametrize("body", ["form", "json"])
+@pytest.mark.parametrize("endpoint", ["advanced", "basic"])
+async def test_one_number_is_checked(sandbox: Sandbox, body: Any, endpoint: Any) -> None:
+    async with client_for(sandbox, body=body, endpoint=endpoint) as client:
+        check = await client.check("+51 987 654 321")
+    expected = truth("987654321", 7)
+    assert check.number == "+51987654321"
+    assert check.whatsapp == (expected["whatsapp"] == "yes")
+    if endpoint == "basic":
+        assert check.signature is check.avatar is check.business_user is None
+
+
+async def test_a_stream_of_a_thousand_is_all_true(sandbox: Sandbox) -> None:
+    async with client_for(sandbox) as client:
+        outcomes = await collect(client, numbers(1_000), workers=50)
+    assert len(outcomes) == 1_000
+    for outcome in outcomes:
+        assert_true(outcome)
+    assert set(sandbox.charges().values()) == {1}
+
+
+async def test_pendings_refusals_errors_and_faults_lose_no_answer() -> None:
+    settings = Settings(
+        rate=400,
+        burst=20,
+        pending=0.1,
+        pending_for=0.3,
+        errors=0.02,
+        faults=Faults(reset=0.01, cut=0.01, bad_gateway=0.01),
+    )
+    async with serve(settings) as sandbox:
+        policy = Policy(retry_wait=lambda _state: 0.2)  # type: ignore[arg-type]
+        async with client_for(sandbox, rate=450.0, policy=policy) as client:
+            async with client.stream(numbers(1_500), workers=50) as outcomes:
+                seen = [outcome async for outcome in outcomes]
+            stats = outcomes.stats
+    assert sorted(outcome.item for outcome in seen) == sorted(numbers(1_500))
+    for outcome in seen:
+        assert_true(outcome)
+    assert stats.pending > 0
+    assert stats.retries > 0
+    assert stats.refusals > 0
+    assert stats.calls == sandbox.counts.requests
+    # Only an answer that was lost on its way may be bought a second time.
+    bought_twice = sum(times - 1 for times in sandbox.charges().values())
+    assert bought_twice <= stats.possibly_double_charged
+
+
+@pytest.mark.parametrize(
+    ("settings", "credentials", "error"),
+    [
+        (Settings(api_secret="another"), ("sandbox", "sandbox"), accucheck.Unauthorized),
+        (Settings(expire_after=20), ("sandbox", "sandbox"), accucheck.KeyExpired),
+        (Settings(endpoints=("basic",)), ("sandbox", "sandbox"), accucheck.NoPermission),
+        (Settings(quota=20), ("sandbox", "sandbox"), accucheck.OutOfQuota),
+    ],
+)
+async def test_what_ends_the_run_is_raised_after_every_paid_outcome(
+    settings: Settings, credentials: tuple[str, str], error: type[accucheck.RunEnded]
+) -> None:
+    async with serve(settings) as sandbox:
+        seen: list[Any] = []
+        async with Client(*credentials, base_url=sandbox.url, rate=2_000.0) as client:
+            with pytest.raises(error) as caught:
+                async with client.stream(numbers(500), workers=8) as outcomes:
+                    async for outcome in outcomes:
+                        seen.append(outcome)
+            with pytest.raises(error):
+                await client.check("987654321")
+        assert len(seen) == sum(sandbox.charges().values()) == caught.value.done
+        assert caught.value.not_done > 0
+
+
+async def test_an_unknown_endpoint_ends_the_run(sandbox: Sandbox) -> None:
+    async with Client("sandbox", "sandbox", base_url=sandbox.url + "/elsewhere", rate=100.0) as client:
+        with pytest.raises(accucheck.NotFound):
+            await client.check("987654321")
+
+
+async def test_concurrent_checks_of_one_number_are_one_call() -> None:
+    async with serve(Settings(latency=50)) as sandbox, client_for(sandbox) as client:
+        checks = await asyncio.gather(*(client.check("987654321") for _ in range(20)))
+        assert sandbox.counts.requests == 1
+        assert len({check.request_id for check in checks}) == 1
+
+
+async def test_a_leader_that_is_cancelled_leaves_its_number_to_the_others() -> None:
+    async with serve(Settings(latency=100)) as sandbox, client_for(sandbox) as client:
+        leader = asyncio.create_task(client.check("987654321"))
+        await asyncio.sleep(0.03)
+        follower = asyncio.create_task(client.check("987654321"))
+        await asyncio.sleep(0.01)
+        leader.cancel()
+        assert (await follower).number == "+51987654321"
+        with pytest.raises(asyncio.CancelledError):
+            await leader
+
+
+async def test_a_stalled_call_times_out_and_is_asked_again() -> None:
+    async with serve(Settings(faults=Faults(stall=0.2))) as sandbox:
+        timeouts = Timeouts(connect=1, read=0.3, attempt=1)
+        policy = Policy(retry_wait=lambda _state: 0.05)  # type: ignore[arg-type]
+        async with client_for(sandbox, timeouts=timeouts, policy=policy) as client:
+            outcomes = await collect(client, numbers(60), workers=30)
+    for outcome in outcomes:
+        assert_true(outcome)
+    assert sum(outcome.possibly_double_charged for outcome in outcomes) > 0
+
+
+async def test_nobody_listening_is_a_transport_error_and_never_charged() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    policy = Policy(retry_wait=lambda _state: 0.0)  # type: ignore[arg-type]
+    async with Client("id", "secret", base_url=url, policy=policy, rate=1_000.0) as client:
+        (outcome,) = await collect(client, ["987654321"])
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.error, accucheck.TransportError)
+    assert outcome.possibly_double_charged == 0
+    assert outcome.calls == 5
+
+
+async def test_any_httpx_transport_can_be_given() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.headers["X-DF-API-ID"] == "id"
+        assert request.url == "https://cloudapi.peru.accuauth.com/check/whatsapp_advanced"
+        assert request.content == b"number=987654321"
+        return httpx.Response(200, json={"status": "OK", "result": {"number": "987654321", "whatsapp": "no"}})
+
+    async with Client("id", "secret", transport=httpx.MockTransport(answer)) as client:
+        assert (await client.check("987654321")).whatsapp is False
+
+
+async def test_a_redirect_is_never_followed() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(302, headers={"location": "https://elsewhere.example/"})
+
+    async with Client("id", "secret", transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(accucheck.ProtocolError, match="redirect"):
+            await client.check("987654321")
+    assert len(asked) == 1
+
+
+async def test_a_secret_that_the_server_echoes_is_not_shown() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(418, text=f"what is {request.headers['X-DF-API-SECRET']}?")
+
+    async with Client("id", "a-long-secret", transport=httpx.MockTransport(answer)) as client:
+        with pytest.raises(accucheck.ProtocolError) as caught:
+            await client.check("987654321")
+        assert "a-long-secret" not in repr(caught.value)
+        assert "a-long-secret" not in repr(client) + repr(vars(client))
+
+
+async def test_after_a_storm_of_cancellations_the_client_works_and_nothing_leaks() -> None:
+    async with serve(Settings(latency=30)) as sandbox, client_for(sandbox) as client:
+        before = len(asyncio.all_tasks())
+        chance = random.Random(5)
+        for wave in range(40):
+            tasks = [asyncio.create_task(client.check(number)) for number in numbers(40, 40 * wave)]
+            await asyncio.sleep(chance.random() * 0.02)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        answers = await asyncio.wait_for(asyncio.gather(*map(client.check, numbers(50, 5_000))), 20)
+        assert [answer.number for answer in answers] == ["+51" + number for number in numbers(50, 5_000)]
+        for answer in answers:
+            assert answer.whatsapp == (truth(answer.number.removeprefix("+51"), 7)["whatsapp"] == "yes")
+        # A task of the server's for each connection is all that may remain besides ours.
+        assert len([task for task in asyncio.all_tasks() if "check" in repr(task.get_coro())]) == 0
+        assert len(asyncio.all_tasks()) <= before + 200
+
+
+async def test_leaving_a_stream_early_leaves_no_task_and_no_warning() -> None:
+    async with serve(Settings(latency=20)) as sandbox, client_for(sandbox) as client:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            async with client.stream(numbers(5_000), workers=20) as outcomes:
+                async for _ in outcomes:
+                    break
+            made = sandbox.counts.requests
+            await asyncio.sleep(0.2)
+            gc.collect()
+        assert sandbox.counts.requests == made
+        assert not [task for task in asyncio.all_tasks() if "accucheck" in task.get_name()]
+        assert sandbox.counts.charged == outcomes.stats.yes + outcomes.stats.no
