@@ -1,0 +1,1 @@
+"""accucheck's own entries, each run as a process of its own."""
