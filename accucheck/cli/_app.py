@@ -1,0 +1,110 @@
+"""The commands in one place, and what becomes of an error: one clear line and an exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Env
+
+from accucheck.cli._exit_codes import EXPLANATION, ExitCode
+from accucheck.cli._interruption import Interrupted, Interruption
+from accucheck.cli._messages import complain, say
+from accucheck.cli._options import HIDDEN_STREAM, STANDARD_STREAM
+
+__all__ = ["app", "run"]
+
+DESCRIPTION = """\
+Check Peru phone numbers on WhatsApp through AccuAuth, one or a million: no answer lost, none bought twice.
+
+Try it without an account: accucheck demo
+
+Every option can be set in the environment too: --max-calls is ACCUCHECK_MAX_CALLS. The API secret is \
+read from ACCUCHECK_API_SECRET or --secret-file, never from the command line, which other users of the \
+machine can see."""
+
+EPILOGUE = "Exit codes:\n\n" + "\n\n".join(f"{code.value:>3}  {words}" for code, words in EXPLANATION.items())
+
+
+def _version() -> str:
+    return importlib.metadata.version("accucheck")
+
+
+app = App(
+    name="accucheck",
+    help=DESCRIPTION,
+    help_epilogue=EPILOGUE,
+    help_format="plaintext",
+    version=_version,
+    config=Env("ACCUCHECK_", command=False),
+    default_parameter=Parameter(negative=""),
+    exit_on_error=False,
+    print_error=False,
+    result_action="return_value",
+)
+# Named by path and imported when used, so that `accucheck check` does not load what `accucheck demo` needs.
+app.command("accucheck.cli._check:check", help="Check one number or several, and show the answers.")
+app.command(
+    "accucheck.cli._bulk:bulk", help="Check a whole list: a file in, the same file with the answers out."
+)
+app.command("accucheck.cli._plan:plan", help="Say what checking a list would take, without a single call.")
+app.command(
+    "accucheck.cli._demo:demo",
+    help="See it at work on made-up leads and a simulated vendor; no account needed.",
+)
+app.command(
+    "accucheck.cli._sandbox:sandbox", help="Run a simulated AccuAuth on this machine, to try things on."
+)
+app.command("accucheck.cli._ledger_commands:ledger", help="Look into a ledger, export it, or delete from it.")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Every error ends here."""
+    debug = False
+    with Interruption() as interruption:
+        try:
+            words = [HIDDEN_STREAM if word == STANDARD_STREAM else word for word in arguments]
+            command, bound, injected = app.parse_args(words)
+            debug = _wants_debug(bound.arguments)
+            if debug:
+                logging.basicConfig(
+                    stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s"
+                )
+                logging.getLogger("accucheck").setLevel(logging.DEBUG)
+            if "interruption" in injected:
+                bound.arguments["interruption"] = interruption
+            exit_code = command(*bound.args, **bound.kwargs)
+            sys.stdout.flush()
+            return int(exit_code or 0)
+        except CycloptsError as error:
+            command = " ".join(["accucheck", *(error.command_chain or ())])
+            say(str(error).replace(HIDDEN_STREAM, STANDARD_STREAM), hint=f"{command} --help")
+            return ExitCode.USAGE
+        except Interrupted:
+            say("stopped")
+            return interruption.exit_code
+        except BrokenPipeError:
+            _drop_standard_output()
+            return ExitCode.READER_GONE
+        except Exception as error:  # noqa: BLE001 the last line of defence: a person gets one line, not a traceback
+            if debug:
+                traceback.print_exc()
+            return complain(error)
+
+
+def _wants_debug(arguments: dict[str, Any]) -> bool:
+    talk = arguments.get("talk")
+    return bool(getattr(talk, "debug", False))
+
+
+def _drop_standard_output() -> None:
+    """Let the interpreter's last flush go nowhere: the reader (head, less) has seen enough and is gone."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

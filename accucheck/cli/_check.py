@@ -1,0 +1,147 @@
+"""``accucheck check``: a few numbers, answered on the spot."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, assert_never
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from accucheck._errors import ConfigurationError
+from accucheck._models import Check, Checked, Failed, Outcome
+from accucheck.cli._connect import make_client
+from accucheck.cli._event_loop import run_to_end
+from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._interruption import Interruption
+from accucheck.cli._messages import complain
+from accucheck.cli._options import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_PACE,
+    DEFAULT_PATIENCE,
+    DEFAULT_TALK,
+    Account,
+    Pace,
+    Patience,
+    Talk,
+)
+from accucheck.cli._render import json_line, terminal_safe
+from accucheck.cli._run import Ending, run_stream
+
+__all__ = ["check"]
+
+UNCHECKED = "UNCHECKED"
+
+Outcomes = Sequence[Outcome[str] | None]
+"""One for each number asked, in order; None where there is none."""
+
+
+def check(
+    *numbers: Annotated[str, Parameter(metavar="NUMBER")],
+    json: bool = False,
+    mobile_only: bool = False,
+    account: Account = DEFAULT_ACCOUNT,
+    pace: Pace = DEFAULT_PACE,
+    patience: Patience = DEFAULT_PATIENCE,
+    talk: Talk = DEFAULT_TALK,
+    interruption: Annotated[Interruption, Parameter(parse=False)],
+) -> ExitCode:
+    """Check one number or several, and show the answers.
+
+    A table on a terminal; JSON lines with --json, or when the output goes to a file or another program.
+
+    Parameters
+    ----------
+    numbers
+        Peru numbers as people write them: 987654321, "+51 987 654 321", "(01) 456-7890".
+    json
+        Print one JSON object per line.
+    mobile_only
+        Refuse landlines (they are allowed by default: WhatsApp Business uses them).
+    """
+    if not numbers:
+        raise ConfigurationError("no number given: accucheck check 987654321 …")
+    outcomes: list[Outcome[str] | None] = [None] * len(numbers)
+
+    def keep(outcome: Outcome[str]) -> None:
+        outcomes[outcome.index] = outcome
+
+    async def ask() -> Ending:
+        async with make_client(account, patience, pace, mobile_only=mobile_only) as client:
+            return await run_stream(
+                client.stream(numbers, workers=pace.workers, max_calls=pace.max_calls),
+                keep,
+                interruption=interruption,
+                total=lambda: (len(numbers), True),
+                quiet=talk.quiet or len(numbers) == 1,
+            )
+
+    ending = run_to_end(ask())
+    if json or not sys.stdout.isatty():
+        for number, outcome in zip(numbers, outcomes, strict=True):
+            print(json_line(_record(number, outcome)))
+    else:
+        Console(highlight=False, markup=False, emoji=False).print(_table(numbers, outcomes))
+    if ending.error is not None:
+        return complain(ending.error)
+    if interruption.first is not None:
+        return interruption.exit_code
+    answered = all(isinstance(outcome, Checked) for outcome in outcomes)
+    return ExitCode.ALL_ANSWERED if answered else ExitCode.SOME_NOT_ANSWERED
+
+
+def _record(number: str, outcome: Outcome[str] | None) -> dict[str, Any]:
+    match outcome:
+        case None:
+            return {"input": number, "status": UNCHECKED}
+        case Checked(check=answer):
+            return {"input": number, "status": "OK", **answer.to_dict()}
+        case Failed(error=error):
+            return {"input": number, "status": error.status, "reason": error.reason}
+        case _:
+            assert_never(outcome)
+
+
+def _table(numbers: Sequence[str], outcomes: Outcomes) -> Table:
+    table = Table("Number", "WhatsApp", "Business", "Avatar", "Status since", "Signature", "Result", box=None)
+    for number, outcome in zip(numbers, outcomes, strict=True):
+        cells = _cells(number, outcome)
+        style = {"yes": "green", "no": "yellow"}.get(cells[1], "red")
+        table.add_row(
+            *(
+                Text(terminal_safe(cell, 200), style=style if place == 1 else "")
+                for place, cell in enumerate(cells)
+            )
+        )
+    return table
+
+
+def _cells(number: str, outcome: Outcome[str] | None) -> tuple[str, ...]:
+    match outcome:
+        case None:
+            return number, "?", "", "", "", "", UNCHECKED
+        case Checked(check=answer):
+            return _answer_cells(answer)
+        case Failed(error=error):
+            return number, "?", "", "", "", "", f"{error.status}: {error.reason}"
+        case _:
+            assert_never(outcome)
+
+
+def _answer_cells(answer: Check) -> tuple[str, ...]:
+    return (
+        answer.number,
+        _yes_no(answer.whatsapp),
+        _yes_no(answer.business_user),
+        _yes_no(answer.avatar),
+        answer.status_update.isoformat() if answer.status_update else "",
+        answer.signature or "",
+        "OK",
+    )
+
+
+def _yes_no(value: bool | None) -> str:
+    return "" if value is None else "yes" if value else "no"

@@ -1,0 +1,81 @@
+"""Text for a terminal: nothing that a stranger wrote can move the cursor, change colours or reverse the line.
+
+A signature is written by the owner of the phone. Without this an escape sequence in it could repaint the
+screen, set the window's title or, on old terminals, type commands (CVE-2003-0063 and its many successors),
+and a bidi override could show a "no" as something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["duration", "json_line", "terminal_safe", "thousands", "wrapped"]
+
+_ESCAPE_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI … final byte (ECMA-48, 5.4)
+    # OSC, DCS, SOS, PM, APC and their text. The end is optional, so that the search is linear.
+    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]?"  # every other escape
+)
+_JOINERS = "\u200c\u200d"  # they make up family emoji and Persian or Indic words
+_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_UNSAFE_IN_JSON = re.compile(
+    "[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
+)
+
+
+def terminal_safe(text: str, limit: int | None = None) -> str:
+    """Return ``text`` as one harmless line: no escape sequence, no control or bidi character.
+
+    Line breaks and tabs become spaces; letters, accents, emoji and right-to-left script stay. With
+    ``limit`` it is shortened to so many characters.
+    """
+    if not (text.isascii() and text.isprintable()):
+        text = _ESCAPE_SEQUENCE.sub("", text)
+        text = "".join(" " if c in "\t\n\v\f\r\x85\u2028\u2029" else c for c in text)
+        text = "".join(c for c in text if c in _JOINERS or unicodedata.category(c) not in _UNSAFE_CATEGORIES)
+    if limit is not None and len(text) > limit:
+        text = text[: max(limit - 1, 0)] + "…"
+    return text
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """Return ``record`` as one line of JSON that is also safe to show on a terminal.
+
+    JSON itself escapes only the ASCII controls; the others that could drive a terminal are written as
+    ``\\uXXXX`` too, which any JSON reader turns back into the same text.
+    """
+    line = json.dumps(record, ensure_ascii=False, default=str)
+    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
+def thousands(number: int) -> str:
+    """Return ``number`` with a comma between thousands."""
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it: ``8 s``, ``4 min 05 s``, ``3 h 20 min``, ``2 d 04 h``."""
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86_400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600:02} h"
+
+
+def wrapped(facts: Iterable[str], width: int) -> list[str]:
+    """Return ``facts`` joined into lines of at most ``width``; no fact is broken or left out."""
+    lines: list[str] = []
+    for fact in facts:
+        if lines and len(lines[-1]) + 2 + len(fact) <= width:
+            lines[-1] += f"  {fact}"
+        else:
+            lines.append(fact)
+    return lines

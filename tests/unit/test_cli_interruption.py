@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from accucheck.cli._interruption import Interrupted, Interruption
+
+
+def test_outside_of_a_phase_a_signal_ends_the_command() -> None:
+    with Interruption() as interruption, pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGINT)
+    assert interruption.first is signal.SIGINT
+    assert interruption.exit_code == 130
+
+
+def test_in_a_phase_the_first_signal_asks_and_the_second_leaves() -> None:
+    seen: list[str] = []
+    with (
+        Interruption() as interruption,
+        interruption.phase(first=lambda: seen.append("first"), second=lambda: seen.append("second")),
+    ):
+        signal.raise_signal(signal.SIGTERM)
+        assert seen == ["first"]
+        signal.raise_signal(signal.SIGINT)
+    assert seen == ["first", "second"]
+    assert interruption.exit_code == 143
+
+
+def test_the_second_signal_counts_from_the_start_of_the_command_not_of_the_phase() -> None:
+    seen: list[str] = []
+    with Interruption() as interruption:
+        with interruption.phase(first=lambda: seen.append("stop")):
+            signal.raise_signal(signal.SIGINT)
+        with (
+            interruption.phase(first=lambda: seen.append("finish")),
+            pytest.raises(Interrupted),
+        ):
+            signal.raise_signal(signal.SIGINT)
+    assert seen == ["stop"]
+
+
+def test_a_third_signal_is_left_to_the_system() -> None:
+    with (
+        Interruption() as interruption,
+        interruption.phase(first=lambda: None, second=lambda: None),
+    ):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_handlers_of_before_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interruption():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck.cli._options import read_duration, read_rate
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("15m", timedelta(minutes=15)),
+        ("15min", timedelta(minutes=15)),
+        ("12h", timedelta(hours=12)),
+        ("30d", timedelta(days=30)),
+        ("2w", timedelta(weeks=2)),
+        ("1.5 H", timedelta(minutes=90)),
+    ],
+)
+def test_durations_are_read_as_people_write_them(text: str, length: timedelta) -> None:
+    assert read_duration(text) == length
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-3d", "3 months", "1e3s", "3dd"])
+def test_anything_else_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="write 90s, 15m, 12h, 30d or 2w"):
+        read_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("auto", "auto"),
+        ("AUTO", "auto"),
+        ("50", 50.0),
+        ("0.5", 0.5),
+        ("5:200", (5.0, 200.0)),
+        ("5:5", (5.0, 5.0)),
+    ],
+)
+def test_rates_are_read(text: str, rate: object) -> None:
+    assert read_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "200:5", "5:", ":5", "1:2:3", "fast"])
+def test_anything_else_is_no_rate(text: str) -> None:
+    with pytest.raises(ValueError, match="is no rate"):
+        read_rate(text)
+
+
+@given(st.text(max_size=12))
+def test_no_text_makes_the_readers_fail_in_another_way(text: str) -> None:
+    for read in (read_duration, read_rate):
+        with suppress(ValueError):
+            assert read(text) is not None

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck.cli._render import duration, json_line, terminal_safe, wrapped
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Hola", "Hola"),
+        ("¡Mañana será otro día! ñ", "¡Mañana será otro día! ñ"),
+        ("👩‍👩‍👧‍👦 primero", "👩‍👩‍👧‍👦 primero"),
+        ("مرحبا", "مرحبا"),
+        ("\x1b[2J\x1b[31mrojo\x1b[0m", "rojo"),
+        ("\x1b]0;otro título\x07visto", "visto"),
+        ("\x1b]8;;http://evil.example\x1b\\enlace\x1b]8;;\x1b\\", "enlace"),
+        ("\x9b31mrojo", "rojo"),
+        ("\x1bcreset", "reset"),
+        ("\x1b(0lqqk", "lqqk"),
+        ("una\r\notra\tmás", "una  otra más"),
+        ("\u202etxt.exe", "txt.exe"),
+        ("\u2066a\u2069\u200e\u200f\u061c", "a"),
+        ("a\x00\x07\x08\x7fb", "ab"),
+        ("a\ud800b", "ab"),
+        ("[bold red]marcado[/bold red]", "[bold red]marcado[/bold red]"),
+    ],
+)
+def test_text_of_strangers_becomes_one_harmless_line(text: str, shown: str) -> None:
+    assert terminal_safe(text) == shown
+
+
+@given(st.text())
+def test_no_text_keeps_a_control_or_bidi_character(text: str) -> None:
+    safe = terminal_safe(text)
+    assert not [c for c in safe if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}]
+    assert not [
+        c for c in safe if unicodedata.bidirectional(c) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI"}
+    ]
+    assert terminal_safe(safe) == safe
+
+
+@given(st.text(), st.integers(1, 20))
+def test_a_limit_is_kept(text: str, limit: int) -> None:
+    assert len(terminal_safe(text, limit)) <= limit
+
+
+def test_a_long_hostile_text_is_made_safe_in_linear_time() -> None:
+    assert terminal_safe("\x9d" * 200_000 + "\x1bA") == ""
+
+
+@given(st.dictionaries(st.text(), st.text(st.characters(exclude_categories=["Cs"]))))
+def test_a_json_line_is_the_same_value_and_one_harmless_line(record: dict[str, str]) -> None:
+    line = json_line(record)
+    assert json.loads(line) == record
+    assert terminal_safe(line) == line or "\u200d" in line or "\xad" in line or not line.isascii()
+    assert not [c for c in line if unicodedata.category(c) in {"Cc", "Cs", "Zl", "Zp"}]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (-3, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (245, "4 min 05 s"),
+        (12_000, "3 h 20 min"),
+        (187_200, "2 d 04 h"),
+    ],
+)
+def test_a_duration_reads_as_a_person_says_it(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@given(st.lists(st.text("abc ", min_size=1, max_size=30), max_size=8), st.integers(1, 100))
+def test_wrapped_facts_are_whole_and_fit_where_they_can(facts: list[str], width: int) -> None:
+    lines = wrapped(facts, width)
+    assert "  ".join(lines) == "  ".join(facts)
+    assert all(len(line) <= width or line in facts for line in lines)
