@@ -1,0 +1,124 @@
+"""An output that is there whole or not at all.
+
+The bytes go to a temporary file beside the target (mode 0600), which is synced, then renamed over the target,
+then the directory is synced: after ``commit`` returns, the output survives a power cut, and at no instant is
+there half of it under its name. A temporary file that a killed run left is removed by the next run: a live
+one holds a lock on its own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from accucheck.files._faults import FileError, told_clearly
+
+if os.name == "posix":
+    from fcntl import LOCK_EX, LOCK_NB, flock
+
+__all__ = ["AtomicFile"]
+
+_BUFFER = 1 << 20
+
+
+class AtomicFile:
+    """The file that is being written in place of ``path``.
+
+    An existing target keeps its mode, a symbolic link keeps pointing to the renewed file, and a device or
+    pipe (``/dev/stdout``) is written to directly, because a rename would put a file in its place.
+
+    Args:
+        path: The output.
+        replace: Renames the finished file; for tests.
+        fsync: Syncs a descriptor, of the file and then of its directory; for tests.
+
+    Raises:
+        FileError: The directory cannot be written to, or ``path`` is a directory.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        replace: Callable[[str, str], None] = os.replace,
+        fsync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        self.name = str(path)
+        self._replace = replace
+        self._fsync = fsync
+        self._target = Path(os.path.realpath(path))
+        self._temporary: str | None = None
+        with told_clearly(self.name):
+            mode = self._target.stat().st_mode if self._target.exists() else None
+            if mode is not None and stat.S_ISDIR(mode):
+                raise IsADirectoryError
+            if not self._target.parent.is_dir():
+                raise FileError(f"{self.name}: there is no directory {self._target.parent}")
+            if mode is not None and not stat.S_ISREG(mode):
+                self.stream: BinaryIO = self._target.open("wb", buffering=_BUFFER)
+                return
+            prefix = f".{self._target.name[:100]}."
+            _remove_leftovers(self._target.parent, prefix)
+            descriptor, self._temporary = tempfile.mkstemp(".tmp", prefix, self._target.parent)
+            self.stream = open(descriptor, "w+b", buffering=_BUFFER)  # noqa: SIM115
+            _lock(self.stream)
+            if mode is not None:
+                os.chmod(self._temporary, stat.S_IMODE(mode))
+
+    def commit(self) -> None:
+        """Put the file under its name. If this raises, the old file is untouched and the new one is gone."""
+        try:
+            with told_clearly(self.name):
+                self.stream.flush()
+                if self._temporary is None:
+                    self.stream.close()
+                    return
+                self._fsync(self.stream.fileno())
+                self._replace(self._temporary, str(self._target))
+                self._temporary = None
+                self._sync_directory()
+                self.stream.close()
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Remove what was written. Safe to call twice, and after ``commit``."""
+        if self._temporary is not None:
+            Path(self._temporary).unlink(missing_ok=True)
+            self._temporary = None
+        with suppress(OSError):  # the disk may be full, and these bytes are thrown away
+            self.stream.close()
+
+    def _sync_directory(self) -> None:
+        if os.name != "posix":
+            return  # Windows cannot open a directory
+        directory = os.open(self._target.parent, os.O_RDONLY)
+        try:
+            self._fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _lock(stream: Any) -> None:
+    if os.name == "posix":
+        flock(stream.fileno(), LOCK_EX | LOCK_NB)
+
+
+def _remove_leftovers(directory: Path, prefix: str) -> None:
+    if os.name != "posix":
+        return
+    for leftover in directory.iterdir():
+        if not (leftover.name.startswith(prefix) and leftover.name.endswith(".tmp")):
+            continue
+        try:
+            with leftover.open("rb") as stream:
+                _lock(stream)
+                leftover.unlink()
+        except OSError:
+            continue  # another run is writing it, or it is not ours to remove

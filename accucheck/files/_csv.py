@@ -1,0 +1,274 @@
+"""CSV: read by lines, because a row is written back as the very text that it was.
+
+A line without quotes is cut by ``str.split``; one with quotes goes to the standard library. A quote that is
+never closed would make the rest of the file one cell: after some hundred lines it is taken for a character.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import BinaryIO, ClassVar, NamedTuple
+
+import msgspec
+
+from accucheck.files._dialect import detect_dialect, has_header
+from accucheck.files._encoding import UTF_8, detect
+from accucheck.files._faults import FileError, told_clearly
+from accucheck.files._number_column import find_number_column
+from accucheck.files._origin import HEAD_SIZE, Origin
+from accucheck.files._results import ResultColumns, column_names, formula_safe, printable
+from accucheck.files._source import Row, Source
+from accucheck.files._values import as_text, iso_date, yes_or_no
+
+__all__ = ["CsvSource", "CsvWriter"]
+
+_LONGEST_RECORD = 200
+"""In lines."""
+
+_CELL_LIMIT = 1 << 24
+_WRITE_EVERY = 2048
+
+
+class _Irregular(NamedTuple):
+    """A record with more or fewer cells than the header."""
+
+    text: str
+    width: int
+
+
+class CsvSource(Source):
+    """Rows of a CSV file, a tab-separated one included."""
+
+    format: ClassVar[str] = "csv"
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        column: str | int | None = None,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+    ) -> None:
+        super().__init__(origin)
+        csv.field_size_limit(max(csv.field_size_limit(), _CELL_LIMIT))
+        if origin.repeatable and encoding is None:
+            with told_clearly(self.name), origin.open() as plain:
+                self.encoding = detect(plain)
+        else:
+            self.encoding = detect(io.BytesIO(origin.head), encoding, whole=False)
+        head = origin.head[len(self.encoding.mark) :].decode(self.encoding.name, "replace")
+        if len(origin.head) == HEAD_SIZE:
+            head = head[: head.rfind("\n") + 1] or head  # the last line is cut
+        self.dialect, sample, self.header_text = detect_dialect(head, delimiter=delimiter)
+        if not sample:
+            raise FileError(f"{self.name}: the file holds no rows")
+        self.header = has_header(sample)
+        """Whether the first row names the columns. Where there is none, an output gets one."""
+        if self.header:
+            self.columns = sample.pop(0)
+        else:
+            width = Counter(map(len, sample)).most_common(1)[0][0]
+            self.columns = [f"column_{place}" for place in range(1, width + 1)]
+        self._widest = 0
+        self.number_column = find_number_column(self.columns, sample, column, self.name)
+        if not self.header:
+            self.header_text = ""
+            index = self.number_column.index
+            self.columns[index] = "phone"
+            self.number_column = msgspec.structs.replace(self.number_column, name="phone")
+
+    def all_columns(self) -> list[str]:
+        """Return the columns, and nameless ones for the cells of rows that are longer than the header."""
+        if self.repeatable and self.rows_total is None:
+            for _ in self.rows():
+                pass
+        return self.columns + [""] * max(0, self._widest - len(self.columns))
+
+    def values(self, row: Row) -> Sequence[object]:
+        text = row.record.text if isinstance(row.record, _Irregular) else row.record
+        cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=self.dialect.delimiter), [])
+        return [as_text(cell) for cell in cells]
+
+    def _rows(self) -> Iterator[Row]:
+        with told_clearly(self.name, csv.Error):
+            stream = self.origin.open()
+            try:
+                stream.read(len(self.encoding.mark))
+                text = io.TextIOWrapper(stream, self.encoding.name, self.encoding.errors, newline="")
+                yield from self._read(text)
+            finally:
+                stream.close()
+
+    def _read(self, text: io.TextIOWrapper) -> Iterator[Row]:
+        delimiter, index = self.dialect.delimiter, self.number_column.index
+        width = len(self.columns)
+        delimiters = width - 1
+        to_skip = bool(self.dialect.preamble) + self.header
+        returned: deque[str] = deque()
+        blank = 0
+        record: str | _Irregular
+
+        def lines() -> Iterator[str]:
+            while returned:
+                yield returned.popleft()
+            for line in text:
+                yield line
+                while returned:
+                    yield returned.popleft()
+
+        while True:
+            source = lines()
+            for line in source:
+                body = line.rstrip("\r\n")
+                if not body:
+                    blank += not to_skip  # a row, unless nothing but blank lines follows
+                    continue
+                if '"' not in body:
+                    if to_skip:
+                        to_skip -= 1
+                        continue
+                    if body.count(delimiter) == delimiters:
+                        number, record = body.split(delimiter, index + 1)[index], body
+                    else:
+                        cells = body.split(delimiter)
+                        number, record = self._irregular(cells, body)
+                else:
+                    cells, body = self._quoted(line, source, returned)
+                    if to_skip:
+                        to_skip -= 1
+                        continue
+                    if len(cells) == width:
+                        number, record = cells[index], body
+                    else:
+                        number, record = self._irregular(cells, body)
+                while blank:
+                    blank -= 1
+                    yield Row("", _Irregular("", 1))
+                yield Row(number, record)
+            if not returned:
+                return
+
+    def _irregular(self, cells: list[str], body: str) -> tuple[str, _Irregular]:
+        self._widest = max(self._widest, len(cells))
+        index = self.number_column.index
+        return cells[index] if index < len(cells) else "", _Irregular(body, len(cells))
+
+    def _quoted(self, first: str, source: Iterator[str], returned: deque[str]) -> tuple[list[str], str]:
+        """Return the cells and the text of a record that holds quotes; lines that are not its go back."""
+        delimiter = self.dialect.delimiter
+        taken = [first]
+
+        def feed() -> Iterator[str]:
+            yield first
+            for line in islice(source, _LONGEST_RECORD):
+                taken.append(line)
+                yield line
+            unclosed.append(True)
+
+        unclosed: list[bool] = []
+        cells = next(csv.reader(feed(), delimiter=delimiter))
+        closed = not unclosed
+        if closed and len(taken) > 1 and len(cells) != len(self.columns):
+            # A stray quote that met another some rows below? It is, if its line is a whole row alone.
+            closed = len(next(csv.reader([first], delimiter=delimiter))) != len(self.columns)
+        if closed:
+            return cells, "".join(taken).rstrip("\r\n")
+        returned.extendleft(reversed(taken[1:]))
+        # The quote is a character of its cell. The output quotes it, or it would swallow our columns there.
+        cells = first.rstrip("\r\n").split(delimiter)
+        return cells, delimiter.join(quoted(cell, delimiter) for cell in cells)
+
+
+def quoted(cell: str, delimiter: str) -> str:
+    """Return the cell as CSV text, in quotes only where it needs them (in any spreadsheet's locale)."""
+    if _NEEDS_QUOTES(cell) or delimiter in cell:
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+_NEEDS_QUOTES = re.compile(r'[,;\t|"\r\n]|^\s|\s$').search
+
+
+class CsvWriter:
+    """Writes rows as CSV, followed by their results.
+
+    Rows that come from CSV keep their text, delimiter, encoding, byte order mark and line end. Rows that are
+    shorter than the longest are filled up, so that our columns stand under their names. Characters of a
+    ``signature`` that the encoding lacks are written as Python escapes (``\\U0001f600``).
+    """
+
+    def __init__(self, out: BinaryIO, source: Source, *, delimiter: str | None = None) -> None:
+        self._out = out
+        self._source = source
+        own = source.all_columns()
+        self._width = len(own)
+        self._encoding = UTF_8
+        line_end, preamble, header = "\n", "", ""
+        kept = isinstance(source, CsvSource) and delimiter in (None, source.dialect.delimiter)
+        if isinstance(source, CsvSource) and kept:
+            self._encoding = source.encoding
+            delimiter, line_end, preamble = source.dialect
+            header = source.header_text + delimiter * (len(own) - len(source.columns))
+        self._delimiter = delimiter or ","
+        self._own_text: Callable[[Row], str] = self._kept_text if kept else self._converted_text
+        self._missing = self._delimiter * (len(own) - len(source.columns))
+        self._line_end = line_end
+        self._safe_text = lru_cache(8192)(self._safe_text_of)
+        header = header or self._joined(own)
+        self._pending = [preamble + header + self._delimiter + self._joined(column_names(own)) + line_end]
+        out.write(self._encoding.mark)
+
+    def write(self, row: Row, result: ResultColumns) -> None:
+        """Add one row."""
+        whatsapp, status_update, business_user, avatar, signature, status, reason, request_id = result
+        delimiter, safe = self._delimiter, self._safe_text
+        self._pending.append(
+            f"{self._own_text(row)}{delimiter}{yes_or_no[whatsapp]}{delimiter}{iso_date(status_update)}"
+            f"{delimiter}{yes_or_no[business_user]}{delimiter}{yes_or_no[avatar]}"
+            f"{delimiter}{safe(signature) if signature else ''}{delimiter}{safe(status)}"
+            f"{delimiter}{safe(reason) if reason else ''}"
+            f"{delimiter}{request_id if request_id.isalnum() else safe(request_id)}{self._line_end}"
+        )
+        if len(self._pending) >= _WRITE_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was written to the stream below."""
+        text = "".join(self._pending)
+        self._pending.clear()
+        self._out.write(text.encode(self._encoding.name, self._encoding.errors))
+
+    def finish(self) -> None:
+        """Write the rest."""
+        self.flush()
+
+    def _kept_text(self, row: Row) -> str:
+        record: str | _Irregular = row.record
+        if isinstance(record, str):
+            return record + self._missing
+        surplus = record.width - self._width
+        if surplus <= 0:
+            return record.text + self._delimiter * -surplus
+        # Only where the input is read once: the header is out, so the last column takes what is too much.
+        cells = next(csv.reader(io.StringIO(record.text, newline=""), delimiter=self._delimiter))
+        last = self._delimiter.join(cells[self._width - 1 :])
+        return self._joined([*cells[: self._width - 1], last])
+
+    def _converted_text(self, row: Row) -> str:
+        cells = [as_text(value) for value in self._source.values(row)]
+        return self._joined(cells) + self._delimiter * (self._width - max(1, len(cells)))
+
+    def _joined(self, cells: Iterable[str]) -> str:
+        return self._delimiter.join(quoted(cell, self._delimiter) for cell in cells)
+
+    def _safe_text_of(self, text: str) -> str:
+        text = formula_safe(printable(text))
+        if not text.isascii():
+            text = text.encode(self._encoding.name, "backslashreplace").decode(self._encoding.name)
+        return quoted(text, self._delimiter)

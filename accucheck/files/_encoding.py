@@ -1,0 +1,101 @@
+"""Which encoding a text file has: its byte order mark, else strict UTF-8, else Windows-1252.
+
+That order is right for lists from Peru: text that is valid UTF-8 by chance does not exist in practice, and
+what is not UTF-8 comes from Excel on a Spanish Windows. Libraries that guess by letter statistics take such
+files for cp1250.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import BinaryIO, NamedTuple
+
+from accucheck.files._faults import FileError
+
+__all__ = ["UTF_8", "Encoding", "detect"]
+
+_CHUNK = 1 << 20
+
+_MARKS = (  # the longer ones first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class Encoding(NamedTuple):
+    """An encoding, and the byte order mark that the file starts with."""
+
+    name: str
+    mark: bytes = b""
+
+    @property
+    def errors(self) -> str:
+        """What is done with bytes that do not decode: they are carried along, to be written as they were."""
+        return "surrogatepass" if self.name.startswith(("utf-16", "utf-32")) else "surrogateescape"
+
+    def carries(self, text: str) -> bool:
+        """Whether ``text`` can be written in this encoding."""
+        try:
+            text.encode(self.name)
+        except UnicodeEncodeError:
+            return False
+        return True
+
+
+UTF_8 = Encoding("utf-8")
+
+
+def detect(stream: BinaryIO, override: str | None = None, *, whole: bool = True) -> Encoding:
+    """Return the encoding of ``stream``, in constant memory.
+
+    Args:
+        stream: Plain bytes from their start. It is read on to the first byte that is not UTF-8, or its end.
+        override: The name that the caller gives; a byte order mark of the same family still counts.
+        whole: False if the stream is only the beginning of the file: a character cut at its end is no fault.
+
+    Raises:
+        FileError: ``override`` is no encoding that Python knows.
+    """
+    head = stream.read(_CHUNK)
+    mark, marked = next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", ""))
+    if override is not None:
+        return _overridden(override, mark, marked)
+    if marked:
+        return Encoding(marked, mark)
+    if unmarked := _unmarked_utf_16(head[:4096]):
+        return Encoding(unmarked)
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        while head:
+            if not head.isascii() or decoder.getstate()[0]:
+                decoder.decode(head)
+            head = stream.read(_CHUNK)
+        decoder.decode(b"", final=whole)
+    except UnicodeDecodeError:
+        return Encoding("cp1252")
+    return UTF_8
+
+
+def _overridden(override: str, mark: bytes, marked: str) -> Encoding:
+    try:
+        name = codecs.lookup(override).name
+    except LookupError as error:
+        raise FileError(f"{override!r} is no encoding; try utf-8, cp1252, latin-1 or utf-16") from error
+    family = name.removesuffix("-sig").removesuffix("-le").removesuffix("-be")
+    if marked.startswith(family):
+        return Encoding(marked, mark)
+    return Encoding(
+        {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(name, family if family == "utf-8" else name)
+    )
+
+
+def _unmarked_utf_16(head: bytes) -> str | None:
+    """Digits and separators in UTF-16 have a NUL in every other byte, which no other text has."""
+    if 2 * head[1::2].count(0) > len(head[1::2]) > 1 and head[0::2].count(0) == 0:
+        return "utf-16-le"
+    if 2 * head[0::2].count(0) > len(head[0::2]) > 1 and head[1::2].count(0) == 0:
+        return "utf-16-be"
+    return None

@@ -1,0 +1,50 @@
+"""The one error of the files room, and the place that turns a library's exceptions into it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from accucheck._errors import ConfigurationError
+
+__all__ = ["FileError", "needs", "told_clearly"]
+
+
+class FileError(ConfigurationError):
+    """A file cannot be read or written; the message names it and says what to do."""
+
+    status = "FILE_ERROR"
+
+
+def needs(extra: str, what: str) -> FileError:
+    """Return the error for a format whose library is not installed."""
+    return FileError(f"{what} needs an extra package: pip install 'accucheck[{extra}]'")
+
+
+@contextmanager
+def told_clearly(name: str, *also: type[Exception]) -> Iterator[None]:
+    """Turn what reading or writing ``name`` can raise (and the exceptions ``also``) into a FileError."""
+    try:
+        yield
+    except FileError:
+        raise
+    except BrokenPipeError:
+        raise  # the reader of our output went away: that is no mistake, and the caller ends quietly
+    except FileNotFoundError as error:
+        raise FileError(f"{name}: there is no such file or directory") from error
+    except IsADirectoryError as error:
+        raise FileError(f"{name}: this is a directory, give a file") from error
+    except PermissionError as error:
+        raise FileError(f"{name}: no permission to open it") from error
+    except (EOFError, zlib.error) as error:
+        raise FileError(f"{name}: the compressed data is torn or ends early; copy the file again") from error
+    except UnicodeError as error:
+        raise FileError(
+            f"{name}: the text does not fit its encoding ({error}); give the right encoding"
+        ) from error
+    except OSError as error:
+        raise FileError(f"{name}: {error.strerror or error}") from error
+    except also as error:
+        detail = " ".join(str(error).split())[:200]
+        raise FileError(f"{name}: the file is torn or not what its name says ({detail})") from error

@@ -1,0 +1,218 @@
+"""JSON lines: objects, or bare strings and numbers. A row is written back as the very bytes that it was.
+
+Our keys go in before the closing brace, so key order, number notation and escapes stay as they are.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO, ClassVar
+
+import msgspec
+
+from accucheck.files._encoding import detect
+from accucheck.files._faults import FileError, told_clearly
+from accucheck.files._number_column import NumberColumn, find_number_column
+from accucheck.files._origin import HEAD_SIZE, Origin
+from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
+from accucheck.files._source import Row, Source
+from accucheck.files._values import as_text
+
+__all__ = ["BARE_VALUE", "JsonLinesSource", "JsonLinesWriter"]
+
+BARE_VALUE = "phone"
+"""The key under which a bare value, or a line that is no JSON, is written."""
+
+_SAMPLE_ROWS = 200
+_WRITE_EVERY = 2048
+
+
+class JsonLinesSource(Source):
+    """Rows of a JSON lines file."""
+
+    format: ClassVar[str] = "jsonl"
+
+    def __init__(
+        self, origin: Origin, *, column: str | int | None = None, encoding: str | None = None
+    ) -> None:
+        super().__init__(origin)
+        if origin.repeatable and encoding is None:
+            with told_clearly(self.name), origin.open() as plain:
+                self.encoding = detect(plain)
+        else:
+            self.encoding = detect(io.BytesIO(origin.head), encoding, whole=False)
+        lines = list(self._lines(io.BytesIO(origin.head)))
+        if len(origin.head) == HEAD_SIZE and len(lines) > 1:
+            lines.pop()  # it is cut
+        sample = [_decoded(line) for line in lines[:_SAMPLE_ROWS] if line.strip()]
+        if not sample:
+            raise FileError(f"{self.name}: the file holds no rows")
+        if lines[0].strip() in (b"[", b"{") or isinstance(sample[0], list):
+            raise FileError(
+                f"{self.name}: this is one JSON document; accucheck reads one value a line: jq -c '.[]'"
+            )
+        self._all_columns: list[str] | None = None
+        keys = dict.fromkeys(key for value in sample if isinstance(value, dict) for key in value)
+        self.columns = list(keys) or [BARE_VALUE]
+        if keys:
+            cells = [[value.get(key) for key in keys] for value in sample if isinstance(value, dict)]
+            self.number_column = find_number_column(self.columns, cells, column, self.name)
+        else:
+            self.number_column = NumberColumn(BARE_VALUE, 0, "only column")
+        wanted = msgspec.defstruct(
+            "Line", [("number", Any, None)], rename={"number": self.number_column.name}
+        )
+        self._decode_number: Callable[[bytes], Any] = msgspec.json.Decoder(wanted).decode
+
+    def all_columns(self) -> list[str]:
+        if not self.repeatable:
+            return self.columns
+        if self._all_columns is None:
+            keys = dict.fromkeys(self.columns)
+            for row in self.rows():
+                keys.update(dict.fromkeys(self._object(row)))
+            self._all_columns = list(keys)
+        return self._all_columns
+
+    def values(self, row: Row) -> Sequence[object]:
+        cells = self._object(row)
+        return [cells.get(key) for key in self.all_columns()]
+
+    def _object(self, row: Row) -> dict[str, object]:
+        value = _decoded(row.record)
+        if isinstance(value, dict):
+            return value
+        return {BARE_VALUE: row.record.decode("utf-8", "replace") if row.fault else value}
+
+    def _rows(self) -> Iterator[Row]:
+        decode = self._decode_number
+        with told_clearly(self.name):
+            stream = self.origin.open()
+            try:
+                for place, line in enumerate(self._lines(stream), start=1):
+                    record = line.strip()
+                    if not record:
+                        continue
+                    try:
+                        number: object = decode(record).number
+                    except (msgspec.MsgspecError, UnicodeError):
+                        yield self._unusual(record, place)
+                        continue
+                    yield Row(number if type(number) is str else as_text(number), record)
+            finally:
+                stream.close()
+
+    def _unusual(self, record: bytes, place: int) -> Row:
+        """Read a bare value, or what only a lenient reader takes (NaN, bad UTF-8), or say what is wrong."""
+        value = _decoded(record)
+        if value is _NO_JSON:
+            return Row("", record, f"Line {place} is not JSON.")
+        if isinstance(value, dict):
+            return Row(as_text(value.get(self.number_column.name)), record)
+        if isinstance(value, list):
+            return Row("", record, f"Line {place} is a list, not an object or a number.")
+        return Row(as_text(value), record)
+
+    def _lines(self, stream: BinaryIO) -> Iterator[bytes]:
+        """Yield lines as UTF-8."""
+        stream.read(len(self.encoding.mark))
+        if self.encoding.name == "utf-8":
+            yield from stream
+            return
+        text = io.TextIOWrapper(stream, self.encoding.name, "replace", newline="\n")
+        try:
+            for line in text:
+                yield line.encode()
+        finally:
+            text.detach()
+
+
+class _NoJson:
+    """What a line that is not JSON decodes to."""
+
+
+_NO_JSON = _NoJson()
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except (msgspec.MsgspecError, UnicodeError):
+        pass
+    try:
+        return json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return _NO_JSON
+
+
+class JsonLinesWriter:
+    """Writes rows as JSON objects that end with the results, in UTF-8."""
+
+    def __init__(self, out: BinaryIO, source: Source) -> None:
+        self._out = out
+        self._source = source
+        self._columns = source.all_columns()
+        self._names = column_names(self._columns)
+        self._encode = msgspec.json.Encoder(enc_hook=str).encode
+        self._shape = self._shape_of(self._names)
+        self._kept = isinstance(source, JsonLinesSource)
+        self._live = not source.repeatable
+        self._pending: list[bytes] = []
+
+    def write(self, row: Row, result: ResultColumns) -> None:
+        """Add one row."""
+        shape = self._shape
+        if self._kept:
+            record: bytes = row.record
+            own = record[:-1].rstrip() if record[:1] == b"{" and not row.fault else self._wrapped(row)
+            if self._live and record[:1] == b"{":
+                shape = self._shape_beside(record)
+        else:
+            cells = zip(self._columns, self._source.values(row), strict=False)
+            own = self._encode(dict(cells))[:-1]
+        whatsapp, status_update, business_user, avatar, signature, status, reason, request_id = result
+        results = self._encode(
+            shape(
+                whatsapp,
+                status_update,
+                business_user,
+                avatar,
+                printable(signature) if signature else signature,
+                status,
+                printable(reason),
+                request_id,
+            )
+        )
+        self._pending += (own, b"," if len(own) > 1 else b"", results[1:], b"\n")
+        if len(self._pending) >= _WRITE_EVERY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was written to the stream below."""
+        self._out.write(b"".join(self._pending))
+        self._pending.clear()
+
+    def finish(self) -> None:
+        """Write the rest."""
+        self.flush()
+
+    def _wrapped(self, row: Row) -> bytes:
+        text = row.record.decode("utf-8", "replace")
+        value = self._encode(text) if row.fault else row.record
+        return b"{" + self._encode(BARE_VALUE) + b":" + value
+
+    def _shape_beside(self, record: bytes) -> Any:
+        """Return names that no key of this row has: new keys may come where input is read once."""
+        value = _decoded(record)
+        if isinstance(value, dict) and not {key.casefold() for key in value}.isdisjoint(self._names):
+            return self._shape_of(column_names(value))
+        return self._shape
+
+    @staticmethod
+    def _shape_of(names: Sequence[str]) -> Any:
+        fields = [(plain, Any) for plain in RESULT_COLUMNS]
+        return msgspec.defstruct(
+            "Results", fields, rename=dict(zip(RESULT_COLUMNS, names, strict=True)), gc=False
+        )

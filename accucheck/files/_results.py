@@ -1,0 +1,84 @@
+"""The eight columns that follow a row's own, and how their values are made fit for a file."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from datetime import date
+from typing import NamedTuple
+
+__all__ = ["RESULT_COLUMNS", "ResultColumns", "column_names", "formula_safe", "printable"]
+
+CLASH_PREFIX = "accucheck_"
+
+
+class ResultColumns(NamedTuple):
+    """What is written behind one row.
+
+    Text files and spreadsheets show True and False as ``yes`` and ``no`` (the vendor's words), dates as
+    ``2023-12-31`` and None as nothing; JSON lines and Parquet keep booleans, and Parquet keeps dates.
+    """
+
+    whatsapp: bool | None = None
+    """Whether the number is on WhatsApp; None if that is not known."""
+    status_update: date | None = None
+    business_user: bool | None = None
+    avatar: bool | None = None
+    signature: str | None = None
+    """A stranger wrote it."""
+    status: str = "UNCHECKED"
+    """``OK``, the vendor's word, or ours in its style."""
+    reason: str = ""
+    """Why there is no answer, as a sentence."""
+    request_id: str = ""
+
+
+RESULT_COLUMNS: tuple[str, ...] = ResultColumns._fields
+
+
+def column_names(own: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the result columns beside a row's ``own`` columns.
+
+    A name that the input already has, in any case, gets the prefix ``accucheck_``, and a number behind if
+    that is taken too: a list that was checked before keeps its old answers, under their old names.
+    """
+    taken = {name.casefold() for name in own}
+    names = []
+    for plain in RESULT_COLUMNS:
+        name, again = plain, 1
+        while name.casefold() in taken:
+            name = f"{CLASH_PREFIX}{plain}" if again == 1 else f"{CLASH_PREFIX}{plain}_{again}"
+            again += 1
+        taken.add(name.casefold())
+        names.append(name)
+    return tuple(names)
+
+
+def printable(text: str) -> str:
+    """Return ``text`` without control characters; tabs and line breaks become a space.
+
+    For every format: an escape sequence must not reach the terminal of whoever looks at the file.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_printable_character, text))
+
+
+def _printable_character(character: str) -> str:
+    if character in "\t\n\r\v\f\x85\u2028\u2029":
+        return " "
+    category = unicodedata.category(character)
+    if category == "Cs":  # half of a surrogate pair: no encoding can write it
+        return "�"
+    return "" if category == "Cc" else character
+
+
+def formula_safe(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula (OWASP, "CSV Injection").
+
+    A text that starts with ``= + - @`` (also full-width), after blanks or not, gets an apostrophe in front.
+    """
+    return f"'{text}" if text.lstrip()[:1] in _FORMULA_STARTS else text
+
+
+_FORMULA_STARTS = tuple("=+-@＝＋－＠")

@@ -1,0 +1,168 @@
+"""Outputs: a whole file, there at once or not at all, or a stream of lines as answers come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from accucheck.files._atomic import AtomicFile
+from accucheck.files._compression import compressed
+from accucheck.files._csv import CsvSource, CsvWriter
+from accucheck.files._faults import FileError, told_clearly
+from accucheck.files._registry import FORMATS, Format, Writer, by_name, split_suffixes
+from accucheck.files._results import ResultColumns
+from accucheck.files._source import Row, Source
+
+__all__ = ["FileSink", "StreamSink", "format_of_output"]
+
+
+class FileSink:
+    """Writes rows and their results to a file that appears whole, at the end of the ``with`` block.
+
+    If the block raises, what was under the name before is still there, and the temporary file is gone.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        source: Source,
+        *,
+        file_format: str | None = None,
+        replace: Callable[[str, str], None] = os.replace,
+        fsync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        self.path = Path(path)
+        self.format = format_of_output(self.path, source, file_format)
+        _refuse_input(self.path, source)
+        # Asked before the file is made: it may read the whole input.
+        source.all_columns()
+        self._file = AtomicFile(self.path, replace=replace, fsync=fsync)
+        self._stream = self._file.stream
+        try:
+            with told_clearly(str(path)):
+                self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
+                self._writer = _writer(self.format, self._stream, source)
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, row: Row, result: ResultColumns) -> None:
+        """Add one row.
+
+        Raises:
+            FileError: The disk is full, or the format cannot hold the row.
+        """
+        try:
+            self._writer.write(row, result)
+        except OSError:
+            with told_clearly(str(self.path)):
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            with told_clearly(str(self.path)):
+                self._writer.finish()
+                if self._stream is not self._file.stream:
+                    self._stream.close()
+        except BaseException:
+            self._discard()
+            raise
+        self._file.commit()
+
+    def _discard(self) -> None:
+        discard = getattr(getattr(self, "_writer", None), "discard", None)
+        if discard is not None:
+            discard()
+        self._file.discard()
+
+
+class StreamSink:
+    """Writes rows and their results to an open stream, as they come.
+
+    Args:
+        stream: Standard output's binary stream, say. It is not closed.
+        source: Where the rows come from.
+        file_format: ``jsonl``, ``csv`` or ``tsv``.
+        every_row: Flush after every row, for a reader that waits for it.
+    """
+
+    def __init__(
+        self, stream: BinaryIO, source: Source, *, file_format: str = "jsonl", every_row: bool = False
+    ) -> None:
+        self.format = by_name(file_format)
+        if not self.format.text:
+            raise FileError(f"{self.format.name} cannot be written to standard output; give a file with -o")
+        self._stream = stream
+        self._every_row = every_row
+        self._writer = _writer(self.format, stream, source)
+
+    def write(self, row: Row, result: ResultColumns) -> None:
+        """Add one row. A reader that went away is a BrokenPipeError."""
+        self._writer.write(row, result)
+        if self._every_row:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        self._writer.flush()
+        self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Also after an error: these rows are answered.
+        if kind is None or not issubclass(kind, BrokenPipeError):
+            self.flush()
+
+
+def format_of_output(path: Path, source: Source, name: str | None = None) -> Format:
+    """Return the format of an output: by its name, else by the suffix, else the input's.
+
+    Raises:
+        FileError: The suffix stands for a format that can only be read, or for a compression that does not go
+            with the format.
+    """
+    suffix, compression = split_suffixes(path)
+    if name is not None:
+        chosen = by_name(name)
+    elif any(suffix in known.write_suffixes for known in FORMATS.values()):
+        chosen = next(known for known in FORMATS.values() if suffix in known.write_suffixes)
+    elif any(suffix in known.read_suffixes for known in FORMATS.values()):
+        raise FileError(f"{path}: {suffix} can be read but not written; name the output .xlsx")
+    else:
+        chosen = FORMATS[source.format]
+    if compression and not chosen.text:
+        raise FileError(f"{path}: {chosen.name} is compressed in itself; leave {path.suffix} out of the name")
+    return chosen
+
+
+def _writer(file_format: Format, stream: BinaryIO, source: Source) -> Writer:
+    if file_format.name == "tsv":
+        return CsvWriter(stream, source, delimiter="\t")
+    if file_format.name == "csv" and isinstance(source, CsvSource):
+        # Semicolons stay semicolons. Tabs do too, unless the names say that .tsv is to become .csv.
+        from_tabs = split_suffixes(Path(source.name))[0] in FORMATS["tsv"].read_suffixes
+        return CsvWriter(stream, source, delimiter="," if from_tabs else None)
+    return file_format.write(stream, source)
+
+
+def _refuse_input(path: Path, source: Source) -> None:
+    there = source.origin.path
+    if there is None or not path.exists():
+        return
+    if path.samefile(there):
+        raise FileError(f"{path}: the output would overwrite the input; give it another name")

@@ -1,0 +1,95 @@
+"""What every input gives, whatever its format."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import msgspec
+
+from accucheck.files._number_column import NumberColumn
+from accucheck.files._origin import Origin
+
+__all__ = ["Row", "Source"]
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """One row of the input."""
+
+    number: str
+    """The text of its number cell, as it is in the file (a spreadsheet's 987654321.0 as ``987654321``)."""
+    record: Any
+    """The row itself, in its source's own form: a sink of that source writes it back untouched."""
+    fault: str = ""
+    """Why the row could not be read, as a sentence; its ``number`` is then empty."""
+
+
+class Source(ABC):
+    """Rows of one input, in constant memory, as often as needed (unless ``repeatable`` is False).
+
+    Every method that reads raises ``FileError`` when the input turns out to be torn.
+    """
+
+    format: ClassVar[str]
+    """``csv``, ``jsonl``, ``parquet`` or ``xlsx``."""
+
+    columns: list[str]
+    """The names of the row's own columns, as far as the beginning of the input tells."""
+    number_column: NumberColumn
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.rows_total: int | None = None
+        """How many rows there are: known for Parquet and spreadsheets, and after one whole pass for all."""
+
+    @property
+    def name(self) -> str:
+        """The input as it was given, or ``stdin``."""
+        return self.origin.name
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the rows can be read more than once."""
+        return self.origin.repeatable
+
+    @property
+    def fraction(self) -> float:
+        """How far the pass that began last has come, 0 to 1: by bytes, or by rows where those are counted."""
+        return self.origin.fraction
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every row, in order."""
+        count = 0
+        for count, row in enumerate(self._rows(), start=1):  # noqa: B007
+            yield row
+        self.rows_total = count
+
+    def numbers(self) -> Iterator[str]:
+        """Yield every row's number text, in order: as many as there are rows, at less cost."""
+        for row in self.rows():
+            yield row.number
+
+    @abstractmethod
+    def _rows(self) -> Iterator[Row]: ...
+
+    def all_columns(self) -> list[str]:
+        """Return the names of the own columns over all rows; reads the input once if it must to know them."""
+        return self.columns
+
+    @abstractmethod
+    def values(self, row: Row) -> Sequence[object]:
+        """Return the row's own cells, for ``all_columns``: for a sink of another format."""
+
+    def close(self) -> None:
+        """Let go of the input, and delete the copy of standard input."""
+        self.origin.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

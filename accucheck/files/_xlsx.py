@@ -1,0 +1,176 @@
+"""Excel: read with calamine (also .xls, .xlsb and .ods), written with XlsxWriter.
+
+A sheet holds at most 1,048,576 rows, so that reading one into memory is bounded; writing is not kept in
+memory. Values are kept, formats and formulas are not.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any, BinaryIO, ClassVar
+
+import msgspec
+
+from accucheck.files._dialect import has_header
+from accucheck.files._faults import FileError, needs, told_clearly
+from accucheck.files._number_column import find_number_column
+from accucheck.files._origin import Origin
+from accucheck.files._results import ResultColumns, column_names, printable
+from accucheck.files._source import Row, Source
+from accucheck.files._values import as_text, yes_or_no
+
+__all__ = ["ExcelSource", "ExcelWriter"]
+
+_SAMPLE_ROWS = 200
+_MOST_ROWS = 1_048_576
+_LONGEST_CELL = 32_767
+_EXACT_DIGITS = 15
+
+
+class ExcelSource(Source):
+    """Rows of the first sheet that is shown and not empty."""
+
+    format: ClassVar[str] = "xlsx"
+
+    def __init__(self, origin: Origin, *, column: str | int | None = None) -> None:
+        super().__init__(origin)
+        try:
+            import python_calamine
+        except ImportError as error:
+            raise needs("xlsx", "Excel") from error
+        broken = (python_calamine.CalamineError, python_calamine.ZipError, python_calamine.XmlError)
+        with told_clearly(self.name, *broken, python_calamine.PasswordError), origin.open() as stream:
+            workbook = python_calamine.load_workbook(stream)
+            sheet = next(
+                (
+                    candidate
+                    for place, about in enumerate(workbook.sheets_metadata)
+                    if about.visible == python_calamine.SheetVisibleEnum.Visible
+                    and about.typ == python_calamine.SheetTypeEnum.WorkSheet
+                    and (candidate := workbook.get_sheet_by_index(place)).height
+                ),
+                None,
+            )
+        if sheet is None:
+            raise FileError(f"{self.name}: the workbook holds no rows")
+        self._sheet = sheet
+        self.sheet = str(self._sheet.name)
+        """The name of the sheet that is read."""
+        sample = [list(cells) for cells, _ in zip(self._sheet.iter_rows(), range(_SAMPLE_ROWS), strict=False)]
+        self.header = has_header([[as_text(cell) for cell in cells] for cells in sample])
+        if self.header:
+            self.columns = [as_text(cell) for cell in sample.pop(0)]
+        else:
+            self.columns = [f"column_{place}" for place in range(1, len(sample[0]) + 1)]
+        self.number_column = find_number_column(self.columns, sample, column, self.name)
+        if not self.header:
+            self.columns[self.number_column.index] = "phone"
+            self.number_column = msgspec.structs.replace(self.number_column, name="phone")
+        self.rows_total = self._sheet.height - self.header
+        self._done = 0
+
+    @property
+    def fraction(self) -> float:
+        return min(1.0, self._done / self.rows_total) if self.rows_total else 0.0
+
+    def values(self, row: Row) -> Sequence[object]:
+        cells: Sequence[object] = row.record
+        return cells
+
+    def _rows(self) -> Iterator[Row]:
+        index = self.number_column.index
+        rows = self._sheet.iter_rows()
+        if self.header:
+            next(rows)
+        self._done = 0
+        for cells in rows:
+            self._done += 1
+            number = cells[index]
+            yield Row(number if type(number) is str else as_text(number), cells)
+
+
+class ExcelWriter:
+    """Writes rows to the one sheet of a workbook, followed by their results.
+
+    Text is written as text, never as a formula or a link; dates as dates; a number with more than 15 digits
+    as text, because Excel would round it.
+    """
+
+    def __init__(self, out: BinaryIO, source: Source) -> None:
+        try:
+            import xlsxwriter
+        except ImportError as error:
+            raise needs("xlsx", "Excel") from error
+        self._source = source
+        # The library keeps the rows in named files until the end: these go with their directory.
+        self._directory = tempfile.TemporaryDirectory(prefix="accucheck-xlsx-")
+        self._book: Any = xlsxwriter.Workbook(out, {"constant_memory": True, "tmpdir": self._directory.name})
+        # The same rows make the same file.
+        self._book.set_properties({"created": datetime(2000, 1, 1)})
+        self._sheet: Any = self._book.add_worksheet()
+        self._day: Any = self._book.add_format({"num_format": "yyyy-mm-dd"})
+        self._moment: Any = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
+        self._time: Any = self._book.add_format({"num_format": "[hh]:mm:ss"})
+        own = source.all_columns()
+        self._width = len(own)
+        self._line = 0
+        for place, name in enumerate([*own, *column_names(own)]):
+            self._put(place, name)
+
+    def write(self, row: Row, result: ResultColumns) -> None:
+        """Add one row."""
+        self._line += 1
+        if self._line >= _MOST_ROWS:
+            raise FileError(
+                f"an Excel sheet holds {_MOST_ROWS:,} rows at most; write .csv or .parquet instead"
+            )
+        for place, cell in enumerate(self._source.values(row)):
+            self._put(place, cell)
+        for place, cell in enumerate(result, start=self._width):
+            if cell is None or isinstance(cell, bool):
+                cell = yes_or_no[cell]
+            self._put(place, printable(cell) if isinstance(cell, str) else cell)
+
+    def flush(self) -> None:
+        """Nothing to do: a workbook is written at its end."""
+
+    def finish(self) -> None:
+        """Write the workbook."""
+        self._book.close()
+        self._directory.cleanup()
+
+    def discard(self) -> None:
+        """Let go of the rows so far, without a workbook."""
+        self._sheet.row_data_fh.close()
+        self._directory.cleanup()
+
+    def _put(self, place: int, cell: object) -> None:
+        sheet, line = self._sheet, self._line
+        match cell:
+            case None | "":
+                return
+            case bool():
+                sheet.write_boolean(line, place, cell)
+            case int() if len(str(abs(cell))) <= _EXACT_DIGITS:
+                sheet.write_number(line, place, cell)
+            case float() if math.isfinite(cell):
+                sheet.write_number(line, place, cell)
+            case datetime() if cell.tzinfo is None and cell.year >= 1900:
+                sheet.write_datetime(line, place, cell, self._moment)
+            case date() if not isinstance(cell, datetime) and cell.year >= 1900:
+                sheet.write_datetime(line, place, cell, self._day)
+            case time() if cell.tzinfo is None:
+                sheet.write_datetime(line, place, cell, self._time)
+            case timedelta():
+                sheet.write_datetime(line, place, cell, self._time)
+            case _:
+                text = as_text(cell)
+                if len(text) > _LONGEST_CELL:
+                    raise FileError(
+                        f"row {line}: a cell has {len(text):,} characters and Excel holds {_LONGEST_CELL:,};"
+                        " write .csv or .parquet instead"
+                    )
+                sheet.write_string(line, place, text)
