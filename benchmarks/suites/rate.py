@@ -1,0 +1,351 @@
+"""Riding an account's limit: how much of it each client uses, and how often it is refused.
+
+The limiters are not ours: nginx ``limit_req`` (a token bucket) in front of replies that take 20 to 80 ms, and
+the sandbox's fixed windows and PENDING numbers. Every figure is read from the server's log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import Any
+
+from benchmarks import machine, plots, traffic
+from benchmarks.contestants import Contestant
+from benchmarks.harness import ROOT, ClientFailed, Options, apart, command
+from benchmarks.job import Job
+from benchmarks.report import Report, Table, Target, at_least, at_most, number, percent
+from benchmarks.servers import LimitingServer, Server, Unavailable, limiting_nginx, process, sandbox
+from benchmarks.traffic import Span, Traffic
+
+WORKERS = 50
+FIRST_REQUEST_TIMEOUT = 30.0
+"""Seconds that a client may take to send its first request."""
+KNOWN = 0.98
+"""The share of a known limit that is asked for."""
+LATENCY_MS = 50
+PENDING_SECONDS = 5
+
+Serve = Callable[[int], AbstractContextManager[Server]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rider:
+    """A contestant of this suite, and the rate that its user gives it as a share of the true limit."""
+
+    contestant: Contestant
+    guess: float | None = None
+
+    def rate(self, limit: int) -> float | None:
+        """Return the rate that this client is told, in calls per second."""
+        return None if self.guess is None else self.guess * limit
+
+
+def _accucheck(name: str, label: str, guess: float | None, *options: str) -> Rider:
+    module = "benchmarks.clients.accucheck_stream"
+    return Rider(Contestant(f"accucheck-{name}", f"accucheck {label}", module, "uvloop", options), guess)
+
+
+def _peer(name: str, label: str, module: str, guess: float | None = None) -> Rider:
+    return Rider(Contestant(name, label, f"benchmarks.peers.{module}"), guess)
+
+
+AUTO = _accucheck("auto", 'rate="auto"', None, "auto")
+FIXED = _accucheck("known", f"rate={KNOWN}×limit", KNOWN)
+NAIVE = "httpx + semaphore + tenacity"
+UNKNOWN_LIMIT = (
+    AUTO,
+    _peer("naive", NAIVE, "httpx_naive"),
+    _peer("aiometer-half", "aiometer, guess ½×limit", "aiometer_httpx", 0.5),
+    _peer("aiometer-double", "aiometer, guess 2×limit", "aiometer_httpx", 2.0),
+    _peer("botocore", "botocore adaptive + httpx", "botocore_adaptive"),
+    _peer("autothrottle", "Scrapy AutoThrottle", "scrapy_autothrottle"),
+)
+KNOWN_LIMIT = (
+    FIXED,
+    _peer("naive-known", f"{NAIVE} + aiolimiter, {KNOWN}×limit", "httpx_naive", KNOWN),
+    _peer("aiometer-known", f"aiometer, {KNOWN}×limit", "aiometer_httpx", KNOWN),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One limiter that the riders meet."""
+
+    name: str
+    title: str
+    serve: Serve
+    riders: tuple[Rider, ...]
+    seconds: float
+    changes_to: float | None = None
+    """The limit after half of the time, as a share of the first."""
+    settle: float = 10.0
+    """Seconds before the figures count."""
+
+    @property
+    def change_at(self) -> float:
+        """Seconds after the first request at which the limit changes, if it does."""
+        return self.seconds / 2
+
+    def limits(self, limit: int) -> list[float]:
+        """Return the limit in each second of the run."""
+        later = limit * (self.changes_to or 1)
+        return [later if second >= self.change_at else limit for second in range(int(self.seconds))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ride:
+    """What the server saw of one client in one case."""
+
+    case: Case
+    rider: Rider
+    limit: int
+    traffic: Traffic
+    changed_at: float
+    """Seconds after the first request at which the limit did change."""
+
+    @property
+    def span(self) -> Span:
+        """The part of the run that the figures are of: after the start, or after the change."""
+        return (self.changed_at if self.case.changes_to else self.case.settle, self.case.seconds)
+
+    @property
+    def limit_in_span(self) -> float:
+        """Calls per second that the limiter admits in that part."""
+        return self.limit * (self.case.changes_to or 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures, JSON-ready."""
+        seen, start = self.traffic, self.span[0]
+        end = min(start + 5, self.case.seconds)
+        admitted, refused = seen.per_second(int(self.case.seconds))
+        return {
+            "client": self.rider.contestant.name,
+            "label": self.rider.contestant.label,
+            "utilisation": seen.utilisation(self.limit_in_span, self.span),
+            "refused_share": seen.refused_share(self.span),
+            "refused_share_of_first_5_s": seen.refused_share((start, end)),
+            "seconds_to_90_percent": seen.seconds_to_reach(
+                self.limit_in_span, (start if self.case.changes_to else 0.0, self.case.seconds)
+            ),
+            "longest_silence": seen.longest_silence((0.0, self.case.seconds)),
+            "requests": seen.requests(self.case.seconds),
+            "polls_per_pending": seen.polls_per_pending,
+            "admitted_per_second": admitted,
+            "refused_per_second": refused,
+        }
+
+
+def cases(options: Options) -> list[Case]:
+    """Return the cases; ``quick`` shortens them and leaves out the minute-long window."""
+    seconds, settle = (20.0, 5.0) if options.quick else (60.0, 10.0)
+    found = [
+        Case("known", "limit known", _nginx, KNOWN_LIMIT, seconds, settle=settle),
+        Case("token", "limit unknown, token bucket", _nginx, UNKNOWN_LIMIT, seconds, settle=settle),
+        Case("fixed-1", "limit unknown, fixed window 1 s", _window(1), UNKNOWN_LIMIT, seconds, settle=settle),
+        Case("fixed-60", "limit unknown, fixed window 60 s", _window(60), UNKNOWN_LIMIT, 120.0),
+        Case("halves", "limit halves", _nginx_to(0.5), UNKNOWN_LIMIT, seconds, changes_to=0.5),
+        Case("doubles", "limit doubles", _nginx_to(2.0), UNKNOWN_LIMIT, seconds, changes_to=2.0),
+        Case("pending", "30 % pending for 5 s", _pending, (AUTO, *KNOWN_LIMIT[:2]), seconds, settle=settle),
+    ]
+    return [case for case in found if not options.quick or case.seconds < 100]
+
+
+def run(options: Options) -> Report:
+    """Let every rider ride every limiter at every limit."""
+    report = Report("rate", machine.describe())
+    report.caveats += [
+        f"{WORKERS} calls in flight at most. nginx limit_req: burst of a tenth of a second's calls, 5 at "
+        f"the least, nodelay. Sandbox: replies after {LATENCY_MS} ms on average; its windows begin when it "
+        "starts, a second or so before the client.",
+        "Figures are read from the server's log: utilisation and refused share after the settling time "
+        "(10 s, 5 s with --quick), or after the change of the limit; time to 90 % from the first request or "
+        "from the change, the share then held for 2 s; longest silence is the longest time with no call "
+        "admitted.",
+        f"{options.parallel} client(s) at a time.",
+    ]
+    tasks = [
+        (case, rider, limit)
+        for limit in options.limits
+        for case in cases(options)
+        for rider in case.riders
+        if not options.only or rider.contestant.name in options.only or case.name in options.only
+    ]
+    with apart() as core, ThreadPoolExecutor(options.parallel) as threads:
+
+        def ride_or_reason(task: tuple[Case, Rider, int]) -> Ride | str:
+            case, rider, limit = task
+            try:
+                done = ride(case, rider, limit, core)
+            except (ClientFailed, Unavailable) as failure:
+                options.say(f"  {limit}/s, {case.title}, {rider.contestant.label}: skipped, {failure}")
+                return str(failure)
+            seen = done.to_dict()
+            options.say(
+                f"  {limit}/s, {case.title}, {rider.contestant.label}: used {percent(seen['utilisation'])}, "
+                f"refused {percent(seen['refused_share'])}"
+            )
+            return done
+
+        outcomes = list(threads.map(ride_or_reason, tasks))
+    for limit in options.limits:
+        grid = []
+        for case in cases(options):
+            rides = [
+                (rider, outcome)
+                for (of_case, rider, of_limit), outcome in zip(tasks, outcomes, strict=True)
+                if of_case.name == case.name and of_limit == limit
+            ]
+            if rides:
+                _tell(report, case, limit, rides)
+                grid.append((case.title, [_lane(each) for _, each in rides if isinstance(each, Ride)]))
+        image = plots.lanes(f"limit {limit}/s", grid) if grid else None
+        if image:
+            report.plots[f"-{limit}"] = image
+    return report
+
+
+def ride(case: Case, rider: Rider, limit: int, core: int | None) -> Ride:
+    """Run one client against one limiter for the case's time, and read the server's log."""
+    most = int(limit * max(case.changes_to or 1, 1) * (case.seconds + 10) * 2)
+    with case.serve(limit) as server, contextlib.ExitStack() as stack:
+        job = Job(
+            base_url=server.base_url,
+            checks=most,
+            workers=WORKERS,
+            rate=rider.rate(limit),
+            core=core,
+        )
+        errors = server.folder / "client.err"
+        with errors.open("w") as stderr:
+            client = stack.enter_context(
+                process(command(rider.contestant, job), cwd=ROOT, stdout=stderr, stderr=stderr)
+            )
+        log = server.log if isinstance(server, LimitingServer) else server.folder / "requests.jsonl"
+        read = traffic.from_nginx if isinstance(server, LimitingServer) else traffic.from_sandbox
+        began = time.monotonic()
+        while not (log.exists() and log.stat().st_size):
+            if client.poll() is not None or time.monotonic() - began > FIRST_REQUEST_TIMEOUT:
+                said = errors.read_text().strip().splitlines() or ["sent nothing"]
+                raise ClientFailed(said[-1][:200])
+            time.sleep(0.01)
+        first = read(log).began  # wall clock, as the server's log has it
+        changed_at = case.change_at
+        if case.changes_to is not None and isinstance(server, LimitingServer):
+            _sleep_until(first + case.change_at)
+            server.change_limit()
+            changed_at = time.time() - first
+        _sleep_until(first + case.seconds)
+        if client.poll() is not None:
+            said = errors.read_text().strip().splitlines() or [f"exit code {client.returncode}"]
+            raise ClientFailed(f"ended before the time was over: {said[-1][:160]}")
+        stack.close()
+        return Ride(case, rider, limit, read(log), changed_at)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.time()))
+
+
+def _burst(limit: int) -> int:
+    return max(5, limit // 10)
+
+
+def _nginx(limit: int) -> AbstractContextManager[Server]:
+    return limiting_nginx(rate=limit, burst=_burst(limit))
+
+
+def _nginx_to(share: float) -> Serve:
+    return lambda limit: limiting_nginx(rate=limit, burst=_burst(limit), then_rate=int(limit * share))
+
+
+def _window(seconds: int) -> Serve:
+    return lambda limit: sandbox(
+        f"--rate={limit}", "--window=fixed", f"--window-seconds={seconds}", f"--latency={LATENCY_MS}"
+    )
+
+
+def _pending(limit: int) -> AbstractContextManager[Server]:
+    return sandbox(
+        f"--rate={limit}",
+        f"--burst={_burst(limit)}",
+        f"--latency={LATENCY_MS}",
+        "--pending=0.3",
+        f"--pending-for={PENDING_SECONDS}",
+    )
+
+
+def _lane(ride: Ride) -> plots.Lane:
+    admitted, refused = ride.traffic.per_second(int(ride.case.seconds))
+    return ride.rider.contestant.label, admitted, refused, ride.case.limits(ride.limit)
+
+
+def _tell(report: Report, case: Case, limit: int, rides: Sequence[tuple[Rider, Ride | str]]) -> None:
+    columns = ["client", "used", "refused", "to 90 %, s", "longest silence, s", "requests"]
+    columns += ["refused, first 5 s"] * (case.changes_to is not None)
+    columns += ["polls per pending"] * (case.name == "pending")
+    rows, seen = [], {}
+    for rider, ride in rides:
+        label = rider.contestant.label
+        if isinstance(ride, str):
+            rows.append([label, f"skipped: {ride}", *["–"] * (len(columns) - 2)])
+            if not rider.contestant.is_peer:
+                report.targets.append(Target(f"{limit}/s, {case.title}, {label}", "it runs", ride, met=False))
+            continue
+        figures = seen[rider.contestant.name] = ride.to_dict()
+        row = [label, percent(figures["utilisation"]), percent(figures["refused_share"])]
+        row += [number(figures["seconds_to_90_percent"]), number(figures["longest_silence"])]
+        row += [f"{figures['requests']:,}"]
+        row += [percent(figures["refused_share_of_first_5_s"])] * (case.changes_to is not None)
+        row += [f"{figures['polls_per_pending']:.2f}"] * (case.name == "pending")
+        rows.append(row)
+    report.figures[f"{limit}/s {case.name}"] = list(seen.values())
+    report.tables.append(Table(f"{limit}/s, {case.title}", "", tuple(columns), rows))
+    for name, figures in seen.items():
+        if name.startswith("accucheck"):
+            report.targets += _judge(f"{limit}/s, {case.title}, {figures['label']}", case, figures)
+    ours = next((figures for name, figures in seen.items() if name.startswith("accucheck")), None)
+    peers = [figures for name, figures in seen.items() if not name.startswith("accucheck")]
+    if ours and peers:
+        report.targets.append(_ahead(f"{limit}/s, {case.title}", ours, peers))
+
+
+def _judge(what: str, case: Case, seen: dict[str, Any]) -> list[Target]:
+    """Hold a ride of accucheck against what is promised for its case."""
+    used, refused = seen["utilisation"] * 100, seen["refused_share"] * 100
+    late = seen["seconds_to_90_percent"]
+    late = float("nan") if late is None else late
+    if case.name == "pending":
+        return [
+            at_least(f"{what}: permits used", used, 95, " %"),
+            at_most(f"{what}: polls per pending", seen["polls_per_pending"], 1.6),
+        ]
+    if case.name == "halves":
+        early = seen["refused_share_of_first_5_s"] * 100
+        return [
+            at_most(f"{what}: seconds to 90 %", late, 5),
+            at_most(f"{what}: refused in those 5 s", early, 5, " %"),
+        ]
+    if case.name == "doubles":
+        return [
+            at_most(f"{what}: seconds to 90 %", late, 15),
+            at_most(f"{what}: refused", refused, 1, " %"),
+        ]
+    least, most = {"known": (97, 0.2), "token": (97, 0.5), "fixed-1": (95, 1), "fixed-60": (92, 2)}[case.name]
+    return [at_least(f"{what}: used", used, least, " %"), at_most(f"{what}: refused", refused, most, " %")]
+
+
+def _ahead(what: str, ours: dict[str, Any], peers: Sequence[dict[str, Any]]) -> Target:
+    """Judge whether no peer used as much of the limit while being refused as seldom."""
+    better = [
+        peer["label"]
+        for peer in peers
+        if peer["utilisation"] >= ours["utilisation"] and peer["refused_share"] <= ours["refused_share"]
+    ]
+    return Target(
+        f"{what}: ahead of every peer", "no peer as good in both", ", ".join(better) or "none", not better
+    )
