@@ -136,7 +136,7 @@ def decode_reply(
     if http_status == 200:
         try:
             envelope = _decode_envelope(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             pass  # extra fields, other types, a BOM or bad UTF-8: the slow path looks closer
         else:
             result = envelope.result
@@ -261,27 +261,55 @@ def _decode_result(
 def _parse(body: bytes) -> tuple[Any, str | None]:
     """Return (document, None), or (None, what is wrong)."""
     try:
-        return _decode_anything(body), None
+        document = _decode_anything(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    # A BOM, or bad UTF-8 inside a field: the answer was paid for, so replacement characters will do.
-    text = body.decode("utf-8-sig", errors="replace").strip()
-    if not text:
-        return None, "empty"
-    try:
-        # strict=False lets a raw control character inside a signature pass.
-        return json.loads(text, strict=False), None
-    except json.JSONDecodeError as error:
-        if text.startswith("{") and _ends_early(text, error):
-            return None, "truncated"
-        return None, "not JSON"
-    except (RecursionError, ValueError):
-        return None, "not JSON"
+        # A BOM, or bad UTF-8 inside a field: the answer was paid for, so replacement characters will do.
+        text = body.decode("utf-8-sig", errors="replace").strip()
+        if not text:
+            return None, "empty"
+        try:
+            # strict=False lets a raw control character inside a signature pass.
+            document = _without_lone_surrogates(json.loads(text, strict=False))
+        except json.JSONDecodeError as error:
+            return None, "truncated" if text.startswith("{") and _ends_early(text, error) else "not JSON"
+        except RecursionError:
+            return None, "nested too deeply"
+        except ValueError:  # a number of more digits than Python reads
+            return None, "not JSON"
+    except RecursionError:
+        return None, "nested too deeply"
+    if body.count(b"[") + body.count(b"{") > _DEEPEST and _is_deeper(document, _DEEPEST):
+        # Whoever stores or prints it later would run out of stack.
+        return None, "nested too deeply"
+    return document, None
+
+
+def _without_lone_surrogates(document: Any) -> Any:
+    """Replace what an escape such as d800 alone stands for: no file and no ledger could store it."""
+    text = json.dumps(document, ensure_ascii=False)
+    return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+
+_DEEPEST: Final = 64
+
+
+def _is_deeper(document: object, levels: int) -> bool:
+    if not isinstance(document, dict | list):
+        return False
+    inner = document.values() if isinstance(document, dict) else document
+    return levels == 0 or any(_is_deeper(value, levels - 1) for value in inner)
+
+
+_CUT_TOKEN: Final = re.compile(
+    r"t(r(u)?)?|f(a(l(s)?)?)?|n(u(l)?)?"  # true, false, null
+    r"|-|\.|[eE][-+]?"  # a number: the decoder has already read its digits
+    r"|u[0-9a-fA-F]{0,4}|"  # an escape after its backslash; or nothing
+)
 
 
 def _ends_early(text: str, error: json.JSONDecodeError) -> bool:
     """Whether JSON fails because it stops, not because it says something else."""
-    return error.pos >= len(text) or error.msg.startswith("Unterminated string")
+    return error.msg.startswith("Unterminated string") or _CUT_TOKEN.fullmatch(text, error.pos) is not None
 
 
 _MASKED = re.compile(r"[Xx*•]")
@@ -324,7 +352,7 @@ def parse_retry_after(text: str | None, now: Callable[[], datetime] = utc_now) -
         return float(text[:9])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if at.tzinfo is None:  # "-0000": the sender does not know its zone; HTTP dates are GMT
         at = at.replace(tzinfo=UTC)
