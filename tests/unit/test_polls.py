@@ -1,0 +1,177 @@
+"""The poll schedule against simulated vendors, in virtual time."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck._polls import PollTimes
+
+TimeToAnswer = Callable[[random.Random, float], float]
+"""Draws how long the vendor takes for a number asked at a moment."""
+
+
+@dataclass
+class Polled:
+    """What became of one number: when it was first asked, its polls, and how late its answer was fetched."""
+
+    asked_at: float
+    polls: int
+    late: float
+
+
+def poll(
+    vendor: TimeToAnswer, *, numbers: int = 3000, per_second: float = 30.0, seed: int = 0
+) -> list[Polled]:
+    """Ask for so many numbers, all of which become PENDING, and poll them as ``PollTimes`` says."""
+    chance = random.Random(seed)
+    schedule = PollTimes()
+    due = [(number / per_second + 0.05, number, 0.05, 0) for number in range(numbers)]
+    answer_after = [vendor(chance, number / per_second) for number in range(numbers)]
+    heapq.heapify(due)
+    done: list[Polled] = []
+    still_pending_at = [0.0] * numbers
+    while due:
+        now, number, pending_for, polls = heapq.heappop(due)
+        if pending_for >= answer_after[number]:
+            schedule.answered(pending_for, still_pending_at[number])
+            done.append(Polled(number / per_second, polls, pending_for - answer_after[number]))
+            continue
+        still_pending_at[number] = pending_for
+        wait = schedule.next_wait(pending_for, polls, chance.random())
+        heapq.heappush(due, (now + wait, number, pending_for + wait, polls + 1))
+    return done
+
+
+def mean_polls(numbers: list[Polled]) -> float:
+    return sum(number.polls for number in numbers) / len(numbers)
+
+
+def mean_late(numbers: list[Polled]) -> float:
+    return sum(number.late for number in numbers) / len(numbers)
+
+
+def after(seconds: float, numbers: list[Polled]) -> list[Polled]:
+    return [number for number in numbers if number.asked_at >= seconds]
+
+
+def five_seconds(chance: random.Random, asked_at: float) -> float:
+    return 5.0
+
+
+def about_five_seconds(chance: random.Random, asked_at: float) -> float:
+    return chance.uniform(4.5, 5.5)
+
+
+def five_seconds_on_average(chance: random.Random, asked_at: float) -> float:
+    return chance.expovariate(1 / 5)
+
+
+def one_second_or_twenty(chance: random.Random, asked_at: float) -> float:
+    return 1.0 if chance.random() < 0.7 else 20.0
+
+
+@pytest.mark.parametrize(
+    ("vendor", "most_polls", "latest"),
+    [
+        (five_seconds, 1.2, 1.5),
+        (about_five_seconds, 1.2, 1.5),
+        (five_seconds_on_average, 1.4, 12.0),
+        (one_second_or_twenty, 1.6, 25.0),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_learned_schedule_spends_little_over_one_poll_on_a_number(
+    vendor: TimeToAnswer, most_polls: float, latest: float, seed: int
+) -> None:
+    numbers = after(30.0, poll(vendor, seed=seed))
+    assert mean_polls(numbers) <= most_polls
+    assert mean_late(numbers) <= latest
+
+
+def test_a_whole_run_against_a_five_second_vendor_stays_under_the_target() -> None:
+    assert mean_polls(poll(five_seconds, numbers=1800)) <= 1.6
+
+
+def test_a_vendor_that_becomes_faster_is_noticed() -> None:
+    numbers = poll(lambda chance, asked_at: 5.0 if asked_at < 40 else 1.0, numbers=3600)
+    assert mean_late(after(100.0, numbers)) <= 0.8
+    assert mean_polls(after(100.0, numbers)) <= 1.3
+
+
+def test_a_vendor_that_becomes_slower_is_noticed() -> None:
+    numbers = poll(lambda chance, asked_at: 2.0 if asked_at < 40 else 20.0, numbers=3600)
+    assert mean_polls(after(90.0, numbers)) <= 1.3
+    assert mean_late(after(90.0, numbers)) <= 5.0
+
+
+def test_before_anything_is_learned_the_waits_grow_from_two_seconds_to_thirty() -> None:
+    schedule = PollTimes()
+    waits = [schedule.next_wait(1.0, polls, 0.0) for polls in range(9)]
+    assert waits == pytest.approx([2.0, 3.2, 5.12, 8.192, 13.1072, 20.97152, 30.0, 30.0, 30.0])
+
+
+def test_waits_are_spread_by_chance() -> None:
+    schedule = PollTimes()
+    waits = [schedule.next_wait(1.0, 0, chance / 10) for chance in range(10)]
+    assert waits == sorted(set(waits))
+    assert max(waits) <= 2.0 * 1.1
+
+
+def test_one_number_in_eight_is_polled_early_to_see_whether_answers_come_sooner() -> None:
+    schedule = PollTimes()
+    for _ in range(50):
+        schedule.answered(5.0, 4.8)
+    chances = [number / 800 for number in range(800)]
+    planned = schedule.next_wait(0.0, 1, 0.0)
+    assert sum(schedule.next_wait(0.0, 0, chance) < planned for chance in chances) == 100
+    assert sum(schedule.next_wait(0.0, 1, chance) < planned for chance in chances) == 0
+
+
+def test_a_number_that_outlasts_all_known_answers_is_polled_as_if_nothing_were_known() -> None:
+    schedule = PollTimes()
+    for _ in range(200):
+        schedule.answered(1.0, 0.9)
+    assert schedule.next_wait(40.0, 3, 0.0) == pytest.approx(2.0 * 1.6**3)
+
+
+def test_an_answer_found_without_knowing_the_last_pending_counts_as_late_as_it_was_found() -> None:
+    schedule = PollTimes()
+    for _ in range(20):
+        schedule.answered(5.0)
+    assert 5.0 <= schedule.next_wait(0.0, 0, 0.5) <= 5.0 * 1.1 * 1.1
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, -math.inf])
+def test_times_no_clock_can_have_measured_teach_nothing(seconds: float) -> None:
+    schedule = PollTimes()
+    for _ in range(20):
+        schedule.answered(seconds)
+    assert schedule.next_wait(1.0, 0, 0.0) == 2.0
+
+
+@given(
+    answers=st.lists(
+        st.tuples(
+            st.floats(allow_nan=True, allow_infinity=True), st.none() | st.floats(min_value=-1, max_value=1e4)
+        ),
+        max_size=40,
+    ),
+    pending_for=st.floats(min_value=-10.0, max_value=1e6),
+    polls=st.integers(min_value=0, max_value=10_000),
+    chance=st.floats(min_value=0.0, max_value=1.0, exclude_max=True),
+)
+def test_a_wait_is_always_positive_and_never_absurd(
+    answers: list[tuple[float, float | None]], pending_for: float, polls: int, chance: float
+) -> None:
+    schedule = PollTimes()
+    for seconds, still_pending_at in answers:
+        schedule.answered(seconds, still_pending_at)
+    assert 0.1 <= schedule.next_wait(pending_for, polls, chance) <= 800.0
