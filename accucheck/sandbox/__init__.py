@@ -15,7 +15,19 @@ except ImportError as error:
 
 from accucheck.sandbox._counts import Counts
 from accucheck.sandbox._server import Sandbox, run, serve
-from accucheck.sandbox._settings import Faults, Settings
+from accucheck.sandbox._settings import Faults, Settings, parse_outage, parse_rate_at
 from accucheck.sandbox._truth import Result, request_id, truth
 
-__all__ = ["Counts", "Faults", "Result", "Sandbox", "Settings", "request_id", "run", "serve", "truth"]
+__all__ = [
+    "Counts",
+    "Faults",
+    "Result",
+    "Sandbox",
+    "Settings",
+    "parse_outage",
+    "parse_rate_at",
+    "request_id",
+    "run",
+    "serve",
+    "truth",
+]

@@ -132,7 +132,7 @@ def _settings_rows(settings: Settings) -> Iterable[tuple[str, str]]:
 def _setting(value: object) -> str:
     """Write a setting as the command line takes it."""
     if isinstance(value, tuple):
-        between = ":" if all(isinstance(part, float) for part in value) else ", "
+        between = ", " if any(isinstance(part, str | tuple) for part in value) else ":"
         return between.join(map(_setting, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -1,0 +1,95 @@
+"""Settings that are wrong, or would do nothing, are refused in one sentence."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+
+from accucheck.sandbox import Faults, Settings
+from accucheck.sandbox._settings import parse_outage, parse_rate_at
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"rate": 0}, "rate is 0: it must be above 0"),
+        ({"rate": -1}, "rate is -1"),
+        ({"rate": math.nan}, "rate is nan"),
+        ({"rate": math.inf}, "rate is inf"),
+        ({"burst": 5}, "burst has no effect without a rate"),
+        ({"window": "fixed"}, "window 'fixed' has no effect without a rate"),
+        ({"window_seconds": 5}, "window_seconds has no effect without a rate"),
+        ({"rate_at": ((1, 2),)}, "rate_at has no effect without a rate"),
+        ({"retry_after": True}, "retry_after has no effect without a rate"),
+        ({"rate": 5, "window": "leaky"}, "window is 'leaky': use token or fixed or sliding"),
+        ({"rate": 5, "burst": 0}, "burst is 0: it must be at least 1"),
+        ({"rate": 5, "window_seconds": 2}, "window_seconds is for the fixed and sliding window"),
+        ({"rate": 5, "window": "fixed", "burst": 3}, "burst is for the token bucket"),
+        ({"rate": 5, "window": "sliding", "window_seconds": 0}, "window_seconds is 0"),
+        ({"rate": 0.5, "window": "fixed"}, "no call is ever admitted"),
+        ({"rate": 5, "rate_at": ((-1, 2),)}, "rate_at seconds is -1"),
+        ({"rate": 5, "rate_at": ((1, math.nan),)}, "rate_at rate is nan"),
+        ({"pending": 1.1}, "pending is 1.1: it must be a share from 0 to 1"),
+        ({"pending_for": -1}, "pending_for is -1"),
+        ({"errors": math.nan}, "errors is nan"),
+        ({"outage": (-1, 5)}, "outage start is -1"),
+        ({"outage": (1, 0)}, "outage seconds is 0"),
+        ({"latency": math.inf}, "latency is inf"),
+        ({"quota": -1}, "quota is -1"),
+        ({"expire_after": -1}, "expire_after is -1"),
+        ({"endpoints": ("fancy",)}, "endpoint is 'fancy': use advanced or basic"),
+        ({"api_secret": ""}, "must not be empty"),
+    ],
+)
+def test_a_wrong_setting_is_refused(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Settings(**settings)
+
+
+def test_the_defaults_of_a_limit() -> None:
+    assert Settings(rate=5).effective_burst == 10
+    assert Settings(rate=5, burst=1).effective_burst == 1
+    assert Settings(rate=5, window="fixed").effective_window_seconds == 1
+    assert Settings(rate=5, window="fixed", window_seconds=60).effective_window_seconds == 60
+
+
+def test_settings_are_frozen_and_hide_the_secret() -> None:
+    settings = Settings(api_secret="s3cr3t")
+    assert "s3cr3t" not in repr(settings)
+    with pytest.raises(FrozenInstanceError):
+        settings.seed = 8  # type: ignore[misc]
+
+
+def test_changes_of_rate_are_read_from_text() -> None:
+    assert parse_rate_at("30:50,60:200") == ((30, 50), (60, 200))
+    assert parse_outage("30:20.5") == (30, 20.5)
+
+
+@pytest.mark.parametrize("text", ["30", "30:", "a:5", "30:50:1"])
+def test_a_wrong_change_of_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="rate_at"):
+        parse_rate_at(text)
+
+
+def test_faults_are_read_from_the_text_that_they_are_shown_as() -> None:
+    faults = Faults(reset=0.01, stall=0.25)
+    assert str(faults) == "reset=0.01, stall=0.25"
+    assert Faults.parse(str(faults)) == faults
+    assert str(Faults()) == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("explode=1", "no fault is called 'explode': use reset, cut, stall, bad_gateway"),
+        ("reset", "needed"),
+        ("reset=2", "faults.reset is 2.0"),
+        ("reset=0.6,cut=0.6", "add up to 1.2"),
+    ],
+)
+def test_wrong_faults_are_refused(text: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Faults.parse(text)
