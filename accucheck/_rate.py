@@ -25,67 +25,77 @@ from __future__ import annotations
 
 import math
 from enum import Enum
+from typing import Final
 
 from accucheck._errors import ConfigurationError
 
 __all__ = ["Phase", "RateController"]
 
-START = 2.0
+START: Final = 2.0
 """Calls per second at first. Gentle: a limit of one call a second is met after two or three."""
-STARTUP_DOUBLING = 1.6
+STARTUP_DOUBLING: Final = 1.6
 """Seconds in which startup doubles: 150 calls/s and 350 calls made after 10 s, so that a minute's quota of
 20/s is not gone before it is understood, and 500/s is reached at 12 s."""
-SURE_RATE = 150.0
-SURE_DOUBLING = 1.0
+SURE_RATE: Final = 150.0
+SURE_DOUBLING: Final = 1.0
 """Beyond 150 calls/s startup doubles every second."""
-RISKED_CALLS = 8.0
-RISKED_SHARE = 0.02
+RISKED_CALLS, RISKED_SHARE = 8.0, 0.02
 """When a limit is met, all calls in flight may be lost: startup keeps them under 8 + 2 % of the admitted."""
-STARTUP_CUT = 0.75
-"""After startup's refusal: what was delivered in the last second, when the rate doubles every second (0.72)."""
-CUT = 0.7
+STARTUP_CUT: Final = 0.75
+"""After startup's refusal: about what was delivered in its last second, the rate having doubled in it (0.72)."""
+CUT: Final = 0.7
 """CUBIC's beta: two cuts find a limit that has halved (0.7 × 0.7 = 0.49) at the price of two refusals."""
-DIP_CALLS = 8
+DIP_CALLS: Final = 8
 """Calls in a row that must pass before a cut rate counts as good: at half the limit one in four is refused."""
-CRUISE_SHARE = 0.985
+CRUISE_SHARE: Final = 0.985
 """Cruise rate over measured limit: 1.5 % is what jitter and the error of the measurement need."""
-CLIMB_DOUBLING = 2.0
-CRUISE_SECONDS = 9.5
-"""Cruise between probes: a stable limit of 20/s is refused once in 11 s, 0.45 %."""
-SHORT_CRUISE_SECONDS = 2.5
+CLIMB_DOUBLING: Final = 2.0
+"""Seconds in which a climb would double: from the cut back to the rate that was refused in a second."""
+CRUISE_SECONDS: Final = 10.0
+"""Cruise between probes: a stable limit of 20/s is refused once in 11 to 13 s, 0.4 %."""
+SHORT_CRUISE_SECONDS: Final = 2.5
 """Cruise while the limit is known roughly only."""
-LONG_CRUISE_SECONDS = 40.0
-PATIENT_PROBES = 6
+LONG_CRUISE_SECONDS: Final = 40.0
+PATIENT_PROBES: Final = 5
 """Probes refused in a row before cruises grow longer, up to 40 s: a limit that has not moved for a minute."""
-PROBE_EXCESS = 0.025
-PROBE_DOUBLING = 0.75
-"""A probe begins 2.5 % over cruise and doubles that every 0.75 s: twice the limit after 4 s."""
-PROBE_GAIN = 0.2
-"""How far a refused probe moves the estimate towards the rate that was refused."""
-WIDE_EXCESS = 0.3
+PROBE_EXCESS: Final = 0.03
+PROBE_DOUBLING: Final = 0.7
+"""A probe begins 3 % over cruise and doubles that every 0.7 s: twice the limit after 3.6 s."""
+PROBE_GAIN: Final = 0.2
+"""How far a refused probe moves the estimate towards the rate that was refused: cruise creeps up on the
+limit and finds it in few steps, and a deep bucket, which lets a probe pass for a while, does not fool it."""
+WIDE_EXCESS: Final = 0.3
 """A probe refused at more than 30 % over the old limit has found a new one: measure afresh."""
-PACE_CALLS = 20.0
-"""Phases are timed in seconds for limits of 20/s and more, in twentieths of calls below: evidence is calls."""
-HOLD_SECONDS = 0.04
-HOLD_CALLS = 1.5
-"""A hold after a refusal: at least 40 ms (a second's window exhausted by a probe turns about then), and
-time enough for a token bucket to have one token."""
-OUTAGE_GROWTH = 2.5
-OUTAGE_SECONDS = 4.0
-OUTAGE_SHARE = 0.05
-"""Calls that try an outage come 2.5 times as far apart each, up to 4 s or 5 % of the outage so far."""
-LONG_OUTAGE_SECONDS = 2.5
-LONG_OUTAGE_CALLS = 6.0
-"""An outage that no token bucket can explain: a window of many seconds."""
-LONGEST_WINDOW = 300.0
-MEASURED_CALLS = 50
-"""Calls that make a measurement good to 2 %; below 8 it says nothing."""
-FEW_CALLS = 8
-SATURATED = 0.8
-"""The rate grows only while at least this share of it is used (BBR: app-limited samples prove nothing)."""
-LONGEST_STEP = 120.0
+PACE_CALLS: Final = 20.0
+"""Phases last so many seconds at 20 calls/s and more, and as many calls as at 20/s below: evidence is calls."""
+HOLD_SECONDS: Final = 0.04
+HOLD_CALLS: Final = 1.5
+"""A hold after a refusal: 40 ms (a second's window exhausted by a probe turns about then), and time enough
+for a token bucket to have a token."""
+OUTAGE_GROWTH: Final = 2.0
+OUTAGE_SECONDS: Final = 4.0
+OUTAGE_SHARE: Final = 0.05
+"""Tries in an outage come twice as far apart each, up to 4 s or 5 % of the outage so far."""
+LONG_OUTAGE_SECONDS: Final = 2.5
+LONG_OUTAGE_CALLS: Final = 6.0
+"""An outage beyond 2.5 s and six calls' time: a window of many seconds."""
+BUCKET_CALLS: Final = 4.0
+"""A try refused when four calls' time has passed was not refused by a token bucket, but by a window."""
+WINDOWS_REMEMBERED: Final = 3
+"""Exhaustions without a sign of a window after which the limiter counts as a token bucket again."""
+LONGEST_WINDOW: Final = 300.0
+FEW_CALLS: Final = 8
+MEASURED_CALLS: Final = 50
+MANY_CALLS: Final = 400
+"""A measurement over fewer than 8 calls says nothing, over 50 it is good to 2 %; a refusal in more than 400
+calls (0.25 %) is a chance that we take, not a reason to slow down."""
+SETTLED: Final = 4.0
+"""Latencies that a measurement must last: less, and the calls in flight at its ends count for too much."""
+SATURATED: Final = 0.8
+"""The rate grows only while this share of it is used (BBR: app-limited samples prove nothing)."""
+LONGEST_STEP: Final = 120.0
 """Seconds between two looks at the clock beyond which the clock has jumped."""
-LONGEST_RETRY_AFTER = 600.0
+LONGEST_RETRY_AFTER: Final = 600.0
 
 
 class Phase(Enum):
@@ -143,21 +153,27 @@ class RateController:
         # The measurement under way: since the limiter was last seen exhausted.
         self._measured_from = 0.0
         self._measured_calls = 0
-        # The last cut: replies to calls sent before it are no news.
+        # The last cut: replies to calls sent before it are no news. A trial ends with the first call that passes.
         self._cut_at = -math.inf
         self._passed = 0
+        self._on_trial = False
         self._resume_at = 0.0
-        self._next_phase = Phase.CLIMB
+        self._next_phase = Phase.CRUISE
         self._cruise_left = SHORT_CRUISE_SECONDS
         self._excess = PROBE_EXCESS
         self._refused_probes = 0
-        # An outage, and the window that it may reveal.
+        self._known_good = 0.0
+        # An outage: what was going on when it began, and how it is tried.
+        self._windows = 2
+        self._resumes = False
         self._outage_began = 0.0
         self._outage_step = 0.0
         self._last_refused_try = 0.0
+        self._before_outage = (Phase.STARTUP, self._rate)
+        self._calls_before_outage = 0
+        # The window that a long outage reveals.
         self._turned_at: float | None = None
         self._calls_since_turn = 0
-        self._window_seconds: float | None = None
         self._window_ends = 0.0
 
     @property
@@ -180,46 +196,48 @@ class RateController:
         return self._rate
 
     def sent(self, now: float) -> None:
-        """A call goes out."""
+        """Take note of a call that goes out."""
         now = self._advance(now)
         self._used += 1
         if self._turned_at is None:
             self._turned_at = self._measured_from = now
-        if self._phase is Phase.OUTAGE:  # one call tries the limiter; the next waits for its reply
-            self._resume_at = now + max(self._outage_step, 4 * self._latency)
+        if self._phase is Phase.OUTAGE:  # this call is the try; nobody follows before its reply
+            self._resume_at = now + HOLD_SECONDS + 4 * self._latency
 
     def admitted(self, now: float, sent_at: float) -> None:
-        """A reply that is not a refusal for frequency."""
+        """Take note of a reply that is not a refusal for frequency."""
         now = self._advance(now)
         sent_at = self._same_clock(sent_at, now)
         self._learn_latency(now - sent_at)
         self._admitted += 1
-        self._measured_calls += sent_at > self._measured_from
         self._calls_since_turn += 1
+        self._measured_calls += sent_at > self._measured_from
         if sent_at <= self._cut_at:
             return
         self._passed += 1
+        self._on_trial = False
         if self._phase is Phase.OUTAGE:
             self._recover(now, sent_at)
         elif self._phase is Phase.DIP and self._passed >= DIP_CALLS:
             self._enter(self._next_phase)
 
     def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
-        """A refusal for frequency; ``retry_after`` is the seconds that the vendor asks us to wait, if it does."""
+        """Take note of a refusal for frequency; ``retry_after`` is the wait in seconds that the vendor asks for.
+
+        Refusals of calls that were sent before the last cut belong to it and do not cut again.
+        """
         now = self._advance(now)
         sent_at = self._same_clock(sent_at, now)
         self._learn_latency(now - sent_at)
         self._refusal_seen = True
         if sent_at > self._cut_at:
             if self._phase is Phase.OUTAGE:
-                self._stay_out(now, sent_at)
-            elif self._passed == 0 and self._cut_at > 0:
-                self._begin_outage(now, sent_at)
+                self._try_later(now, sent_at)
             else:
-                self._cut(now, sent_at)
+                self._exhausted(now, sent_at)
         if retry_after is not None and 0 < retry_after < math.inf:
             if self._phase is not Phase.OUTAGE:
-                self._begin_outage(now, sent_at)
+                self._begin_outage(now, sent_at, self._rate)
             self._resume_at = max(self._resume_at, now + min(retry_after, LONGEST_RETRY_AFTER))
 
     # Time
@@ -264,9 +282,8 @@ class RateController:
             case Phase.CLIMB:
                 self._rate = self._bounded(self._rate * 2 ** (step * slowed / CLIMB_DOUBLING))
             case Phase.PROBE:
-                assert self._limit is not None
                 self._excess *= 2 ** (step * slowed / PROBE_DOUBLING)
-                self._rate = self._bounded(CRUISE_SHARE * self._limit * (1 + self._excess))
+                self._rate = self._bounded(CRUISE_SHARE * self._known_limit * (1 + self._excess))
             case Phase.CRUISE:
                 self._cruise_left -= step * slowed
                 if self._cruise_left <= 0:
@@ -285,13 +302,17 @@ class RateController:
 
     # Changes of phase
 
+    @property
+    def _known_limit(self) -> float:
+        assert self._limit is not None, "only startup knows no limit"
+        return self._limit
+
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
         if phase is Phase.PROBE:
             self._excess = PROBE_EXCESS
         elif phase is Phase.CRUISE:
-            assert self._limit is not None
-            self._rate = self._bounded(CRUISE_SHARE * self._limit)
+            self._rate = self._bounded(CRUISE_SHARE * self._known_limit)
 
     def _cruise(self, limit: float, seconds: float) -> None:
         self._limit = limit
@@ -308,90 +329,125 @@ class RateController:
         if self._phase is Phase.STARTUP:
             return self._rate / 2 ** (lag / STARTUP_DOUBLING)
         if self._phase is Phase.PROBE:
-            assert self._limit is not None
-            excess = self._excess / 2 ** (lag / PROBE_DOUBLING)
-            return CRUISE_SHARE * self._limit * (1 + excess)
+            return CRUISE_SHARE * self._known_limit * (1 + self._excess / 2 ** (lag / PROBE_DOUBLING))
         return self._rate
 
-    def _cut(self, now: float, sent_at: float) -> None:
-        """The first refusal of an exhaustion: close the measurement, lower the rate, hold for a moment."""
+    def _exhausted(self, now: float, sent_at: float) -> None:
+        """The limiter has begun to refuse: slow down, or stop until a single call has passed."""
         rate = self._rate_when_sent(now - sent_at)
-        span = sent_at - self._measured_from
-        measured = self._measured_calls / span if span > 0 and self._measured_calls >= FEW_CALLS else None
-        exact = measured is not None and self._measured_calls >= MEASURED_CALLS
-        refused_probes, self._refused_probes = self._refused_probes, 0
-        match self._phase:
-            case Phase.STARTUP:
+        if self._phase is Phase.PROBE and rate <= (1 + WIDE_EXCESS) * self._known_limit:
+            self._end_probe(rate)
+            self._measure_from(sent_at)
+        elif self._windows or self._on_trial or self._phase in (Phase.STARTUP, Phase.PROBE, Phase.WINDOW):
+            self._begin_outage(now, sent_at, rate)
+            return
+        else:
+            calls, seconds = self._measured_calls, sent_at - self._measured_from
+            self._lower(self._phase, rate, calls, seconds)
+            if calls >= MEASURED_CALLS and seconds > SETTLED * self._latency:
+                self._measure_from(sent_at)
+        self._cut_at, self._passed, self._on_trial = now, 0, True
+        self._resume_at = now + max(HOLD_SECONDS, HOLD_CALLS / self._rate)
+
+    def _measure_from(self, moment: float, calls: int = 0) -> None:
+        self._measured_from, self._measured_calls = moment, calls
+
+    def _end_probe(self, rate: float) -> None:
+        """A probe was refused, as it should be: the limit is where it was, or a little higher."""
+        limit = self._known_limit
+        slack = 1 / PROBE_DOUBLING  # the rate grew by this much while the bucket's last call was used up
+        limit += PROBE_GAIN * max(0.0, rate - slack - limit)
+        self._refused_probes += 1
+        patience = 1.3 ** max(0, self._refused_probes - PATIENT_PROBES)
+        self._cruise(limit, min(CRUISE_SECONDS * patience, LONG_CRUISE_SECONDS))
+
+    def _lower(self, phase: Phase, rate: float, calls: int, seconds: float) -> None:
+        """Lower the rate that was refused in ``phase``, having admitted ``calls`` since it last was exhausted."""
+        self._refused_probes = 0
+        settled = calls >= FEW_CALLS and seconds > SETTLED * self._latency
+        measured = calls / seconds if settled else None
+        match phase:
+            case Phase.STARTUP | Phase.PROBE:
+                self._known_good = 0.0 if self._limit is None else max(self._limit, measured or 0.0)
                 self._limit = STARTUP_CUT * rate
-                self._dip(STARTUP_CUT * rate, Phase.CLIMB)
+                self._dip(self._limit, Phase.CLIMB)
             case Phase.DIP:
-                lower = CUT * rate
-                if measured is not None:
-                    lower = min(max(lower, CRUISE_SHARE * measured), 0.95 * rate)
-                self._limit = lower / CRUISE_SHARE
+                good = max(self._known_good, measured or 0.0)
+                self._limit = min(max(good, CUT * rate), 0.95 * rate)
                 self._cruise_left = SHORT_CRUISE_SECONDS
-                self._dip(lower, Phase.CRUISE)
+                self._dip(CRUISE_SHARE * self._limit, Phase.CRUISE)
             case Phase.CLIMB:
-                limit = math.sqrt(measured * rate) if measured else CUT * rate
-                self._cruise(min(limit, rate), SHORT_CRUISE_SECONDS)
-            case Phase.CRUISE | Phase.WINDOW:
-                assert self._limit is not None
-                if measured is not None:
-                    self._limit = min(self._limit, measured if exact else math.sqrt(measured * rate))
+                # The limit is between what was admitted and what was refused.
+                between = CUT * rate if measured is None else math.sqrt(min(measured, rate) * rate)
+                self._cruise(between, SHORT_CRUISE_SECONDS)
+            case _:
+                self._known_good = 0.0
+                limit = self._known_limit
+                if measured is not None and calls < MANY_CALLS:
+                    limit = min(limit, measured if calls >= MEASURED_CALLS else math.sqrt(measured * rate))
+                self._limit = limit
                 self._cruise_left = CRUISE_SECONDS
                 self._dip(CUT * rate, Phase.CRUISE)
-            case Phase.PROBE:
-                assert self._limit is not None
-                if rate > (1 + WIDE_EXCESS) * self._limit:
-                    self._limit = STARTUP_CUT * rate
-                    self._dip(STARTUP_CUT * rate, Phase.CLIMB)
-                else:
-                    self._refused_probes = refused_probes + 1
-                    patience = 1.3 ** max(0, self._refused_probes - PATIENT_PROBES)
-                    upper = max(rate - 1 / PROBE_DOUBLING, self._limit)
-                    limit = self._limit + PROBE_GAIN * (upper - self._limit)
-                    self._cruise(limit, min(CRUISE_SECONDS * patience, LONG_CRUISE_SECONDS))
-            case Phase.OUTAGE:
-                raise AssertionError("an outage is not cut")
-        if measured is not None or span > 0:
-            self._measured_from, self._measured_calls = sent_at, 0
-        self._cut_at, self._passed = now, 0
-        self._resume_at = now + max(HOLD_SECONDS, HOLD_CALLS / self._rate)
 
     # Outages and windows
 
-    def _begin_outage(self, now: float, sent_at: float) -> None:
-        if self._phase is not Phase.DIP:
-            self._next_phase = Phase.CRUISE if self._limit is not None else Phase.CLIMB
+    def _begin_outage(self, now: float, sent_at: float, rate: float) -> None:
+        self._before_outage = (self._phase, rate)
+        self._resumes = self._on_trial
+        self._calls_before_outage = self._measured_calls
         self._phase = Phase.OUTAGE
         self._outage_began = sent_at
         self._outage_step = max(HOLD_SECONDS, HOLD_CALLS / self._rate)
-        self._stay_out(now, sent_at)
-        self._cut_at = now
-
-    def _stay_out(self, now: float, sent_at: float) -> None:
-        self._passed = 0
         self._last_refused_try = sent_at
-        elapsed = now - self._outage_began
-        longest = max(OUTAGE_SECONDS, OUTAGE_SHARE * elapsed)
+        self._cut_at, self._passed, self._on_trial = now, 0, False
+        self._resume_at = now + self._outage_step
+
+    def _try_later(self, now: float, sent_at: float) -> None:
+        self._last_refused_try = sent_at
+        longest = max(OUTAGE_SECONDS, OUTAGE_SHARE * (now - self._outage_began))
         self._outage_step = min(OUTAGE_GROWTH * self._outage_step, longest)
-        self._resume_at = max(now, sent_at + self._outage_step)
+        self._resume_at = max(self._resume_at, sent_at + self._outage_step)
 
     def _recover(self, now: float, sent_at: float) -> None:
+        """A try has passed: the limiter has tokens again, or its window has turned."""
+        phase, rate = self._before_outage
         self._resume_at = now
-        outage = sent_at - self._outage_began
-        if outage < max(LONG_OUTAGE_SECONDS, LONG_OUTAGE_CALLS / self._rate):
-            self._passed = 0
-            self._phase = Phase.DIP
+        self._cut_at, self._passed = now, 0
+        refused_for = self._last_refused_try - self._outage_began
+        window = refused_for * rate > BUCKET_CALLS
+        self._windows = WINDOWS_REMEMBERED if window else max(0, self._windows - 1)
+        if self._resumes:
+            self._dip(self._rate, self._next_phase)
+        elif not window:
+            began = self._outage_began
+            self._lower(phase, rate, self._calls_before_outage, began - self._measured_from)
+            self._measure_from(began, self._measured_calls - self._calls_before_outage)
+        if not window:
             return
+        turned_at = (self._last_refused_try + sent_at) / 2
+        calls, seconds = self._measured_calls - 1, turned_at - self._measured_from
+        if phase is Phase.WINDOW or refused_for > max(LONG_OUTAGE_SECONDS, LONG_OUTAGE_CALLS / rate):
+            self._spread_quota(now, turned_at, sent_at)
+        elif self._resumes:
+            pass
+        elif phase in (Phase.STARTUP, Phase.PROBE) or calls < FEW_CALLS:
+            self._lower(phase, rate, calls, seconds)
+        else:
+            self._cruise(min(calls / seconds, rate), SHORT_CRUISE_SECONDS)
+        self._measure_from(turned_at, 1)
+        self._turned_at, self._calls_since_turn = turned_at, 1
+
+    def _spread_quota(self, now: float, turned_at: float, sent_at: float) -> None:
+        """Pace the quota of the window that has just begun, so that it is used up when the next may begin.
+
+        The window turned after the last refused try; its quota is what the one before has admitted.
+        """
         assert self._turned_at is not None
-        # The window turned after the last refused try; its quota is what the one before has admitted.
-        seconds = self._last_refused_try - self._turned_at
-        quota = self._calls_since_turn
-        self._limit = quota / (sent_at - self._turned_at)
-        earliest_turn = self._last_refused_try + seconds
-        self._rate = self._bounded(quota / max(earliest_turn - now, 0.25 * seconds))
-        self._window_ends = sent_at + min(sent_at - self._turned_at, LONGEST_WINDOW)
+        quota = self._calls_since_turn - 1
+        self._limit = quota / (turned_at - self._turned_at)
+        shortest = self._last_refused_try - self._turned_at
+        time_left = self._last_refused_try + shortest - now
+        self._rate = self._bounded(quota / max(time_left, shortest / 2))
+        self._window_ends = now + min(sent_at - self._turned_at, LONGEST_WINDOW)
+        self._cruise_left = SHORT_CRUISE_SECONDS
         self._phase = Phase.WINDOW
-        self._turned_at, self._calls_since_turn = sent_at, 0
-        self._measured_from, self._measured_calls = sent_at, 0

@@ -60,7 +60,7 @@ app.command(
     help="See it at work on made-up leads and a simulated vendor; no account needed.",
 )
 app.command(
-    "accucheck.cli._sandbox:sandbox", help="Run a simulated AccuAuth on this machine, to try things on."
+    "accucheck.cli._sandbox:app", help="Run a simulated AccuAuth on this machine, to try things on."
 )
 app.command("accucheck.cli._ledger_commands:ledger", help="Look into a ledger, export it, or delete from it.")
 

@@ -72,7 +72,7 @@ def check(
     async def ask() -> Ending:
         async with make_client(account, patience, pace, mobile_only=mobile_only) as client:
             return await run_stream(
-                client.stream(numbers, workers=pace.workers, max_calls=pace.max_calls),
+                client.stream(numbers, workers=pace.workers, max_calls=pace.max_calls, grace=0),
                 keep,
                 interruption=interruption,
                 total=lambda: (len(numbers), True),

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
 
-from accucheck import Stream
 from accucheck._errors import RunEnded
 from accucheck._models import Outcome, Stats
+from accucheck._stream import Stream
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._messages import say
 from accucheck.cli._progress import Total, reporting
 
-__all__ = ["Ending", "run_stream"]
+__all__ = ["GRACE", "Ending", "run_stream"]
 
 Item = TypeVar("Item")
+
+GRACE = 5.0
+"""Seconds that calls under way get to settle after the first signal, unless the user says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,35 +37,74 @@ class Ending:
 
 
 async def run_stream(
-    opening: AbstractAsyncContextManager[Stream[Item]],
-    take: Callable[[Outcome[Item]], None],
+    stream: Stream[Item],
+    take: Callable[[Outcome[Item]], object],
     *,
     interruption: Interruption,
     total: Total,
-    quiet: bool,
+    grace: float = GRACE,
+    quiet: bool = False,
 ) -> Ending:
-    """Hand every outcome of a stream to ``take``, and return how the run ended.
+    """Hand every outcome of ``stream`` to ``take``, and return how the run ended.
 
-    The first signal stops the stream, which settles the calls under way; the second leaves at once.
-    Raises what opening the stream raises: then no call was made.
+    The first signal stops the stream and gives the calls under way ``grace`` seconds to settle; the second
+    leaves at once. Make the stream with ``grace=0``: it would add its own.
+
+    Raises what entering the stream raises (no call was made then), what reading its input raises, and
+    BrokenPipeError if ``take`` did: then the calls under way were settled first.
     """
     loop = asyncio.get_running_loop()
+    entered = second = False
     error: RunEnded | None = None
-    with anyio.CancelScope() as scope:
-        async with opening as stream:
+    reader_gone: BrokenPipeError | None = None
 
-            def stop() -> None:
-                say("stopping: waiting for the calls under way (once more to leave at once)")
-                stream.stop()
+    def deliver(outcome: Outcome[Item]) -> None:
+        nonlocal reader_gone
+        if reader_gone is not None:
+            return
+        try:
+            take(outcome)
+        except BrokenPipeError as gone:
+            # Calls under way are paid for: where there is a ledger, their answers belong in it.
+            reader_gone = gone
+            settle()
 
-            with interruption.phase(
-                first=lambda: loop.call_soon_threadsafe(stop),
-                second=lambda: loop.call_soon_threadsafe(scope.cancel),
-            ):
+    def settle() -> None:
+        stream.stop()
+        loop.call_later(grace, scope.cancel)
+
+    def stop() -> None:
+        say("stopping: the calls under way are settled first; once more to leave at once")
+        settle()
+
+    def leave() -> None:
+        nonlocal second
+        second = True
+        scope.cancel()
+
+    with (
+        anyio.CancelScope() as scope,
+        interruption.phase(
+            first=lambda: loop.call_soon_threadsafe(stop), second=lambda: loop.call_soon_threadsafe(leave)
+        ),
+    ):
+        try:
+            async with stream:
+                entered = True
                 async with reporting(lambda: stream.stats, total, quiet=quiet):
-                    try:
-                        async for outcome in stream:
-                            take(outcome)
-                    except RunEnded as ended:
-                        error = ended
-    return Ending(stats=stream.stats, error=error, left_at_once=scope.cancelled_caught)
+                    async for outcome in stream:
+                        deliver(outcome)
+        except RunEnded as ended:
+            if not entered:
+                raise
+            error = ended
+    if scope.cancelled_caught:
+        # What was settled before the calls were cut off is still in the channel, and it is paid for.
+        try:
+            async for outcome in stream:
+                deliver(outcome)
+        except RunEnded as ended:
+            error = ended
+    if reader_gone is not None:
+        raise reader_gone
+    return Ending(stats=stream.stats, error=error, left_at_once=second)

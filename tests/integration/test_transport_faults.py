@@ -5,50 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import zlib
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 
-from accucheck._send import Sender, Timeouts, _transport
-from accucheck._send._parsers import H11Parser, LlhttpParser
-from accucheck._send._stock import OneCallTransports
+from accucheck._send import Sender, Timeouts
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
+from tests.integration import arrangements
+from tests.integration.arrangements import ARRANGEMENTS, LEAN, LOOPS, backend
 from tests.integration.scripted_server import Peer, ScriptedServer, answer, answers_all, eventually, reply
-
-LEAN = ("lean-httptools", "lean-h11")
-HEADERS = {"X-DF-API-ID": "the-api-id", "X-DF-API-SECRET": "the-api-secret"}
-
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # a new one for each transport would take 20 ms
 
 MakeSender = Callable[..., Sender]
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=LOOPS)
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    if request.param == "uvloop":
-        pytest.importorskip("uvloop")
-    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+    return backend(request.param)
 
 
-@pytest.fixture(params=[*LEAN, "stock"])
+@pytest.fixture(params=ARRANGEMENTS)
 def arrangement(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def make_sender(arrangement: str, monkeypatch: pytest.MonkeyPatch) -> MakeSender:
+def make_sender(arrangement: str) -> MakeSender:
     def make(server: ScriptedServer, **arguments: Any) -> Sender:
-        if arrangement == "stock":
-            arguments["transport"] = OneCallTransports(partial(httpx.AsyncHTTPTransport, verify=NO_TLS))
-        else:
-            parser = H11Parser if arrangement == "lean-h11" else LlhttpParser
-            monkeypatch.setattr(_transport, "best_parser", lambda: parser)
-        return Sender(url=server.url, headers=HEADERS, **arguments)
+        return arrangements.make_sender(arrangement, server.url, **arguments)
 
     return make
 

@@ -92,7 +92,7 @@ class SlidingWindow:
 
 
 class SharedWithAnotherClient:
-    """A limiter that another client of the account uses too, at random moments, as often as ``its_rate`` says."""
+    """A limiter that another client of the account calls too, at random moments, as often as ``its_rate`` says."""
 
     def __init__(self, limiter: Limiter, its_rate: Limit, seed: int = 0) -> None:
         self._limiter = limiter
@@ -184,13 +184,13 @@ def simulate(
     seconds: float,
     latency: Latency | None = None,
     workers: int = 200,
-    gate_burst: float = 0.004,
+    gate_burst: float = 0.01,
     demand: Limit | None = None,
     seed: int = 0,
 ) -> Trace:
     """Run until ``seconds``.
 
-    ``gate_burst`` is the depth of the gate's own bucket in seconds of its rate (at least one call);
+    ``gate_burst`` is the depth of the gate's own bucket in seconds of its rate (at least two calls);
     ``demand`` is how many calls a second there is work for (None: always more than the gate permits).
     """
     latency = latency or Latency()
@@ -200,7 +200,7 @@ def simulate(
     arrivals, replies, wakes = 0, 1, 2
     events: list[tuple[float, int, int, float, bool]] = [(0.0, next(order), wakes, 0.0, False)]
     now, filled_at, permits, idle_workers, work = 0.0, 0.0, 1.0, workers, 0.0
-    next_wake = 0.0
+    next_wake = held_until = 0.0
 
     def wake(at: float) -> None:
         nonlocal next_wake
@@ -229,14 +229,16 @@ def simulate(
             next_wake = math.inf
         while True:
             rate = controller.rate(now)
-            permits = min(permits + (now - filled_at) * rate, max(1.0, rate * gate_burst))
+            permits = min(permits + (now - filled_at) * rate, max(2.0, rate * gate_burst))
             if demand is not None:
                 work = min(work + (now - filled_at) * demand(now), 5.0)
             filled_at = now
             if idle_workers == 0:
                 break
-            if now < controller.resume_at:
-                wake(controller.resume_at)
+            if now < max(held_until, controller.resume_at):
+                # Like a gate that sleeps out its hold: it does not look again when a reply comes earlier.
+                held_until = max(held_until, controller.resume_at)
+                wake(held_until)
                 break
             if permits < 1 - 1e-9:
                 wake(now + (1 - permits) / rate)

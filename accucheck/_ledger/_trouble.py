@@ -1,0 +1,50 @@
+"""What went wrong with the file, in one sentence and with what to do next."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from accucheck._errors import LedgerError
+
+_DAMAGED: Final = (
+    "it was left as it is: restore it from a backup, or move it away and let `sqlite3 FILE .recover` save what it can"
+)
+_HINTS: Final[dict[int, str]] = {
+    sqlite3.SQLITE_BUSY: "another program is writing to it: close that program and run the same command again",
+    sqlite3.SQLITE_LOCKED: "another program is writing to it: close that program and run the same command again",
+    sqlite3.SQLITE_FULL: "the disk is full: free some space and run the same command again, it goes on from here",
+    sqlite3.SQLITE_IOERR: "the disk reports an error: check it, then run the same command again",
+    sqlite3.SQLITE_READONLY: "it may not be written: check the permissions of the file and its directory",
+    sqlite3.SQLITE_PERM: "it may not be opened: check the permissions of the file and its directory",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check the permissions of the file and its directory",
+    sqlite3.SQLITE_CORRUPT: f"it is damaged or cut short; {_DAMAGED}",
+    sqlite3.SQLITE_NOTADB: f"it is not an accucheck ledger, or it is damaged; {_DAMAGED}",
+}
+
+
+def ledger_error(path: Path, trouble: Exception) -> LedgerError:
+    """Return ``trouble`` with the ledger at ``path`` as one clear sentence."""
+    if isinstance(trouble, LedgerError):
+        return trouble
+    if isinstance(trouble, sqlite3.Error):
+        code = getattr(trouble, "sqlite_errorcode", None)
+        hint = None if code is None else _HINTS.get(code & 0xFF)  # the low byte is the primary result code
+        reason = f"{hint} ({trouble})" if hint else str(trouble)
+    elif isinstance(trouble, OSError):
+        reason = trouble.strerror or str(trouble)
+    else:
+        reason = f"{type(trouble).__name__}: {trouble}"
+    return LedgerError(f"ledger {path}: {reason}")
+
+
+@contextmanager
+def told_plainly(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system raise inside the block into a ``LedgerError``."""
+    try:
+        yield
+    except (sqlite3.Error, OSError) as trouble:
+        raise ledger_error(path, trouble) from trouble

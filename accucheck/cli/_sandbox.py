@@ -1,0 +1,164 @@
+"""``accucheck sandbox``: the simulated AccuAuth, with all its settings as options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import App, Group, Parameter
+from cyclopts.config import Env
+
+from accucheck._errors import ConfigurationError
+from accucheck.cli._exit_codes import ExitCode
+from accucheck.sandbox import Faults, Settings, run
+from accucheck.sandbox._settings import parse_outage, parse_rate_at
+
+__all__ = ["app"]
+
+Value = TypeVar("Value")
+
+DEFAULTS = Settings()
+
+
+def _read_by(read: Callable[[str], Any], metavar: str) -> Parameter:
+    return Parameter(
+        converter=lambda kind, tokens: read(tokens[0].value),
+        n_tokens=1,
+        accepts_keys=False,
+        metavar=metavar,
+        show_default=False,
+    )
+
+
+LIMIT = Group("Rate limit", sort_key=1)
+TROUBLE = Group("Trouble", sort_key=2)
+ACCOUNT = Group("The simulated account", sort_key=3)
+
+# Its own prefix: ACCUCHECK_RATE is for the client, and a sandbox that took it too would be another sandbox.
+app = App(
+    name="sandbox",
+    config=Env("ACCUCHECK_SANDBOX_", command=False),
+    help="Run a simulated AccuAuth on this machine, to try things on.",
+)
+
+
+@app.default
+def sandbox(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    rate: Annotated[float | None, Parameter(group=LIMIT)] = None,
+    burst: Annotated[int | None, Parameter(group=LIMIT)] = None,
+    window: Annotated[Literal["token", "fixed", "sliding"], Parameter(group=LIMIT)] = DEFAULTS.window,
+    window_seconds: Annotated[float | None, Parameter(group=LIMIT)] = None,
+    rate_at: Annotated[
+        tuple[tuple[float, float], ...], _read_by(parse_rate_at, "SECONDS:RATE,…"), Parameter(group=LIMIT)
+    ] = DEFAULTS.rate_at,
+    retry_after: Annotated[bool, Parameter(group=LIMIT)] = False,
+    pending: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.pending,
+    pending_for: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.pending_for,
+    errors: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.errors,
+    outage: Annotated[
+        tuple[float, float] | None, _read_by(parse_outage, "START:SECONDS"), Parameter(group=TROUBLE)
+    ] = DEFAULTS.outage,
+    faults: Annotated[Faults, _read_by(Faults.parse, "KIND=SHARE,…"), Parameter(group=TROUBLE)] = (
+        DEFAULTS.faults
+    ),
+    latency: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.latency,
+    quota: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
+    expire_after: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
+    endpoints: Annotated[
+        tuple[Literal["advanced", "basic"], ...], Parameter(group=ACCOUNT, consume_multiple=True)
+    ] = DEFAULTS.endpoints,
+    seed: Annotated[int, Parameter(group=ACCOUNT)] = DEFAULTS.seed,
+    api_id: Annotated[str, Parameter(group=ACCOUNT)] = DEFAULTS.api_id,
+    api_secret: Annotated[str, Parameter(group=ACCOUNT)] = DEFAULTS.api_secret,
+    request_log: Annotated[Path | None, Parameter(group=ACCOUNT)] = None,
+) -> ExitCode:
+    """Run a simulated AccuAuth on this machine, to try things on.
+
+    It answers the vendor's whole contract over real HTTP; its page at / shows live counts. Every answer is a
+    function of the number and --seed. It accepts the credentials sandbox / sandbox. To use it:
+
+    ACCUCHECK_API_ID=sandbox ACCUCHECK_API_SECRET=sandbox accucheck check 987654321
+    --base-url http://127.0.0.1:8000
+
+    Options are set in the environment as ACCUCHECK_SANDBOX_…: those of the client do not reach it.
+
+    Parameters
+    ----------
+    host
+        Address to listen on. Other machines can reach only what is not 127.0.0.1.
+    port
+        Port to listen on; 0 takes a free one.
+    rate
+        Calls per second that are admitted; no limit without it.
+    burst
+        Calls that the token bucket holds (10 without it).
+    window
+        How calls are counted: a token bucket, fixed windows or a sliding one.
+    window_seconds
+        Length of a fixed or sliding window (1 without it).
+    rate_at
+        Changes in mid-run, as seconds after the first call and the new rate: 30:50,60:200.
+    retry_after
+        Say on a refusal when to come back (Retry-After).
+    pending
+        Share of the numbers that are PENDING at first, 0 to 1.
+    pending_for
+        Seconds that they are PENDING for.
+    errors
+        Share of the calls that fail with INTERNAL_ERROR, 0 to 1.
+    outage
+        Fail every call for a while: seconds after the first call, and how many seconds: 30:20.
+    faults
+        Shares of the replies that go wrong on their way: reset=0.01,cut=0.01,stall=0.001,bad_gateway=0.01.
+    latency
+        Milliseconds that a call takes on average.
+    quota
+        Answers until OUT_OF_QUOTA; no end without it.
+    expire_after
+        Calls until KEY_EXPIRED; no end without it.
+    endpoints
+        The endpoints that the account may use; another one answers NO_PERMISSION.
+    seed
+        What answers and chance are drawn from.
+    api_id
+        The API id that is accepted.
+    api_secret
+        The API secret that is accepted. Never use a real one here.
+    request_log
+        A file that gets one JSON line for every call.
+    """
+    try:
+        settings = Settings(
+            rate=rate,
+            burst=burst,
+            window=window,
+            window_seconds=window_seconds,
+            rate_at=rate_at,
+            retry_after=retry_after,
+            pending=pending,
+            pending_for=pending_for,
+            errors=errors,
+            outage=outage,
+            faults=faults,
+            latency=latency,
+            quota=quota,
+            expire_after=expire_after,
+            endpoints=endpoints,
+            seed=seed,
+            api_id=api_id,
+            api_secret=api_secret,
+            request_log=request_log,
+        )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    try:
+        run(settings, host=host, port=port)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 takes a free port"
+        ) from error
+    return ExitCode.ALL_ANSWERED

@@ -1,0 +1,361 @@
+"""The fate of every reply, one line each."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import tenacity
+
+from accucheck._decide import LONGEST_WAIT, Attempt, Decision, Done, Policy, Stop, Wait, decide
+from accucheck._errors import (
+    CheckError,
+    ConfigurationError,
+    InternalError,
+    InvalidArgument,
+    KeyExpired,
+    NoPermission,
+    NotFound,
+    OutOfQuota,
+    PendingTimeout,
+    ProtocolError,
+    RateLimited,
+    RunEnded,
+    TransportError,
+    Unauthorized,
+)
+from accucheck._models import Check
+from accucheck._wire import KNOWN_STATUSES, Answered, Broken, Malformed, Reply, StatusReply
+
+CHECK = Check(number="+51987654321", whatsapp=True, checked_at=datetime(2026, 11, 23, tzinfo=UTC))
+FRESH = Attempt()
+POLICY = Policy()
+
+
+def fate(reply: Reply, attempt: Attempt = FRESH, policy: Policy = POLICY, chance: float = 0.5) -> Decision:
+    return decide(attempt, reply, policy, chance)
+
+
+def ending(decision: Decision) -> type[Exception]:
+    """The class of the error that a decision holds."""
+    match decision:
+        case Done(CheckError() as error) | Stop(error):
+            return type(error)
+    raise AssertionError(f"no error in {decision}")
+
+
+# The fate table, row by row
+
+
+def test_an_answer_settles_its_number() -> None:
+    assert fate(Answered(CHECK)) == Done(CHECK)
+
+
+@pytest.mark.parametrize(
+    ("reply", "decision"),
+    [
+        (StatusReply("PENDING", 400), Wait(2.0, "poll")),
+        (StatusReply("PENDING", 200), Wait(2.0, "poll")),
+        (StatusReply("PENDING", 500), Wait(2.0, "poll")),
+        (StatusReply("RATE_LIMIT_EXCEEDED", 403), Wait(0.0, "refused")),
+        (StatusReply("RATE_LIMIT_EXCEEDED", 429), Wait(0.0, "refused")),
+        (StatusReply("RATE_LIMIT_EXCEEDED", 429, retry_after=7.0), Wait(7.0, "refused")),
+        (StatusReply("RATE_LIMIT_EXCEEDED", 429, retry_after=1e9), Wait(LONGEST_WAIT, "refused")),
+        (StatusReply("INTERNAL_ERROR", 500), Wait(0.5, "retry")),
+        (StatusReply("INTERNAL_ERROR", 502), Wait(0.5, "retry")),
+        (StatusReply("INTERNAL_ERROR", 503, retry_after=7.0), Wait(7.0, "retry")),
+        (StatusReply("INTERNAL_ERROR", 503, retry_after=1e9), Wait(LONGEST_WAIT, "retry")),
+        (Broken("connect", "refused", sent=False), Wait(0.5, "retry")),
+        (Broken("write", "reset", sent=True), Wait(0.5, "retry")),
+        (Broken("read", "timed out", sent=True), Wait(0.5, "retry")),
+        (Broken("timeout", "timed out", sent=True), Wait(0.5, "retry")),
+        (Broken("protocol", "not HTTP", sent=True), Wait(0.5, "retry")),
+        (Broken("truncated", "cut off", sent=True), Wait(0.5, "retry")),
+    ],
+)
+def test_a_reply_that_is_no_answer_yet_is_asked_again(reply: Reply, decision: Wait) -> None:
+    assert fate(reply) == decision
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (StatusReply("INVALID_ARGUMENT", 400), InvalidArgument),
+        (Malformed(200, "OK without a result"), ProtocolError),
+        (Malformed(302, "a redirect"), ProtocolError),
+        (Malformed(200, "not JSON"), ProtocolError),
+        (Malformed(200, "a body over the cap"), ProtocolError),
+        (Malformed(418, "an unknown status"), ProtocolError),
+    ],
+)
+def test_a_reply_that_no_second_call_would_mend_fails_its_number_at_once(
+    reply: Reply, kind: type[CheckError]
+) -> None:
+    decision = fate(reply)
+    assert isinstance(decision, Done)
+    assert type(decision.result) is kind
+
+
+@pytest.mark.parametrize(
+    ("http_status", "status", "kind"),
+    [
+        (401, "UNAUTHORIZED", Unauthorized),
+        (401, "KEY_EXPIRED", KeyExpired),
+        (403, "NO_PERMISSION", NoPermission),
+        (403, "OUT_OF_QUOTA", OutOfQuota),
+        (404, "NOT_FOUND", NotFound),
+    ],
+)
+def test_a_reply_that_concerns_the_account_ends_the_run(
+    http_status: int, status: str, kind: type[RunEnded]
+) -> None:
+    decision = fate(StatusReply(status, http_status, "the vendor's reason", "TID1"))
+    assert isinstance(decision, Stop)
+    assert type(decision.error) is kind
+    assert decision.error.status == status
+    assert "the vendor's reason" in decision.error.reason
+    assert (decision.error.request_id, decision.error.http_status) == ("TID1", http_status)
+
+
+def test_the_end_of_a_run_without_a_reason_says_what_to_do_and_no_empty_brackets() -> None:
+    for status in ("UNAUTHORIZED", "KEY_EXPIRED", "NO_PERMISSION", "OUT_OF_QUOTA", "NOT_FOUND"):
+        decision = fate(StatusReply(status, 403))
+        assert isinstance(decision, Stop)
+        assert ": " in decision.error.reason
+        assert "()" not in decision.error.reason
+
+
+def test_every_status_of_the_page_has_a_fate() -> None:
+    for status in KNOWN_STATUSES - {"OK"}:
+        assert isinstance(fate(StatusReply(status, 400)), Done | Wait | Stop)
+
+
+# What an error tells
+
+
+@pytest.mark.parametrize("status", ["INVALID_ARGUMENT", "INTERNAL_ERROR", "RATE_LIMIT_EXCEEDED"])
+def test_the_vendors_reason_and_request_id_are_kept(status: str) -> None:
+    never = tenacity.stop_after_attempt(1)
+    decision = fate(
+        StatusReply(status, 400, "argument 'number': not found", "TID0b"),
+        policy=Policy(retry_stop=never, refusal_stop=never),
+    )
+    assert isinstance(decision, Done)
+    assert isinstance(decision.result, CheckError)
+    assert decision.result.reason == "argument 'number': not found"
+    assert (decision.result.status, decision.result.request_id) == (status, "TID0b")
+    assert decision.result.http_status == 400
+
+
+@pytest.mark.parametrize("status", ["INVALID_ARGUMENT", "INTERNAL_ERROR", "RATE_LIMIT_EXCEEDED"])
+def test_without_a_reason_the_error_still_says_something(status: str) -> None:
+    never = tenacity.stop_after_attempt(1)
+    decision = fate(StatusReply(status, 400), policy=Policy(retry_stop=never, refusal_stop=never))
+    assert isinstance(decision, Done)
+    assert isinstance(decision.result, CheckError)
+    assert len(decision.result.reason) > 10
+
+
+def test_a_protocol_error_tells_what_was_seen() -> None:
+    decision = fate(Malformed(200, "OK with the result of another number", "TID5"))
+    assert isinstance(decision, Done)
+    assert isinstance(decision.result, ProtocolError)
+    assert decision.result.reason == "OK with the result of another number"
+    assert (decision.result.request_id, decision.result.http_status) == ("TID5", 200)
+
+
+def test_a_transport_error_tells_the_phase_and_the_cause() -> None:
+    decision = fate(Broken("connect", "connection refused", sent=False), Attempt(failures=4))
+    assert isinstance(decision, Done)
+    assert isinstance(decision.result, TransportError)
+    assert decision.result.reason == "connect failed: connection refused"
+    assert decision.result.http_status is None
+
+
+# Retries
+
+FAILURE = StatusReply("INTERNAL_ERROR", 500)
+
+
+@pytest.mark.parametrize(("failures", "longest"), [(0, 1), (1, 2), (2, 4), (3, 8)])
+def test_retries_back_off_exponentially_with_full_jitter(failures: int, longest: float) -> None:
+    attempt = Attempt(failures=failures)
+    assert fate(FAILURE, attempt, chance=0.0) == Wait(0.0, "retry")
+    assert fate(FAILURE, attempt, chance=0.25) == Wait(longest / 4, "retry")
+    assert fate(FAILURE, attempt, chance=0.999) == Wait(0.999 * longest, "retry")
+
+
+def test_the_backoff_has_a_ceiling() -> None:
+    patient = Policy(retry_stop=tenacity.stop_never)
+    assert fate(FAILURE, Attempt(failures=5_000), patient, chance=0.5) == Wait(15.0, "retry")
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"), [(FAILURE, InternalError), (Broken("read", "reset", sent=True), TransportError)]
+)
+def test_the_fifth_failed_try_is_the_last(reply: Reply, kind: type[CheckError]) -> None:
+    assert isinstance(fate(reply, Attempt(failures=3)), Wait)
+    assert ending(fate(reply, Attempt(failures=4))) is kind
+
+
+@pytest.mark.parametrize("reply", [FAILURE, Broken("connect", "refused", sent=False)])
+def test_an_empty_retry_budget_fails_the_number(reply: Reply) -> None:
+    assert isinstance(fate(reply, Attempt(may_retry=False)), Done)
+
+
+def test_an_empty_retry_budget_stops_neither_polls_nor_refusals() -> None:
+    assert fate(StatusReply("PENDING", 400), Attempt(may_retry=False)) == Wait(2.0, "poll")
+    assert fate(StatusReply("RATE_LIMIT_EXCEEDED", 403), Attempt(may_retry=False)) == Wait(0.0, "refused")
+
+
+def test_a_lost_answer_may_be_left_lost() -> None:
+    careful = Policy(on_lost_answer="fail")
+    assert ending(fate(Broken("read", "reset", sent=True), policy=careful)) is TransportError
+    assert ending(fate(Broken("truncated", "cut off", sent=True), policy=careful)) is TransportError
+
+
+def test_a_call_that_never_went_out_is_retried_even_when_lost_answers_are_not() -> None:
+    careful = Policy(on_lost_answer="fail")
+    assert fate(Broken("connect", "refused", sent=False), policy=careful) == Wait(0.5, "retry")
+    assert fate(FAILURE, policy=careful) == Wait(0.5, "retry")
+
+
+def test_the_retry_stop_may_look_at_time() -> None:
+    policy = Policy(retry_stop=tenacity.stop_after_delay(30))
+    assert isinstance(fate(FAILURE, Attempt(failures=50, failing_for=29.9), policy), Wait)
+    assert ending(fate(FAILURE, Attempt(failures=1, failing_for=30.0), policy)) is InternalError
+
+
+def test_the_retry_stop_may_look_at_the_wait_that_would_come() -> None:
+    policy = Policy(retry_wait=tenacity.wait_fixed(10), retry_stop=tenacity.stop_before_delay(30))
+    assert fate(FAILURE, Attempt(failures=1, failing_for=24.0), policy) == Wait(5.0, "retry")
+    assert ending(fate(FAILURE, Attempt(failures=1, failing_for=26.0), policy)) is InternalError
+
+
+# Polls
+
+PENDING = StatusReply("PENDING", 400, request_id="TID2")
+
+
+def test_polls_are_given_up_after_ten_minutes_of_pending() -> None:
+    assert fate(PENDING, Attempt(polls=99, pending_for=599.9, learned_poll_wait=4.5)) == Wait(4.5, "poll")
+    decision = fate(PENDING, Attempt(polls=99, pending_for=600.0))
+    assert ending(decision) is PendingTimeout
+    assert isinstance(decision, Done)
+    assert isinstance(decision.result, PendingTimeout)
+    assert "600 s and 100 calls" in decision.result.reason
+    assert (decision.result.request_id, decision.result.http_status) == ("TID2", 400)
+
+
+def test_a_pending_number_never_uses_up_its_tries() -> None:
+    assert isinstance(fate(PENDING, Attempt(polls=10_000, failures=4, refusals=10_000)), Wait)
+
+
+def test_the_poll_wait_may_be_brought_along() -> None:
+    policy = Policy(poll_wait=tenacity.wait_incrementing(start=1, increment=2))
+    assert [fate(PENDING, Attempt(polls=polls), policy) for polls in range(3)] == [
+        Wait(1.0, "poll"),
+        Wait(3.0, "poll"),
+        Wait(5.0, "poll"),
+    ]
+
+
+@pytest.mark.parametrize("poll_wait", [None, tenacity.wait_fixed(60)])
+def test_the_poll_stop_may_look_at_the_wait_that_would_come(poll_wait: Any) -> None:
+    policy = Policy(poll_wait=poll_wait, poll_stop=tenacity.stop_before_delay(600))
+    attempt = Attempt(polls=1, pending_for=539.0, learned_poll_wait=60.0)
+    assert fate(PENDING, attempt, policy) == Wait(60.0, "poll")
+    later = Attempt(polls=1, pending_for=541.0, learned_poll_wait=60.0)
+    assert ending(fate(PENDING, later, policy)) is PendingTimeout
+
+
+# Refusals for frequency
+
+REFUSAL = StatusReply("RATE_LIMIT_EXCEEDED", 403)
+
+
+def test_a_refusal_never_uses_up_the_tries_of_a_number() -> None:
+    assert fate(REFUSAL, Attempt(refusals=100_000, failures=4)) == Wait(0.0, "refused")
+
+
+def test_refusals_are_given_up_after_fifteen_minutes_of_them() -> None:
+    assert fate(REFUSAL, Attempt(refusals=50, refused_for=899.9)) == Wait(0.0, "refused")
+    decision = fate(REFUSAL, Attempt(refusals=50, refused_for=900.0))
+    assert ending(decision) is RateLimited
+    assert isinstance(decision, Done)
+    assert isinstance(decision.result, RateLimited)
+    assert "51 times" in decision.result.reason
+
+
+def test_the_refusal_stop_may_look_at_the_wait_that_would_come() -> None:
+    policy = Policy(refusal_stop=tenacity.stop_before_delay(100))
+    reply = StatusReply("RATE_LIMIT_EXCEEDED", 429, retry_after=60.0)
+    assert fate(reply, Attempt(refusals=1, refused_for=39.0), policy) == Wait(60.0, "refused")
+    assert ending(fate(reply, Attempt(refusals=1, refused_for=41.0), policy)) is RateLimited
+
+
+# The policy itself
+
+
+def test_a_strategy_sees_how_far_its_own_kind_of_attempt_has_come() -> None:
+    seen: list[tuple[str, int, float | None, float, float]] = []
+
+    def watch(name: str) -> Any:
+        def stop(state: tenacity.RetryCallState) -> bool:
+            times = (state.seconds_since_start, state.idle_for, state.upcoming_sleep)
+            seen.append((name, state.attempt_number, *times))
+            return False
+
+        return stop
+
+    policy = Policy(retry_stop=watch("retry"), poll_stop=watch("poll"), refusal_stop=watch("refusal"))
+    attempt = Attempt(
+        failures=1,
+        failing_for=10.0,
+        polls=2,
+        pending_for=20.0,
+        refusals=3,
+        refused_for=30.0,
+        waited=40.0,
+        learned_poll_wait=5.0,
+    )
+    for reply in (FAILURE, PENDING, StatusReply("RATE_LIMIT_EXCEEDED", 429, retry_after=6.0)):
+        fate(reply, attempt, policy)
+    assert seen == [
+        ("retry", 2, 10.0, 40.0, 1.0),
+        ("poll", 3, 20.0, 40.0, 5.0),
+        ("refusal", 4, 30.0, 40.0, 6.0),
+    ]
+
+
+def test_tenacitys_own_combinations_of_strategies_fit() -> None:
+    policy = Policy(
+        retry_wait=tenacity.wait_chain(tenacity.wait_fixed(1), tenacity.wait_fixed(8))
+        + tenacity.wait_fixed(2),
+        retry_stop=tenacity.stop_after_attempt(9) | tenacity.stop_after_delay(60),
+    )
+    assert fate(FAILURE, Attempt(), policy) == Wait(1.5, "retry")
+    assert fate(FAILURE, Attempt(failures=1), policy) == Wait(5.0, "retry")
+    assert ending(fate(FAILURE, Attempt(failing_for=60.0), policy)) is InternalError
+
+
+@pytest.mark.parametrize("value", ["ignore", "", None, True, "RETRY"])
+def test_an_unknown_rule_for_lost_answers_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="on_lost_answer is 'retry' or 'fail'"):
+        Policy(on_lost_answer=value)
+
+
+@pytest.mark.parametrize("share", [-0.01, 1.01, float("nan"), float("inf")])
+def test_a_retry_budget_that_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(ConfigurationError, match="share from 0 to 1"):
+        Policy(retry_budget=share)
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 1])
+def test_a_retry_budget_may_be_any_share(share: float) -> None:
+    assert Policy(retry_budget=share).retry_budget == share
+
+
+def test_two_policies_share_no_strategy_object() -> None:
+    assert Policy().retry_wait is not Policy().retry_wait
