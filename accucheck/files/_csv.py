@@ -91,7 +91,9 @@ class CsvSource(Source):
         return self.columns + [""] * max(0, self._widest - len(self.columns))
 
     def values(self, row: Row) -> Sequence[object]:
-        text = row.record.text if isinstance(row.record, _Irregular) else row.record
+        text: str = row.record.text if isinstance(row.record, _Irregular) else row.record
+        if '"' not in text:
+            return [as_text(cell) for cell in text.split(self.dialect.delimiter)] if text else []
         cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=self.dialect.delimiter), [])
         return [as_text(cell) for cell in cells]
 
@@ -113,6 +115,10 @@ class CsvSource(Source):
         returned: deque[str] = deque()
         blank = 0
         record: str | _Irregular
+
+        # One reader for all lines, each handed to it alone: making one takes longer than reading a line.
+        given: list[str] = []
+        one_line = csv.reader(iter(given.pop, None), delimiter=delimiter)
 
         def lines() -> Iterator[str]:
             while returned:
@@ -139,7 +145,12 @@ class CsvSource(Source):
                         cells = body.split(delimiter)
                         number, record = self._irregular(cells, body)
                 else:
-                    cells, body = self._quoted(line, source, returned)
+                    given.append(body)
+                    try:
+                        cells = next(one_line)
+                    except IndexError:  # the reader asks for more: a quote is open at the end of the line
+                        one_line = csv.reader(iter(given.pop, None), delimiter=delimiter)
+                        cells, body = self._quoted(line, source, returned)
                     if to_skip:
                         to_skip -= 1
                         continue
@@ -160,7 +171,7 @@ class CsvSource(Source):
         return cells[index] if index < len(cells) else "", _Irregular(body, len(cells))
 
     def _quoted(self, first: str, source: Iterator[str], returned: deque[str]) -> tuple[list[str], str]:
-        """Return the cells and the text of a record that holds quotes; lines that are not its go back."""
+        """Return the cells and the text of a record of more than one line; lines that are not its go back."""
         delimiter = self.dialect.delimiter
         taken = [first]
 

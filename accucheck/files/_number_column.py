@@ -21,8 +21,8 @@ __all__ = ["NumberColumn", "find_number_column", "looks_like_a_number", "names_a
 _CERTAIN_WORDS = frozenset(
     """
     phone phones phonenumber phoneno telephone telephonenumber telefono telefonos tel telf tlf fono
-    celular celulares cel cell cellphone movil moviles mobile mobiles mobilephone mobilenumber msisdn wsp wasap
-    """.split()  # noqa: SIM905 (a list of 30 quoted words is no easier to read)
+    celular celulares cel cell cellphone movil moviles mobile mobiles mobilephone msisdn wsp wasap
+    """.split()  # noqa: SIM905
 )
 _LIKELY_WORDS = frozenset(["whatsapp", "wa", "numero", "number", "nro", "contacto"])
 
