@@ -64,8 +64,8 @@ PROBE_DOUBLING: Final = 0.7
 PROBE_GAIN: Final = 0.2
 """How far a refused probe moves the estimate towards the rate that was refused: cruise creeps up on the
 limit and finds it in few steps, and a deep bucket, which lets a probe pass for a while, does not fool it."""
-WIDE_EXCESS: Final = 0.3
-"""A probe refused at more than 30 % over the old limit has found a new one: measure afresh."""
+WIDE_EXCESS: Final = 0.6
+"""A probe refused at more than 60 % over the old limit has found a new one: measure afresh."""
 PACE_CALLS: Final = 20.0
 """Phases last so many seconds at 20 calls/s and more, and as many calls as at 20/s below: evidence is calls."""
 HOLD_SECONDS: Final = 0.04
@@ -153,6 +153,7 @@ class RateController:
         # The measurement under way: since the limiter was last seen exhausted.
         self._measured_from = 0.0
         self._measured_calls = 0
+        self._measured_from_turn = False
         # The last cut: replies to calls sent before it are no news. A trial ends with the first call that passes.
         self._cut_at = -math.inf
         self._passed = 0
@@ -349,8 +350,8 @@ class RateController:
         self._cut_at, self._passed, self._on_trial = now, 0, True
         self._resume_at = now + max(HOLD_SECONDS, HOLD_CALLS / self._rate)
 
-    def _measure_from(self, moment: float, calls: int = 0) -> None:
-        self._measured_from, self._measured_calls = moment, calls
+    def _measure_from(self, moment: float, calls: int = 0, *, turn: bool = False) -> None:
+        self._measured_from, self._measured_calls, self._measured_from_turn = moment, calls, turn
 
     def _end_probe(self, rate: float) -> None:
         """A probe was refused, as it should be: the limit is where it was, or a little higher."""
@@ -374,6 +375,7 @@ class RateController:
             case Phase.DIP:
                 good = max(self._known_good, measured or 0.0)
                 self._limit = min(max(good, CUT * rate), 0.95 * rate)
+                self._known_good = 0.0
                 self._cruise_left = SHORT_CRUISE_SECONDS
                 self._dip(CRUISE_SHARE * self._limit, Phase.CRUISE)
             case Phase.CLIMB:
@@ -384,7 +386,8 @@ class RateController:
                 self._known_good = 0.0
                 limit = self._known_limit
                 if measured is not None and calls < MANY_CALLS:
-                    limit = min(limit, measured if calls >= MEASURED_CALLS else math.sqrt(measured * rate))
+                    doubt = 1 / (1 + calls / 10) if calls < MEASURED_CALLS else 0.0
+                    limit = min(limit, measured * (rate / measured) ** doubt)
                 self._limit = limit
                 self._cruise_left = CRUISE_SECONDS
                 self._dip(CUT * rate, Phase.CRUISE)
@@ -416,26 +419,23 @@ class RateController:
         refused_for = self._last_refused_try - self._outage_began
         window = refused_for * rate > BUCKET_CALLS
         self._windows = WINDOWS_REMEMBERED if window else max(0, self._windows - 1)
-        if self._resumes:
-            self._dip(self._rate, self._next_phase)
-        elif not window:
-            began = self._outage_began
-            self._lower(phase, rate, self._calls_before_outage, began - self._measured_from)
-            self._measure_from(began, self._measured_calls - self._calls_before_outage)
-        if not window:
-            return
         turned_at = (self._last_refused_try + sent_at) / 2
-        calls, seconds = self._measured_calls - 1, turned_at - self._measured_from
+        # Measure from exhaustion to exhaustion, or from turn to turn: between unlike moments is part of a window.
+        calls = self._calls_before_outage
+        seconds = (turned_at if self._measured_from_turn else self._outage_began) - self._measured_from
         if phase is Phase.WINDOW or refused_for > max(LONG_OUTAGE_SECONDS, LONG_OUTAGE_CALLS / rate):
             self._spread_quota(now, turned_at, sent_at)
         elif self._resumes:
-            pass
-        elif phase in (Phase.STARTUP, Phase.PROBE) or calls < FEW_CALLS:
-            self._lower(phase, rate, calls, seconds)
-        else:
+            self._phase = phase
+        elif window and phase is not Phase.STARTUP and phase is not Phase.PROBE and calls >= FEW_CALLS:
             self._cruise(min(calls / seconds, rate), SHORT_CRUISE_SECONDS)
-        self._measure_from(turned_at, 1)
-        self._turned_at, self._calls_since_turn = turned_at, 1
+        else:
+            self._lower(phase, rate, calls, seconds)
+        if window:
+            self._measure_from(turned_at, 1, turn=True)
+            self._turned_at, self._calls_since_turn = turned_at, 1
+        elif not self._resumes:
+            self._measure_from(self._outage_began, self._measured_calls - calls)
 
     def _spread_quota(self, now: float, turned_at: float, sent_at: float) -> None:
         """Pace the quota of the window that has just begun, so that it is used up when the next may begin.
