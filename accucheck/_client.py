@@ -10,7 +10,6 @@ import ssl
 from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -21,7 +20,7 @@ from accucheck._decide import Done, Policy, Stop, Wait
 from accucheck._errors import AccucheckError, CheckError, ConfigurationError
 from accucheck._events import OnEvent, guarded
 from accucheck._gate import CallBudget, Gate, Rate, make_gate, one_lease
-from accucheck._ledger import AnswerStore, Ledger, MemoryStore
+from accucheck._ledger import Ledger, MemoryStore
 from accucheck._models import Check
 from accucheck._phone import normalise
 from accucheck._polls import PollTimes
@@ -269,26 +268,38 @@ class Client:
         if ledger is None:
             gate = self._gate if rate is None else make_gate(rate, burst)
             budget = None if max_calls is None else CallBudget(one_lease(max_calls))
-            store: AnswerStore = MemoryStore()
-            return Equipment(self._new_turn(gate, workers, on_event), store, budget, store.close)
-        book = ledger if isinstance(ledger, Ledger) else Ledger(Path(ledger))
-        place = f"rate {urlsplit(self._base_url).netloc}"
-        gate = self._gate_after(book.recall(place), rate, burst)
-        session = book.session(
-            endpoint=self._endpoint,
-            fresh_within=None if fresh_within is None else fresh_within.total_seconds(),
-            retry_failed=retry_failed,
-        )
-        budget = CallBudget(partial(book.lease_calls, _LEASE, max_calls))
-
-        def close() -> None:
-            book.return_calls(budget.unused)
-            if gate.pace.learned is not None:
-                book.remember(place, repr(gate.pace.learned))
+            store = MemoryStore()
+            return Equipment(self._new_turn(gate, workers, on_event), store, budget, store.aclose)
+        book = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        try:
+            session = book.session(
+                endpoint=self._endpoint,
+                fresh_within=None if fresh_within is None else fresh_within.total_seconds(),
+                retry_failed=retry_failed,
+            )
+            place = f"rate {urlsplit(self._base_url).netloc}"
+            gate = self._gate_after(book.recall(place), rate, burst)
+        except BaseException:
             if book is not ledger:
                 book.close()
+            raise
+        budget = CallBudget(partial(session.lease_calls, _LEASE, max_calls))
+        turn = self._new_turn(gate, workers, on_event)
 
-        return Equipment(self._new_turn(gate, workers, on_event), session, budget, close)
+        async def close() -> None:
+            try:
+                session.return_calls(budget.unused, lost=turn.counters.cut_off)
+                learned = gate.pace.learned
+                if learned is not None:
+                    book.remember(place, repr(learned))
+            finally:
+                try:
+                    await session.aclose()
+                finally:
+                    if book is not ledger:
+                        book.close()
+
+        return Equipment(turn, session, budget, close)
 
     def _gate_after(self, remembered: str | None, rate: Rate | None, burst: int | None) -> Gate:
         """Return the gate of a stream that knows where an earlier run found the limit."""

@@ -6,6 +6,7 @@ what the run knows come in with the attempt; what to do comes out as a value.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, assert_never
@@ -171,7 +172,7 @@ def _poll_or_fail(attempt: Attempt, reply: StatusReply, policy: Policy) -> Decis
     seconds = attempt.learned_poll_wait
     state = _state(attempt.polls + 1, attempt.pending_for, attempt.waited, seconds)
     if policy.poll_wait is not None:
-        seconds = state.upcoming_sleep = float(policy.poll_wait(state))
+        seconds = state.upcoming_sleep = _keepable(policy.poll_wait(state))
     if policy.poll_stop(state):
         asked = attempt.polls + 1
         advice = f"still PENDING after {attempt.pending_for:.0f} s and {asked} calls: ask again later"
@@ -183,10 +184,17 @@ def _retry_or_fail(
     attempt: Attempt, policy: Policy, chance: float, error: CheckError, *, at_least: float
 ) -> Decision:
     state = _state(attempt.failures + 1, attempt.failing_for, attempt.waited, 0.0)
-    seconds = state.upcoming_sleep = max(chance * float(policy.retry_wait(state)), at_least)
+    seconds = state.upcoming_sleep = max(chance * _keepable(policy.retry_wait(state)), at_least)
     if not attempt.may_retry or policy.retry_stop(state):
         return Done(error)
     return Wait(seconds, "retry")
+
+
+def _keepable(seconds: float) -> float:
+    """Return a strategy's wait as one that a clock can keep: people bring their own, some of them careless."""
+    if 0 <= seconds < math.inf:
+        return float(seconds)
+    return LONGEST_WAIT if seconds == math.inf else 0.0
 
 
 def _error(kind: type[CheckError], reply: StatusReply, otherwise: str) -> CheckError:

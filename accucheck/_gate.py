@@ -34,6 +34,10 @@ class Pace(Protocol):
     """How fast to call. All times are one monotonic clock's, in seconds."""
 
     @property
+    def learned(self) -> float | None:
+        """The limit, in calls per second, once one was met; None before."""
+
+    @property
     def resume_at(self) -> float:
         """Nobody calls before this moment."""
 

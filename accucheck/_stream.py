@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -45,8 +45,8 @@ class Equipment(msgspec.Struct, frozen=True):
     turn: Turn
     store: AnswerStore
     budget: CallBudget | None
-    close: Callable[[], None]
-    """Called once, at the end of the run."""
+    close: Callable[[], Awaitable[None]]
+    """Awaited once, at the end of the run, shielded from cancellation. May raise LedgerError."""
 
 
 class _Worker:
@@ -103,6 +103,7 @@ class Stream(Generic[Item]):
         self._yes = self._no = self._failed = 0
         self._started_at = 0.0
         self._ended_at: float | None = None
+        self._shut_down_error: LedgerError | None = None
 
     # The caller's side
 
@@ -147,10 +148,12 @@ class Stream(Generic[Item]):
                 await self._tasks.__aexit__(None, None, None)
             finally:
                 self._finish()
-                self._close()
-        if error is None and isinstance(self._outcomes.error, LedgerError):
+                with anyio.CancelScope(shield=True):
+                    await self._shut_down()
+        unsaid = self._outcomes.error or self._shut_down_error
+        if error is None and isinstance(unsaid, LedgerError):
             # Left early, with an answer that could not be stored: that must not pass in silence.
-            raise self._outcomes.error
+            raise unsaid
 
     def __aiter__(self) -> AsyncIterator[Outcome[Item]]:
         return self
@@ -397,6 +400,12 @@ class Stream(Generic[Item]):
         """Send idle workers home, and cut the calls that did not settle within the grace period."""
         for worker in self._workers:
             worker.task.cancel()
+
+    async def _shut_down(self) -> None:
+        try:
+            await self._close()
+        except LedgerError as error:
+            self._shut_down_error = error
 
     def _finish(self) -> None:
         if self._ended_at is None:

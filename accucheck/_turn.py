@@ -52,10 +52,12 @@ class Progress:
 class Counters:
     """The run's counts of calls, kept by plain increments."""
 
-    __slots__ = ("calls", "in_flight", "lost", "pending", "polls", "refusals", "retries")
+    __slots__ = ("calls", "cut_off", "in_flight", "lost", "pending", "polls", "refusals", "retries")
 
     def __init__(self) -> None:
-        self.calls = self.in_flight = self.lost = self.pending = self.polls = self.refusals = self.retries = 0
+        self.calls = self.cut_off = self.in_flight = self.lost = self.pending = self.polls = self.refusals = (
+            self.retries
+        ) = 0
 
 
 class Turn:
@@ -100,6 +102,7 @@ class Turn:
             # Cut off in mid-call: the answer is lost, and may have been charged.
             progress.lost += 1
             counters.lost += 1
+            counters.cut_off += 1
             if probe:
                 self.circuit.abandon_probe()
             raise

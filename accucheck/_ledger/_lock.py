@@ -20,6 +20,8 @@ from accucheck._errors import LedgerError
 from accucheck._ledger._trouble import told_plainly
 
 _MAX_HOLDER_BYTES: Final = 4096
+_TRIES: Final = 5
+_BETWEEN_TRIES: Final = 0.02  # seconds: `running_on` holds the lock for microseconds, which is no run
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,10 +116,13 @@ class RunLock:
             os.write(self._descriptor, msgspec.json.encode(_this_process()))
 
     def _acquire(self, ledger: Path) -> int:
+        tries = 0
         while True:
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                if not _try_lock(descriptor):
+                locked = _try_lock(descriptor)
+                tries += 1
+                if not locked and tries == _TRIES:
                     holder = _holder_in(descriptor) or "another process"
                     raise LedgerError(
                         f"ledger {ledger}: {holder} is using it; "
@@ -125,12 +130,14 @@ class RunLock:
                     )
                 # The last holder may have removed the file between our open and our lock: then what we
                 # locked has no name any more, and the next process would not see it.
-                if self._is_named(descriptor):
+                if locked and self._is_named(descriptor):
                     return descriptor
             except BaseException:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
+            if not locked:
+                time.sleep(_BETWEEN_TRIES)
 
     def _is_named(self, descriptor: int) -> bool:
         try:

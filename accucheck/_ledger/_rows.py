@@ -116,7 +116,19 @@ def answer_row(endpoint_code: int, settlement: Settlement, check: Check) -> Answ
 
 def answer_settlement(row: AnswerRow) -> Settlement:
     """Return the settlement that a row of an answer keeps."""
-    key, whatsapp, status_update, business_user, avatar, signature, request_id, checked_at, calls, lost, extra = row
+    (
+        key,
+        whatsapp,
+        status_update,
+        business_user,
+        avatar,
+        signature,
+        request_id,
+        checked_at,
+        calls,
+        lost,
+        extra,
+    ) = row
     number = key >> KEY_SHIFT
     return Settlement(
         number,

@@ -10,9 +10,7 @@ from typing import Final
 
 from accucheck._errors import LedgerError
 
-_DAMAGED: Final = (
-    "it was left as it is: restore it from a backup, or move it away and let `sqlite3 FILE .recover` save what it can"
-)
+_DAMAGED: Final = "it was left as it is: restore it from a backup, or move it away and let `sqlite3 FILE .recover` save what it can"
 _HINTS: Final[dict[int, str]] = {
     sqlite3.SQLITE_BUSY: "another program is writing to it: close that program and run the same command again",
     sqlite3.SQLITE_LOCKED: "another program is writing to it: close that program and run the same command again",

@@ -19,9 +19,6 @@ __all__ = ["Connection", "ConnectionOwner"]
 class ConnectionOwner(Protocol):
     """Who keeps the connections."""
 
-    def made(self, connection: Connection) -> None:
-        """It is open (after the TLS handshake)."""
-
     def lost(self, connection: Connection) -> None:
         """It is gone for good."""
 
@@ -46,7 +43,7 @@ class Connection(asyncio.Protocol):
     def exchange(self, message: bytes, deadline: float) -> asyncio.Future[RawReply]:
         """Write a request; the future brings the reply, or raises an httpx.TransportError.
 
-        Call ``settle`` when done with the future, however that went. The caller has checked ``is_fit``.
+        Call ``settle`` when done with the future, however that went. The caller has checked ``is_open``.
         """
         assert self._transport is not None
         self._parser.begin()
@@ -61,16 +58,20 @@ class Connection(asyncio.Protocol):
         if self._waiter is not None:  # cancelled: the reply is still to come, and must never be read
             self._waiter = None
             self.abort()
+        return self.is_open()
+
+    def is_open(self) -> bool:
+        """Whether neither side has closed the connection, as far as the event loop has told."""
         return self._transport is not None and not self._transport.is_closing()
 
     def is_fit(self) -> bool:
-        """Whether a request may be written.
+        """Whether another request may be written.
 
         A server that closes a connection just as we write leaves us with a call that may have been charged.
         So we look whether something (data, or its end) has come in that the event loop has not told us yet.
         That is worth its 1 µs: some servers close after a number of requests and do not announce it.
         """
-        return self._transport is not None and not self._transport.is_closing() and not self._has_news()
+        return self.is_open() and not self._has_news()
 
     def sweep(self, now: float, silence: float, idleness: float) -> None:
         """Enforce the time limits: ``silence`` and the deadline for an exchange, else ``idleness``."""
@@ -103,7 +104,6 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._has_news = _watch(transport.get_extra_info("socket"))
         self._heard = self._loop.time()
-        self._owner.made(self)
 
     def data_received(self, data: bytes) -> None:
         waiter = self._waiter

@@ -83,14 +83,9 @@ class LeanTransport(httpx.AsyncBaseTransport):
             connection.fail("the client was closed")
         if self._open:
             await self._all_lost.wait()
+        self._idle.clear()
 
     # What a connection tells (see ConnectionOwner):
-
-    def made(self, connection: Connection) -> None:
-        self._all_lost.clear()
-        self._open.add(connection)
-        if self._timer is None:
-            self._schedule_sweep(asyncio.get_running_loop())
 
     def lost(self, connection: Connection) -> None:
         self._open.discard(connection)
@@ -128,9 +123,14 @@ class LeanTransport(httpx.AsyncBaseTransport):
         except OSError as error:  # ssl.SSLError and socket.gaierror are children of it
             self._addresses.forget()
             raise httpx.ConnectError(str(error)) from None
-        if self._closed:
+        if self._closed or not connection.is_open():
             connection.abort()
-            raise httpx.ConnectError("the client is closed")
+            raise httpx.ConnectError("closed as soon as it was open")
+        # Kept only now: uvloop does not tell a connection of its loss if this was cancelled at the last moment.
+        self._all_lost.clear()
+        self._open.add(connection)
+        if self._timer is None:
+            self._schedule_sweep(loop)
         return connection
 
     def _heed_announced_limit(self, headers: Headers) -> None:

@@ -59,9 +59,7 @@ app.command(
     "accucheck.cli._demo:demo",
     help="See it at work on made-up leads and a simulated vendor; no account needed.",
 )
-app.command(
-    "accucheck.cli._sandbox:app", help="Run a simulated AccuAuth on this machine, to try things on."
-)
+app.command("accucheck.cli._sandbox:app", help="Run a simulated AccuAuth on this machine, to try things on.")
 app.command("accucheck.cli._ledger_commands:ledger", help="Look into a ledger, export it, or delete from it.")
 
 

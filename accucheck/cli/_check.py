@@ -75,7 +75,7 @@ def check(
                 client.stream(numbers, workers=pace.workers, max_calls=pace.max_calls, grace=0),
                 keep,
                 interruption=interruption,
-                total=lambda: (len(numbers), True),
+                total=lambda stats: (len(numbers), True),
                 quiet=talk.quiet or len(numbers) == 1,
             )
 

@@ -36,7 +36,9 @@ def write_rows(source: Source, writer: RowWriter, find: Find, *, mobile_only: bo
     return tally
 
 
-def answered_rows(rows: Iterator[Row], find: Find, *, mobile_only: bool) -> Iterator[tuple[Row, ResultColumns]]:
+def answered_rows(
+    rows: Iterator[Row], find: Find, *, mobile_only: bool
+) -> Iterator[tuple[Row, ResultColumns]]:
     """Yield every row with its columns, in order."""
     while chunk := list(islice(rows, CHUNK)):
         numbers = [_number_of(row, mobile_only=mobile_only) for row in chunk]

@@ -28,7 +28,7 @@ LINE_PERIOD = 5.0
 SPEED_WINDOW = 15.0
 """Seconds that the speed and the ETA look back on: a pause shows soon, a hiccup does not."""
 
-Total = Callable[[], tuple[int, bool] | None]
+Total = Callable[[Stats], tuple[int, bool] | None]
 """Returns how many rows there are and whether that is exact, or None if nobody knows yet."""
 
 
@@ -109,7 +109,7 @@ async def _show_bar(read_stats: Callable[[], Stats], total: Total, stream: TextI
         while True:
             stats = read_stats()
             meter.add(stats)
-            live.update(_drawing(meter, total(), stats.delivered, console), refresh=True)
+            live.update(_drawing(meter, total(stats), stats.delivered, console), refresh=True)
             await asyncio.sleep(BAR_PERIOD)
 
 
@@ -129,8 +129,10 @@ def _bar(done: int, rows: int, width: int, *, plain: bool) -> str:
 
 async def _show_lines(read_stats: Callable[[], Stats], total: Total, stream: TextIO) -> None:
     meter = Meter()
-    meter.add(read_stats())
+    stats = read_stats()
+    meter.add(stats)
     while True:
         await asyncio.sleep(LINE_PERIOD)
-        meter.add(read_stats())
-        print("accucheck: " + "  ".join(meter.facts(total())), file=stream, flush=True)
+        stats = read_stats()
+        meter.add(stats)
+        print("accucheck: " + "  ".join(meter.facts(total(stats))), file=stream, flush=True)

@@ -7,13 +7,14 @@ and a bidi override could show a "no" as something else.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
-__all__ = ["duration", "json_line", "terminal_safe", "thousands", "wrapped"]
+__all__ = ["TerminalWriter", "duration", "json_line", "terminal_safe", "thousands", "wrapped"]
 
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI … final byte (ECMA-48, 5.4)
@@ -23,6 +24,7 @@ _ESCAPE_SEQUENCE = re.compile(
 )
 _JOINERS = "\u200c\u200d"  # they make up family emoji and Persian or Indic words
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _UNSAFE_IN_JSON = re.compile(
     "[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff]"
 )
@@ -49,8 +51,37 @@ def json_line(record: Mapping[str, Any]) -> str:
     JSON itself escapes only the ASCII controls; the others that could drive a terminal are written as
     ``\\uXXXX`` too, which any JSON reader turns back into the same text.
     """
-    line = json.dumps(record, ensure_ascii=False, default=str)
-    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+    return _escaped(json.dumps(record, ensure_ascii=False, default=str))
+
+
+class TerminalWriter(io.RawIOBase):
+    """Standard output that is a terminal: UTF-8 lines of JSON or CSV go through it and lose their teeth.
+
+    What a terminal would obey is shown as ``\\uXXXX``. Only for showing: a file or a pipe gets the bytes as they are.
+    """
+
+    def __init__(self, target: BinaryIO) -> None:
+        self._target = target
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        text = bytes(data).decode("utf-8", "replace")
+        self._target.write(_escaped(_CONTROL.sub(_escape, text)).encode("utf-8", "replace"))
+        return len(data)
+
+    def flush(self) -> None:
+        if not self._target.closed:
+            self._target.flush()
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _escaped(text: str) -> str:
+    return _UNSAFE_IN_JSON.sub(_escape, text)
 
 
 def thousands(number: int) -> str:

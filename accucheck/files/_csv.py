@@ -56,6 +56,7 @@ class CsvSource(Source):
         delimiter: str | None = None,
     ) -> None:
         super().__init__(origin)
+        # The library's limit is the whole process's: raised, never lowered.
         csv.field_size_limit(max(csv.field_size_limit(), _CELL_LIMIT))
         if origin.repeatable and encoding is None:
             with told_clearly(self.name), origin.open() as plain:

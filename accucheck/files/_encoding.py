@@ -57,7 +57,7 @@ def detect(stream: BinaryIO, override: str | None = None, *, whole: bool = True)
         whole: False if the stream is only the beginning of the file: a character cut at its end is no fault.
 
     Raises:
-        FileError: ``override`` is no encoding that Python knows.
+        FileError: ``override`` is no encoding that Python knows, or the stream is no text.
     """
     head = stream.read(_CHUNK)
     mark, marked = next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", ""))
@@ -67,6 +67,10 @@ def detect(stream: BinaryIO, override: str | None = None, *, whole: bool = True)
         return Encoding(marked, mark)
     if unmarked := _unmarked_utf_16(head[:4096]):
         return Encoding(unmarked)
+    if 100 * head.count(0) > len(head):
+        raise FileError(
+            "the file holds binary data, not a list; save it as CSV, JSON lines, Parquet or Excel"
+        )
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         while head:

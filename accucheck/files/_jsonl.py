@@ -16,7 +16,7 @@ from accucheck.files._encoding import detect
 from accucheck.files._faults import FileError, told_clearly
 from accucheck.files._number_column import NumberColumn, find_number_column
 from accucheck.files._origin import HEAD_SIZE, Origin
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
+from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text
 
@@ -154,10 +154,12 @@ class JsonLinesWriter:
         self._out = out
         self._source = source
         self._columns = source.all_columns()
+        self._kept = isinstance(source, JsonLinesSource)
+        if not self._kept:
+            self._columns = distinct_names(self._columns)
         self._names = column_names(self._columns)
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
         self._shape = self._shape_of(self._names)
-        self._kept = isinstance(source, JsonLinesSource)
         self._live = not source.repeatable
         self._pending: list[bytes] = []
 

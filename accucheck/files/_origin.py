@@ -84,9 +84,9 @@ class StoredOrigin:
 
     @property
     def fraction(self) -> float:
-        if self._raw is None or self._raw.closed:
+        if self._raw is None:
             return 0.0
-        return min(1.0, self._raw.tell() / self._size)
+        return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
 
     def open(self) -> BinaryIO:
         with told_clearly(self.name):

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, ClassVar
 from accucheck.files._faults import needs, told_clearly
 from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import Origin
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
+from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text
 
@@ -121,9 +121,7 @@ class ParquetWriter:
             schema = source.schema
             compression = {"uncompressed": "none"}.get(source.compression, source.compression)
         else:
-            schema = arrow.schema(
-                [(name or f"column_{place}", arrow.string()) for place, name in enumerate(own, 1)]
-            )
+            schema = arrow.schema([(name, arrow.string()) for name in distinct_names(own)])
         self._own_width = len(own)
         for name, kind in zip(column_names(schema.names), self._result_types, strict=True):
             schema = schema.append(arrow.field(name, kind))

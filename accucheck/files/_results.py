@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import date
 from typing import NamedTuple
 
-__all__ = ["RESULT_COLUMNS", "ResultColumns", "column_names", "formula_safe", "printable"]
+__all__ = ["RESULT_COLUMNS", "ResultColumns", "column_names", "distinct_names", "formula_safe", "printable"]
 
 CLASH_PREFIX = "accucheck_"
 
@@ -52,6 +52,20 @@ def column_names(own: Iterable[str]) -> tuple[str, ...]:
         taken.add(name.casefold())
         names.append(name)
     return tuple(names)
+
+
+def distinct_names(columns: Iterable[str]) -> list[str]:
+    """Return names that are neither empty nor used twice, for formats whose cells are found by name."""
+    taken: set[str] = set()
+    names = []
+    for place, plain in enumerate(columns, start=1):
+        name, again = plain or f"column_{place}", 1
+        while name in taken:
+            again += 1
+            name = f"{plain or 'column'}_{again}"
+        taken.add(name)
+        names.append(name)
+    return names
 
 
 def printable(text: str) -> str:

@@ -43,6 +43,7 @@ class Source(ABC):
         self.origin = origin
         self.rows_total: int | None = None
         """How many rows there are: known for Parquet and spreadsheets, and after one whole pass for all."""
+        self._begun = False
 
     @property
     def name(self) -> str:
@@ -57,11 +58,12 @@ class Source(ABC):
     @property
     def fraction(self) -> float:
         """How far the pass that began last has come, 0 to 1: by bytes, or by rows where those are counted."""
-        return self.origin.fraction
+        return self.origin.fraction if self._begun else 0.0
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, in order."""
         count = 0
+        self._begun = True
         for count, row in enumerate(self._rows(), start=1):  # noqa: B007
             yield row
         self.rows_total = count

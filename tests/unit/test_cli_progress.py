@@ -60,7 +60,7 @@ def test_the_speed_is_that_of_late_and_not_of_the_whole_run() -> None:
 async def test_a_stream_that_is_no_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_progress, "LINE_PERIOD", 0.0)
     stream = io.StringIO()
-    async with reporting(lambda: Stats(delivered=3), lambda: (10, True), stream=stream):
+    async with reporting(lambda: Stats(delivered=3), lambda stats: (10, True), stream=stream):
         while stream.getvalue().count("\n") < 2:
             await anyio.sleep(0)
     first, second, *_ = stream.getvalue().splitlines()
@@ -72,7 +72,7 @@ async def test_a_stream_that_is_no_terminal_gets_plain_lines(monkeypatch: pytest
 async def test_quiet_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_progress, "LINE_PERIOD", 0.0)
     stream = io.StringIO()
-    async with reporting(lambda: Stats(), lambda: None, quiet=True, stream=stream):
+    async with reporting(lambda: Stats(), lambda stats: None, quiet=True, stream=stream):
         await anyio.sleep(0)
         await anyio.sleep(0)
     assert stream.getvalue() == ""
@@ -87,7 +87,7 @@ async def test_a_terminal_of_any_width_gets_a_bar_whose_lines_fit(
     monkeypatch.setattr(_progress, "BAR_PERIOD", 0.0)
     stream = Terminal()
     stats = Stats(delivered=30, yes=20, no=5, parked=3, calls=1_234_567, failed=2)
-    async with reporting(lambda: stats, lambda: (100, True), stream=stream):
+    async with reporting(lambda: stats, lambda stats: (100, True), stream=stream):
         while stream.getvalue().count("30/100") < 2:
             await anyio.sleep(0)
     drawn = stream.getvalue()
@@ -102,6 +102,6 @@ async def test_a_terminal_that_goes_away_does_not_end_the_run(monkeypatch: pytes
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    async with reporting(lambda: Stats(), lambda: None, stream=Gone()):
+    async with reporting(lambda: Stats(), lambda stats: None, stream=Gone()):
         for _ in range(5):
             await anyio.sleep(0)

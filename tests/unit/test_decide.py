@@ -359,3 +359,13 @@ def test_a_retry_budget_may_be_any_share(share: float) -> None:
 
 def test_two_policies_share_no_strategy_object() -> None:
     assert Policy().retry_wait is not Policy().retry_wait
+
+
+@pytest.mark.parametrize(
+    ("careless", "seconds"),
+    [(-5.0, 0.0), (float("nan"), 0.0), (float("-inf"), 0.0), (float("inf"), LONGEST_WAIT), (7, 7.0)],
+)
+def test_a_careless_strategy_cannot_park_a_number_for_ever(careless: float, seconds: float) -> None:
+    wait = tenacity.wait_fixed(careless)
+    assert fate(PENDING, policy=Policy(poll_wait=wait)) == Wait(seconds, "poll")
+    assert fate(FAILURE, policy=Policy(retry_wait=wait), chance=0.5) == Wait(seconds / 2, "retry")

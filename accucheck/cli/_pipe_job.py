@@ -1,0 +1,113 @@
+"""A list to standard output: every row as soon as it is answered, and the unanswered ones at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import BinaryIO, cast
+
+from accucheck._models import Checked, Outcome, Settlement
+from accucheck.cli._answer_columns import Tally, columns_of
+from accucheck.cli._event_loop import run_to_end
+from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._interruption import Interruption
+from accucheck.cli._job import Job, open_list, row_total
+from accucheck.cli._messages import complain
+from accucheck.cli._output_pass import answered_rows
+from accucheck.cli._render import TerminalWriter
+from accucheck.cli._run import Ending, run_stream
+from accucheck.cli._summary import summarise
+from accucheck.files import Row, Source, StreamSink
+
+__all__ = ["run_pipe_job"]
+
+
+class Places:
+    """Places in a list, one bit for each."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def add(self, place: int) -> None:
+        """Note ``place``, from 0."""
+        byte = place >> 3
+        if byte >= len(self._bits):
+            self._bits.extend(bytes(max(byte + 1 - len(self._bits), 1024)))
+        self._bits[byte] |= 1 << (place & 7)
+
+    def __contains__(self, place: int) -> bool:
+        byte = place >> 3
+        return byte < len(self._bits) and bool(self._bits[byte] & 1 << (place & 7))
+
+
+def run_pipe_job(job: Job, interruption: Interruption) -> ExitCode:
+    """Do the job; return its exit code. Raises BrokenPipeError if nobody reads any more."""
+    client = job.client()
+    written = Places()
+    tally = Tally()
+    on_screen = sys.stdout.isatty()
+    target = cast("BinaryIO", TerminalWriter(sys.stdout.buffer)) if on_screen else sys.stdout.buffer
+    with (
+        open_list(job.input, job.reading, job.talk) as source,
+        StreamSink(target, source, file_format=job.format or "jsonl", every_row=True) as sink,
+    ):
+
+        def write(outcome: Outcome[Row]) -> None:
+            if isinstance(outcome, Checked):
+                columns = columns_of(outcome.check)
+            else:
+                columns = columns_of(outcome.error)
+                if outcome.item.fault:
+                    columns = columns._replace(reason=outcome.item.fault)
+            sink.write(outcome.item, columns)
+            written.add(outcome.index)
+            tally.count(columns)
+
+        async def answer() -> Ending:
+            async with client:
+                return await run_stream(
+                    client.stream(
+                        source.rows(),
+                        number=lambda row: row.number,
+                        workers=job.pace.workers,
+                        max_calls=job.pace.max_calls,
+                        ledger=None if job.no_ledger else job.ledger,
+                        fresh_within=job.fresh_within,
+                        retry_failed=job.retry_failed,
+                        ordered=job.ordered,
+                        grace=0,
+                    ),
+                    write,
+                    interruption=interruption,
+                    total=row_total(source),
+                    grace=job.grace,
+                    # The rows themselves show how far it is.
+                    quiet=job.talk.quiet or on_screen,
+                )
+
+        ending = run_to_end(answer())
+        if not ending.left_at_once:
+            _write_the_rest(source, sink, written, tally, mobile_only=job.reading.mobile_only)
+    if not job.talk.quiet:
+        summarise(tally, ending.stats, [("ledger", str(job.ledger))] if job.ledger else [])
+    if ending.error is not None:
+        return complain(ending.error)
+    if interruption.first is not None:
+        return interruption.exit_code
+    return ExitCode.ALL_ANSWERED if tally.answered == tally.rows else ExitCode.SOME_NOT_ANSWERED
+
+
+def _write_the_rest(
+    source: Source, sink: StreamSink, written: Places, tally: Tally, *, mobile_only: bool
+) -> None:
+    if source.rows_total is not None and tally.rows == source.rows_total:
+        return
+    every_row = answered_rows(source.rows(), _nothing_known, mobile_only=mobile_only)
+    for place, (row, columns) in enumerate(every_row):
+        if place not in written:
+            sink.write(row, columns)
+            tally.count(columns)
+
+
+def _nothing_known(numbers: Sequence[int]) -> dict[int, Settlement]:
+    return {}
