@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
+from accucheck._admission import Limits
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._credentials import Credentials
 from accucheck._decide import Done, Policy, Stop, Wait
@@ -25,7 +26,7 @@ from accucheck._models import Check
 from accucheck._phone import normalise
 from accucheck._polls import PollTimes
 from accucheck._send import Sender, Timeouts
-from accucheck._stream import Equipment, Limits, Stream
+from accucheck._stream import Equipment, Stream
 from accucheck._turn import Progress, Turn
 from accucheck._wire import BodyStyle
 

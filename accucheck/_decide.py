@@ -191,7 +191,7 @@ def _retry_or_fail(
 
 
 def _keepable(seconds: float) -> float:
-    """Return a strategy's wait as one that a clock can keep: people bring their own, some of them careless."""
+    """Return a strategy's wait as one that a clock can keep: people bring their own strategies."""
     if 0 <= seconds < math.inf:
         return float(seconds)
     return LONGEST_WAIT if seconds == math.inf else 0.0

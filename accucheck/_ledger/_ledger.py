@@ -123,7 +123,7 @@ class Ledger:
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if tables:
                 raise LedgerError(
-                    f"ledger {self.path}: it is a database of another program, and was left as it is: give another path"
+                    f"ledger {self.path}: it belongs to another program and was left as it is: give another path"
                 )
         if version > len(migrations):
             raise LedgerError(
@@ -135,10 +135,8 @@ class Ledger:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             migrate(connection, version, migrations)
         # Reads a page of each table, so that a file that was cut short is told now and not in mid-run.
-        for table in ("answers", "failures", "settings"):
-            connection.execute(
-                f"SELECT max(rowid) FROM {table}" if table != "settings" else "SELECT * FROM settings"
-            )
+        connection.execute("SELECT (SELECT max(key) FROM answers), (SELECT max(key) FROM failures)").fetchone()
+        connection.execute("SELECT * FROM settings").fetchall()
         (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone() if self._is_small() else ("ok",)
         if problem != "ok":
             raise sqlite3.DatabaseError(problem)
@@ -176,7 +174,8 @@ class Ledger:
             mask = (1 << KEY_SHIFT) - 1
             by_endpoint = execute(f"SELECT key & {mask}, count(*) FROM answers GROUP BY 1").fetchall()  # noqa: S608
             yes, oldest, newest, lost = execute(
-                "SELECT total(whatsapp), min(checked_at), max(checked_at), total(possibly_double_charged) FROM answers"
+                "SELECT total(whatsapp), min(checked_at), max(checked_at), total(possibly_double_charged)"
+                " FROM answers"
             ).fetchone()
             failures = dict(execute("SELECT status, count(*) FROM failures GROUP BY 1 ORDER BY 1").fetchall())
             (failed_lost,) = execute("SELECT total(possibly_double_charged) FROM failures").fetchone()
@@ -240,7 +239,7 @@ class Ledger:
         self._lock = RunLock(self.path)
         try:
             with told_plainly(self.path):
-                # A lease that is still open is of a run that was killed: it counts as made, and may have been.
+                # An open lease is of a run that was killed: its calls count as made, and may have been.
                 open_lease = self._count("leased_open")
                 if open_lease:
                     self._add("killed", open_lease)
