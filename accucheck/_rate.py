@@ -61,6 +61,7 @@ PATIENT_PROBES: Final = 5
 PROBE_EXCESS: Final = 0.03
 PROBE_DOUBLING: Final = 0.7
 """A probe begins 3 % over cruise and doubles that every 0.7 s: twice the limit after 3.6 s."""
+FIRST_PROBE_GAIN: Final = 0.5
 PROBE_GAIN: Final = 0.2
 """How far a refused probe moves the estimate towards the rate that was refused: cruise creeps up on the
 limit and finds it in few steps, and a deep bucket, which lets a probe pass for a while, does not fool it."""
@@ -73,9 +74,9 @@ HOLD_CALLS: Final = 1.5
 """A hold after a refusal: 40 ms (a second's window exhausted by a probe turns about then), and time enough
 for a token bucket to have a token."""
 OUTAGE_GROWTH: Final = 2.0
-OUTAGE_SECONDS: Final = 4.0
+OUTAGE_SECONDS: Final = 5.0
 OUTAGE_SHARE: Final = 0.05
-"""Tries in an outage come twice as far apart each, up to 4 s or 5 % of the outage so far."""
+"""Tries in an outage come twice as far apart each, up to 5 s or 5 % of the outage so far."""
 LONG_OUTAGE_SECONDS: Final = 2.5
 LONG_OUTAGE_CALLS: Final = 6.0
 """An outage beyond 2.5 s and six calls' time: a window of many seconds."""
@@ -175,6 +176,7 @@ class RateController:
         # The window that a long outage reveals.
         self._turned_at: float | None = None
         self._calls_since_turn = 0
+        self._window_seconds = 0.0
         self._window_ends = 0.0
 
     @property
@@ -283,7 +285,8 @@ class RateController:
             case Phase.CLIMB:
                 self._rate = self._bounded(self._rate * 2 ** (step * slowed / CLIMB_DOUBLING))
             case Phase.PROBE:
-                self._excess *= 2 ** (step * slowed / PROBE_DOUBLING)
+                doubling = PROBE_DOUBLING if self._excess < WIDE_EXCESS else 2 * PROBE_DOUBLING
+                self._excess *= 2 ** (step * slowed / doubling)
                 self._rate = self._bounded(CRUISE_SHARE * self._known_limit * (1 + self._excess))
             case Phase.CRUISE:
                 self._cruise_left -= step * slowed
@@ -357,7 +360,8 @@ class RateController:
         """A probe was refused, as it should be: the limit is where it was, or a little higher."""
         limit = self._known_limit
         slack = 1 / PROBE_DOUBLING  # the rate grew by this much while the bucket's last call was used up
-        limit += PROBE_GAIN * max(0.0, rate - slack - limit)
+        gain = PROBE_GAIN if self._refused_probes else FIRST_PROBE_GAIN
+        limit += gain * max(0.0, rate - slack - limit)
         self._refused_probes += 1
         patience = 1.3 ** max(0, self._refused_probes - PATIENT_PROBES)
         self._cruise(limit, min(CRUISE_SECONDS * patience, LONG_CRUISE_SECONDS))
@@ -373,9 +377,9 @@ class RateController:
                 self._limit = STARTUP_CUT * rate
                 self._dip(self._limit, Phase.CLIMB)
             case Phase.DIP:
-                good = max(self._known_good, measured or 0.0)
-                self._limit = min(max(good, CUT * rate), 0.95 * rate)
-                self._known_good = 0.0
+                # What was good before the limit fell is over the rate that is refused now, and says nothing.
+                good = max((g for g in (self._known_good, measured or 0.0) if g < rate), default=0.0)
+                self._limit = max(good, CUT * rate)
                 self._cruise_left = SHORT_CRUISE_SECONDS
                 self._dip(CRUISE_SHARE * self._limit, Phase.CRUISE)
             case Phase.CLIMB:
@@ -423,7 +427,13 @@ class RateController:
         # Measure from exhaustion to exhaustion, or from turn to turn: between unlike moments is part of a window.
         calls = self._calls_before_outage
         seconds = (turned_at if self._measured_from_turn else self._outage_began) - self._measured_from
-        if phase is Phase.WINDOW or refused_for > max(LONG_OUTAGE_SECONDS, LONG_OUTAGE_CALLS / rate):
+        long = refused_for > max(LONG_OUTAGE_SECONDS, LONG_OUTAGE_CALLS / rate)
+        if phase is Phase.WINDOW and not long and now < self._window_ends - self._window_seconds / 2:
+            # Too early for a turn: the window slides, and frees calls as slowly as they once were made.
+            self._rate = self._bounded(max(CUT * rate, 0.3 * self._known_limit))
+            self._phase = Phase.WINDOW
+            return
+        if phase is Phase.WINDOW or long:
             self._spread_quota(now, turned_at, sent_at)
         elif self._resumes:
             self._phase = phase
@@ -448,6 +458,7 @@ class RateController:
         shortest = self._last_refused_try - self._turned_at
         time_left = self._last_refused_try + shortest - now
         self._rate = self._bounded(quota / max(time_left, shortest / 2))
-        self._window_ends = now + min(sent_at - self._turned_at, LONGEST_WINDOW)
+        self._window_seconds = min(sent_at - self._turned_at, LONGEST_WINDOW)
+        self._window_ends = now + self._window_seconds
         self._cruise_left = SHORT_CRUISE_SECONDS
         self._phase = Phase.WINDOW

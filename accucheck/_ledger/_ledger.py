@@ -34,7 +34,7 @@ from accucheck._ledger._rows import (
 from accucheck._ledger._store import AnswerStore, OnCommit, OnFailure
 from accucheck._ledger._tables import APPLICATION_ID, MIGRATIONS, Migration, find, migrate, write
 from accucheck._ledger._trouble import ledger_error, told_plainly
-from accucheck._ledger._writer import GroupCommit
+from accucheck._ledger._group_commit import GroupCommit
 from accucheck._models import Settlement
 
 __all__ = ["Ledger", "LedgerInfo"]

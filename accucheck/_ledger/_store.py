@@ -58,14 +58,16 @@ class AnswerStore(Protocol):
         """
 
     def return_calls(self, unused: int, *, lost: int = 0) -> None:
-        """Give back ``unused`` calls of earlier grants, before ``aclose``.
+        """Give back ``unused`` calls of earlier grants, before ``close``.
 
         ``lost`` is how many calls were cut off under way: the vendor may have charged for them, and will again
         when their numbers are asked once more.
         """
 
-    async def aclose(self) -> None:
-        """Store what is left, then let go of everything. To be shielded from cancellation by the caller.
+    def close(self) -> None:
+        """Make a last attempt to store what is left, then let go of everything. Blocks; ``flush`` first.
+
+        ``on_commit`` is not called any more. Closing again does nothing.
 
         Raises:
             LedgerError: some settlements could not be stored; says how many.

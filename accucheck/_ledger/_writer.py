@@ -1,105 +1,76 @@
-"""The one thread that writes a ledger: group commit.
-
-While one batch is being committed the next one gathers, so a lone answer is not delayed and a flood is
-committed by the thousand (4,800 rows/s at a batch of 1, 552,000 at 1,000).
-"""
+"""The one thread that writes."""
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import NamedTuple, TypeVar
 
-from accucheck._models import Settlement
-
-__all__ = ["GroupCommit"]
-
-_LARGEST_BATCH: Final = 2_000
-_GATHER_SECONDS: Final = 0.002
-"""A batch gathers for so long: at 10,000 answers a second 20 share one sync."""
+Result = TypeVar("Result")
 
 
-class GroupCommit:
-    """Commits what is put in, in order, and reports each batch once it is durable.
+class _Task(NamedTuple):
+    work: Callable[[sqlite3.Connection], None]
+    on_done: Callable[[], None] | None
+    on_error: Callable[[Exception], None]
 
-    ``commit`` writes one batch or raises; ``on_batch`` and ``on_failure`` are called in the thread. After a
-    failure nothing more is committed until ``retry``; what could not be stored stays first in line.
+
+class Writer:
+    """Runs work on the writing connection, one piece after the other, and tells the event loop.
+
+    The thread is a daemon: a run that is left without ``stop`` does not hold the interpreter up.
     """
 
-    def __init__(
-        self,
-        commit: Callable[[Sequence[Settlement]], None],
-        on_batch: Callable[[Sequence[Settlement]], None],
-        on_failure: Callable[[Exception], None],
-    ) -> None:
-        self._commit = commit
-        self._on_batch = on_batch
-        self._on_failure = on_failure
-        self._waiting: list[Settlement] = []
-        self._busy = False
-        self._closing = False
-        self._failure: Exception | None = None
-        self._changed = threading.Condition()
-        self._pause = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="accucheck ledger", daemon=True)
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._turn = threading.Lock()
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; what it has to tell is called in ``loop``."""
+        self._thread = threading.Thread(target=self._run, args=(loop,), name="accucheck ledger", daemon=True)
         self._thread.start()
 
-    def put(self, settlement: Settlement) -> None:
-        """Take one settlement; never waits for the disk."""
-        with self._changed:
-            self._waiting.append(settlement)
-            if len(self._waiting) == 1:
-                self._changed.notify_all()
+    def submit(
+        self,
+        work: Callable[[sqlite3.Connection], None],
+        *,
+        on_done: Callable[[], None] | None = None,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """Have ``work`` done in the thread, after all that was submitted before."""
+        self._tasks.put(_Task(work, on_done, on_error))
 
-    @property
-    def unstored(self) -> int:
-        """Settlements that are not on disk."""
-        with self._changed:
-            return len(self._waiting)
+    def run(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do ``work`` in the calling thread, between two pieces of the writer's own."""
+        with self._turn:
+            return work(self._connection)
 
-    def drain(self) -> Exception | None:
-        """Block until all that was put in is stored; return what prevented it, if anything did.
+    def stop(self) -> None:
+        """Wait until all that was submitted is done, and end the thread."""
+        if self._thread is not None:
+            self._tasks.put(None)
+            self._thread.join()
+            self._thread = None
 
-        After a failure this is a new attempt.
-        """
-        with self._changed:
-            self._failure = None
-            self._pause.set()
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._failure is not None or not (self._waiting or self._busy))
-            self._pause.clear()
-            return self._failure
-
-    def close(self) -> None:
-        """Stop the thread; what is not stored by then is not stored."""
-        with self._changed:
-            self._closing = True
-            self._pause.set()
-            self._changed.notify_all()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing or (self._waiting and self._failure is None))
-                if self._closing:
-                    return
-            self._pause.wait(_GATHER_SECONDS)
-            with self._changed:
-                batch = self._waiting[:_LARGEST_BATCH]
-                self._busy = True
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        while (task := self._tasks.get()) is not None:
             try:
-                self._commit(batch)
-            except Exception as error:  # noqa: BLE001 (whatever it is, it is told and nothing is acknowledged)
-                with self._changed:
-                    self._busy = False
-                    self._failure = error
-                    self._changed.notify_all()
-                self._on_failure(error)
-                continue
-            with self._changed:
-                del self._waiting[: len(batch)]
-            self._on_batch(batch)
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
+                with self._turn:
+                    task.work(self._connection)
+            except Exception as error:  # noqa: BLE001 (it is told, whatever it is: the thread must go on)
+                _tell(loop, task.on_error, error)
+            else:
+                if task.on_done is not None:
+                    _tell(loop, task.on_done)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
+    try:
+        loop.call_soon_threadsafe(callback, *arguments)
+    except RuntimeError:  # the loop is closed: there is nobody left to tell
+        pass

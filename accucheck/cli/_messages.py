@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 from accucheck.cli._exit_codes import ExitCode, exit_code_of
 from accucheck.cli._render import terminal_safe
@@ -34,10 +35,11 @@ def complain(error: Exception) -> ExitCode:
     return code
 
 
-def report(facts: Iterable[tuple[str, str]]) -> None:
-    """Print named facts on standard error, one a line, the values aligned."""
+def report(facts: Iterable[tuple[str, str]], stream: TextIO | None = None) -> None:
+    """Print named facts, one a line, the values aligned; on standard error unless another stream is given."""
     rows = list(facts)
     widest = max((len(name) for name, _ in rows), default=0)
+    target = stream or sys.stderr
     for name, value in rows:
-        print(f"{name:<{widest}}  {terminal_safe(value)}", file=sys.stderr)
-    sys.stderr.flush()
+        print(f"{name:<{widest}}  {terminal_safe(value)}".rstrip(), file=target)
+    target.flush()

@@ -60,9 +60,9 @@ class CsvSource(Source):
         csv.field_size_limit(max(csv.field_size_limit(), _CELL_LIMIT))
         if origin.repeatable and encoding is None:
             with told_clearly(self.name), origin.open() as plain:
-                self.encoding = detect(plain)
+                self.encoding = detect(plain, self.name)
         else:
-            self.encoding = detect(io.BytesIO(origin.head), encoding, whole=False)
+            self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
         head = origin.head[len(self.encoding.mark) :].decode(self.encoding.name, "replace")
         if len(origin.head) == HEAD_SIZE:
             head = head[: head.rfind("\n") + 1] or head  # the last line is cut
@@ -181,15 +181,15 @@ class CsvSource(Source):
             for line in islice(source, _LONGEST_RECORD):
                 taken.append(line)
                 yield line
-            unclosed.append(True)
 
-        unclosed: list[bool] = []
-        cells = next(csv.reader(feed(), delimiter=delimiter))
-        closed = not unclosed
-        if closed and len(taken) > 1 and len(cells) != len(self.columns):
-            # A stray quote that met another some rows below? It is, if its line is a whole row alone.
-            closed = len(next(csv.reader([first], delimiter=delimiter))) != len(self.columns)
-        if closed:
+        try:
+            # Strict: a quote that is still open at the end, or closed before more text, is a stray one.
+            cells = next(csv.reader(feed(), delimiter=delimiter, strict=True))
+        except csv.Error:
+            cells = []
+        # Did it meet another stray one some rows below? It did, if its line is a whole row alone.
+        whole = len(cells) == len(self.columns)
+        if whole or (cells and len(next(csv.reader([first], delimiter=delimiter))) != len(self.columns)):
             return cells, "".join(taken).rstrip("\r\n")
         returned.extendleft(reversed(taken[1:]))
         # The quote is a character of its cell. The output quotes it, or it would swallow our columns there.

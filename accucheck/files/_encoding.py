@@ -48,11 +48,12 @@ class Encoding(NamedTuple):
 UTF_8 = Encoding("utf-8")
 
 
-def detect(stream: BinaryIO, override: str | None = None, *, whole: bool = True) -> Encoding:
+def detect(stream: BinaryIO, name: str, override: str | None = None, *, whole: bool = True) -> Encoding:
     """Return the encoding of ``stream``, in constant memory.
 
     Args:
         stream: Plain bytes from their start. It is read on to the first byte that is not UTF-8, or its end.
+        name: Of the file, for messages.
         override: The name that the caller gives; a byte order mark of the same family still counts.
         whole: False if the stream is only the beginning of the file: a character cut at its end is no fault.
 
@@ -62,14 +63,14 @@ def detect(stream: BinaryIO, override: str | None = None, *, whole: bool = True)
     head = stream.read(_CHUNK)
     mark, marked = next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", ""))
     if override is not None:
-        return _overridden(override, mark, marked)
+        return _overridden(name, override, mark, marked)
     if marked:
         return Encoding(marked, mark)
     if unmarked := _unmarked_utf_16(head[:4096]):
         return Encoding(unmarked)
-    if 100 * head.count(0) > len(head):
+    if head.count(0) > max(8, len(head) // 1000):  # a few strays are no reason to refuse a list
         raise FileError(
-            "the file holds binary data, not a list; save it as CSV, JSON lines, Parquet or Excel"
+            f"{name}: this is binary data, not a list; save it as CSV, JSON lines, Parquet or Excel"
         )
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
@@ -83,11 +84,13 @@ def detect(stream: BinaryIO, override: str | None = None, *, whole: bool = True)
     return UTF_8
 
 
-def _overridden(override: str, mark: bytes, marked: str) -> Encoding:
+def _overridden(file: str, override: str, mark: bytes, marked: str) -> Encoding:
     try:
         name = codecs.lookup(override).name
     except LookupError as error:
-        raise FileError(f"{override!r} is no encoding; try utf-8, cp1252, latin-1 or utf-16") from error
+        raise FileError(
+            f"{file}: {override!r} is no encoding; try utf-8, cp1252, latin-1 or utf-16"
+        ) from error
     family = name.removesuffix("-sig").removesuffix("-le").removesuffix("-be")
     if marked.startswith(family):
         return Encoding(marked, mark)

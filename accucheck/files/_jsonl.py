@@ -40,9 +40,9 @@ class JsonLinesSource(Source):
         super().__init__(origin)
         if origin.repeatable and encoding is None:
             with told_clearly(self.name), origin.open() as plain:
-                self.encoding = detect(plain)
+                self.encoding = detect(plain, self.name)
         else:
-            self.encoding = detect(io.BytesIO(origin.head), encoding, whole=False)
+            self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
         lines = list(self._lines(io.BytesIO(origin.head)))
         if len(origin.head) == HEAD_SIZE and len(lines) > 1:
             lines.pop()  # it is cut

@@ -22,6 +22,10 @@ BUCKET = 0.1
 NOT_BINDING = 1_000_000.0
 
 
+def new_client(job: Job) -> accucheck.Client:
+    return accucheck.Client(API_ID, API_SECRET, base_url=job.base_url, rate=NOT_BINDING)
+
+
 async def speed(client: accucheck.Client, job: Job, numbers: Iterator[str]) -> tuple[list[int], int, int]:
     """Run a stream; return the outcomes of each bucket of time, how many came, and how many were right."""
     buckets: Counter[int] = Counter()
@@ -58,8 +62,10 @@ def open_files() -> int:
 async def main(job: Job) -> None:
     """Measure an undisturbed stream, then the storm, then a second stream."""
     numbers = (str(number) for number in range(FIRST_NUMBER, FIRST_NUMBER + 10**7))
+    async with new_client(job) as client:
+        await client.check(next(numbers))  # an event loop opens files of its own on its first connection
     files_before, tasks_before = open_files(), len(asyncio.all_tasks())
-    async with accucheck.Client(API_ID, API_SECRET, base_url=job.base_url, rate=NOT_BINDING) as client:
+    async with new_client(job) as client:
         before, done_before, right_before = await speed(client, job, _take(numbers, job.checks))
         cancelled = await storm(client, numbers)
         after, done_after, right_after = await speed(client, job, _take(numbers, job.checks))

@@ -18,6 +18,8 @@ CLIENTS = (
     ),
     Contestant("accucheck-storm-asyncio", "accucheck (asyncio)", "benchmarks.clients.accucheck_storm"),
 )
+CLIENT_TIMEOUT = 60.0
+"""Seconds: a client that hangs after the storm is a finding, not a reason to wait."""
 
 
 def run(options: Options) -> Report:
@@ -30,7 +32,7 @@ def run(options: Options) -> Report:
                 checks = 2_000 if options.quick else 12_000
                 job = Job(base_url=server.base_url, checks=checks, workers=options.workers, core=core)
                 try:
-                    seen = figures(command(client, job))
+                    seen = figures(command(client, job), timeout=CLIENT_TIMEOUT)
                 except ClientFailed as failure:
                     rows.append((client.label, f"failed: {failure}", *["–"] * 5))
                     continue

@@ -1,0 +1,152 @@
+"""``accucheck plan``: what checking a list would take, without a single call."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+from cyclopts.types import PositiveFloat
+
+from accucheck._ledger import Ledger
+from accucheck._models import Settlement
+from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._messages import report
+from accucheck.cli._options import (
+    DEFAULT_LIST_OPTIONS,
+    DEFAULT_TALK,
+    STANDARD_STREAM,
+    Duration,
+    ListOptions,
+    StreamOrPath,
+    Talk,
+)
+from accucheck.cli._output_pass import Find
+from accucheck.cli._render import duration, json_line, thousands
+from accucheck.cli._job import open_list
+from accucheck.cli._survey import Survey, survey
+
+__all__ = ["plan"]
+
+PROBLEMS = {
+    "empty": "empty",
+    "too_short": "too short",
+    "too_long": "too long, or two numbers in one cell",
+    "letters": "text",
+    "other_country": "of another country",
+    "unknown_area": "a landline of no area",
+    "not_mobile": "a landline, and --mobile-only is given",
+    "not_peruvian": "not Peruvian",
+}
+"""The reasons of the normaliser, for a person."""
+
+_COST = Group("What it costs", sort_key=2)
+_KNOWN = Group("What is already known", sort_key=3)
+
+
+def _read_price(text: str) -> Decimal:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        price = Decimal("NaN")
+    if not price.is_finite() or price < 0:
+        raise ValueError(f"{text!r} is no price: write it as 0.002")
+    return price
+
+
+Price = Annotated[
+    Decimal,
+    Parameter(
+        converter=lambda kind, tokens: _read_price(tokens[0].value), n_tokens=1, accepts_keys=False, metavar="PRICE"
+    ),
+]
+
+
+def plan(
+    input: StreamOrPath,  # noqa: A002 the word that the help shows
+    /,
+    *,
+    rate: Annotated[PositiveFloat | None, Parameter(group=_COST)] = None,
+    price: Annotated[Price | None, Parameter(group=_COST)] = None,
+    calls_per_number: Annotated[float, Parameter(group=_COST)] = 1.0,
+    output: Annotated[StreamOrPath | None, Parameter(alias="-o", group=_KNOWN)] = None,
+    ledger: Annotated[Path | None, Parameter(group=_KNOWN)] = None,
+    endpoint: Annotated[Literal["advanced", "basic"], Parameter(group=_KNOWN)] = "advanced",
+    fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
+    retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
+    json: bool = False,
+    reading: ListOptions = DEFAULT_LIST_OPTIONS,
+    talk: Talk = DEFAULT_TALK,
+) -> ExitCode:
+    """Say what checking a list would take, without a single call. Needs no account.
+
+    Parameters
+    ----------
+    input
+        The list: CSV, TSV, JSON lines, Parquet or Excel, also .gz and .zst; - is standard input.
+    rate
+        Calls per second of your account: tells the time.
+    price
+        Price of one call: tells the cost.
+    calls_per_number
+        Calls that one number takes on average, from 1. Polls of a PENDING number are calls too; the summary of
+        a run and of bulk --sample tell yours.
+    output
+        The output that you mean to write: if its ledger is there, what it knows costs nothing.
+    ledger
+        The ledger that you mean to use.
+    endpoint
+        The endpoint that you mean to use: the ledger keeps answers for each.
+    fresh_within
+        Count older answers of the ledger as unknown: 30d.
+    retry_failed
+        Count numbers that failed before as unknown.
+    json
+        Print one JSON object.
+    """
+    if not calls_per_number >= 1:
+        raise ConfigurationError(f"--calls-per-number is {calls_per_number}: a number takes one call at least")
+    path = ledger
+    if path is None and output is not None and output != STANDARD_STREAM:
+        path = Path(f"{output}.ledger")
+        path = path if path.exists() else None
+    with (
+        open_list(input, reading, talk) as source,
+        _known(path, endpoint, fresh_within, retry_failed=retry_failed) as find,
+    ):
+        found = survey(source.numbers(), find, mobile_only=reading.mobile_only)
+    facts = _json(found, rate, price, calls_per_number) if json else None
+    if facts is not None:
+        print(json_line(facts))
+    else:
+        report(_facts(found, rate, price, calls_per_number), sys.stdout)
+    return ExitCode.ALL_ANSWERED
+
+
+def _calls(found: Survey, calls_per_number: float) -> int:
+    return math.ceil(found.to_ask * calls_per_number)
+
+
+def _json(found: Survey, rate: float | None, price: Decimal | None, calls_per_number: float) -> dict[str, Any]:
+    calls = _calls(found, calls_per_number)
+    return {
+        "rows": found.rows,
+        "valid": found.rows - found.invalid.total(),
+        "invalid": found.invalid.total(),
+        "invalid_by_reason": dict(found.invalid.most_common()),
+        "duplicates": found.duplicates,
+        "distinct": found.distinct,
+        "known": found.known,
+        "to_ask": found.to_ask,
+        "calls_per_number": calls_per_number,
+        "calls": calls,
+        "rate": rate,
+        "seconds": None if rate is None else calls / rate,
+        "price": None if price is None else str(price),
+        "cost": None if price is None else str(calls * price),
+    }

@@ -1,0 +1,105 @@
+"""A random sample before the whole list: what share is on WhatsApp, and what the rest would take."""
+
+from __future__ import annotations
+
+import sys
+from random import Random
+
+from accucheck._models import Stats
+from accucheck.cli._estimate import Reservoir, wilson_interval
+from accucheck.cli._event_loop import run_to_end
+from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._interruption import Interruption
+from accucheck.cli._job import Job, open_list
+from accucheck.cli._messages import complain, report, say
+from accucheck.cli._options import Rate
+from accucheck.cli._render import duration, thousands
+from accucheck.cli._run import Ending, run_stream
+from accucheck.cli._summary import calls_facts
+from accucheck.cli._survey import survey
+
+__all__ = ["run_sample_job", "sample_facts"]
+
+
+def run_sample_job(job: Job, size: int, interruption: Interruption) -> ExitCode:
+    """Check ``size`` numbers drawn from those that are not settled, and print what they say about the rest.
+
+    The answers stay in the ledger, so that the whole run does not buy them again.
+    """
+    client = job.client()
+    with job.opened_ledger() as ledger:
+        known = ledger.session(
+            endpoint=job.account.endpoint,
+            fresh_within=None if job.fresh_within is None else job.fresh_within.total_seconds(),
+            retry_failed=job.retry_failed,
+        )
+        draw: Reservoir[int] = Reservoir(size, Random(job.seed))
+        with open_list(job.input, job.reading, job.talk) as source:
+            survey(source.numbers(), known.find, mobile_only=job.reading.mobile_only, on_unknown=draw.offer)
+        if not draw.offered:
+            say("every number of the list is settled already: there is nothing to sample")
+            return ExitCode.ALL_ANSWERED
+
+        async def ask() -> Ending:
+            async with client:
+                return await run_stream(
+                    client.stream(
+                        draw.chosen,
+                        workers=job.pace.workers,
+                        max_calls=job.pace.max_calls,
+                        ledger=ledger,
+                        fresh_within=job.fresh_within,
+                        retry_failed=job.retry_failed,
+                        grace=0,
+                    ),
+                    lambda outcome: None,
+                    interruption=interruption,
+                    total=lambda stats: (len(draw.chosen), True),
+                    grace=job.grace,
+                    quiet=job.talk.quiet,
+                )
+
+        ending = run_to_end(ask())
+    report(sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate), sys.stdout)
+    if ending.error is not None:
+        return complain(ending.error)
+    if interruption.first is not None:
+        return interruption.exit_code
+    return ExitCode.ALL_ANSWERED
+
+
+def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[tuple[str, str]]:
+    """Return what a sample says: the share on WhatsApp with its 95 % interval, and the cost of the rest."""
+    answered = stats.yes + stats.no
+    facts = [("sample", f"{thousands(drawn)} of {thousands(population)} numbers that are not settled yet")]
+    if stats.failed:
+        facts.append(("failed", f"{thousands(stats.failed)} of the sample have no answer"))
+    facts.extend(calls_facts(stats))
+    if not answered:
+        return [*facts, ("on WhatsApp", "nothing was answered, so nothing is known")]
+    low, high = wilson_interval(stats.yes, answered)
+    facts.append(
+        (
+            "on WhatsApp",
+            f"{stats.yes / answered:.1%} of {thousands(answered)} answered (95 % interval: {low:.1%} to {high:.1%})",
+        )
+    )
+    rest = population - answered - stats.failed
+    calls = round(rest * stats.calls / (answered + stats.failed))
+    pace = _calls_per_second(stats, rate)
+    facts.append(
+        (
+            "the rest",
+            f"{thousands(rest)} numbers: about {thousands(calls)} calls, "
+            f"{duration(calls / pace)} at {pace:,.3g} calls/s",
+        )
+    )
+    facts.append(("", f"of them {thousands(round(rest * low))} to {thousands(round(rest * high))} on WhatsApp"))
+    return facts
+
+
+def _calls_per_second(stats: Stats, rate: Rate) -> float:
+    """Return the ceiling that was given, or the pace of the sample: a long run only gets faster than that."""
+    if isinstance(rate, float):
+        return rate
+    return stats.calls / stats.elapsed if stats.elapsed > 0 else 1.0

@@ -1,0 +1,83 @@
+"""How long idle connections are kept, and that the transport learns what the server allows."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from accucheck._send import Sender
+from accucheck._send._transport import LeanTransport
+from accucheck._wire import Answered
+from tests.integration.arrangements import HEADERS
+from tests.integration.scripted_server import Peer, ScriptedServer, answer, answers_all, eventually, reply
+
+
+def lean(sender: Sender) -> LeanTransport:
+    assert isinstance(sender._transport, LeanTransport)
+    return sender._transport
+
+
+async def test_a_connection_that_lies_idle_too_long_is_closed() -> None:
+    async with (
+        ScriptedServer(answers_all) as server,
+        Sender(url=server.url, headers=HEADERS) as sender,
+    ):
+        lean(sender)._idle_seconds = 0.05
+        assert isinstance(await sender("987654321"), Answered)
+        await eventually(lambda: server.open == 0)
+        assert isinstance(await sender("987654322"), Answered)
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("Keep-Alive: timeout=5, max=100", 4.0),
+        ("Keep-Alive: max=100,Timeout=10", 8.0),
+        ("Keep-Alive: timeout=3600", 30.0),
+        ("Keep-Alive: timeout=soon", 30.0),
+        ("Connection: keep-alive", 30.0),
+    ],
+)
+async def test_an_announced_limit_is_kept_with_a_margin(header: str, seconds: float) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.send(reply(answer(await peer.asked()), header))
+
+    async with ScriptedServer(script) as server, Sender(url=server.url, headers=HEADERS) as sender:
+        assert isinstance(await sender("987654321"), Answered)
+        assert lean(sender)._idle_seconds == pytest.approx(seconds)
+
+
+async def test_a_server_that_closes_idle_connections_teaches_its_limit() -> None:
+    transport = LeanTransport.__new__(LeanTransport)
+    transport._idle_seconds = 30.0
+    transport.left_idle(0.2)  # a restart, an accident: no limit that a server would have
+    assert transport._idle_seconds == 30.0
+    transport.left_idle(5.0)
+    assert transport._idle_seconds == pytest.approx(4.0)
+    transport.left_idle(10.0)
+    assert transport._idle_seconds == pytest.approx(4.0)
+
+
+async def test_the_connection_used_last_is_used_first() -> None:
+    """So that those not needed grow old and are closed."""
+    arrived = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            number = await peer.asked()
+            if len(server.requests) == 3:
+                arrived.set()
+            await arrived.wait()
+            used.append(peer.index)
+            await peer.send(reply(answer(number)))
+
+    used: list[int] = []
+    async with ScriptedServer(script) as server, Sender(url=server.url, headers=HEADERS) as sender:
+        await asyncio.gather(*map(sender, ("987654321", "987654322", "987654323")))
+        for _ in range(5):
+            assert isinstance(await sender("987654324"), Answered)
+        assert server.connections == 3
+        assert len(set(used[3:])) == 1
