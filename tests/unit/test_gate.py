@@ -1,0 +1,434 @@
+"""The gate in virtual time: the pace kept exactly, in order, with nothing lost and nothing given twice."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accucheck._gate import Gate
+from tests.virtual_time import START, run
+
+EXACT = 1e-6
+
+
+class FakePace:
+    """A pace that is told what to say, and remembers what it was told."""
+
+    def __init__(self, rate: float | Callable[[float], float]) -> None:
+        self.rate_at = rate if callable(rate) else lambda _now: rate
+        self.resume_at = 0.0
+        self.learned: float | None = None
+        self.sent_at: list[float] = []
+        self.admissions: list[tuple[float, float]] = []
+        self.refusals: list[tuple[float, float, float | None]] = []
+
+    def rate(self, now: float) -> float:
+        return self.rate_at(now)
+
+    def sent(self, now: float) -> None:
+        self.sent_at.append(now)
+
+    def admitted(self, now: float, sent_at: float) -> None:
+        self.admissions.append((now, sent_at))
+
+    def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
+        self.refusals.append((now, sent_at, retry_after))
+
+
+def elapsed() -> float:
+    return asyncio.get_running_loop().time() - START
+
+
+async def take(gate: Gate, calls: int, workers: int = 10) -> list[float]:
+    """Make so many calls as fast as the gate lets so many workers; return the moments from the start."""
+    left = calls
+    moments: list[float] = []
+
+    async def work() -> None:
+        nonlocal left
+        while left:
+            left -= 1
+            moments.append(await gate.acquire() - START)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(workers):
+            tasks.create_task(work())
+    return moments
+
+
+def most_above(moments: list[float], rate: float) -> float:
+    """Over all windows: the calls in one beyond what the rate alone lets through in it."""
+    excess = best = 0.0
+    last = moments[0]
+    for moment in moments:
+        excess = max(excess - rate * (moment - last), 0.0) + 1
+        best = max(best, excess)
+        last = moment
+    return best
+
+
+# The pace
+
+
+def test_a_burst_goes_at_once_and_then_the_pace_is_exact() -> None:
+    moments = run(take(Gate(FakePace(10.0), burst=5), 50))
+    assert moments == pytest.approx([0.0] * 5 + [n / 10 for n in range(1, 46)], abs=EXACT)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.5, 1.0, 7.3, 50.0, 333.3, 1_000.0, 10_000.0])
+@pytest.mark.parametrize("burst", [1, 2, 30, None])
+def test_the_pace_holds_in_the_long_run_and_in_every_window(rate: float, burst: int | None) -> None:
+    calls = 800
+    moments = run(take(Gate(FakePace(rate), burst=burst), calls))
+    depth = max(2, math.ceil(rate / 100)) if burst is None else burst
+    assert moments[-1] == pytest.approx((calls - depth) / rate, rel=1e-4)
+    assert most_above(moments, rate) <= depth + 0.001
+
+
+def test_an_hour_at_a_call_a_second_is_an_hour_of_calls() -> None:
+    assert run(take(Gate(FakePace(1.0), burst=1), 3_601))[-1] == pytest.approx(3_600, abs=0.001)
+
+
+def test_a_silence_saves_up_no_more_than_the_burst() -> None:
+    async def main() -> list[float]:
+        gate = Gate(FakePace(10.0), burst=3)
+        await take(gate, 3)
+        await asyncio.sleep(1_000)
+        return await take(gate, 6)
+
+    assert run(main()) == pytest.approx([1_000.0, 1_000.0, 1_000.0, 1_000.1, 1_000.2, 1_000.3], abs=EXACT)
+
+
+@given(
+    rate=st.floats(0.5, 500),
+    burst=st.integers(1, 20),
+    arrivals=st.lists(st.floats(0, 2), min_size=1, max_size=60),
+)
+@settings(max_examples=40, deadline=None)
+def test_however_callers_arrive_each_goes_as_soon_as_the_pace_allows(
+    rate: float, burst: int, arrivals: list[float]
+) -> None:
+    async def main() -> list[tuple[float, float]]:
+        gate = Gate(FakePace(rate), burst=burst)
+        calls: list[tuple[float, float]] = []
+
+        async def arrive(at: float) -> None:
+            calls.append((at, await gate.acquire() - START))
+
+        async with asyncio.TaskGroup() as tasks:
+            for gap in arrivals:
+                await asyncio.sleep(gap)
+                tasks.create_task(arrive(elapsed()))
+        return calls
+
+    debt, last = 0.0, 0.0  # the leaky bucket by its definition
+    for arrived, went in run(main()):
+        earliest = max(arrived, last)
+        debt = max(debt - rate * (earliest - last), 0.0)
+        expected = earliest + max(debt + 1 - burst, 0.0) / rate
+        assert went == pytest.approx(expected, abs=1e-5)
+        debt = max(debt - rate * (went - earliest), 0.0) + 1
+        last = went
+
+
+# The pace changes
+
+
+def test_a_faster_pace_takes_over_without_a_burst() -> None:
+    pace = FakePace(lambda now: 10.0 if now < START + 5 else 100.0)
+    moments = run(take(Gate(pace, burst=10), 500))
+    assert sum(moment < 5 for moment in moments) == pytest.approx(10 + 50, abs=1)
+    assert sum(5 <= moment < 6 for moment in moments) == pytest.approx(100, abs=2)
+    later = [moment for moment in moments if moment >= 5.02]
+    assert most_above(later, 100.0) < 2.5
+
+
+def test_a_slower_pace_takes_over_without_a_burst() -> None:
+    pace = FakePace(lambda now: 100.0 if now < START + 5 else 10.0)
+    moments = run(take(Gate(pace, burst=10), 600))
+    later = [moment for moment in moments if moment >= 5.02]
+    assert most_above(later, 10.0) < 2.1
+    assert len(later) == pytest.approx(10 * (moments[-1] - 5), abs=2)
+
+
+def test_a_deeper_bucket_is_not_filled_by_the_swap() -> None:
+    async def main() -> list[float]:
+        pace = FakePace(10.0)
+        gate = Gate(pace)  # two deep
+        await gate.acquire()
+        await asyncio.sleep(10)
+        pace.rate_at = lambda _now: 1_000.0  # ten deep
+        return await take(gate, 6)
+
+    assert run(main()) == pytest.approx([10, 10, 10.001, 10.002, 10.003, 10.004], abs=EXACT)
+
+
+def test_a_shallower_bucket_keeps_no_more_than_it_holds() -> None:
+    async def main() -> list[float]:
+        pace = FakePace(1_000.0)
+        gate = Gate(pace)
+        await gate.acquire()
+        await asyncio.sleep(10)
+        pace.rate_at = lambda _now: 10.0
+        return await take(gate, 4)
+
+    assert run(main()) == pytest.approx([10, 10, 10.1, 10.2], abs=EXACT)
+
+
+@pytest.mark.parametrize("doubling", [0.75, 1.6, 10.0])
+def test_a_pace_that_rises_all_the_time_loses_no_permits_to_the_swaps(doubling: float) -> None:
+    def rate(now: float) -> float:
+        return min(2.0 * 2 ** ((now - START) / doubling), 300.0)
+
+    moments = run(take(Gate(FakePace(rate)), 2_000))
+    end = moments[-1]
+    steps = 20_000
+    allowed = sum(rate(START + end * (step + 0.5) / steps) for step in range(steps)) * end / steps
+    assert 0.97 * allowed <= len(moments) <= allowed + 3
+
+
+def test_a_change_too_small_to_notice_keeps_the_bucket() -> None:
+    async def main() -> tuple[float, float]:
+        pace = FakePace(100.0)
+        gate = Gate(pace)
+        await gate.acquire()
+        pace.rate_at = lambda _now: 100.4
+        await asyncio.sleep(1)
+        await gate.acquire()
+        kept = gate.rate
+        pace.rate_at = lambda _now: 100.6
+        await asyncio.sleep(1)
+        await gate.acquire()
+        return kept, gate.rate
+
+    assert run(main()) == (100.0, 100.6)
+
+
+def test_the_pace_is_looked_at_once_in_ten_milliseconds() -> None:
+    looks: list[float] = []
+
+    def rate(now: float) -> float:
+        looks.append(now)
+        return 10_000.0
+
+    run(take(Gate(FakePace(rate)), 10_000))  # almost a second
+    assert len(looks) <= 101
+    assert min(later - earlier for earlier, later in pairwise(looks)) >= 0.01 - EXACT
+
+
+def test_a_refusal_makes_the_next_call_look_at_the_pace_at_once() -> None:
+    async def main() -> float:
+        pace = FakePace(1_000.0)
+        gate = Gate(pace)
+        sent_at = await gate.acquire()
+        pace.rate_at = lambda _now: 5.0
+        gate.refused(sent_at, None)
+        await gate.acquire()
+        return gate.rate
+
+    assert run(main()) == 5.0
+
+
+def test_the_rate_can_be_read_before_the_first_call() -> None:
+    async def main() -> float:
+        return Gate(FakePace(42.0)).rate
+
+    assert run(main()) == 42.0
+
+
+# Holds
+
+
+def test_a_hold_holds_everyone_until_its_moment() -> None:
+    async def main() -> list[float]:
+        pace = FakePace(10.0)
+        pace.resume_at = START + 60
+        return await take(Gate(pace, burst=2), 4)
+
+    assert run(main()) == pytest.approx([60.0, 60.0, 60.1, 60.2], abs=EXACT)
+
+
+def test_a_hold_that_comes_while_a_task_waits_for_the_bucket_is_respected() -> None:
+    async def main() -> list[float]:
+        pace = FakePace(1.0)
+        gate = Gate(pace, burst=1)
+        await gate.acquire()
+        waiting = asyncio.create_task(take(gate, 3))
+        await asyncio.sleep(0.5)  # the next permit is due at 1
+        pace.resume_at = START + 5
+        gate.refused(START, 4.5)
+        return await waiting
+
+    assert run(main()) == pytest.approx([5.0, 6.0, 7.0], abs=EXACT)
+
+
+def test_a_hold_that_is_prolonged_while_it_lasts_is_respected() -> None:
+    async def main() -> list[float]:
+        pace = FakePace(10.0)
+        pace.resume_at = START + 5
+        waiting = asyncio.create_task(take(Gate(pace, burst=1), 2))
+        await asyncio.sleep(4)
+        pace.resume_at = START + 9
+        return await waiting
+
+    assert run(main()) == pytest.approx([9.0, 9.1], abs=EXACT)
+
+
+def test_a_hold_is_followed_by_no_more_than_a_burst() -> None:
+    async def main() -> list[float]:
+        pace = FakePace(10.0)
+        gate = Gate(pace, burst=4)
+        await take(gate, 4)
+        pace.resume_at = START + 100
+        return await take(gate, 8, workers=8)
+
+    assert run(main()) == pytest.approx([100.0] * 4 + [100.1, 100.2, 100.3, 100.4], abs=EXACT)
+
+
+def test_no_call_is_noted_as_sent_during_a_hold() -> None:
+    async def main() -> list[float]:
+        pace = FakePace(20.0)
+        gate = Gate(pace, burst=1)
+        calls = asyncio.create_task(take(gate, 200))
+        for _ in range(8):
+            await asyncio.sleep(0.33)
+            pace.resume_at = asyncio.get_running_loop().time() + 0.9
+            held.append((elapsed(), elapsed() + 0.9))
+            gate.refused(START, None)
+        await calls
+        return [moment - START for moment in pace.sent_at]
+
+    held: list[tuple[float, float]] = []
+    for sent in run(main()):
+        assert not any(begin < sent < end - EXACT for begin, end in held)
+
+
+# Order and cancellation
+
+
+def test_permits_are_given_in_the_order_of_asking() -> None:
+    async def main() -> list[int]:
+        pace = FakePace(50.0)
+        gate = Gate(pace, burst=3)
+        order: list[int] = []
+
+        async def ask(number: int) -> None:
+            await gate.acquire()
+            order.append(number)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(40):
+                tasks.create_task(ask(number))
+                if number % 7 == 0:
+                    await asyncio.sleep(0.05)
+                    pace.resume_at = asyncio.get_running_loop().time() + 0.2
+        return order
+
+    assert run(main()) == list(range(40))
+
+
+@pytest.mark.parametrize("cancelled", [0, 1, 2])
+def test_a_cancelled_waiter_costs_the_others_neither_turn_nor_permit(cancelled: int) -> None:
+    async def main() -> list[float]:
+        gate = Gate(FakePace(1.0), burst=1)
+        await gate.acquire()
+        waiters = [asyncio.create_task(gate.acquire()) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        waiters[cancelled].cancel()  # the first waits for the bucket, the others for their turn
+        done = await asyncio.gather(*waiters, return_exceptions=True)
+        assert isinstance(done.pop(cancelled), asyncio.CancelledError)
+        return [moment - START for moment in done if isinstance(moment, float)]
+
+    assert run(main()) == pytest.approx([1.0, 2.0, 3.0], abs=EXACT)
+
+
+def test_a_waiter_cancelled_during_a_hold_leaves_the_gate_open_for_the_next() -> None:
+    async def main() -> float:
+        pace = FakePace(1.0)
+        pace.resume_at = START + 10
+        gate = Gate(pace, burst=1)
+        first = asyncio.create_task(gate.acquire())
+        second = asyncio.create_task(gate.acquire())
+        await asyncio.sleep(5)
+        first.cancel()
+        return await second - START
+
+    assert run(main()) == 10.0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_storm_of_cancellations_leaves_the_pace_exact(seed: int) -> None:
+    async def main() -> list[float]:
+        chance = random.Random(seed)
+        gate = Gate(FakePace(100.0), burst=1)
+        await gate.acquire()
+        waiters = [asyncio.create_task(gate.acquire()) for _ in range(300)]
+        while not all(waiter.done() for waiter in waiters):
+            await asyncio.sleep(chance.uniform(0, 0.02))
+            chance.choice(waiters).cancel()
+        results = await asyncio.gather(*waiters, return_exceptions=True)
+        return [moment - START for moment in results if isinstance(moment, float)]
+
+    moments = run(main())
+    assert 10 < len(moments) < 300
+    assert moments == pytest.approx([n / 100 for n in range(1, len(moments) + 1)], abs=EXACT)
+
+
+# What the pace is told
+
+
+def test_the_pace_hears_of_every_call_and_of_what_became_of_it() -> None:
+    async def main() -> FakePace:
+        pace = FakePace(10.0)
+        gate = Gate(pace, burst=1)
+        assert gate.pace is pace
+        first = await gate.acquire()
+        second = await gate.acquire()
+        await asyncio.sleep(0.25)
+        gate.admitted(first)
+        gate.refused(second, 3.0)
+        return pace
+
+    pace = run(main())
+    assert pace.sent_at == pytest.approx([START, START + 0.1], abs=EXACT)
+    assert pace.admissions == [pytest.approx((START + 0.35, START), abs=EXACT)]
+    now, sent_at, retry_after = pace.refusals[0]
+    assert (now, sent_at, retry_after) == pytest.approx((START + 0.35, START + 0.1, 3.0), abs=EXACT)
+
+
+def test_clock_and_sleep_are_parameters() -> None:
+    async def main() -> tuple[float, list[float]]:
+        now = 100.0
+        slept: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            nonlocal now
+            slept.append(seconds)
+            now += seconds
+
+        pace = FakePace(10.0)
+        pace.resume_at = 107.0
+        return await Gate(pace, clock=lambda: now, sleep=sleep).acquire(), slept
+
+    assert run(main()) == (107.0, [7.0])
+
+
+def test_a_clock_that_jumps_back_does_not_freeze_the_pace() -> None:
+    async def main() -> float:
+        now = 1_000.0
+        pace = FakePace(100.0)
+        gate = Gate(pace, clock=lambda: now)
+        await gate.acquire()
+        now = 5.0
+        pace.rate_at = lambda _now: 20.0
+        await gate.acquire()
+        return gate.rate
+
+    assert run(main()) == 20.0

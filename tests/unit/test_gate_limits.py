@@ -1,0 +1,177 @@
+"""The hard cap on calls, and what a caller may ask of the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck._errors import ConfigurationError
+from accucheck._gate import CallBudget, Gate, make_gate, one_lease
+from accucheck._rate import RateController
+from tests.virtual_time import run
+
+
+@given(
+    blocks=st.lists(st.integers(1, 9), max_size=8),
+    workers=st.integers(1, 20),
+    naps=st.lists(st.floats(0, 1), min_size=1, max_size=5),
+)
+def test_a_budget_is_exact_however_many_reserve_at_once(
+    blocks: list[int], workers: int, naps: list[float]
+) -> None:
+    async def main() -> tuple[int, int]:
+        leases = iter(blocks)
+        budget = CallBudget(lambda: next(leases, 0))
+        made = 0
+
+        async def work(index: int) -> None:
+            nonlocal made
+            while budget.reserve():
+                made += 1
+                await asyncio.sleep(naps[index % len(naps)])
+
+        async with asyncio.TaskGroup() as tasks:
+            for index in range(workers):
+                tasks.create_task(work(index))
+        return made, budget.unused
+
+    assert run(main()) == (sum(blocks), 0)
+
+
+def test_a_lease_is_asked_for_only_when_the_last_one_is_used_up() -> None:
+    asked = 0
+
+    def lease() -> int:
+        nonlocal asked
+        asked += 1
+        return 3
+
+    budget = CallBudget(lease)
+    assert (asked, budget.unused) == (0, 0)
+    for made in range(1, 8):
+        assert budget.reserve()
+        assert (asked, budget.unused) == (-(-made // 3), -made % 3)
+
+
+def test_a_budget_whose_store_grants_more_later_goes_on() -> None:
+    grants = [1, 0, 2]
+    budget = CallBudget(lambda: grants.pop(0))
+    assert [budget.reserve() for _ in range(4)] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("most", [1, 7])
+def test_one_lease_grants_all_once(most: int) -> None:
+    budget = CallBudget(one_lease(most))
+    assert [budget.reserve() for _ in range(most + 3)] == [True] * most + [False] * 3
+
+
+def test_a_lease_that_fails_leaves_the_budget_as_it_was() -> None:
+    def lease() -> int:
+        raise OSError("disk gone")
+
+    budget = CallBudget(lease)
+    with pytest.raises(OSError, match="disk gone"):
+        budget.reserve()
+    assert budget.unused == 0
+
+
+# make_gate
+
+
+def first_rate(gate: Gate) -> float:
+    async def main() -> float:
+        await gate.acquire()
+        return gate.rate
+
+    return run(main())
+
+
+@pytest.mark.parametrize(
+    ("rate", "learned", "expected"),
+    [
+        (50, None, 50.0),
+        (0.5, None, 0.5),
+        (50, 10.0, 50.0),  # a number is meant: it is tried at once
+        ("auto", 100.0, 90.0),
+        ((1, 200), 100.0, 90.0),
+        ((95, 200), 100.0, 95.0),
+        ((1, 20), 100.0, 20.0),
+        ((30, 30), None, 30.0),
+        ([30, 30], None, 30.0),
+    ],
+)
+def test_the_first_pace_is_what_was_asked_for_or_learned(
+    rate: Any, learned: float | None, expected: float
+) -> None:
+    assert first_rate(make_gate(rate, learned=learned)) == pytest.approx(expected)
+
+
+def test_without_anything_learned_auto_begins_gently() -> None:
+    assert 0 < first_rate(make_gate("auto")) <= 10
+
+
+def test_a_range_without_anything_learned_begins_inside_it() -> None:
+    assert 40 <= first_rate(make_gate((40, 60))) <= 60
+
+
+def test_a_number_is_a_ceiling_that_the_search_never_exceeds() -> None:
+    async def main() -> float:
+        gate = make_gate(20.0, burst=1)
+        for _ in range(2_000):
+            gate.admitted(await gate.acquire())
+        return gate.rate
+
+    assert run(main()) == 20.0
+
+
+def test_a_gate_is_paced_by_the_rate_controller() -> None:
+    assert isinstance(make_gate("auto").pace, RateController)
+
+
+NO_RATES = [
+    0,
+    -1,
+    0.0,
+    -0.0,
+    -0.5,
+    math.nan,
+    math.inf,
+    -math.inf,
+    True,
+    False,
+    "50",
+    "fast",
+    "",
+    None,
+    b"5",
+    1j,
+]
+
+
+@pytest.mark.parametrize("rate", [*NO_RATES, (), (5,), (1, 2, 3), {}, {"rate": 5}, object()])
+def test_what_is_no_rate_is_refused_with_an_example_of_one(rate: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"such as 50 or 0\.5.*'auto'"):
+        make_gate(rate)
+
+
+@pytest.mark.parametrize("bad", NO_RATES)
+def test_what_is_no_rate_is_no_end_of_a_range(bad: Any) -> None:
+    for ends in ((bad, 10), (10, bad)):
+        with pytest.raises(ConfigurationError, match="rate is calls per second above zero"):
+            make_gate(ends)
+
+
+def test_a_range_that_is_upside_down_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="low below high"):
+        make_gate((20, 10))
+
+
+@pytest.mark.parametrize("burst", [0, -1, 1.5, 2.0, True, False, "5", math.nan, math.inf, [1]])
+def test_what_is_no_burst_is_refused(burst: Any) -> None:
+    with pytest.raises(ConfigurationError, match="burst is a whole number of calls, 1 or more"):
+        make_gate(50, burst)
