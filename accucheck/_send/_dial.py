@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, TypeAlias
 
@@ -57,10 +57,28 @@ def interleaved(addresses: Iterable[Address]) -> list[Address]:
     return [address for address in chain(*zip_longest(*families.values())) if address is not None]
 
 
-async def connect(addresses: Sequence[Address], head_start: float = HEAD_START) -> socket.socket:
+async def _connect(address: Address) -> socket.socket:
+    family, target = address
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    connected = False
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, target)
+        connected = True
+    finally:
+        if not connected:
+            sock.close()
+    return sock
+
+
+async def connect(
+    addresses: Sequence[Address],
+    head_start: float = HEAD_START,
+    connect_to: Callable[[Address], Coroutine[Any, Any, socket.socket]] = _connect,
+) -> socket.socket:
     """Return a socket connected to the first address that answers. Raises OSError if none does."""
     if len(addresses) == 1:
-        return await _connect(addresses[0])
+        return await connect_to(addresses[0])
     waiting = list(reversed(addresses))
     attempts: set[asyncio.Task[socket.socket]] = set()
     winner: socket.socket | None = None
@@ -68,7 +86,7 @@ async def connect(addresses: Sequence[Address], head_start: float = HEAD_START) 
     try:
         while winner is None and (waiting or attempts):
             if waiting:
-                attempts.add(asyncio.create_task(_connect(waiting.pop())))
+                attempts.add(asyncio.create_task(connect_to(waiting.pop())))
             finished, _ = await asyncio.wait(
                 attempts, timeout=head_start if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -86,20 +104,6 @@ async def connect(addresses: Sequence[Address], head_start: float = HEAD_START) 
     if winner is None:
         raise OSError("; ".join(dict.fromkeys(map(str, problems))) or "the host has no address")
     return winner
-
-
-async def _connect(address: Address) -> socket.socket:
-    family, target = address
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    connected = False
-    try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, target)
-        connected = True
-    finally:
-        if not connected:
-            sock.close()
-    return sock
 
 
 def _close_loser(attempt: asyncio.Task[socket.socket]) -> None:

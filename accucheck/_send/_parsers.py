@@ -6,7 +6,7 @@ Both are strict, and where they are not of one mind (a head without end, bytes a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import h11
@@ -72,6 +72,7 @@ class LlhttpParser:
         self._body_size = 0
         self._reply: RawReply | None = None
         self._surplus = False
+        self._oversized_head = False
 
     def feed(self, data: bytes) -> RawReply | None:
         self._fed += len(data)
@@ -81,10 +82,12 @@ class LlhttpParser:
             if self._reply is None:
                 raise httpx.RemoteProtocolError(f"{type(error).__name__}: {error}") from None
             self._surplus = True
+        if self._oversized_head:
+            raise _oversized()
         if self._body_size > MAX_BODY:
             raise _over_cap(self._status)
-        if self._fed > MAX_HEAD:
-            self._check_sizes()
+        if self._fed > MAX_HEAD and self._reply is None:
+            _check_size(self._fed, whole_head=self._status != 0)
         if self._surplus and self._reply is not None:
             return self._reply._replace(reusable=False)
         return self._reply
@@ -97,11 +100,6 @@ class LlhttpParser:
         if not self._status or b"content-length" in names or b"transfer-encoding" in names:
             raise _cut_short()
         return RawReply(self._status, self._headers, b"".join(self._body), reusable=False)
-
-    def _check_sizes(self) -> None:
-        head = self._fed if not self._status else sum(len(name) + len(value) for name, value in self._headers)
-        if (self._reply is None and self._fed > MAX_WIRE) or head > MAX_HEAD:
-            raise httpx.RemoteProtocolError("the reply is larger than any that makes sense")
 
     def on_message_begin(self) -> None:
         if self._reply is not None:
@@ -116,6 +114,8 @@ class LlhttpParser:
     def on_headers_complete(self) -> None:
         if self._reply is None:
             self._status = self._parser.get_status_code()
+            if self._fed > MAX_HEAD:  # it came in one piece with the body, or is too large itself
+                self._oversized_head = _size(self._headers) > MAX_HEAD
 
     def on_body(self, chunk: bytes) -> None:
         if self._reply is None:
@@ -176,6 +176,8 @@ class H11Parser:
                 event = self._connection.next_event()
                 if isinstance(event, h11.Response):
                     self._head = event
+                    if self._fed > MAX_HEAD and _size(event.headers) > MAX_HEAD:
+                        raise _oversized()
                     if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
                         raise httpx.RemoteProtocolError("Content-Length together with Transfer-Encoding")
                 elif isinstance(event, h11.Data):
@@ -186,9 +188,8 @@ class H11Parser:
                     return self._whole()
                 elif isinstance(event, h11.InformationalResponse):
                     continue
-                elif self._fed > (MAX_WIRE if self._head else MAX_HEAD):
-                    raise httpx.RemoteProtocolError("the reply is larger than any that makes sense")
                 else:
+                    _check_size(self._fed, whole_head=self._head is not None)
                     return None
         except h11.RemoteProtocolError as error:
             raise httpx.RemoteProtocolError(str(error)) from None
@@ -201,6 +202,20 @@ class H11Parser:
 
 def _over_cap(status: int) -> BodyOverCap:
     return BodyOverCap("the body is larger than 64 KiB", http_status=status)
+
+
+def _oversized() -> httpx.RemoteProtocolError:
+    return httpx.RemoteProtocolError("the reply is larger than any that makes sense")
+
+
+def _check_size(fed: int, *, whole_head: bool) -> None:
+    """Refuse a reply that goes on for ever in its head, its chunks' extensions or its trailers."""
+    if fed > (MAX_WIRE if whole_head else MAX_HEAD):
+        raise _oversized()
+
+
+def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
 
 
 def _no_reply() -> httpx.ReadError:

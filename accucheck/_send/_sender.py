@@ -110,15 +110,18 @@ class Sender:
         assert isinstance(body, WholeBody)
         content = body.content
         retry_after = None
+        encodings: list[str] = []
         for name, value in response.headers.raw:
             match name.lower():
                 case b"content-encoding":
-                    try:
-                        content = decoded(content, value.decode("latin-1"))
-                    except UnreadableBody as error:
-                        return Malformed(response.status_code, str(error))
+                    encodings.append(value.decode("latin-1"))
                 case b"retry-after":
                     retry_after = value.decode("latin-1")
+        if encodings:
+            try:
+                content = decoded(content, ",".join(encodings))
+            except UnreadableBody as error:
+                return Malformed(response.status_code, str(error))
         reply = decode_reply(national, response.status_code, content, retry_after)
         if not isinstance(reply, Answered):
             plain = content

@@ -126,7 +126,7 @@ class LeanTransport(httpx.AsyncBaseTransport):
         if self._closed or not connection.is_open():
             connection.abort()
             raise httpx.ConnectError("closed as soon as it was open")
-        # Not earlier: where this is cancelled at the last moment, uvloop never tells the connection of its end.
+        # Not earlier: if this is cancelled at the last moment, uvloop never tells the connection of its end.
         self._all_lost.clear()
         self._open.add(connection)
         if self._timer is None:

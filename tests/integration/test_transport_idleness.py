@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
-from accucheck._send import Sender
+from accucheck._send import Sender, Timeouts
 from accucheck._send._transport import LeanTransport
 from accucheck._wire import Answered
 from tests.integration.arrangements import HEADERS
@@ -51,8 +52,7 @@ async def test_an_announced_limit_is_kept_with_a_margin(header: str, seconds: fl
 
 
 async def test_a_server_that_closes_idle_connections_teaches_its_limit() -> None:
-    transport = LeanTransport.__new__(LeanTransport)
-    transport._idle_seconds = 30.0
+    transport = LeanTransport(httpx.URL("http://127.0.0.1"), Timeouts(), None)
     transport.left_idle(0.2)  # a restart, an accident: no limit that a server would have
     assert transport._idle_seconds == 30.0
     transport.left_idle(5.0)
