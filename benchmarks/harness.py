@@ -92,8 +92,8 @@ class Row:
     skipped: str = ""
 
     def median(self, figure: str) -> float:
-        """Return the median of a figure over the runs; nan if there are none."""
-        values = [getattr(run, figure) for run in self.runs]
+        """Return the median of a figure over the runs; nan if one of them failed."""
+        values = [] if self.skipped else [getattr(run, figure) for run in self.runs]
         return statistics.median(values) if values else float("nan")
 
     def to_dict(self) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _draw(report: Report, at_once: dict[str, Row], slow: dict[str, Row]) -> None
         drawn = [
             (row.contestant.label, row.median("cpu_us"), not row.contestant.is_peer)
             for row in rows.values()
-            if row.runs
+            if not row.skipped
         ]
         image = (
             plots.bars(f"CPU per check, {place}", "µs of CPU per check (less is better)", drawn)
