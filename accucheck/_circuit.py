@@ -35,8 +35,10 @@ class Circuit:
 
     def sending(self) -> bool:
         """Note that a call goes out; return whether it is the probe."""
-        self._probing = self.opened
-        return self._probing
+        if not self.opened or self._probing:
+            return False
+        self._probing = True
+        return True
 
     def abandon_probe(self) -> None:
         """Note that the probe was not answered and tells nothing, so that another may go."""
