@@ -43,7 +43,7 @@ _CONNECTIONS = 10_000
 _FIRST_RETRIES = 100
 """Retries that a run may make before it has any answer, besides one per worker."""
 _LEASE = 1_000
-"""Calls that a ledger leases at once: a crash counts them all as made, a smaller block costs more writes."""
+"""Calls wanted at once; the ledger grants as many as it can afford to have forgotten by a crash."""
 
 
 class Client:
@@ -188,6 +188,7 @@ class Client:
         ledger: Ledger | str | os.PathLike[str] | None = None,
         fresh_within: timedelta | None = None,
         retry_failed: bool = False,
+        job: str = "",
         max_parked: int = 10_000,
         buffer: int = 1_000,
         grace: float = 5.0,
@@ -207,11 +208,12 @@ class Client:
             rate: For this stream alone; by default the client's, shared with its other calls.
             burst: Goes with ``rate``.
             ordered: Yield in the order of the input; an early row that is PENDING holds later ones back.
-            max_calls: A hard cap on calls, polls and retries included; with a ledger, over all its runs.
+            max_calls: A hard cap on calls, polls and retries included; with a ledger, over the runs of a job.
             ledger: Where every answer is stored before it is yielded, so that it is never bought again: a
                 path, or an open ``Ledger``. None keeps answers for this stream only.
             fresh_within: With a ledger: answers older than this are bought anew.
             retry_failed: With a ledger: numbers that failed in an earlier run are asked again.
+            job: With a ledger that several lists share: whose calls ``max_calls`` caps.
             max_parked: Numbers waiting for a poll or a retry at most; they hold no worker.
             buffer: Outcomes waiting for the reader at most.
             grace: Seconds that calls under way get to settle when the block is left early.
@@ -231,8 +233,8 @@ class Client:
             raise ConfigurationError("burst goes with rate: give both, or give both to the client")
         if rate is not None:
             make_gate(rate, burst)  # a wrong rate is told here, not on entering
-        if ledger is None and (fresh_within is not None or retry_failed):
-            raise ConfigurationError("fresh_within and retry_failed need a ledger: give its path")
+        if ledger is None and (fresh_within is not None or retry_failed or job):
+            raise ConfigurationError("fresh_within, retry_failed and job need a ledger: give its path")
         hook = None if on_event is None else guarded(on_event)
         return Stream(
             items,
@@ -246,6 +248,7 @@ class Client:
                 ledger=ledger,
                 fresh_within=fresh_within,
                 retry_failed=retry_failed,
+                job=job,
                 on_event=hook,
             ),
             limits=Limits(workers=workers, parked=max_parked, buffered=buffer, grace=grace),
@@ -264,41 +267,37 @@ class Client:
         ledger: Ledger | str | os.PathLike[str] | None,
         fresh_within: timedelta | None,
         retry_failed: bool,
+        job: str,
         on_event: OnEvent | None,
     ) -> Equipment:
         if ledger is None:
             gate = self._gate if rate is None else make_gate(rate, burst)
             budget = None if max_calls is None else CallBudget(one_lease(max_calls))
             store = MemoryStore()
-            return Equipment(self._new_turn(gate, workers, on_event), store, budget, store.aclose)
+            return Equipment(self._new_turn(gate, workers, on_event), store, budget, store.close)
         book = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        session = book.session(
+            endpoint=self._endpoint,
+            fresh_within=None if fresh_within is None else fresh_within.total_seconds(),
+            retry_failed=retry_failed,
+            job=job,
+        )
         try:
-            session = book.session(
-                endpoint=self._endpoint,
-                fresh_within=None if fresh_within is None else fresh_within.total_seconds(),
-                retry_failed=retry_failed,
-            )
             place = f"rate {urlsplit(self._base_url).netloc}"
             gate = self._gate_after(book.recall(place), rate, burst)
         except BaseException:
-            if book is not ledger:
-                book.close()
+            session.close()
             raise
         budget = CallBudget(partial(session.lease_calls, _LEASE, max_calls))
         turn = self._new_turn(gate, workers, on_event)
 
-        async def close() -> None:
+        def close() -> None:
+            session.return_calls(budget.unused, lost=turn.counters.cut_off)
             try:
-                session.return_calls(budget.unused, lost=turn.counters.cut_off)
-                learned = gate.pace.learned
-                if learned is not None:
-                    book.remember(place, repr(learned))
+                session.close()
             finally:
-                try:
-                    await session.aclose()
-                finally:
-                    if book is not ledger:
-                        book.close()
+                if gate.pace.learned is not None:
+                    book.remember(place, repr(gate.pace.learned))
 
         return Equipment(turn, session, budget, close)
 

@@ -1,0 +1,157 @@
+"""Runs with a ledger, over real sockets: what was bought is never bought again."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accucheck import BudgetExhausted, Checked, Client, Failed, Ledger, LedgerError, OutOfQuota, Policy
+from accucheck.sandbox import Settings, serve
+from tests.integration.test_client import assert_true, client_for, collect, numbers
+
+
+async def test_a_second_run_asks_nothing_and_says_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    async with serve(Settings(pending=0.1, pending_for=0.1)) as sandbox, client_for(sandbox) as client:
+        first = await collect(client, numbers(300), ledger=path, ordered=True)
+        made = sandbox.counts.requests
+        async with client.stream(numbers(300), ledger=path, ordered=True) as outcomes:
+            second = [outcome async for outcome in outcomes]
+        assert sandbox.counts.requests == made
+    assert [outcome.check for outcome in first] == [outcome.check for outcome in second]
+    assert all(outcome.calls == 0 for outcome in second)
+    assert outcomes.stats.known == 300
+    assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+async def test_a_run_that_ran_out_of_money_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    async with serve(Settings(quota=120)) as sandbox, client_for(sandbox) as client:
+        with pytest.raises(OutOfQuota):
+            await collect(client, numbers(300), ledger=path)
+        charges = sandbox.charges()
+    async with serve(Settings()) as sandbox, client_for(sandbox) as client:
+        outcomes = await collect(client, numbers(300), ledger=path)
+        assert not set(charges) & set(sandbox.charges())
+    for outcome in outcomes:
+        assert_true(outcome)
+
+
+async def test_max_calls_holds_over_runs(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    async with serve(Settings()) as sandbox:
+        for _ in range(3):
+            async with client_for(sandbox) as client:
+                with pytest.raises(BudgetExhausted):
+                    await collect(client, numbers(500), ledger=path, max_calls=100)
+        assert sandbox.counts.requests == 100
+
+
+async def test_each_job_of_a_shared_ledger_has_its_own_cap(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    async with serve(Settings()) as sandbox, client_for(sandbox) as client:
+        for job in ("one", "two"):
+            with pytest.raises(BudgetExhausted):
+                await collect(client, numbers(500), ledger=path, max_calls=50, job=job)
+        assert sandbox.counts.requests == 100
+
+
+async def test_old_answers_are_bought_anew_when_freshness_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    async with serve(Settings()) as sandbox, client_for(sandbox) as client:
+        await collect(client, numbers(20), ledger=path)
+        await collect(client, numbers(20), ledger=path, fresh_within=timedelta(days=1))
+        assert sandbox.counts.requests == 20
+        await collect(client, numbers(20), ledger=path, fresh_within=timedelta(0))
+        assert sandbox.counts.requests == 40
+
+
+async def test_failures_are_kept_and_asked_again_only_when_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    policy = Policy(retry_wait=lambda _state: 0.0)  # type: ignore[arg-type]
+    async with serve(Settings(errors=1.0)) as sandbox, client_for(sandbox, policy=policy) as client:
+        (failed,) = await collect(client, ["987654321"], ledger=path)
+    assert isinstance(failed, Failed)
+    async with serve(Settings()) as sandbox, client_for(sandbox) as client:
+        (known,) = await collect(client, ["987654321"], ledger=path)
+        assert isinstance(known, Failed)
+        assert known.error.status == failed.error.status
+        assert sandbox.counts.requests == 0
+        (answered,) = await collect(client, ["987654321"], ledger=path, retry_failed=True)
+        assert isinstance(answered, Checked)
+        (again,) = await collect(client, ["987654321"], ledger=path)
+        assert isinstance(again, Checked)
+        assert sandbox.counts.requests == 1
+
+
+async def test_a_second_run_on_the_same_ledger_is_refused_before_any_call(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    async with serve(Settings(latency=50)) as sandbox, client_for(sandbox) as client:
+        async with client.stream(numbers(50), ledger=path, workers=2) as outcomes:
+            await anext(outcomes)
+            made = sandbox.counts.requests
+            with pytest.raises(LedgerError, match=str(os.getpid())):
+                await collect(client, numbers(50, 1_000), ledger=path)
+            assert not {n for n in sandbox.charges() if n in numbers(50, 1_000)}
+            assert made >= 1
+
+
+async def test_a_commit_that_fails_ends_the_run_and_acknowledges_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    broken = False
+
+    def fail() -> None:
+        if broken:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    seen: list[Any] = []
+    async with serve(Settings()) as sandbox, client_for(sandbox) as client:
+        with pytest.raises(LedgerError):
+            async with client.stream(
+                numbers(2_000), ledger=Ledger(path, before_commit=fail), workers=4
+            ) as outcomes:
+                async for outcome in outcomes:
+                    seen.append(outcome.item)
+                    broken = len(seen) >= 100
+        assert sandbox.counts.requests < 2_000
+    stored = {f"9{settlement.number - 900_000_000:08d}" for settlement in _settlements(path)}
+    assert set(seen) <= stored
+
+
+def _settlements(path: Path) -> list[Any]:
+    return [entry.settlement for entry in Ledger(path).entries()]
+
+
+async def test_leaving_early_stores_what_was_bought(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    async with serve(Settings(latency=10)) as sandbox, client_for(sandbox) as client:
+        for n in range(10):
+            path = tmp_path / f"{n}.db"
+            before = sandbox.counts.charged
+            async with client.stream(numbers(500, n * 500), ledger=path, workers=20) as outcomes:
+                wanted = chance.randrange(1, 60)
+                async for _ in outcomes:
+                    wanted -= 1
+                    if not wanted:
+                        break
+            assert len(_settlements(path)) == sandbox.counts.charged - before
+
+
+async def test_the_learned_rate_is_where_the_next_run_begins(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    async with serve(Settings(rate=60, burst=3)) as sandbox:
+        async with Client("sandbox", "sandbox", base_url=sandbox.url, rate=(30.0, 500.0)) as client:
+            await collect(client, numbers(150), ledger=path)
+        learned = Ledger(path).recall(f"rate {sandbox.url.removeprefix('http://')}")
+        assert learned is not None
+        assert 20 < float(learned) < 120
+        async with Client("sandbox", "sandbox", base_url=sandbox.url) as client:
+            async with client.stream(numbers(20, 1_000), ledger=path) as outcomes:
+                await anext(outcomes)
+                assert outcomes.stats.rate == pytest.approx(0.9 * float(learned), rel=0.1)
