@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -49,18 +49,17 @@ app = App(
     print_error=False,
     result_action="return_value",
 )
-# Named by path and imported when used, so that `accucheck check` does not load what `accucheck demo` needs.
-app.command("accucheck.cli._check:check", help="Check one number or several, and show the answers.")
-app.command(
-    "accucheck.cli._bulk:bulk", help="Check a whole list: a file in, the same file with the answers out."
-)
-app.command("accucheck.cli._plan:plan", help="Say what checking a list would take, without a single call.")
-app.command(
-    "accucheck.cli._demo:demo",
-    help="See it at work on made-up leads and a simulated vendor; no account needed.",
-)
-app.command("accucheck.cli._sandbox:app", help="Run a simulated AccuAuth on this machine, to try things on.")
-app.command("accucheck.cli._ledger_commands:ledger", help="Look into a ledger, export it, or delete from it.")
+COMMANDS = {
+    "check": ("_check:check", "Check one number or several, and show the answers."),
+    "bulk": ("_bulk:bulk", "Check a whole list: a file in, the same file with the answers out."),
+    "plan": ("_plan:plan", "Say what checking a list would take, without a single call."),
+    "demo": ("_demo:demo", "See it at work on made-up leads and a simulated AccuAuth; no account needed."),
+    "sandbox": ("_sandbox:app", "Run a simulated AccuAuth on this machine, to try things on."),
+    "ledger": ("_ledger_commands:app", "Look into a ledger, export it, or delete from it."),
+}
+for place, (name, (target, description)) in enumerate(COMMANDS.items()):
+    # Named by path and imported when used, so that `accucheck check` does not load what `demo` needs.
+    app.command(f"accucheck.cli.{target}", name=name, help=description, sort_key=place)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -69,7 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     with Interruption() as interruption:
         try:
             words = [HIDDEN_STREAM if word == STANDARD_STREAM else word for word in arguments]
-            command, bound, injected = app.parse_args(words)
+            run_command: Callable[..., object]
+            run_command, bound, injected = app.parse_args(words)
             debug = _wants_debug(bound.arguments)
             if debug:
                 logging.basicConfig(
@@ -78,9 +78,9 @@ def run(arguments: Sequence[str]) -> int:
                 logging.getLogger("accucheck").setLevel(logging.DEBUG)
             if "interruption" in injected:
                 bound.arguments["interruption"] = interruption
-            exit_code = command(*bound.args, **bound.kwargs)
+            exit_code = run_command(*bound.args, **bound.kwargs)
             sys.stdout.flush()
-            return int(exit_code or 0)
+            return int(exit_code) if isinstance(exit_code, int) else ExitCode.ALL_ANSWERED
         except CycloptsError as error:
             command = " ".join(["accucheck", *(error.command_chain or ())])
             say(str(error).replace(HIDDEN_STREAM, STANDARD_STREAM), hint=f"{command} --help")

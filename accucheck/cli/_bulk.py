@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
-from accucheck._errors import ConfigurationError
+from accucheck.cli._connect import make_client
 from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._file_job import run_file_job
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._job import Job, LedgerChoice
+from accucheck.cli._job import Job
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
     DEFAULT_TALK,
-    STANDARD_STREAM,
     Account,
     Duration,
     ListOptions,
@@ -28,26 +27,28 @@ from accucheck.cli._options import (
     StreamOrPath,
     Talk,
 )
+from accucheck.cli._pipe_job import run_pipe_job
+from accucheck.cli._sample_job import run_sample_job
 
 __all__ = ["bulk"]
 
 _OUTPUT = Group("Output", sort_key=5)
-_MEMORY = Group("What is already known", sort_key=15)
+_KNOWN = Group("What is already known", sort_key=15)
 
 
 def bulk(
-    input: StreamOrPath,  # noqa: A002 it is what the help shows
+    input: StreamOrPath,  # noqa: A002 the word that the help shows
     /,
     *,
     output: Annotated[StreamOrPath, Parameter(alias="-o", group=_OUTPUT)],
-    format: Annotated[str | None, Parameter(group=_OUTPUT)] = None,  # noqa: A002
+    format: Annotated[str | None, Parameter(group=_OUTPUT)] = None,  # noqa: A002 the option's name
     ordered: Annotated[bool, Parameter(group=_OUTPUT)] = False,
-    ledger: Annotated[Path | None, Parameter(group=_MEMORY)] = None,
-    no_ledger: Annotated[bool, Parameter(group=_MEMORY)] = False,
-    fresh_within: Annotated[Duration | None, Parameter(group=_MEMORY)] = None,
-    retry_failed: Annotated[bool, Parameter(group=_MEMORY)] = False,
-    sample: Annotated[PositiveInt | None, Parameter(group=_MEMORY)] = None,
-    seed: Annotated[int | None, Parameter(group=_MEMORY)] = None,
+    ledger: Annotated[Path | None, Parameter(group=_KNOWN)] = None,
+    no_ledger: Annotated[bool, Parameter(group=_KNOWN)] = False,
+    fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
+    retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
+    sample: Annotated[PositiveInt | None, Parameter(group=_KNOWN)] = None,
+    seed: Annotated[int | None, Parameter(group=_KNOWN)] = None,
     grace: NonNegativeFloat = 5.0,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
@@ -56,4 +57,60 @@ def bulk(
     talk: Talk = DEFAULT_TALK,
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
-    """Check a whole list: a file in, the same file with the answers out."""
+    """Check a whole list: a file in, the same file with the answers out.
+
+    Your own columns come back untouched, followed by whatsapp, status_update, business_user, avatar,
+    signature, status, reason and request_id. Every input row is in the output, in order. Each answer is kept
+    in a ledger (OUTPUT.ledger) before it counts: after a crash, Ctrl-C or an empty account, run the same
+    command again; what is answered is not asked again.
+
+    Ctrl-C stops: the calls under way are settled and the output is written. Once more leaves at once.
+
+    Parameters
+    ----------
+    input
+        The list: CSV, TSV, JSON lines, Parquet or Excel, also .gz and .zst; - is standard input.
+    output
+        Where to write: the suffix tells the format. - is standard output: JSON lines, as they are answered.
+    format
+        Format of the output, whatever its name: csv, tsv, jsonl, parquet or xlsx.
+    ordered
+        With -o -: in the order of the input; a slow number holds back those behind it.
+    ledger
+        Where answers are kept; by default OUTPUT.ledger. Lists that share one buy no number twice.
+    no_ledger
+        Keep no answers beside the output: a run that is cut off starts anew.
+    fresh_within
+        Buy answers anew that are older than this: 30d.
+    retry_failed
+        Ask again for numbers that failed in an earlier run.
+    sample
+        Check only this many, drawn at random, and say what they tell of the rest; writes no output.
+    seed
+        What the sample is drawn from, to draw the same one again from the same list.
+    grace
+        Seconds that calls under way get to settle after the first Ctrl-C.
+    """
+    job = Job(
+        input=input,
+        output=output,
+        format=format,
+        ordered=ordered,
+        ledger=ledger,
+        no_ledger=no_ledger,
+        fresh_within=fresh_within,
+        retry_failed=retry_failed,
+        sample=sample,
+        seed=seed,
+        grace=grace,
+        endpoint=account.endpoint,
+        pace=pace,
+        reading=reading,
+        talk=talk,
+    )
+    client = make_client(account, patience, pace, mobile_only=reading.mobile_only)
+    if sample is not None:
+        return run_sample_job(job, sample, client, interruption)
+    if job.to_stdout:
+        return run_pipe_job(job, client, interruption)
+    return run_file_job(job, client, interruption)

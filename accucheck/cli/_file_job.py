@@ -5,25 +5,25 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from accucheck._ledger import Ledger
+from accucheck._client import Client
 from accucheck.cli._answer_columns import Tally
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, row_total
+from accucheck.cli._known import known_in
 from accucheck.cli._messages import complain, say
 from accucheck.cli._output_pass import write_rows
 from accucheck.cli._run import Ending, run_stream
 from accucheck.cli._summary import summarise
-from accucheck.files import FileSink, Source
+from accucheck.files import FileSink
 
 __all__ = ["run_file_job"]
 
 
-def run_file_job(job: Job, interruption: Interruption) -> ExitCode:
+def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCode:
     """Do the job; return its exit code. The output is written however the first pass ended."""
-    client = job.client()
-    began = time.monotonic()
+    began = time.time()
     with (
         open_list(job.input, job.reading, job.talk) as source,
         # Both are opened before the first call: whoever cannot keep the answers must not buy any.
@@ -59,24 +59,22 @@ def run_file_job(job: Job, interruption: Interruption) -> ExitCode:
                 else None,
             )
             raise Interrupted
-        with interruption.phase(
-            first=lambda: say("the output is nearly there; once more to leave it as it was")
+        with (
+            interruption.phase(
+                first=lambda: say("the output is nearly there; once more to leave it as it was")
+            ),
+            # Failures are shown, also those that --retry-failed did not come to asking again.
+            known_in(ledger, job.endpoint, fresh_within=_age_limit(job, began)) as find,
         ):
-            tally = _write(job, source, ledger, sink, time.monotonic() - began)
+            tally = write_rows(source, sink, find, mobile_only=job.reading.mobile_only)
     return _conclude(job, ending, tally, interruption)
 
 
-def _write(job: Job, source: Source, ledger: Ledger, sink: FileSink, elapsed: float) -> Tally:
-    fresh_within = job.fresh_within
-    if fresh_within is not None:
-        # Counted from the start of the run: what was fresh enough then is not to go stale on the way.
-        fresh_within += timedelta(seconds=elapsed)
-    known = ledger.session(
-        endpoint=job.account.endpoint,
-        fresh_within=None if fresh_within is None else fresh_within.total_seconds(),
-        retry_failed=False,
-    )
-    return write_rows(source, sink, known.find, mobile_only=job.reading.mobile_only)
+def _age_limit(job: Job, began: float) -> timedelta | None:
+    """Return how old an answer may be: what was fresh when the run began has not gone stale on the way."""
+    if job.fresh_within is None:
+        return None
+    return job.fresh_within + timedelta(seconds=max(time.time() - began, 0))
 
 
 def _conclude(job: Job, ending: Ending, tally: Tally, interruption: Interruption) -> ExitCode:

@@ -9,23 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
-from accucheck._client import Client
 from accucheck._errors import ConfigurationError
 from accucheck._ledger import Ledger
 from accucheck._models import Stats
-from accucheck.cli._connect import make_client
 from accucheck.cli._messages import say
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
-    DEFAULT_PATIENCE,
     DEFAULT_TALK,
     STANDARD_STREAM,
-    Account,
     ListOptions,
     Pace,
-    Patience,
     Talk,
 )
 from accucheck.cli._progress import Total
@@ -44,7 +40,7 @@ class Job:
 
     input: str
     output: str
-    account: Account
+    endpoint: Literal["advanced", "basic"] = "advanced"
     format: str | None = None
     ordered: bool = False
     ledger: Path | None = None
@@ -55,23 +51,17 @@ class Job:
     seed: int | None = None
     grace: float = GRACE
     pace: Pace = DEFAULT_PACE
-    patience: Patience = DEFAULT_PATIENCE
     reading: ListOptions = DEFAULT_LIST_OPTIONS
     talk: Talk = DEFAULT_TALK
 
     def __post_init__(self) -> None:
-        if self.no_ledger:
-            for name in ("ledger", "fresh_within", "retry_failed", "sample"):
-                if getattr(self, name):
-                    raise ConfigurationError(
-                        f"--{name.replace('_', '-')} needs a ledger: leave --no-ledger out"
-                    )
-        elif self.to_stdout and self.ledger is None:
+        if self.ledger_path is None:
             for name in ("fresh_within", "retry_failed", "sample"):
                 if getattr(self, name):
-                    raise ConfigurationError(
-                        f"--{name.replace('_', '-')} needs a ledger: name one with --ledger, or write to a file"
-                    )
+                    option = f"--{name.replace('_', '-')}"
+                    raise ConfigurationError(f"{option} needs a ledger: name one with --ledger")
+        if self.no_ledger and self.ledger is not None:
+            raise ConfigurationError("--ledger and --no-ledger exclude each other")
         if self.seed is not None and self.sample is None:
             raise ConfigurationError("--seed goes with --sample")
         if self.ordered and (not self.to_stdout or self.sample):
@@ -91,22 +81,14 @@ class Job:
             return self.ledger
         return None if self.to_stdout else Path(f"{self.output}.ledger")
 
-    def client(self) -> Client:
-        """Return the client of this job; raises ConfigurationError."""
-        return make_client(self.account, self.patience, self.pace, mobile_only=self.reading.mobile_only)
-
     @contextmanager
     def opened_ledger(self) -> Iterator[Ledger]:
-        """Open the job's ledger, or a private one that is gone when the block ends."""
+        """Give the job's ledger, or a private one that is gone when the block ends."""
         if self.ledger_path is not None:
-            with Ledger(self.ledger_path) as ledger:
-                yield ledger
+            yield Ledger(self.ledger_path)
             return
-        with (
-            tempfile.TemporaryDirectory(prefix="accucheck-") as directory,
-            Ledger(Path(directory) / "ledger") as ledger,
-        ):
-            yield ledger
+        with tempfile.TemporaryDirectory(prefix="accucheck-") as directory:
+            yield Ledger(Path(directory) / "ledger")
 
 
 def open_list(name: str, reading: ListOptions, talk: Talk, *, file_format: str | None = None) -> Source:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
 from accucheck._errors import InvalidNumber
-from accucheck._models import Settlement
 from accucheck._phone import normalise
 from accucheck.cli._answer_columns import UNCHECKED, Tally, columns_of
+from accucheck.cli._known import Find
 from accucheck.files import ResultColumns, Row, Source
 
-__all__ = ["Find", "answered_rows", "invalid_columns", "write_rows"]
+__all__ = ["answered_rows", "invalid_columns", "write_rows"]
 
 CHUNK = 512
 """Rows that are looked up at once."""
-
-Find = Callable[[Sequence[int]], dict[int, Settlement]]
-"""Returns what is known of some national numbers."""
 
 
 class RowWriter(Protocol):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import BinaryIO, cast
 
-from accucheck._models import Checked, Outcome, Settlement
+from accucheck._client import Client
+from accucheck._models import Checked, Outcome
 from accucheck.cli._answer_columns import Tally, columns_of
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, row_total
+from accucheck.cli._known import nothing_known
 from accucheck.cli._messages import complain
 from accucheck.cli._output_pass import answered_rows
 from accucheck.cli._render import TerminalWriter
@@ -40,9 +41,8 @@ class Places:
         return byte < len(self._bits) and bool(self._bits[byte] & 1 << (place & 7))
 
 
-def run_pipe_job(job: Job, interruption: Interruption) -> ExitCode:
+def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCode:
     """Do the job; return its exit code. Raises BrokenPipeError if nobody reads any more."""
-    client = job.client()
     written = Places()
     tally = Tally()
     on_screen = sys.stdout.isatty()
@@ -102,12 +102,8 @@ def _write_the_rest(
 ) -> None:
     if source.rows_total is not None and tally.rows == source.rows_total:
         return
-    every_row = answered_rows(source.rows(), _nothing_known, mobile_only=mobile_only)
+    every_row = answered_rows(source.rows(), nothing_known, mobile_only=mobile_only)
     for place, (row, columns) in enumerate(every_row):
         if place not in written:
             sink.write(row, columns)
             tally.count(columns)
-
-
-def _nothing_known(numbers: Sequence[int]) -> dict[int, Settlement]:
-    return {}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
-from cyclopts.types import PositiveFloat
 
+from accucheck._errors import ConfigurationError
 from accucheck._ledger import Ledger
-from accucheck._models import Settlement
 from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._job import open_list
+from accucheck.cli._known import Find, known_in, nothing_known
 from accucheck.cli._messages import report
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
@@ -23,12 +23,11 @@ from accucheck.cli._options import (
     STANDARD_STREAM,
     Duration,
     ListOptions,
+    Rate,
     StreamOrPath,
     Talk,
 )
-from accucheck.cli._output_pass import Find
 from accucheck.cli._render import duration, json_line, thousands
-from accucheck.cli._job import open_list
 from accucheck.cli._survey import Survey, survey
 
 __all__ = ["plan"]
@@ -62,7 +61,10 @@ def _read_price(text: str) -> Decimal:
 Price = Annotated[
     Decimal,
     Parameter(
-        converter=lambda kind, tokens: _read_price(tokens[0].value), n_tokens=1, accepts_keys=False, metavar="PRICE"
+        converter=lambda kind, tokens: _read_price(tokens[0].value),
+        n_tokens=1,
+        accepts_keys=False,
+        metavar="PRICE",
     ),
 ]
 
@@ -71,7 +73,7 @@ def plan(
     input: StreamOrPath,  # noqa: A002 the word that the help shows
     /,
     *,
-    rate: Annotated[PositiveFloat | None, Parameter(group=_COST)] = None,
+    rate: Annotated[Rate, Parameter(group=_COST)] = "auto",
     price: Annotated[Price | None, Parameter(group=_COST)] = None,
     calls_per_number: Annotated[float, Parameter(group=_COST)] = 1.0,
     output: Annotated[StreamOrPath | None, Parameter(alias="-o", group=_KNOWN)] = None,
@@ -90,12 +92,12 @@ def plan(
     input
         The list: CSV, TSV, JSON lines, Parquet or Excel, also .gz and .zst; - is standard input.
     rate
-        Calls per second of your account: tells the time.
+        Calls per second of your account: tells the time. Of bounds (5:200) the upper one counts.
     price
         Price of one call: tells the cost.
     calls_per_number
-        Calls that one number takes on average, from 1. Polls of a PENDING number are calls too; the summary of
-        a run and of bulk --sample tell yours.
+        Calls that one number takes on average, from 1. Polls of a PENDING number are calls too; the
+        summary of a run and of bulk --sample tell yours.
     output
         The output that you mean to write: if its ledger is there, what it knows costs nothing.
     ledger
@@ -110,21 +112,29 @@ def plan(
         Print one JSON object.
     """
     if not calls_per_number >= 1:
-        raise ConfigurationError(f"--calls-per-number is {calls_per_number}: a number takes one call at least")
+        raise ConfigurationError(
+            f"--calls-per-number is {calls_per_number}: a number takes one call at least"
+        )
     path = ledger
     if path is None and output is not None and output != STANDARD_STREAM:
         path = Path(f"{output}.ledger")
-        path = path if path.exists() else None
+    known: AbstractContextManager[Find]
+    if path is not None:
+        known = known_in(Ledger(path), endpoint, fresh_within=fresh_within, retry_failed=retry_failed)
+    elif fresh_within is not None or retry_failed:
+        raise ConfigurationError("--fresh-within and --retry-failed need a ledger: name it with --ledger")
+    else:
+        known = nullcontext(nothing_known)
     with (
         open_list(input, reading, talk) as source,
-        _known(path, endpoint, fresh_within, retry_failed=retry_failed) as find,
+        known as find,
     ):
         found = survey(source.numbers(), find, mobile_only=reading.mobile_only)
-    facts = _json(found, rate, price, calls_per_number) if json else None
-    if facts is not None:
-        print(json_line(facts))
+    ceiling = rate[1] if isinstance(rate, tuple) else None if rate == "auto" else rate
+    if json:
+        print(json_line(_json(found, ceiling, price, calls_per_number)))
     else:
-        report(_facts(found, rate, price, calls_per_number), sys.stdout)
+        report(_facts(found, ceiling, price, calls_per_number), sys.stdout)
     return ExitCode.ALL_ANSWERED
 
 
@@ -132,7 +142,9 @@ def _calls(found: Survey, calls_per_number: float) -> int:
     return math.ceil(found.to_ask * calls_per_number)
 
 
-def _json(found: Survey, rate: float | None, price: Decimal | None, calls_per_number: float) -> dict[str, Any]:
+def _json(
+    found: Survey, rate: float | None, price: Decimal | None, calls_per_number: float
+) -> dict[str, Any]:
     calls = _calls(found, calls_per_number)
     return {
         "rows": found.rows,
@@ -150,3 +162,31 @@ def _json(found: Survey, rate: float | None, price: Decimal | None, calls_per_nu
         "price": None if price is None else str(price),
         "cost": None if price is None else str(calls * price),
     }
+
+
+def _facts(
+    found: Survey, rate: float | None, price: Decimal | None, calls_per_number: float
+) -> list[tuple[str, str]]:
+    calls = _calls(found, calls_per_number)
+    invalid = found.invalid.total()
+    facts = [("rows", thousands(found.rows)), ("valid", thousands(found.rows - invalid))]
+    facts.append(("invalid", thousands(invalid)))
+    facts.extend((f"  {PROBLEMS[problem]}", thousands(rows)) for problem, rows in found.invalid.most_common())
+    facts.append(("duplicates", f"{thousands(found.duplicates)} (asked once)"))
+    if found.known:
+        facts.append(("in the ledger", f"{thousands(found.known)} numbers, at no cost"))
+    facts.append(("to ask", f"{thousands(found.to_ask)} distinct numbers"))
+    assumed = f"{calls_per_number:g} a number"
+    if calls_per_number == 1:
+        assumed += "; polls of PENDING numbers come on top: --calls-per-number"
+    facts.append(("calls", f"{thousands(calls)} ({assumed})"))
+    facts.append(
+        (
+            "time",
+            "unknown without --rate" if rate is None else f"{duration(calls / rate)} at {rate:g} calls/s",
+        )
+    )
+    facts.append(
+        ("cost", "unknown without --price" if price is None else f"{calls * price:,f} at {price:f} a call")
+    )
+    return facts

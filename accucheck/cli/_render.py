@@ -57,7 +57,7 @@ def json_line(record: Mapping[str, Any]) -> str:
 class TerminalWriter(io.RawIOBase):
     """Standard output that is a terminal: UTF-8 lines of JSON or CSV go through it and lose their teeth.
 
-    What a terminal would obey is shown as ``\\uXXXX``. Only for showing: a file or a pipe gets the bytes as they are.
+    What a terminal would obey is shown as ``\\uXXXX``. A file or a pipe gets the bytes as they are.
     """
 
     def __init__(self, target: BinaryIO) -> None:

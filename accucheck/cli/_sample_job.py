@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from random import Random
 
+from accucheck._client import Client
 from accucheck._models import Stats
 from accucheck.cli._estimate import Reservoir, wilson_interval
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list
+from accucheck.cli._known import known_in
 from accucheck.cli._messages import complain, report, say
 from accucheck.cli._options import Rate
 from accucheck.cli._render import duration, thousands
@@ -21,21 +23,20 @@ from accucheck.cli._survey import survey
 __all__ = ["run_sample_job", "sample_facts"]
 
 
-def run_sample_job(job: Job, size: int, interruption: Interruption) -> ExitCode:
+def run_sample_job(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:
     """Check ``size`` numbers drawn from those that are not settled, and print what they say about the rest.
 
     The answers stay in the ledger, so that the whole run does not buy them again.
     """
-    client = job.client()
     with job.opened_ledger() as ledger:
-        known = ledger.session(
-            endpoint=job.account.endpoint,
-            fresh_within=None if job.fresh_within is None else job.fresh_within.total_seconds(),
-            retry_failed=job.retry_failed,
-        )
         draw: Reservoir[int] = Reservoir(size, Random(job.seed))
-        with open_list(job.input, job.reading, job.talk) as source:
-            survey(source.numbers(), known.find, mobile_only=job.reading.mobile_only, on_unknown=draw.offer)
+        with (
+            open_list(job.input, job.reading, job.talk) as source,
+            known_in(
+                ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed
+            ) as find,
+        ):
+            survey(source.numbers(), find, mobile_only=job.reading.mobile_only, on_unknown=draw.offer)
         if not draw.offered:
             say("every number of the list is settled already: there is nothing to sample")
             return ExitCode.ALL_ANSWERED
@@ -81,7 +82,8 @@ def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[
     facts.append(
         (
             "on WhatsApp",
-            f"{stats.yes / answered:.1%} of {thousands(answered)} answered (95 % interval: {low:.1%} to {high:.1%})",
+            f"{stats.yes / answered:.1%} of {thousands(answered)} answered"
+            f" (95 % interval: {low:.1%} to {high:.1%})",
         )
     )
     rest = population - answered - stats.failed
@@ -94,7 +96,9 @@ def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[
             f"{duration(calls / pace)} at {pace:,.3g} calls/s",
         )
     )
-    facts.append(("", f"of them {thousands(round(rest * low))} to {thousands(round(rest * high))} on WhatsApp"))
+    facts.append(
+        ("", f"of them {thousands(round(rest * low))} to {thousands(round(rest * high))} on WhatsApp")
+    )
     return facts
 
 

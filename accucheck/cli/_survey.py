@@ -10,7 +10,8 @@ from itertools import islice
 from accucheck._errors import InvalidNumber
 from accucheck._phone import normalise
 from accucheck.cli._distinct import DistinctNumbers
-from accucheck.cli._output_pass import CHUNK, Find
+from accucheck.cli._known import Find
+from accucheck.cli._output_pass import CHUNK
 
 __all__ = ["Survey", "survey"]
 

@@ -1,0 +1,126 @@
+"""``accucheck demo``: the whole thing at work, against a simulated AccuAuth, in half a minute."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.types import PositiveInt
+
+from accucheck._client import Client
+from accucheck._errors import ConfigurationError
+from accucheck.cli._demo_proof import Proof, prove
+from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._file_job import run_file_job
+from accucheck.cli._interruption import Interruption
+from accucheck.cli._job import Job
+from accucheck.cli._messages import report, say
+from accucheck.cli._options import DEFAULT_TALK, Talk
+from accucheck.cli._render import thousands
+from accucheck.cli._sample_list import write_leads
+
+__all__ = ["demo"]
+
+SEED = 7
+TROUBLE = {
+    "rate": "150",
+    "burst": "15",
+    "pending": "0.1",
+    "pending-for": "2.5",
+    "errors": "0.02",
+    "latency": "40",
+}
+"""What the simulated vendor does to the client; refusals come of the rate, which the client is not told."""
+START_SECONDS = 20.0
+"""How long the sandbox may take to start: much, so that a slow first import does not look like a fault."""
+
+
+def demo(
+    *,
+    rows: PositiveInt = 2500,
+    directory: Path | None = None,
+    talk: Talk = DEFAULT_TALK,
+    interruption: Annotated[Interruption, Parameter(parse=False)],
+) -> ExitCode:
+    """See it at work on made-up leads and a simulated AccuAuth; no account needed.
+
+    Starts the sandbox with a rate limit that it keeps to itself, pending numbers and server errors, checks a
+    messy list against it as accucheck bulk would, and compares every row of the output with the truth.
+
+    Parameters
+    ----------
+    rows
+        Leads to make up.
+    directory
+        A new directory for list, output and ledger. By default one in the system's temporary directory.
+    """
+    place = _new_directory(directory)
+    leads, checked = place / "leads.csv", place / "checked.csv"
+    write_leads(leads, rows, SEED)
+    with _sandbox() as url:
+        if not talk.quiet:
+            say(f"{thousands(rows)} made-up leads are in {leads}")
+            say(f"a simulated AccuAuth is at {url}: open it in a browser to watch")
+        code = run_file_job(
+            Job(input=str(leads), output=str(checked), talk=talk),
+            Client("sandbox", "sandbox", base_url=url),
+            interruption,
+        )
+    if code not in (ExitCode.ALL_ANSWERED, ExitCode.SOME_NOT_ANSWERED):
+        return code
+    proof = prove(leads, checked, SEED)
+    _tell(proof, checked)
+    return ExitCode.ALL_ANSWERED if proof.holds else ExitCode.UNEXPECTED
+
+
+def _new_directory(wanted: Path | None) -> Path:
+    if wanted is None:
+        return Path(tempfile.mkdtemp(prefix="accucheck-demo-"))
+    try:
+        wanted.mkdir(parents=True)
+    except FileExistsError:
+        raise ConfigurationError(f"{wanted} is there already; name a new directory") from None
+    return wanted
+
+
+@contextmanager
+def _sandbox() -> Iterator[str]:
+    """Run the simulated vendor as a process of its own, and give its address."""
+    command = [sys.executable, "-m", "accucheck.sandbox", "--port", "0", "--seed", str(SEED)]
+    for name, value in TROUBLE.items():
+        command += [f"--{name}", value]
+    # In a group of its own: Ctrl-C is for the client, which still needs the sandbox to settle its calls.
+    process = subprocess.Popen(  # noqa: S603 our own module
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line.startswith("listening on "):
+            _, trouble = process.communicate(timeout=START_SECONDS)
+            reason = trouble.strip().rpartition("\n")[2] or "it ended at once"
+            raise ConfigurationError(f"the sandbox did not start: {reason}")
+        yield line.removeprefix("listening on ").strip()
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _tell(proof: Proof, checked: Path) -> None:
+    report(
+        [
+            (
+                "verified",
+                f"{thousands(proof.answers)} answers against the truth: {thousands(proof.wrong)} wrong",
+            ),
+            ("rows", f"{thousands(proof.rows)} in, {thousands(proof.rows - proof.misplaced)} out, in order"),
+            ("invalid", f"{thousands(proof.invalid)} named as such, {thousands(proof.misjudged)} by mistake"),
+            ("look at", f"{checked}"),
+        ]
+    )
