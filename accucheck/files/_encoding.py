@@ -36,14 +36,6 @@ class Encoding(NamedTuple):
         """What is done with bytes that do not decode: they are carried along, to be written as they were."""
         return "surrogatepass" if self.name.startswith(("utf-16", "utf-32")) else "surrogateescape"
 
-    def carries(self, text: str) -> bool:
-        """Whether ``text`` can be written in this encoding."""
-        try:
-            text.encode(self.name)
-        except UnicodeEncodeError:
-            return False
-        return True
-
 
 UTF_8 = Encoding("utf-8")
 

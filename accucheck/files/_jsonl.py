@@ -26,6 +26,10 @@ BARE_VALUE = "phone"
 """The key under which a bare value, or a line that is no JSON, is written."""
 
 _SAMPLE_ROWS = 200
+
+# Bad UTF-8 and nesting without end come as errors of their own.
+_NOT_PLAIN = (msgspec.MsgspecError, UnicodeError, RecursionError)
+
 _WRITE_EVERY = 2048
 
 
@@ -97,7 +101,7 @@ class JsonLinesSource(Source):
                         continue
                     try:
                         number: object = decode(record).number
-                    except (msgspec.MsgspecError, UnicodeError):
+                    except _NOT_PLAIN:
                         yield self._unusual(record, place)
                         continue
                     yield Row(number if type(number) is str else as_text(number), record)
@@ -139,7 +143,7 @@ _NO_JSON = _NoJson()
 def _decoded(line: bytes) -> Any:
     try:
         return msgspec.json.decode(line)
-    except (msgspec.MsgspecError, UnicodeError):
+    except _NOT_PLAIN:
         pass
     try:
         return json.loads(line.decode("utf-8", "replace"))

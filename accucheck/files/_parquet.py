@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, BinaryIO, ClassVar
 
 from accucheck.files._faults import needs, told_clearly
@@ -166,6 +167,11 @@ class ParquetWriter:
         """Write the rest and the footer."""
         self.flush()
         self._writer.close()
+
+    def discard(self) -> None:
+        """Let go of the library's writer while its stream still takes bytes; nobody will read them."""
+        with suppress(OSError, self._arrow.ArrowException):
+            self._writer.close()
 
     def _own_arrays(self) -> list[Any]:
         arrow = self._arrow

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from accucheck._errors import InvalidNumber
 from accucheck._phone import e164, mask, normalise
 
-every_time_the_same = settings(derandomize=True, deadline=None, max_examples=200)
+every_time_the_same = settings(derandomize=True, deadline=None, max_examples=100)
 
 mobiles = st.integers(900_000_000, 999_999_999)
 lima_lines = st.integers(12_000_000, 17_999_999)

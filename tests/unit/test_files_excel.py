@@ -1,0 +1,168 @@
+"""Excel: numbers, dates and text keep their kind; nothing becomes a formula; limits are told."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accucheck.files import FileError, FileSink, ResultColumns, open_source
+
+calamine = pytest.importorskip("python_calamine")
+xlsxwriter = pytest.importorskip("xlsxwriter")
+
+ANSWER = ResultColumns(True, date(2023, 12, 12), False, None, '=HYPERLINK("x")\x1b', "OK", "", "TID591c")
+
+
+@pytest.fixture
+def leads(tmp_path: Path) -> Path:
+    return tmp_path / "leads.xlsx"
+
+
+def make(path: Path, rows: list[list[Any]], *, first_sheets: int = 0) -> None:
+    with xlsxwriter.Workbook(path, {"default_date_format": "yyyy-mm-dd"}) as book:
+        for _ in range(first_sheets):
+            book.add_worksheet()
+        sheet = book.add_worksheet("Leads")
+        for line, cells in enumerate(rows):
+            sheet.write_row(line, 0, cells)
+
+
+def checked(leads: Path, suffix: str = ".xlsx") -> Path:
+    output = leads.with_name(f"output{suffix}")
+    with open_source(leads) as source, FileSink(output, source) as sink:
+        for row in source.rows():
+            sink.write(row, ANSWER)
+    return output
+
+
+def cells_of(path: Path) -> list[list[Any]]:
+    rows: list[list[Any]] = calamine.load_workbook(path).get_sheet_by_index(0).to_python()
+    return rows
+
+
+def test_values_keep_their_kind_and_results_follow(leads: Path) -> None:
+    make(
+        leads,
+        [["name", "Celular", "when"], ["José", 987654321, date(2024, 1, 2)], ["Ana", "051912345678", True]],
+    )
+    rows = cells_of(checked(leads))
+    assert rows[0][:4] == ["name", "Celular", "when", "whatsapp"]
+    assert rows[1] == [
+        "José",
+        987654321.0,
+        date(2024, 1, 2),
+        "yes",
+        date(2023, 12, 12),
+        "no",
+        "",
+        '=HYPERLINK("x")',
+        "OK",
+        "",
+        "TID591c",
+    ]
+    assert rows[2][:3] == ["Ana", "051912345678", True]
+
+
+def test_a_number_cell_reads_as_its_digits(leads: Path) -> None:
+    make(leads, [["phone"], [987654321], ["+51 912 345 678"], [None], [14567890]])
+    with open_source(leads) as source:
+        assert list(source.numbers()) == ["987654321", "+51 912 345 678", "", "14567890"]
+        assert (source.rows_total, source.fraction) == (4, 1.0)
+
+
+def test_the_first_sheet_that_holds_rows_is_read(leads: Path) -> None:
+    make(leads, [["phone"], ["987654321"]], first_sheets=2)
+    with open_source(leads) as source:
+        assert source.sheet == "Leads"  # type: ignore[attr-defined]
+
+
+def test_a_sheet_without_a_header_gets_one(leads: Path) -> None:
+    make(leads, [["Ana", 987654321], ["Luis", 912345678]])
+    assert [row[:3] for row in cells_of(checked(leads))] == [
+        ["column_1", "phone", "whatsapp"],
+        ["Ana", 987654321.0, "yes"],
+        ["Luis", 912345678.0, "yes"],
+    ]
+
+
+def test_csv_becomes_excel_as_text(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("phone,formula,link\n0987654321,=1+1,http://example.pe\n")
+    assert cells_of(checked(leads))[1][:3] == ["0987654321", "=1+1", "http://example.pe"]
+
+
+def test_excel_becomes_csv(leads: Path) -> None:
+    make(leads, [["phone", "when", "share"], [987654321, date(2024, 1, 2), 0.5]])
+    assert checked(leads, ".csv").read_text().splitlines()[1].startswith("987654321,2024-01-02,0.5,yes,")
+
+
+def test_odd_values_do_not_stop_the_output(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.jsonl"
+    leads.write_text(
+        '{"phone":"987654321","big":12345678901234567890,"float":1e300,"list":[1],"half":"\\ud800"}\n'
+    )
+    assert cells_of(checked(leads))[1][:5] == ["987654321", "12345678901234567890", 1e300, "[1]", "?"]
+
+
+def test_times_before_excel_began_are_text(tmp_path: Path) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    leads = tmp_path / "leads.parquet"
+    parquet.write_table(arrow.table({"phone": ["987654321"], "born": [datetime(1850, 1, 1)]}), leads)
+    assert str(cells_of(checked(leads))[1][1]).startswith("1850-01-01")
+
+
+def test_the_same_rows_make_the_same_bytes(leads: Path) -> None:
+    make(leads, [["phone"], [987654321]])
+    assert checked(leads).read_bytes() == checked(leads).read_bytes()
+
+
+def test_a_cell_that_excel_cannot_hold_is_one_clear_line_and_no_output(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("phone,text\n987654321," + "x" * 40_000 + "\n")
+    with pytest.raises(FileError, match=r"row 1: a cell has 40,000 characters"):
+        checked(leads)
+    assert not leads.with_name("output.xlsx").exists()
+
+
+def test_more_rows_than_a_sheet_holds_are_refused(leads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("accucheck.files._xlsx._MOST_ROWS", 3)
+    make(leads, [["phone"], [987654321], [987654322], [987654323]])
+    with pytest.raises(FileError, match="rows at most"):
+        checked(leads)
+
+
+@pytest.mark.parametrize("content", [b"phone\n987654321\n", b"PK\x03\x04 torn"])
+def test_a_file_that_is_no_workbook_is_one_clear_line(leads: Path, content: bytes) -> None:
+    leads.write_bytes(content)
+    with pytest.raises(FileError, match=r"leads\.xlsx: the file is torn or not what its name says"):
+        open_source(leads)
+
+
+def test_a_torn_workbook_is_one_clear_line(leads: Path) -> None:
+    make(leads, [["phone"], [987654321]])
+    leads.write_bytes(leads.read_bytes()[:-200])
+    with pytest.raises(FileError, match="torn"):
+        open_source(leads)
+
+
+def test_an_empty_workbook_is_one_clear_line(leads: Path) -> None:
+    make(leads, [])
+    with pytest.raises(FileError, match="holds no rows"):
+        open_source(leads)
+
+
+def test_old_workbooks_are_read_and_not_written(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("phone\n987654321\n")
+    with open_source(leads) as source, pytest.raises(FileError, match=r"\.xls can be read but not written"):
+        FileSink(tmp_path / "out.xls", source)
+
+
+def test_a_workbook_named_csv_is_read_as_what_it_is(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    make(leads, [["phone"], [987654321]])
+    with open_source(leads) as source:
+        assert (source.format, list(source.numbers())) == ("xlsx", ["987654321"])

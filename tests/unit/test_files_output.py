@@ -1,0 +1,272 @@
+"""Outputs: there whole or not at all, private, synced in the right order, never over the input."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accucheck.files import FileError, FileSink, ResultColumns, Source, StreamSink, open_source
+
+ANSWER = ResultColumns(whatsapp=True, status="OK")
+
+
+@pytest.fixture
+def leads(tmp_path: Path) -> Path:
+    path = tmp_path / "leads.csv"
+    path.write_text("phone,name\n987654321,Ana\n912345678,Luis\n")
+    return path
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    directory = tmp_path / "out"
+    directory.mkdir()
+    return directory / "checked.csv"
+
+
+def write(source: Source, output: Path, **hooks: Any) -> None:
+    with FileSink(output, source, **hooks) as sink:
+        for row in source.rows():
+            sink.write(row, ANSWER)
+
+
+def write_one_and_raise(sink: FileSink | StreamSink, source: Source, error: BaseException) -> None:
+    sink.write(next(source.rows()), ANSWER)
+    raise error
+
+
+def test_the_file_is_synced_before_it_is_renamed_and_its_directory_after(leads: Path, output: Path) -> None:
+    steps = []
+
+    def fsync(descriptor: int) -> None:
+        steps.append("sync directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "sync file")
+        if steps[-1] == "sync file":
+            assert os.fstat(descriptor).st_size > 0, "everything was handed to the system before"
+
+    def replace(temporary: str, target: str) -> None:
+        assert Path(temporary).parent == Path(target).parent
+        steps.append("rename")
+        os.replace(temporary, target)
+
+    with open_source(leads) as source:
+        write(source, output, fsync=fsync, replace=replace)
+    assert steps == ["sync file", "rename", "sync directory"]
+    assert output.read_text().count("OK") == 2
+
+
+def test_the_output_is_private_and_an_old_one_keeps_its_mode(leads: Path, output: Path) -> None:
+    with open_source(leads) as source:
+        write(source, output)
+        assert stat.S_IMODE(output.stat().st_mode) == 0o600
+        output.chmod(0o640)
+        write(source, output)
+        assert stat.S_IMODE(output.stat().st_mode) == 0o640
+
+
+def test_nothing_stands_under_the_name_before_the_end(leads: Path, output: Path) -> None:
+    output.write_text("old")
+    with open_source(leads) as source, FileSink(output, source) as sink:
+        for row in source.rows():
+            sink.write(row, ANSWER)
+        (temporary,) = set(output.parent.iterdir()) - {output}
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o644 & stat.S_IMODE(output.stat().st_mode)
+        assert output.read_text() == "old"
+    assert list(output.parent.iterdir()) == [output]
+    assert output.read_text() != "old"
+
+
+@pytest.mark.parametrize(
+    "name", ["checked.csv", "checked.csv.gz", "checked.jsonl.zst", "checked.parquet", "checked.xlsx"]
+)
+def test_a_failure_leaves_the_old_output_and_no_temporary_file(leads: Path, output: Path, name: str) -> None:
+    output = output.with_name(name)
+    output.write_text("old")
+    with open_source(leads) as source, pytest.raises(KeyboardInterrupt), FileSink(output, source) as sink:
+        write_one_and_raise(sink, source, KeyboardInterrupt())
+    assert list(output.parent.iterdir()) == [output]
+    assert output.read_text() == "old"
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_full_disk_at_the_end_is_one_clear_line_and_no_half_output(
+    leads: Path, output: Path, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    output.write_text("old")
+    with (
+        open_source(leads) as source,
+        pytest.raises(FileError, match=r"checked\.csv: No space left on device$"),
+    ):
+        write(source, output, **{step: fail})
+    assert list(output.parent.iterdir()) == [output]
+    assert output.read_text() == "old"
+
+
+def test_a_full_disk_while_rows_are_written_is_one_clear_line(leads: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with open_source(leads) as source, pytest.raises(FileError, match="No space left on device"):
+        write(source, Path("/dev/full"))
+    assert stat.S_ISCHR(Path("/dev/full").stat().st_mode), "a device is not replaced by a file"
+
+
+def test_a_full_disk_is_told_at_the_row_that_does_not_fit(leads: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    leads.write_text("phone,name\n" + "987654321,Ana\n" * 50_000)
+    written = []
+    with open_source(leads) as source, pytest.raises(FileError, match="No space left on device"):
+        with FileSink("/dev/full", source) as sink:
+            for row in source.rows():
+                sink.write(row, ANSWER)
+                written.append(row)
+    assert 0 < len(written) < 50_000
+
+
+def test_an_output_that_cannot_be_begun_leaves_nothing(leads: Path, output: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    with open_source(leads) as source, pytest.raises(FileError, match=r"pip install 'accucheck\[xlsx\]'"):
+        FileSink(output.with_name("checked.xlsx"), source)
+    assert not list(output.parent.iterdir())
+
+
+def test_a_long_list_is_written_in_pieces_and_whole(leads: Path, output: Path) -> None:
+    leads.write_text("phone,name\n" + "987654321,Ana\n" * 5_000)
+    for name in ("checked.csv", "checked.jsonl"):
+        with open_source(leads) as source:
+            write(source, output.with_name(name))
+        with open_source(output.with_name(name)) as back:
+            assert list(back.numbers()) == ["987654321"] * 5_000
+
+
+def test_the_input_is_never_the_output(leads: Path) -> None:
+    link = leads.with_name("link.csv")
+    link.symlink_to(leads)
+    with open_source(leads) as source:
+        for name in (leads, link, leads.parent / "x" / ".." / "leads.csv"):
+            (leads.parent / "x").mkdir(exist_ok=True)
+            with pytest.raises(FileError, match="would overwrite the input"):
+                FileSink(name, source)
+    assert leads.read_text().startswith("phone,name\n987")
+
+
+def test_a_link_keeps_pointing_to_the_renewed_file(leads: Path, output: Path) -> None:
+    output.write_text("old")
+    link = leads.with_name("link.csv")
+    link.symlink_to(output)
+    with open_source(leads) as source:
+        write(source, link)
+    assert link.is_symlink()
+    assert output.read_text().count("OK") == 2
+
+
+def test_a_directory_that_is_missing_or_in_the_way_is_one_clear_line(leads: Path, output: Path) -> None:
+    with open_source(leads) as source:
+        with pytest.raises(FileError, match="there is no directory"):
+            FileSink(output.parent / "none" / "checked.csv", source)
+        with pytest.raises(FileError, match="this is a directory"):
+            FileSink(output.parent, source)
+
+
+def test_what_a_killed_run_left_is_removed_and_what_a_live_one_writes_is_not(
+    leads: Path, output: Path
+) -> None:
+    left = output.parent / ".checked.csv.abc.tmp"
+    left.write_text("half")
+    others = output.parent / ".other.csv.abc.tmp"
+    others.write_text("half")
+    with open_source(leads) as source:
+        with FileSink(output, source) as first:
+            assert not left.exists()
+            write(source, output)
+            for row in source.rows():
+                first.write(row, ResultColumns(status="FIRST"))
+        assert output.read_text().count("FIRST") == 2
+    assert set(output.parent.iterdir()) == {output, others}
+
+
+@pytest.mark.parametrize("name", ["checked.csv.gz", "checked.jsonl.gz"])
+def test_gzip_goes_by_the_name_and_the_same_rows_make_the_same_bytes(
+    leads: Path, output: Path, name: str
+) -> None:
+    output = output.with_name(name)
+    with open_source(leads) as source:
+        write(source, output)
+        first = output.read_bytes()
+        write(source, output)
+    assert output.read_bytes() == first
+    assert gzip.decompress(first).count(b"OK") == 2
+
+
+def test_zstd_goes_by_the_name(leads: Path, output: Path) -> None:
+    output = output.with_name("checked.csv.zst")
+    with open_source(leads) as source:
+        write(source, output)
+    with open_source(output) as back:
+        assert list(back.numbers()) == ["987654321", "912345678"]
+
+
+@pytest.mark.parametrize("name", ["checked", "checked.out", "checked.csv"])
+def test_an_unknown_suffix_means_the_format_of_the_input(leads: Path, output: Path, name: str) -> None:
+    output = output.with_name(name)
+    with open_source(leads) as source:
+        write(source, output)
+    assert output.read_text().startswith("phone,name,whatsapp,")
+
+
+def test_a_format_can_be_named(leads: Path, output: Path) -> None:
+    with open_source(leads) as source:
+        write(source, output, file_format="jsonl")
+    assert output.read_text().startswith('{"phone":"987654321"')
+
+
+def test_a_checked_list_can_be_checked_again(leads: Path, output: Path) -> None:
+    with open_source(leads) as source:
+        write(source, output)
+    again = output.with_name("again.csv")
+    with open_source(output) as source:
+        assert source.number_column.name == "phone"
+        write(source, again)
+    assert "accucheck_status" in again.read_text().splitlines()[0]
+
+
+def test_a_stream_gives_each_row_at_once_if_asked(leads: Path) -> None:
+    stream = io.BytesIO()
+    with open_source(leads) as source, StreamSink(stream, source, every_row=True) as sink:
+        for count, row in enumerate(source.rows(), start=1):
+            sink.write(row, ANSWER)
+            assert stream.getvalue().count(b"\n") == count
+    assert not stream.closed
+
+
+def test_a_stream_hands_over_what_is_answered_when_the_run_fails(leads: Path) -> None:
+    stream = io.BytesIO()
+    with open_source(leads) as source, pytest.raises(RuntimeError), StreamSink(stream, source) as sink:
+        write_one_and_raise(sink, source, RuntimeError())
+    assert stream.getvalue().count(b"OK") == 1
+
+
+def test_a_reader_that_went_away_is_a_broken_pipe(leads: Path) -> None:
+    class Closed(io.BytesIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    with open_source(leads) as source, pytest.raises(BrokenPipeError):
+        with StreamSink(Closed(), source, every_row=True) as sink:
+            sink.write(next(source.rows()), ANSWER)
+
+
+@pytest.mark.parametrize("name", ["parquet", "xlsx"])
+def test_formats_that_are_not_lines_are_not_streamed(leads: Path, name: str) -> None:
+    with open_source(leads) as source, pytest.raises(FileError, match="cannot be written to standard output"):
+        StreamSink(io.BytesIO(), source, file_format=name)

@@ -1,0 +1,153 @@
+"""Parquet: schema and values are kept, the results have their types, a torn file is one clear line."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from accucheck.files import FileError, FileSink, ResultColumns, open_source
+
+arrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+ANSWER = ResultColumns(True, date(2023, 12, 12), False, None, "=Hola\x1b", "OK", "", "TID591c")
+
+
+@pytest.fixture
+def leads(tmp_path: Path) -> Path:
+    return tmp_path / "leads.parquet"
+
+
+def checked(leads: Path, suffix: str = ".parquet") -> Path:
+    output = leads.with_name(f"output{suffix}")
+    with open_source(leads) as source, FileSink(output, source) as sink:
+        for row in source.rows():
+            sink.write(row, ANSWER)
+    return output
+
+
+def test_schema_metadata_values_and_compression_are_kept(leads: Path) -> None:
+    table = arrow.table(
+        {
+            "phone": arrow.array(["987654321", None, "x"]),
+            "when": arrow.array([1, 2, None], arrow.timestamp("ns")),
+            "amount": arrow.array([Decimal("1.50"), None, Decimal("-2.00")], arrow.decimal128(9, 2)),
+            "tags": [["a"], [], None],
+            "kind": arrow.array(["a", "b", "a"]).dictionary_encode(),
+        }
+    ).replace_schema_metadata({"made by": "us"})
+    parquet.write_table(table, leads, compression="gzip")
+    output = parquet.ParquetFile(checked(leads))
+    own = output.read().select(table.column_names)
+    assert own.cast(table.schema).equals(table)
+    assert output.schema_arrow.metadata[b"made by"] == b"us"
+    assert output.metadata.row_group(0).column(0).compression == "GZIP"
+
+
+def test_results_have_types(leads: Path) -> None:
+    parquet.write_table(arrow.table({"phone": ["987654321"]}), leads)
+    table = parquet.read_table(checked(leads))
+    assert table.to_pylist() == [
+        {
+            "phone": "987654321",
+            "whatsapp": True,
+            "status_update": date(2023, 12, 12),
+            "business_user": False,
+            "avatar": None,
+            "signature": "=Hola",
+            "status": "OK",
+            "reason": "",
+            "request_id": "TID591c",
+        }
+    ]
+    assert table.schema.field("status_update").type == arrow.date32()
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        arrow.array([987654321, None], arrow.int64()),
+        arrow.array([987654321.0, None], arrow.float64()),
+        arrow.array(["987654321", None]).dictionary_encode(),
+        arrow.array(["987654321", None], arrow.large_string()),
+        arrow.array([Decimal(987654321), None], arrow.decimal128(12, 0)),
+    ],
+)
+def test_the_number_column_may_have_any_type(leads: Path, numbers: object) -> None:
+    parquet.write_table(arrow.table({"name": ["a", "b"], "celular": numbers}), leads)
+    with open_source(leads) as source:
+        assert source.number_column.name == "celular"
+        assert list(source.numbers()) == ["987654321", ""]
+        assert [row.number for row in source.rows()] == ["987654321", ""]
+
+
+def test_rows_are_counted_without_reading_them(leads: Path) -> None:
+    parquet.write_table(arrow.table({"phone": ["987654321"] * 70_000}), leads, row_group_size=30_000)
+    with open_source(leads) as source:
+        assert (source.rows_total, source.fraction) == (70_000, 0.0)
+        assert sum(1 for _ in source.numbers()) == 70_000
+        assert source.fraction == 1.0
+    assert parquet.read_metadata(checked(leads)).num_rows == 70_000
+
+
+def test_rows_may_be_left_out_of_the_output(leads: Path) -> None:
+    parquet.write_table(arrow.table({"phone": [str(987_654_000 + place) for place in range(100)]}), leads)
+    output = leads.with_name("output.parquet")
+    with open_source(leads) as source, FileSink(output, source) as sink:
+        for place, row in enumerate(source.rows()):
+            if place % 10 == 3:
+                sink.write(row, ANSWER)
+    assert parquet.read_table(output)["phone"].to_pylist() == [
+        str(987_654_003 + place) for place in range(0, 100, 10)
+    ]
+
+
+def test_parquet_becomes_csv(leads: Path) -> None:
+    table = {
+        "phone": [987654321],
+        "at": [datetime(2024, 1, 2, 3, 4)],
+        "tags": [["a", "é"]],
+        "none": [None],
+        "ok": [True],
+    }
+    parquet.write_table(arrow.table(table), leads)
+    assert checked(leads, ".csv").read_text().splitlines()[1] == (
+        '987654321,2024-01-02 03:04:00.000000,"[""a"", ""é""]",,true,yes,2023-12-12,no,,\'=Hola,OK,,TID591c'
+    )
+
+
+def test_csv_becomes_parquet_as_text(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_bytes("phone,code,año\n987654321,007,José\n912345678\n".encode("cp1252"))
+    rows = parquet.read_table(checked(leads)).to_pylist()
+    assert [(row["phone"], row["code"], row["año"], row["whatsapp"]) for row in rows] == [
+        ("987654321", "007", "José", True),
+        ("912345678", None, None, True),
+    ]
+
+
+def test_no_rows_are_a_list_too(leads: Path) -> None:
+    parquet.write_table(arrow.table({"phone": arrow.array([], arrow.string())}), leads)
+    assert parquet.read_table(checked(leads)).num_rows == 0
+
+
+@pytest.mark.parametrize("keep", [8, 0.5, -8])
+def test_a_torn_file_is_one_clear_line(leads: Path, keep: float) -> None:
+    parquet.write_table(arrow.table({"phone": ["987654321"] * 1000}), leads)
+    content = leads.read_bytes()
+    leads.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
+    with pytest.raises(
+        FileError, match=r"leads\.parquet: the file is torn or not what its name says"
+    ) as told:
+        open_source(leads)
+    assert "\n" not in str(told.value)
+
+
+def test_parquet_cannot_be_compressed_around(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("phone\n987654321\n")
+    with open_source(leads) as source, pytest.raises(FileError, match=r"leave \.gz out of the name"):
+        FileSink(tmp_path / "out.parquet.gz", source)
