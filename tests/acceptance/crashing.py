@@ -1,0 +1,126 @@
+"""Runs the command line and kills the process at a chosen step of a number's way: a test's own entry.
+
+``python -m tests.acceptance.crashing POINT NTH bulk …``: at the NTH time that POINT is reached the process
+gets SIGKILL, as from a power cut: no handler runs, nothing is flushed.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+POINTS = (
+    "after_admit",
+    "before_send",
+    "after_reply",
+    "before_commit",
+    "after_commit",
+    "before_rename",
+    "after_rename",
+    "moment",
+)
+"""``moment`` is not a step: NTH is the milliseconds from the first send to the kill."""
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_nth(nth: int) -> Callable[[], None]:
+    """Return what, called the nth time, ends the process."""
+    left = nth
+
+    def reached() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            die()
+
+    return reached
+
+
+def arm(point: str, nth: int) -> None:
+    """Put the step's trap into the code."""
+    from accucheck import _admission, _ledger
+    from accucheck._send import Sender
+
+    reached = at_nth(nth)
+
+    def after(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*args: Any, **keywords: Any) -> Any:
+            result = original(*args, **keywords)
+            reached()
+            return result
+
+        setattr(owner, name, wrapped)
+
+    def before(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*args: Any, **keywords: Any) -> Any:
+            reached()
+            return original(*args, **keywords)
+
+        setattr(owner, name, wrapped)
+
+    def around_send(*, reply: bool, instead: Callable[[], None] = reached) -> None:
+        original = Sender.__call__
+
+        async def wrapped(self: Sender, national: str) -> Any:
+            if not reply:
+                instead()
+            result = await original(self, national)
+            if reply:
+                instead()
+            return result
+
+        Sender.__call__ = wrapped  # type: ignore[method-assign]
+
+    match point:
+        case "after_admit":
+            after(_admission.Admission, "_look_up")
+        case "before_send":
+            around_send(reply=False)
+        case "after_reply":
+            around_send(reply=True)
+        case "before_commit" | "after_commit":
+            session = _ledger.Ledger.session
+
+            def trapped(self: _ledger.Ledger, **options: Any) -> Any:
+                setattr(self, f"_{point}", reached)
+                return session(self, **options)
+
+            _ledger.Ledger.session = trapped  # type: ignore[method-assign]
+        case "before_rename":
+            before(os, "replace")
+        case "after_rename":
+            after(os, "replace")
+        case "moment":
+            started = False
+
+            def start() -> None:
+                nonlocal started
+                if not started:
+                    started = True
+                    threading.Timer(nth / 1000, die).start()
+
+            around_send(reply=False, instead=start)
+        case _:
+            raise SystemExit(f"no such point: {point}")
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1], int(sys.argv[2]))
+    from accucheck.cli import main
+
+    sys.argv = ["accucheck", *sys.argv[3:]]
+    sys.exit(main())
