@@ -1,6 +1,7 @@
-"""What was bought: the durable ledger, and a store for runs without one. All SQL is in this room."""
+"""What is known of each number, and what is bought, kept: in a file, or in memory for one run. All the SQL."""
 
-from accucheck._ledger._ledger import Ledger, LedgerInfo
+from accucheck._ledger._info import LedgerInfo
+from accucheck._ledger._ledger import Ledger
 from accucheck._ledger._memory import MemoryStore
 from accucheck._ledger._store import AnswerStore
 

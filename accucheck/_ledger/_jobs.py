@@ -1,7 +1,7 @@
-"""The calls of each job: reserved before they are made, so that a budget holds whatever happens to the process.
+"""The calls of each job: reserved before they are made, so that a budget holds whatever happens.
 
 A job is one list being worked off, over as many runs as it takes. Calls are leased in blocks: a write a block,
-not a write a call. What a killed run had leased and not used counts as spent.
+not one a call. What a killed run had leased and not used counts as spent.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def block_size(max_calls: int | None) -> int:
 
 
 def begin(connection: sqlite3.Connection, job: str) -> None:
-    """Mark the job as running; if the last run was killed, note what it may have lost. The journal is empty."""
+    """Mark the job as running; note what the last run may have lost if it was killed. The journal is empty."""
 
     def work(inside: sqlite3.Connection) -> None:
         inside.execute(
@@ -43,7 +43,9 @@ def begin(connection: sqlite3.Connection, job: str) -> None:
                WHERE unsettled_at_start IS NOT NULL"""
         )
         inside.execute("INSERT OR IGNORE INTO jobs VALUES (?, 0, 0, 0, 0, NULL)", (job,))
-        inside.execute("UPDATE jobs SET unsettled_at_start = calls_leased - calls_settled WHERE name = ?", (job,))
+        inside.execute(
+            "UPDATE jobs SET unsettled_at_start = calls_leased - calls_settled WHERE name = ?", (job,)
+        )
 
     in_transaction(connection, work)
 
@@ -83,5 +85,7 @@ def totals(connection: sqlite3.Connection) -> CallTotals:
            coalesce(sum(possibly_double_charged), 0), coalesce(sum(lost_to_kills), 0) FROM jobs"""
     ).fetchone()
     del settled
-    journal = connection.execute("SELECT coalesce(sum(possibly_double_charged), 0) FROM journal").fetchone()[0]
+    journal = connection.execute("SELECT coalesce(sum(possibly_double_charged), 0) FROM journal").fetchone()[
+        0
+    ]
     return CallTotals(spent=spent, possibly_double_charged=double + journal, lost_to_kills=lost)

@@ -1,11 +1,11 @@
 """Writing answers: appended to the journal as they come, moved into the ``answers`` table many at a time.
 
-Numbers come in random order, so storing each in its place rewrites a page of the file for every row: 18 to 27 µs
-of CPU a row with the write-ahead log. An append costs 4; moving 100,000 rows in key order afterwards, 3 to 5.
+Numbers come in random order, so storing each in its place rewrites a page of the file for every row: 18 to
+27 µs of CPU with the write-ahead log. An append costs 4; moving 100,000 rows in key order afterwards, 3 to 5.
 
-All of a plain batch goes into one statement, a transaction of its own. Python releases the interpreter lock at every
-step of a statement, and a thread that wants it back beside a busy event loop waits for milliseconds: row by row
-(``executemany``) such a thread stored 300 to 1,200 rows a second, this way all that came (13,000).
+All of a plain batch goes into one statement, a transaction of its own. Python releases the interpreter lock at
+every step of a statement, and a thread that wants it back beside a busy event loop waits for milliseconds: row
+by row (``executemany``) such a thread stored 300 to 1,200 rows a second, this way all that came (13,000).
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ from typing import Final
 import msgspec
 
 from accucheck._ledger import _jobs
-from accucheck._ledger._rows import ANSWER_COLUMNS, ANSWER_WIDTH, FAILURE_COLUMNS, FAILURE_WIDTH, AnswerRow, FailureRow
-from accucheck._ledger._rows import placeholders
+from accucheck._ledger._rows import (
+    ANSWER_COLUMNS,
+    ANSWER_WIDTH,
+    FAILURE_COLUMNS,
+    FAILURE_WIDTH,
+    AnswerRow,
+    FailureRow,
+    placeholders,
+)
 from accucheck._ledger._schema import in_transaction
 from accucheck._models import Settlement
 
@@ -27,19 +34,20 @@ _APPEND_WIDTHS: Final = (8, 32, 64, 128, 256, 512, 1024)
 LARGEST_BATCH: Final = _APPEND_WIDTHS[-1]
 
 _APPEND: Final = {
-    width: f"INSERT INTO journal (id, {ANSWER_COLUMNS}) "
+    width: f"INSERT INTO journal (id, {ANSWER_COLUMNS}) "  # noqa: S608
     f"SELECT * FROM (VALUES {placeholders(ANSWER_WIDTH + 1, width)}) WHERE column1 IS NOT NULL"
     for width in _APPEND_WIDTHS
 }
 _MOVE_WIDTHS: Final = (256, 2048)
+LEAST_MOVE, LARGEST_MOVE = _MOVE_WIDTHS
 _MOVE: Final = {
-    width: f"INSERT OR REPLACE INTO answers ({ANSWER_COLUMNS}) "
+    width: f"INSERT OR REPLACE INTO answers ({ANSWER_COLUMNS}) "  # noqa: S608
     f"SELECT {ANSWER_COLUMNS} FROM journal WHERE id IN ({','.join('?' * width)}) ORDER BY key"
     for width in _MOVE_WIDTHS
 }
 _NO_ROW: Final = (None,) * (ANSWER_WIDTH + 1)
 
-Point = Callable[[], None]
+OnStep = Callable[[str], None]
 
 
 class Batch(msgspec.Struct, kw_only=True, eq=False):
@@ -61,7 +69,7 @@ class Batch(msgspec.Struct, kw_only=True, eq=False):
     stored: bool = False
 
 
-def store(connection: sqlite3.Connection, batch: Batch, before_commit: Point, after_commit: Point) -> None:
+def store(connection: sqlite3.Connection, batch: Batch, on_step: OnStep) -> None:
     """Store a batch durably, or raise and leave the file as it was."""
     if batch.failures or batch.clears_failures or batch.leases:
 
@@ -74,14 +82,14 @@ def store(connection: sqlite3.Connection, batch: Batch, before_commit: Point, af
                 inside.executemany("DELETE FROM failures WHERE key = ?", [row[:1] for row in batch.answers])
             if batch.leases:
                 batch.granted = _jobs.lease(inside, batch.job, batch.max_calls)
-            before_commit()
+            on_step("before_commit")
 
         in_transaction(connection, work)
     else:
-        before_commit()
+        on_step("before_commit")
         _append(connection, batch)
     batch.stored = True
-    after_commit()
+    on_step("after_commit")
 
 
 def _append(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -103,7 +111,7 @@ def _store_failures(inside: sqlite3.Connection, failures: Sequence[FailureRow]) 
 
 
 def move(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    """Copy some rows of the journal into ``answers``: each the newest of its key, their keys close together."""
+    """Copy some rows of the journal into ``answers``: each the newest of its key."""
     width = next(width for width in _MOVE_WIDTHS if width >= len(ids))
     connection.execute(_MOVE[width], [*ids, *[ids[0]] * (width - len(ids))])
 
@@ -113,13 +121,21 @@ def forget(connection: sqlite3.Connection, last_id: int) -> None:
 
     def work(inside: sqlite3.Connection) -> None:
         calls, double = inside.execute(
-            "SELECT coalesce(sum(calls), 0), coalesce(sum(possibly_double_charged), 0) FROM journal WHERE id <= ?",
+            """SELECT coalesce(sum(calls), 0), coalesce(sum(possibly_double_charged), 0)
+               FROM journal WHERE id <= ?""",
             (last_id,),
         ).fetchone()
         _jobs.credit(inside, calls, double)
         inside.execute("DELETE FROM journal WHERE id <= ?", (last_id,))
+        inside.execute("UPDATE journal_end SET id = ?", (last_id,))
 
     in_transaction(connection, work)
+
+
+def next_id(connection: sqlite3.Connection) -> int:
+    """Return the id of the next answer; the journal is empty."""
+    (last,) = connection.execute("SELECT id FROM journal_end").fetchone()
+    return int(last) + 1
 
 
 def move_all(connection: sqlite3.Connection) -> None:

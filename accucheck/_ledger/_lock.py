@@ -1,7 +1,7 @@
 """One run at a time on one ledger: an advisory lock on a file beside it, ``LEDGER.lock``.
 
-Not on the ledger itself: closing any descriptor of a database file drops the POSIX locks that SQLite holds on it
-(https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+Not on the ledger itself: closing any descriptor of a database file drops the POSIX locks that SQLite holds
+on it (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
 The system drops the lock when its process dies, however it dies, so a stale file holds nobody up.
 """
 

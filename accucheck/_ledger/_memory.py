@@ -1,127 +1,170 @@
-"""Answers for one run only, in bounded memory, however long the list.
-
-A bitmap tells whether a number was settled before: all of Peru's mobiles fit into 12.5 MB, and only the
-parts that occur are made. The latest answers are in a dictionary; older ones go to a private temporary
-database, which SQLite keeps on disk and the system deletes with the process.
-"""
+"""The store of a run without a ledger: exact, and flat in memory however long the list."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Sequence
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
+import msgspec
+
+from accucheck._errors import LedgerError
+from accucheck._ledger._rows import answer_row, answer_settlement, failure_row, failure_settlement
+from accucheck._ledger._seen import SeenNumbers
 from accucheck._ledger._store import OnCommit, OnFailure
-from accucheck._ledger._tables import find, migrate, write
-from accucheck._models import Settlement
+from accucheck._models import Check, Settlement
 
-__all__ = ["MemoryStore"]
+_KEPT: Final = 20_000
+"""Settlements kept as they are, the latest ones (15 MB): a duplicate is mostly close to its first."""
+_SPILLED_AT_ONCE: Final = 512
+"""Moved out together: about 3 ms of the event loop."""
+_SEGMENT: Final = 128 * 1024
+"""Settlements a table. Each fits in SQLite's cache while it is filled, so that every page is written once; in
+one table of millions every row would rewrite a page. The price is a look-up in every table for an old duplicate."""
+_CACHE_KIB: Final = 16_384
 
-_RECENT: Final = 20_000
-"""Answers kept at hand: a few megabytes, and duplicates of a list are mostly near each other."""
-_SPILL: Final = 1_000
-"""Answers written at once: about 3 ms of the event loop."""
-_PAGE_BITS: Final = 20
-_CACHE_KIB: Final = 4_096
-
-
-class _Bitmap:
-    """A set of numbers below 10^9, in pages of 128 KiB that are made when they are needed."""
-
-    def __init__(self) -> None:
-        self._pages: dict[int, bytearray] = {}
-
-    def add(self, number: int) -> None:
-        page = self._pages.get(number >> _PAGE_BITS)
-        if page is None:
-            page = self._pages[number >> _PAGE_BITS] = bytearray(1 << (_PAGE_BITS - 3))
-        page[(number & ((1 << _PAGE_BITS) - 1)) >> 3] |= 1 << (number & 7)
-
-    def __contains__(self, number: int) -> bool:
-        page = self._pages.get(number >> _PAGE_BITS)
-        return page is not None and bool(page[(number & ((1 << _PAGE_BITS) - 1)) >> 3] >> (number & 7) & 1)
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder().decode
 
 
 class MemoryStore:
-    """An ``AnswerStore`` without a file: answers are known for as long as the run lasts."""
+    """Knows every number that was settled since it was made; see ``AnswerStore`` for its methods.
 
-    def __init__(self) -> None:
-        self._seen = _Bitmap()
+    A bitmap tells whether a number was settled. The latest settlements are kept as they are; older ones go to
+    a temporary database without a name, which the system removes with the process (SQLITE_TMPDIR tells where).
+    """
+
+    def __init__(self, *, kept: int = _KEPT, segment: int = _SEGMENT) -> None:
+        self._kept = kept
+        self._segment = segment
+        self._seen = SeenNumbers()
         self._recent: dict[int, Settlement] = {}
-        self._spilled: sqlite3.Connection | None = None
-        self._waiting: list[Settlement] = []
-        self._on_commit: OnCommit | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._leased = 0
+        self._spill: sqlite3.Connection | None = None
+        self._segments = 0
+        self._room = 0  # in the newest segment
+        self._uncommitted: list[Settlement] = []
+        self._spent = 0
+        self._trouble: LedgerError | None = None
 
     def start(self, on_commit: OnCommit, on_failure: OnFailure) -> None:
-        """See ``AnswerStore``; nothing is stored, so nothing can fail to be."""
+        self._on_commit, self._on_failure = on_commit, on_failure
         self._loop = asyncio.get_running_loop()
-        self._on_commit = on_commit
 
     def find(self, numbers: Sequence[int]) -> dict[int, Settlement]:
-        """Return what this run knows of the national ``numbers``."""
-        found: dict[int, Settlement] = {}
-        spilled: list[int] = []
-        for number in numbers:
-            if number in self._seen:
-                settlement = self._recent.get(number)
-                if settlement is None:
-                    spilled.append(number)
-                else:
-                    found[number] = settlement
-        if spilled and self._spilled is not None:
-            found.update(find(self._spilled, spilled, "advanced"))
+        seen = self._seen
+        wanted = [number for number in numbers if number in seen]
+        if not wanted:
+            return {}
+        recent = self._recent
+        found = {number: recent[number] for number in wanted if number in recent}
+        if len(found) < len(wanted):
+            self._find_spilled([number for number in wanted if number not in recent], found)
         return found
 
     def settle(self, settlement: Settlement) -> None:
-        """Keep a settlement; ``on_commit`` gets it in the loop's next turn, with others of this one."""
-        self._seen.add(settlement.number)
-        self._recent[settlement.number] = settlement
-        if not self._waiting and self._loop is not None:
-            self._loop.call_soon(self._deliver)
-        self._waiting.append(settlement)
-        if len(self._recent) >= _RECENT + _SPILL:
-            self._spill()
+        number = settlement.number
+        self._seen.add(number)
+        self._recent[number] = settlement
+        if not self._uncommitted:
+            self._loop.call_soon(self._commit)
+        self._uncommitted.append(settlement)
+
+    def _commit(self) -> None:
+        settlements, self._uncommitted = self._uncommitted, []
+        if len(self._recent) >= self._kept + _SPILLED_AT_ONCE and self._trouble is None:
+            try:
+                self._spill_oldest()
+            except sqlite3.Error as trouble:
+                # Without its answer a duplicate would be bought again.
+                self._trouble = LedgerError(
+                    f"no room in the temporary directory ({trouble}): free some space, name another directory "
+                    "in SQLITE_TMPDIR, or keep a ledger"
+                )
+                self._on_failure(self._trouble)
+        if settlements:
+            self._on_commit(settlements)
 
     async def flush(self) -> None:
-        """Hand on what was settled."""
-        self._deliver()
+        if self._uncommitted:
+            self._commit()
 
     def lease_calls(self, wanted: int, max_calls: int | None) -> int:
-        """Grant calls up to ``max_calls`` in this run."""
-        granted = wanted if max_calls is None else max(0, min(wanted, max_calls - self._leased))
-        self._leased += granted
+        granted = wanted if max_calls is None else max(0, min(wanted, max_calls - self._spent))
+        self._spent += granted
         return granted
 
     def return_calls(self, unused: int, *, lost: int = 0) -> None:
-        """Give back calls that were leased and not made."""
-        self._leased -= unused
+        del lost  # it is told in the run's own counts; there is no later run to tell
+        self._spent -= unused
 
     async def aclose(self) -> None:
-        """Let go of everything."""
-        if self._spilled is not None:
-            self._spilled.close()
-            self._spilled = None
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
 
-    def _deliver(self) -> None:
-        if self._waiting and self._on_commit is not None:
-            batch, self._waiting = self._waiting, []
-            self._on_commit(batch)
-
-    def _spill(self) -> None:
-        if self._spilled is None:
-            # An empty name: a private database on disk that nobody else can open and the system deletes.
-            self._spilled = sqlite3.connect("", isolation_level=None)
-            for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
-                self._spilled.execute(f"PRAGMA {pragma}")
-            migrate(self._spilled, 0)
-        oldest = list(islice(self._recent, _SPILL))
-        self._spilled.execute("BEGIN")
-        write(
-            self._spilled, [self._recent.pop(number) for number in oldest], "advanced", int(time.time() * 1e6)
+    def _spill_oldest(self) -> None:
+        oldest = list(islice(self._recent.values(), _SPILLED_AT_ONCE))
+        if self._spill is None:
+            self._spill = _open_spill()
+        if self._room < len(oldest):
+            self._spill.execute(
+                f"CREATE TABLE segment{self._segments} (number INTEGER PRIMARY KEY, row BLOB)"
+            )
+            self._segments += 1
+            self._room = max(self._segment, len(oldest))
+        values: list[int | bytes] = []
+        for settlement in sorted(oldest, key=_number_of):
+            values += settlement.number, _packed(settlement)
+        self._spill.execute(
+            f"INSERT OR REPLACE INTO segment{self._segments - 1} VALUES {_PAIRS}",  # noqa: S608
+            values,
         )
-        self._spilled.execute("COMMIT")
+        self._room -= len(oldest)
+        for settlement in oldest:
+            del self._recent[settlement.number]
+
+    def _find_spilled(self, wanted: list[int], found: dict[int, Settlement]) -> None:
+        for segment in reversed(range(self._segments)):  # a number settled twice is newer in a later one
+            if not wanted:
+                return
+            assert self._spill is not None
+            marks = ",".join("?" * len(wanted))
+            select = f"SELECT number, row FROM segment{segment} WHERE number IN ({marks})"  # noqa: S608
+            try:
+                rows = self._spill.execute(select, wanted).fetchall()
+            except sqlite3.Error as trouble:
+                raise LedgerError(f"the temporary database cannot be read: {trouble}") from trouble
+            for number, packed in rows:
+                found[number] = _unpacked(packed)
+            if rows:
+                wanted = [number for number in wanted if number not in found]
+
+
+_PAIRS: Final = ",".join(["(?,?)"] * _SPILLED_AT_ONCE)
+
+
+def _number_of(settlement: Settlement) -> int:
+    return settlement.number
+
+
+def _open_spill() -> sqlite3.Connection:
+    connection = sqlite3.connect("", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute("PRAGMA synchronous = OFF")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return connection
+
+
+def _packed(settlement: Settlement) -> bytes:
+    result = settlement.result
+    if isinstance(result, Check):
+        return _encode(answer_row(0, settlement, result))
+    return _encode(failure_row(0, settlement, result, 0))
+
+
+def _unpacked(packed: bytes) -> Settlement:
+    row: Any = _decode(packed)
+    # A status word stands where an answer has a flag.
+    return failure_settlement(row) if isinstance(row[1], str) else answer_settlement(row)

@@ -1,7 +1,7 @@
 """Settlements <-> the columns of a row.
 
-A row is kept small, since there may be ten million: flags and counts of 0 and 1 take no payload in SQLite, the
-vendor's usual request id (``TID`` and 32 hexadecimal digits) takes 16 bytes, a date is one integer.
+A row is kept small, since there may be ten million: flags and counts of 0 and 1 take no payload in SQLite,
+the vendor's usual request id (``TID`` and 32 hexadecimal digits) takes 16 bytes, a date is one integer.
 """
 
 from __future__ import annotations

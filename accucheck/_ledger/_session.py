@@ -6,13 +6,15 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from accucheck._errors import CheckError, LedgerError
+from accucheck._errors import LedgerError
 from accucheck._ledger import _jobs, _journal
-from accucheck._ledger._journal import LARGEST_BATCH, Batch, Point
+from accucheck._ledger._file import open_reader, open_writer
+from accucheck._ledger._journal import LARGEST_BATCH, LARGEST_MOVE, LEAST_MOVE, Batch, OnStep
 from accucheck._ledger._lock import RunLock
 from accucheck._ledger._lookup import Lookup
 from accucheck._ledger._rows import (
@@ -24,7 +26,7 @@ from accucheck._ledger._rows import (
     failure_row,
     microseconds,
 )
-from accucheck._ledger._schema import in_transaction
+from accucheck._ledger._schema import Migration, in_transaction
 from accucheck._ledger._store import OnCommit, OnFailure
 from accucheck._ledger._trouble import ledger_error, told_plainly
 from accucheck._ledger._writer import Writer
@@ -35,7 +37,6 @@ GATHER_SECONDS: Final = 0.01
 millisecond of CPU beside a busy loop, and nobody waits for one: a worker goes on when it has settled."""
 MOVE_AT: Final = 100_000
 """Answers in the journal when they are moved. It bounds what the look-up keeps in memory (11 MB)."""
-_ALWAYS: Final = -(1 << 63)
 
 
 class Session:
@@ -48,43 +49,32 @@ class Session:
     def __init__(
         self,
         path: Path,
-        *,
-        writing: sqlite3.Connection,
-        reading: sqlite3.Connection,
         lock: RunLock,
+        *,
+        migrations: Sequence[Migration],
         endpoint: Endpoint,
         job: str,
-        fresh_within: float | None,
-        retry_failed: bool,
+        since: int,
+        failed_since: int,
         now: Callable[[], float],
-        before_commit: Point,
-        after_commit: Point,
+        on_step: OnStep,
         move_at: int = MOVE_AT,
     ) -> None:
+        """Take over ``lock``, which ``close`` releases; instants are microseconds since 1970."""
         self._path = path
-        self._writing = writing
-        self._reading = reading
         self._lock = lock
-        self._writer = Writer(writing)
         self._endpoint_code = ENDPOINT_CODES[endpoint]
         self._job = job
-        self._fresh_within = fresh_within
+        self._since, self._failed_since = since, failed_since
         self._now = now
-        self._before_commit = before_commit
-        self._after_commit = after_commit
+        self._on_step = on_step
         self._move_at = move_at
-        self._failures_known = bool(writing.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()[0])
-
-        self._recent: dict[int, int] = {}  # key -> journal id
-        self._next_id = 1
-        self._lookup = Lookup(reading, endpoint=endpoint, with_failures=not retry_failed, recent=self._recent)
-        self._to_move: list[int] = []  # keys of the generation that is being moved, in descending order
-        self._last_to_move = 0
 
         self._gathered: list[Settlement] = []
         self._under_way: Batch | None = None
         self._unstored: deque[Batch] = deque()  # begins with the batch that failed
-        self._failed = False
+        self._failed = False  # then only `flush` and `close` try again
+        self._told = False
         self._timer: asyncio.Handle | None = None
         self._last_commit = -1.0
         self._taken = self._stored = 0
@@ -96,6 +86,22 @@ class Session:
         self._unused = self._lost = 0
         self._closed = False
 
+        with ExitStack() as undo:
+            self._writing = undo.enter_context(closing(open_writer(path, migrations)))
+            with told_plainly(path):
+                _journal.move_all(self._writing)  # what a killed run left there
+                _jobs.begin(self._writing, job)
+                self._next_id = _journal.next_id(self._writing)
+                (failures,) = self._writing.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()
+            self._reading = undo.enter_context(closing(open_reader(path, migrations)))
+            undo.pop_all()
+        self._failures_known = bool(failures)
+        self._writer = Writer(self._writing)
+        self._recent: dict[int, int] = {}  # key -> journal id
+        self._lookup = Lookup(self._reading, endpoint=endpoint, recent=self._recent)
+        self._to_move: list[int] = []  # keys that are being moved, in descending order
+        self._last_to_move = 0
+
     # Before and after the run
 
     def start(self, on_commit: OnCommit, on_failure: OnFailure) -> None:
@@ -103,12 +109,25 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._writer.start(self._loop)
 
+    async def aclose(self) -> None:
+        try:
+            if not self._closed:
+                await self.flush()
+        except LedgerError:
+            pass  # `close` tries once more, and tells
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.to_thread(self.close)
+
     def close(self) -> None:
+        """Make a last attempt to store what is left, and let go of the file. Blocks; ``aclose`` does not.
+
+        Raises:
+            LedgerError: some settlements could not be stored; says how many.
+        """
         if self._closed:
             return
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         try:
             self._writer.stop()
             self._store_the_rest()
@@ -123,6 +142,7 @@ class Session:
         batches = deque(self._unstored)
         if self._under_way is not None and self._under_way not in batches:
             batches.appendleft(self._under_way)
+            self._spare += self._under_way.granted if self._under_way.stored else 0
         try:
             with told_plainly(self._path):
                 while batches or self._gathered:
@@ -142,10 +162,8 @@ class Session:
     # Look-ups
 
     def find(self, numbers: Sequence[int]) -> dict[int, Settlement]:
-        fresh_within = self._fresh_within
-        since = _ALWAYS if fresh_within is None else microseconds(self._now() - fresh_within)
         with told_plainly(self._path):
-            return self._lookup.find(numbers, since)
+            return self._lookup.find(numbers, since=self._since, failed_since=self._failed_since)
 
     # Settling: gather, hand over, hear that it is stored
 
@@ -189,7 +207,7 @@ class Session:
             self._move_some(len(batch.answers))
 
     def _store(self, batch: Batch, connection: sqlite3.Connection) -> None:
-        _journal.store(connection, batch, self._before_commit, self._after_commit)
+        _journal.store(connection, batch, self._on_step)
 
     def _next_batch(self) -> Batch:
         """Take what was gathered, up to a batch, as the rows that will be written."""
@@ -209,7 +227,7 @@ class Session:
             first_id=self._next_id,
             answers=answers,
             failures=failures,
-            clears_failures=self._failures_known and bool(answers),
+            clears_failures=bool(answers) and (self._failures_known or bool(failures)),
             job=self._job,
             leases=self._leases_ahead,
             max_calls=self._max_calls,
@@ -218,3 +236,101 @@ class Session:
         self._failures_known = self._failures_known or bool(failures)
         self._leases_ahead = False
         return batch
+
+    def _on_stored(self, batch: Batch) -> None:
+        if self._closed:
+            return
+        self._under_way = None
+        if self._unstored:
+            self._unstored.popleft()
+        self._failed = bool(self._unstored)
+        self._recent.update((row[0], place) for place, row in enumerate(batch.answers, batch.first_id))
+        self._stored += len(batch.settlements)
+        self._spare += batch.granted
+        try:
+            self._on_commit(batch.settlements)
+        finally:
+            if self._gathered and self._timer is None and not self._failed:
+                self._schedule()
+            self._wake(None)
+
+    def _on_not_stored(self, batch: Batch, trouble: Exception) -> None:
+        if self._closed:
+            return
+        self._under_way = None
+        batch.granted = 0
+        if not self._unstored:
+            self._unstored.append(batch)
+        left = sum(len(batch.settlements) for batch in self._unstored) + len(self._gathered)
+        self._fail(self._not_stored_error(ledger_error(self._path, trouble), left))
+
+    def _fail(self, error: LedgerError) -> None:
+        self._failed = True
+        told, self._told = self._told, True
+        try:
+            if not told:
+                self._on_failure(error)
+        finally:
+            self._wake(error)
+
+    def _not_stored_error(self, error: LedgerError, left: int) -> LedgerError:
+        answers = "1 answer is" if left == 1 else f"{left} answers are"
+        return LedgerError(f"{error.reason}; {answers} not stored")
+
+    def _wake(self, error: LedgerError | None) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(error)
+
+    # Moving answers out of the journal, a slice after each commit, so that no commit waits long
+
+    def _move_some(self, committed: int) -> None:
+        lookup = self._lookup
+        if not lookup.merging and len(self._recent) >= self._move_at and not self._told:
+            lookup.merging, lookup.recent = self._recent, {}
+            self._to_move = sorted(self._recent, reverse=True)
+            self._last_to_move = max(self._recent.values())
+            self._recent = lookup.recent
+        if not self._to_move:
+            return
+        # At least twice what was committed, so that it ends.
+        size = min(2 * committed, LARGEST_MOVE) if committed > LEAST_MOVE else LEAST_MOVE
+        keys = self._to_move[-size:]
+        del self._to_move[-size:]
+        self._writer.submit(
+            partial(_journal.move, ids=[lookup.merging[key] for key in keys]),
+            on_done=None if self._to_move else self._on_moved,
+            on_error=self._on_not_moved,
+        )
+
+    def _on_moved(self) -> None:
+        if self._told:
+            return  # a slice before this one may have failed: then the journal's rows are needed
+        # First the look-up must not go there any more.
+        self._lookup.merging = {}
+        self._writer.submit(partial(_journal.forget, last_id=self._last_to_move), on_error=self._on_not_moved)
+
+    def _on_not_moved(self, trouble: Exception) -> None:
+        """End the run: nothing is lost, since the journal keeps what could not be moved."""
+        if not self._closed:
+            self._to_move.clear()
+            self._fail(ledger_error(self._path, trouble))
+
+    # Calls
+
+    def lease_calls(self, wanted: int, max_calls: int | None) -> int:
+        if self._spare == 0:
+            lease = partial(_jobs.lease, job=self._job, max_calls=max_calls)
+            with told_plainly(self._path):
+                self._spare = self._writer.run(lambda connection: in_transaction(connection, lease))
+        granted = min(wanted, self._spare)
+        self._spare -= granted
+        if self._spare == 0:
+            # The next block comes with the next batch, for no sync of its own.
+            self._leases_ahead, self._max_calls = True, max_calls
+        return granted
+
+    def return_calls(self, unused: int, *, lost: int = 0) -> None:
+        self._unused += unused
+        self._lost += lost

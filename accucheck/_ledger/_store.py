@@ -22,8 +22,9 @@ class AnswerStore(Protocol):
     def start(self, on_commit: OnCommit, on_failure: OnFailure) -> None:
         """Begin; must be called in the running loop, once.
 
-        ``on_commit`` gets the settlements, in the order of ``settle`` and in batches, once they are as durable as
-        the store makes them. ``on_failure`` is called once, the first time that a batch could not be stored.
+        ``on_commit`` gets the settlements, in the order of ``settle`` and in batches, once they are as durable
+        as the store makes them. ``on_failure`` is called once, the first time that something could not be
+        stored.
         """
 
     def find(self, numbers: Sequence[int]) -> dict[int, Settlement]:
@@ -58,16 +59,16 @@ class AnswerStore(Protocol):
         """
 
     def return_calls(self, unused: int, *, lost: int = 0) -> None:
-        """Give back ``unused`` calls of earlier grants, before ``close``.
+        """Give back ``unused`` calls of earlier grants, before ``aclose``.
 
-        ``lost`` is how many calls were cut off under way: the vendor may have charged for them, and will again
-        when their numbers are asked once more.
+        ``lost`` is how many calls were cut off under way: the vendor may have charged for them, and will
+        again when their numbers are asked once more.
         """
 
-    def close(self) -> None:
-        """Make a last attempt to store what is left, then let go of everything. Blocks; ``flush`` first.
+    async def aclose(self) -> None:
+        """Store what is left, then let go of everything. To be shielded from cancellation by the caller.
 
-        ``on_commit`` is not called any more. Closing again does nothing.
+        Closing again does nothing.
 
         Raises:
             LedgerError: some settlements could not be stored; says how many.

@@ -10,13 +10,17 @@ from typing import Final
 
 from accucheck._errors import LedgerError
 
-_DAMAGED: Final = "it was left as it is: restore it from a backup, or move it away and let `sqlite3 FILE .recover` save what it can"
+_DAMAGED: Final = (
+    "it was left as it is: restore it from a backup, or move it away and let `sqlite3 FILE .recover` save "
+    "what it can"
+)
+_BUSY: Final = "another program is writing to it: close that program and run the same command again"
 _HINTS: Final[dict[int, str]] = {
-    sqlite3.SQLITE_BUSY: "another program is writing to it: close that program and run the same command again",
-    sqlite3.SQLITE_LOCKED: "another program is writing to it: close that program and run the same command again",
-    sqlite3.SQLITE_FULL: "the disk is full: free some space and run the same command again, it goes on from here",
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+    sqlite3.SQLITE_FULL: "the disk is full: free some space and run the same command again: it goes on",
     sqlite3.SQLITE_IOERR: "the disk reports an error: check it, then run the same command again",
-    sqlite3.SQLITE_READONLY: "it may not be written: check the permissions of the file and its directory",
+    sqlite3.SQLITE_READONLY: "it may not be written: check the permissions of it and its directory",
     sqlite3.SQLITE_PERM: "it may not be opened: check the permissions of the file and its directory",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check the permissions of the file and its directory",
     sqlite3.SQLITE_CORRUPT: f"it is damaged or cut short; {_DAMAGED}",

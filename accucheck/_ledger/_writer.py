@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import NamedTuple, TypeVar
 
@@ -70,7 +71,5 @@ class Writer:
 
 
 def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: object) -> None:
-    try:
+    with suppress(RuntimeError):  # the loop is closed: there is nobody left to tell
         loop.call_soon_threadsafe(callback, *arguments)
-    except RuntimeError:  # the loop is closed: there is nobody left to tell
-        pass

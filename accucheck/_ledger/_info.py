@@ -1,0 +1,71 @@
+"""What a ledger holds, counted."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from accucheck._ledger import _jobs
+from accucheck._ledger._lock import running_on
+from accucheck._ledger._rows import ENDPOINTS, KEY_SHIFT, Endpoint, instant
+from accucheck._ledger._schema import version_of
+
+
+class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger holds."""
+
+    path: str
+    bytes: int
+    """The size of the file and its log."""
+    version: int
+    answers: dict[Endpoint, int]
+    """Answers by endpoint."""
+    yes: int
+    no: int
+    failures: dict[str, int]
+    """Numbers that failed and were not answered since, by status."""
+    oldest: str | None
+    """When the oldest answer was given, ISO 8601, UTC."""
+    newest: str | None
+    calls: int
+    """Calls made in all runs; those leased by a run that was killed count as made."""
+    possibly_double_charged: int
+    """Calls whose answer was lost after they were sent."""
+    perhaps_lost_in_kills: int
+    """At most so many more calls were under way when a run was killed."""
+    running: str | None
+    """Who runs on it now."""
+
+
+def read_info(connection: sqlite3.Connection, path: Path) -> LedgerInfo:
+    """Count within a transaction."""
+    rows = connection.execute(
+        f"SELECT key & {(1 << KEY_SHIFT) - 1}, count(*), sum(whatsapp), min(checked_at), max(checked_at) "  # noqa: S608
+        "FROM known_answers GROUP BY 1 ORDER BY 1"
+    ).fetchall()
+    total, yes = sum(row[1] for row in rows), sum(row[2] for row in rows)
+    calls = _jobs.totals(connection)
+    holder = running_on(path)
+    return LedgerInfo(
+        path=str(path),
+        bytes=sum(
+            file.stat().st_size for file in (path, path.with_name(path.name + "-wal")) if file.exists()
+        ),
+        version=version_of(connection),
+        answers={ENDPOINTS[row[0]]: row[1] for row in rows},
+        yes=yes,
+        no=total - yes,
+        failures=dict(
+            connection.execute(
+                "SELECT status, count(*) FROM failures GROUP BY status ORDER BY status"
+            ).fetchall()
+        ),
+        oldest=instant(min(row[3] for row in rows)).isoformat() if rows else None,
+        newest=instant(max(row[4] for row in rows)).isoformat() if rows else None,
+        calls=calls.spent,
+        possibly_double_charged=calls.possibly_double_charged,
+        perhaps_lost_in_kills=calls.lost_to_kills,
+        running=None if holder is None else str(holder),
+    )
