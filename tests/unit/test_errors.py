@@ -1,0 +1,147 @@
+"""The error tree: as drawn, with its data, across processes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+from typing import Any
+
+import pytest
+
+from accucheck import _errors
+from accucheck._errors import (
+    CHECK_ERRORS,
+    AccucheckError,
+    CheckError,
+    ConfigurationError,
+    InvalidNumber,
+    LedgerError,
+    OutOfQuota,
+    RunEnded,
+)
+
+KINDS: list[type[AccucheckError]] = [
+    kind
+    for _, kind in inspect.getmembers(_errors, inspect.isclass)
+    if issubclass(kind, AccucheckError) and kind.__module__ == _errors.__name__
+]
+CHECK_KINDS = [kind for kind in KINDS if issubclass(kind, CheckError)]
+RUN_KINDS = [kind for kind in KINDS if issubclass(kind, RunEnded)]
+
+
+def drawn_tree() -> dict[str, str | None]:
+    """Read the docstring's tree: each name and the name it hangs from."""
+    assert _errors.__doc__ is not None
+    parents: dict[str, str | None] = {}
+    branch: list[str] = []
+    for line in _errors.__doc__.splitlines():
+        if found := re.match(r"((?:[│ ]   )*(?:[├└]── )?)([A-Z]\w+)(?:  |$)", line):
+            depth = len(found[1]) // 4
+            branch[depth:] = [found[2]]
+            parents[found[2]] = branch[depth - 1] if depth else None
+    return parents
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+    real = {kind.__name__: None if kind is AccucheckError else kind.__bases__[0].__name__ for kind in KINDS}
+    assert drawn_tree() == real
+
+
+def test_every_error_is_exported_and_nothing_else() -> None:
+    assert sorted(_errors.__all__) == sorted(kind.__name__ for kind in KINDS)
+
+
+def test_no_two_errors_share_a_status_word_and_each_is_in_the_vendors_style() -> None:
+    words = [kind.status for kind in KINDS]
+    assert len(set(words)) == len(words)
+    assert all(re.fullmatch(r"[A-Z]+(_[A-Z]+)*", word) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("InvalidArgument", "INVALID_ARGUMENT"),
+        ("Unauthorized", "UNAUTHORIZED"),
+        ("KeyExpired", "KEY_EXPIRED"),
+        ("NoPermission", "NO_PERMISSION"),
+        ("OutOfQuota", "OUT_OF_QUOTA"),
+        ("RateLimited", "RATE_LIMIT_EXCEEDED"),
+        ("NotFound", "NOT_FOUND"),
+        ("InternalError", "INTERNAL_ERROR"),
+        ("InvalidNumber", "INVALID_NUMBER"),
+        ("PendingTimeout", "PENDING_TIMEOUT"),
+        ("ProtocolError", "PROTOCOL_ERROR"),
+        ("TransportError", "TRANSPORT_ERROR"),
+        ("BudgetExhausted", "BUDGET_EXHAUSTED"),
+        ("LedgerError", "LEDGER_ERROR"),
+    ],
+)
+def test_the_status_is_the_vendors_own_word_or_one_that_outputs_promise(name: str, status: str) -> None:
+    assert getattr(_errors, name).status == status
+
+
+def test_the_errors_of_one_number_are_found_by_their_word() -> None:
+    assert {kind.status: kind for kind in CHECK_KINDS if kind is not CheckError} == CHECK_ERRORS
+
+
+def test_a_configuration_error_is_a_value_error_too() -> None:
+    assert issubclass(ConfigurationError, ValueError)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reason_is_the_message(kind: type[AccucheckError]) -> None:
+    assert kind("too short").reason == str(kind("too short")) == "too short"
+    assert kind().reason == ""
+
+
+def same(one: Any, other: Any) -> bool:
+    return (type(one), one.args, vars(one)) == (type(other), other.args, vars(other))
+
+
+def filled(kind: type[AccucheckError]) -> AccucheckError:
+    if issubclass(kind, RunEnded):
+        error = kind("the reason", request_id="TID1", http_status=403)
+        error.done, error.not_done = 7, 5
+        return error
+    if issubclass(kind, CheckError):
+        return kind("the reason", request_id="TID1", http_status=500)
+    if issubclass(kind, InvalidNumber):
+        return kind("the reason", problem="too_short")
+    return kind("the reason")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_every_error_travels_to_another_process_with_its_data(
+    kind: type[AccucheckError], protocol: int
+) -> None:
+    error = filled(kind)
+    assert same(pickle.loads(pickle.dumps(error, protocol)), error)
+    assert same(copy.copy(error), error)
+    assert same(copy.deepcopy(error), error)
+
+
+@pytest.mark.parametrize("kind", CHECK_KINDS)
+def test_a_check_error_tells_the_last_reply(kind: type[CheckError]) -> None:
+    error = kind("why", request_id="TID1", http_status=500)
+    assert (error.request_id, error.http_status) == ("TID1", 500)
+    assert (kind().request_id, kind().http_status) == ("", None)
+
+
+@pytest.mark.parametrize("kind", RUN_KINDS)
+def test_the_end_of_a_run_tells_how_far_it_came(kind: type[RunEnded]) -> None:
+    error = kind("why", request_id="TID1", http_status=403)
+    assert (error.request_id, error.http_status, error.done, error.not_done) == ("TID1", 403, 0, 0)
+
+
+def test_an_invalid_number_has_a_problem_to_count_by() -> None:
+    assert InvalidNumber("7 digits", problem="too_short").problem == "too_short"
+    assert InvalidNumber().problem == "not_peruvian"
+
+
+def test_what_ends_a_run_is_no_fault_of_a_number_and_the_other_way_round() -> None:
+    assert not issubclass(OutOfQuota, CheckError)
+    assert not issubclass(LedgerError, CheckError)
+    assert not any(issubclass(kind, RunEnded) for kind in CHECK_KINDS)

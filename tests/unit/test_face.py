@@ -1,0 +1,151 @@
+"""The public face: what is exported, what is documented, what importing it costs."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import accucheck
+from accucheck import _errors
+
+DOCUMENTED = {
+    "Client",
+    "Stream",
+    "Check",
+    "Checked",
+    "Failed",
+    "Outcome",
+    "Stats",
+    "Policy",
+    "Timeouts",
+    "Ledger",
+    "normalise",
+    # events
+    "CallEnded",
+    "CircuitChanged",
+    "Event",
+    "Settled",
+    *_errors.__all__,
+}
+
+NOT_IMPORTED = (
+    "cyclopts",
+    "rich",
+    "uvloop",
+    "httptools",
+    "starlette",
+    "uvicorn",
+    "pyarrow",
+    "python_calamine",
+    "xlsxwriter",
+    "zstandard",
+    "redis",
+    "ray",
+    "accucheck.cli",
+    "accucheck.files",
+    "accucheck.sandbox",
+)
+
+
+def imported_names() -> set[str]:
+    """The names that the face's own source brings in without an underscore."""
+    tree = ast.parse(Path(accucheck.__file__).read_text(encoding="utf-8"))
+    return {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if not (alias.asname or alias.name).startswith("_")
+    }
+
+
+def test_what_the_face_exports_is_what_is_documented() -> None:
+    assert set(accucheck.__all__) == DOCUMENTED
+
+
+def test_what_the_face_imports_is_exactly_what_it_exports() -> None:
+    assert imported_names() == set(accucheck.__all__)
+
+
+def test_the_exported_names_are_sorted_once_each_and_there() -> None:
+    assert accucheck.__all__ == sorted(set(accucheck.__all__))
+    assert all(hasattr(accucheck, name) for name in accucheck.__all__)
+
+
+def test_every_exported_class_and_function_says_what_it_is() -> None:
+    for name in accucheck.__all__:
+        thing = getattr(accucheck, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            assert thing.__doc__, name
+            assert not thing.__doc__.startswith(name + "("), f"{name} has a generated docstring"
+
+
+def test_every_public_method_of_the_client_and_the_stream_says_what_it_does() -> None:
+    for kind in (accucheck.Client, accucheck.Stream):
+        for name, member in inspect.getmembers(
+            kind, lambda m: inspect.isfunction(m) or isinstance(m, property)
+        ):
+            if not name.startswith("_"):
+                assert member.__doc__, f"{kind.__name__}.{name}"
+
+
+def test_the_version_is_the_packages() -> None:
+    assert accucheck.__version__ == importlib.metadata.version("accucheck")
+
+
+def test_the_package_says_that_it_is_typed() -> None:
+    assert (Path(accucheck.__file__).parent / "py.typed").exists()
+
+
+def python(code: str) -> str:
+    """Run code in a fresh interpreter in which every warning is an error; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def modules_after_import() -> set[str]:
+    """What a fresh interpreter imports for accucheck. httpx comes first: it takes rich and zstandard if there."""
+    return set(
+        python(
+            "import sys, httpx; before = set(sys.modules); import accucheck; print(*(set(sys.modules) - before))"
+        ).split()
+    )
+
+
+@pytest.mark.parametrize("name", NOT_IMPORTED)
+def test_importing_accucheck_does_not_import(name: str, modules_after_import: set[str]) -> None:
+    assert "accucheck" in modules_after_import
+    assert not {module for module in modules_after_import if module == name or module.startswith(name + ".")}
+
+
+def test_accucheck_is_imported_where_no_extra_is_installed() -> None:
+    absent = [name for name in NOT_IMPORTED if not name.startswith("accucheck")]
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import accucheck; accucheck.Client"
+    assert python(code) == ""
+
+
+def test_the_sandbox_imports_nothing_of_the_client() -> None:
+    """Over its own source: importing any module of a package runs the package's face first."""
+    sandbox = Path(accucheck.__file__).parent / "sandbox"
+    sources = sorted(sandbox.glob("*.py"))
+    assert sources
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module or ''}"] if node.level == 0 else ["accucheck"] * (node.level > 1)
+            for name in names:
+                assert name.split(".")[0] != "accucheck" or name.startswith("accucheck.sandbox"), (
+                    source,
+                    name,
+                )
