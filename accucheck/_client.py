@@ -274,30 +274,33 @@ class Client:
             gate = self._gate if rate is None else make_gate(rate, burst)
             budget = None if max_calls is None else CallBudget(one_lease(max_calls))
             store = MemoryStore()
-            return Equipment(self._new_turn(gate, workers, on_event), store, budget, store.close)
+            return Equipment(self._new_turn(gate, workers, on_event), store, budget, store.aclose)
         book = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
-        session = book.session(
-            endpoint=self._endpoint,
-            fresh_within=None if fresh_within is None else fresh_within.total_seconds(),
-            retry_failed=retry_failed,
-            job=job,
-        )
+        place = f"rate {urlsplit(self._base_url).netloc}"
         try:
-            place = f"rate {urlsplit(self._base_url).netloc}"
             gate = self._gate_after(book.recall(place), rate, burst)
+            session = book.session(
+                endpoint=self._endpoint,
+                fresh_within=None if fresh_within is None else fresh_within.total_seconds(),
+                retry_failed=retry_failed,
+                job=job,
+            )
         except BaseException:
-            session.close()
+            if book is not ledger:
+                book.close()
             raise
         budget = CallBudget(partial(session.lease_calls, _LEASE, max_calls))
         turn = self._new_turn(gate, workers, on_event)
 
-        def close() -> None:
+        async def close() -> None:
             session.return_calls(budget.unused, lost=turn.counters.cut_off)
             try:
-                session.close()
-            finally:
+                await session.aclose()
                 if gate.pace.learned is not None:
                     book.remember(place, repr(gate.pace.learned))
+            finally:
+                if book is not ledger:
+                    book.close()
 
         return Equipment(turn, session, budget, close)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -45,8 +45,8 @@ class Equipment(msgspec.Struct, frozen=True):
     turn: Turn
     store: AnswerStore
     budget: CallBudget | None
-    close: Callable[[], None]
-    """Called once, at the end of the run; may raise LedgerError."""
+    close: Callable[[], Awaitable[None]]
+    """Awaited once, at the end of the run, shielded from cancellation; may raise LedgerError."""
 
 
 class _Worker:
@@ -148,7 +148,8 @@ class Stream(Generic[Item]):
                 await self._tasks.__aexit__(None, None, None)
             finally:
                 self._finish()
-                self._shut_down()
+                with anyio.CancelScope(shield=True):
+                    await self._shut_down()
         unsaid = self._outcomes.error or self._shut_down_error
         if error is None and isinstance(unsaid, LedgerError):
             # Left early, with an answer that could not be stored: that must not pass in silence.
@@ -400,9 +401,9 @@ class Stream(Generic[Item]):
         for worker in self._workers:
             worker.task.cancel()
 
-    def _shut_down(self) -> None:
+    async def _shut_down(self) -> None:
         try:
-            self._close()
+            await self._close()
         except LedgerError as error:
             self._shut_down_error = error
 

@@ -32,13 +32,14 @@ def known_in(
         yield nothing_known
         return
     age = None if fresh_within is None else fresh_within.total_seconds()
-    with ledger.lookup(endpoint=endpoint, fresh_within=age) as find:
 
-        def find_answers(numbers: Sequence[int]) -> dict[int, Settlement]:
-            known = find(numbers)
-            return {number: known[number] for number in known if isinstance(known[number].result, Check)}
+    def find(numbers: Sequence[int]) -> dict[int, Settlement]:
+        return ledger.find(numbers, endpoint=endpoint, fresh_within=age)
 
-        yield find_answers if retry_failed else find
+    def find_answers(numbers: Sequence[int]) -> dict[int, Settlement]:
+        return {number: known for number, known in find(numbers).items() if isinstance(known.result, Check)}
+
+    yield find_answers if retry_failed else find
 
 
 def nothing_known(numbers: Sequence[int]) -> dict[int, Settlement]:

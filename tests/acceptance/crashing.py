@@ -96,7 +96,7 @@ def arm(point: str, nth: int) -> None:
             session = _ledger.Ledger.session
 
             def trapped(self: _ledger.Ledger, **options: Any) -> Any:
-                setattr(self, f"_{point}", reached)
+                self._on_step = lambda step: reached() if step == point else None
                 return session(self, **options)
 
             _ledger.Ledger.session = trapped  # type: ignore[method-assign]

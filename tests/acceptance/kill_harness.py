@@ -83,7 +83,10 @@ class Findings:
 
 
 def committed(ledger: Path) -> set[str]:
-    return {str(entry.settlement.number) for entry in Ledger(ledger).entries()} if ledger.exists() else set()
+    if not ledger.exists():
+        return set()
+    with Ledger(ledger) as opened:
+        return {str(settlement.number) for _, settlement in opened.settlements()}
 
 
 def logged(log: Path, start: int = 0) -> list[dict[str, str]]:

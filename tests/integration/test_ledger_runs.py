@@ -106,15 +106,15 @@ async def test_a_commit_that_fails_ends_the_run_and_acknowledges_nothing(tmp_pat
     path = tmp_path / "leads.db"
     broken = False
 
-    def fail() -> None:
-        if broken:
+    def fail(step: str) -> None:
+        if broken and step == "before_commit":
             raise sqlite3.OperationalError("database or disk is full")
 
     seen: list[Any] = []
     async with serve(Settings()) as sandbox, client_for(sandbox) as client:
         with pytest.raises(LedgerError):
             async with client.stream(
-                numbers(2_000), ledger=Ledger(path, before_commit=fail), workers=4
+                numbers(2_000), ledger=Ledger(path, on_step=fail), workers=4
             ) as outcomes:
                 async for outcome in outcomes:
                     seen.append(outcome.item)
@@ -125,7 +125,8 @@ async def test_a_commit_that_fails_ends_the_run_and_acknowledges_nothing(tmp_pat
 
 
 def _settlements(path: Path) -> list[Any]:
-    return [entry.settlement for entry in Ledger(path).entries()]
+    with Ledger(path) as ledger:
+        return [settlement for _, settlement in ledger.settlements()]
 
 
 async def test_leaving_early_stores_what_was_bought(tmp_path: Path) -> None:
@@ -148,7 +149,8 @@ async def test_the_learned_rate_is_where_the_next_run_begins(tmp_path: Path) -> 
     async with serve(Settings(rate=60, burst=3)) as sandbox:
         async with Client("sandbox", "sandbox", base_url=sandbox.url, rate=(30.0, 500.0)) as client:
             await collect(client, numbers(150), ledger=path)
-        learned = Ledger(path).recall(f"rate {sandbox.url.removeprefix('http://')}")
+        with Ledger(path) as ledger:
+            learned = ledger.recall(f"rate {sandbox.url.removeprefix('http://')}")
         assert learned is not None
         assert 20 < float(learned) < 120
         async with Client("sandbox", "sandbox", base_url=sandbox.url) as client:

@@ -114,7 +114,11 @@ def make_stream(
             chance=chance,
         )
         budget = None if max_calls is None else CallBudget(one_lease(max_calls))
-        return Equipment(turn, store or MemoryStore(), budget, closed)
+
+        async def close() -> None:
+            closed()
+
+        return Equipment(turn, store or MemoryStore(), budget, close)
 
     limits = Limits(workers=workers, parked=max_parked, buffered=buffer, grace=grace)
     return Stream(items, number, equip=equip, limits=limits, ordered=ordered, on_event=hook)
