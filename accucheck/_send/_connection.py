@@ -6,6 +6,7 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, cast
 
 import httpx
@@ -149,10 +150,10 @@ class Connection(asyncio.Protocol):
         self.abort()
 
 
-def _watch(sock: socket.socket) -> Callable[[], bool]:
-    """Return a function that tells whether the socket has something to read, its end included."""
+def _watch(sock: socket.socket) -> Callable[[], object]:
+    """Return a function whose answer is true if the socket has something to read, its end included."""
     if not hasattr(select, "poll"):  # Windows
-        return lambda: bool(select.select([sock], [], [], 0)[0])
+        return lambda: select.select([sock], [], [], 0)[0]
     poll = select.poll()  # select() fails for descriptors from 1,024 on
     poll.register(sock.fileno(), select.POLLIN)
-    return lambda: bool(poll.poll(0))
+    return partial(poll.poll, 0)

@@ -85,9 +85,8 @@ class Sender:
 
         Every failure but cancellation is a value. Raises RuntimeError on another event loop than before.
         """
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._bind(loop)
+        if asyncio.get_running_loop() is not self._loop:
+            self._bind()
         request = self._requests.make(encode_number(self._style, national))
         async with self._slots:
             try:
@@ -138,22 +137,30 @@ class Sender:
             message = message.replace(secret, "***")
         return Broken(reply.phase, message, reply.sent)
 
-    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._loop is not None:
+    def _bind(self) -> None:
+        """Connections live on one event loop: waiting for them on another would be for ever."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        elif self._loop is not asyncio.get_running_loop():
             raise RuntimeError("This client belongs to another event loop: make one for each loop.")
-        self._loop = loop
 
     async def aclose(self) -> None:
-        """Close every connection, and the given transport too. Calls under way fail."""
+        """Close every connection, and the given transport too. Calls under way fail.
+
+        Raises RuntimeError on another event loop than the calls'.
+        """
+        self._bind()
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
+        self._bind()
         await self._transport.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._bind()
         await self._transport.__aexit__(kind, error, trace)
 
 

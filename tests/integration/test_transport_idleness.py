@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import httpx
 import pytest
 
-from accucheck._send import Sender, Timeouts
+from accucheck._send import Sender, Timeouts, _dial, _transport
+from accucheck._send._dial import Address
 from accucheck._send._transport import LeanTransport
-from accucheck._wire import Answered
+from accucheck._wire import Answered, Broken
 from tests.integration.arrangements import HEADERS
 from tests.integration.scripted_server import Peer, ScriptedServer, answer, answers_all, eventually, reply
 
@@ -81,3 +83,27 @@ async def test_the_connection_used_last_is_used_first() -> None:
             assert isinstance(await sender("987654324"), Answered)
         assert server.connections == 3
         assert len(set(used[3:])) == 1
+
+
+async def test_a_connection_that_opens_after_the_sender_was_closed_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def connect_late(addresses: list[Address]) -> socket.socket:
+        sock = await _dial.connect(addresses)
+        connected.set()
+        await closed.wait()
+        return sock
+
+    connected, closed = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(_transport, "connect", connect_late)
+    async with ScriptedServer(answers_all) as server:
+        sender = Sender(url=server.url, headers=HEADERS)
+        call = asyncio.create_task(sender("987654321"))
+        await connected.wait()
+        await sender.aclose()
+        closed.set()
+        outcome = await call
+        assert isinstance(outcome, Broken)
+        assert not outcome.sent
+        await eventually(lambda: server.open == 0)
+        assert server.numbers == []

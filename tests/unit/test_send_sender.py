@@ -174,6 +174,8 @@ def test_a_sender_works_on_one_event_loop_only() -> None:
     assert isinstance(asyncio.run(call()), Answered)
     with pytest.raises(RuntimeError, match="another event loop"):
         asyncio.run(call())
+    with pytest.raises(RuntimeError, match="another event loop"):
+        asyncio.run(sender.aclose())
 
 
 async def test_a_given_transport_is_entered_and_closed_with_the_sender() -> None:
@@ -195,3 +197,11 @@ async def test_our_own_transport_carries_our_own_requests_only() -> None:
     sender = Sender(url="http://127.0.0.1:1/", headers=HEADERS)
     with pytest.raises(httpx.UnsupportedProtocol):
         await sender._transport.handle_async_request(httpx.Request("GET", "http://127.0.0.1:1/"))
+
+
+async def test_shared_headers_cannot_be_changed() -> None:
+    sender = Sender(url="http://127.0.0.1:1/", headers=HEADERS)
+    request = sender._requests.make(b"number=987654321")
+    with pytest.raises(TypeError, match="shared"):
+        request.headers["traceparent"] = "1"
+    assert sender._requests.make(b"number=987654322").headers is request.headers
