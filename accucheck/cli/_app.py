@@ -30,7 +30,7 @@ Every option can be set in the environment too: --max-calls is ACCUCHECK_MAX_CAL
 read from ACCUCHECK_API_SECRET or --secret-file, never from the command line, which other users of the \
 machine can see."""
 
-EPILOGUE = "Exit codes:\n\n" + "\n\n".join(f"{code.value:>3}  {words}" for code, words in EXPLANATION.items())
+EPILOGUE = "Exit codes:\n" + "\n".join(f"{code.value:>3}  {words}" for code, words in EXPLANATION.items())
 
 
 def _version() -> str:
@@ -49,17 +49,60 @@ app = App(
     print_error=False,
     result_action="return_value",
 )
+
+
+def _in_paragraphs(text: str) -> str:
+    """Return ``text`` with each paragraph on one line, so that only the terminal wraps it."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 COMMANDS = {
-    "check": ("_check:check", "Check one number or several, and show the answers."),
-    "bulk": ("_bulk:bulk", "Check a whole list: a file in, the same file with the answers out."),
-    "plan": ("_plan:plan", "Say what checking a list would take, without a single call."),
-    "demo": ("_demo:demo", "See it at work on made-up leads and a simulated AccuAuth; no account needed."),
-    "sandbox": ("_sandbox:app", "Run a simulated AccuAuth on this machine, to try things on."),
+    "check": (
+        "_check:check",
+        """Check one number or several, and show the answers.
+
+        A table on a terminal; JSON lines with --json, or when the output goes to a file or another program.""",
+    ),
+    "bulk": (
+        "_bulk:bulk",
+        """Check a whole list: a file in, the same file with the answers out.
+
+        Your own columns come back untouched, followed by whatsapp, status_update, business_user, avatar,
+        signature, status, reason and request_id. Every input row is in the output, in order.
+
+        Each answer is kept in a ledger (OUTPUT.ledger) before it counts: after a crash, Ctrl-C or an empty
+        account, run the same command again. What is answered is not asked again.
+
+        Ctrl-C stops: the calls under way are settled and the output is written. Once more leaves at once.""",
+    ),
+    "plan": (
+        "_plan:plan",
+        """Say what checking a list would take, without a single call. Needs no account.""",
+    ),
+    "demo": (
+        "_demo:demo",
+        """See it at work on made-up leads and a simulated AccuAuth; no account needed.
+
+        Starts the sandbox with a rate limit that it keeps to itself, pending numbers and server errors,
+        checks a messy list against it as bulk would, and compares every row of the output with the truth.""",
+    ),
+    "sandbox": (
+        "_sandbox:app",
+        """Run a simulated AccuAuth on this machine, to try things on.
+
+        It answers the vendor's whole contract over real HTTP; its page at / shows live counts. Every answer
+        is a function of the number and --seed. The credentials are sandbox and sandbox:
+
+        ACCUCHECK_API_ID=sandbox ACCUCHECK_API_SECRET=sandbox accucheck check 987654321
+        --base-url http://127.0.0.1:8000
+
+        Its options are set in the environment as ACCUCHECK_SANDBOX_…: those of the client do not reach it.""",
+    ),
     "ledger": ("_ledger_commands:app", "Look into a ledger, export it, or delete from it."),
 }
 for place, (name, (target, description)) in enumerate(COMMANDS.items()):
     # Named by path and imported when used, so that `accucheck check` does not load what `demo` needs.
-    app.command(f"accucheck.cli.{target}", name=name, help=description, sort_key=place)
+    app.command(f"accucheck.cli.{target}", name=name, help=_in_paragraphs(description), sort_key=place)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -59,13 +59,6 @@ def bulk(
 ) -> ExitCode:
     """Check a whole list: a file in, the same file with the answers out.
 
-    Your own columns come back untouched, followed by whatsapp, status_update, business_user, avatar,
-    signature, status, reason and request_id. Every input row is in the output, in order. Each answer is kept
-    in a ledger (OUTPUT.ledger) before it counts: after a crash, Ctrl-C or an empty account, run the same
-    command again; what is answered is not asked again.
-
-    Ctrl-C stops: the calls under way are settled and the output is written. Once more leaves at once.
-
     Parameters
     ----------
     input

@@ -51,8 +51,6 @@ def check(
 ) -> ExitCode:
     """Check one number or several, and show the answers.
 
-    A table on a terminal; JSON lines with --json, or when the output goes to a file or another program.
-
     Parameters
     ----------
     numbers

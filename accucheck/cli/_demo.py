@@ -50,9 +50,6 @@ def demo(
 ) -> ExitCode:
     """See it at work on made-up leads and a simulated AccuAuth; no account needed.
 
-    Starts the sandbox with a rate limit that it keeps to itself, pending numbers and server errors, checks a
-    messy list against it as accucheck bulk would, and compares every row of the output with the truth.
-
     Parameters
     ----------
     rows

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from datetime import timedelta
-
 from accucheck._client import Client
 from accucheck.cli._answer_columns import Tally
 from accucheck.cli._event_loop import run_to_end
@@ -23,13 +20,14 @@ __all__ = ["run_file_job"]
 
 def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCode:
     """Do the job; return its exit code. The output is written however the first pass ended."""
-    began = time.time()
     with (
         open_list(job.input, job.reading, job.talk) as source,
         # Both are opened before the first call: whoever cannot keep the answers must not buy any.
         job.opened_ledger() as ledger,
         FileSink(job.output, source, file_format=job.format) as sink,
     ):
+        # Failures are shown too, also those that --retry-failed did not come to asking again.
+        find = known_in(ledger, job.endpoint, fresh_within=job.fresh_within)
 
         async def buy() -> Ending:
             async with client:
@@ -59,22 +57,11 @@ def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 else None,
             )
             raise Interrupted
-        with (
-            interruption.phase(
-                first=lambda: say("the output is nearly there; once more to leave it as it was")
-            ),
-            # Failures are shown, also those that --retry-failed did not come to asking again.
-            known_in(ledger, job.endpoint, fresh_within=_age_limit(job, began)) as find,
+        with interruption.phase(
+            first=lambda: say("the output is nearly there; once more to leave it as it was")
         ):
             tally = write_rows(source, sink, find, mobile_only=job.reading.mobile_only)
     return _conclude(job, ending, tally, interruption)
-
-
-def _age_limit(job: Job, began: float) -> timedelta | None:
-    """Return how old an answer may be: what was fresh when the run began has not gone stale on the way."""
-    if job.fresh_within is None:
-        return None
-    return job.fresh_within + timedelta(seconds=max(time.time() - began, 0))
 
 
 def _conclude(job: Job, ending: Ending, tally: Tally, interruption: Interruption) -> ExitCode:

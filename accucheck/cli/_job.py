@@ -85,10 +85,14 @@ class Job:
     def opened_ledger(self) -> Iterator[Ledger]:
         """Give the job's ledger, or a private one that is gone when the block ends."""
         if self.ledger_path is not None:
-            yield Ledger(self.ledger_path)
+            with Ledger(self.ledger_path) as ledger:
+                yield ledger
             return
-        with tempfile.TemporaryDirectory(prefix="accucheck-") as directory:
-            yield Ledger(Path(directory) / "ledger")
+        with (
+            tempfile.TemporaryDirectory(prefix="accucheck-") as directory,
+            Ledger(Path(directory) / "ledger") as ledger,
+        ):
+            yield ledger
 
 
 def open_list(name: str, reading: ListOptions, talk: Talk, *, file_format: str | None = None) -> Source:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from accucheck._ledger import Entry, Ledger
+from accucheck._ledger import Ledger
+from accucheck._models import Check, Settlement
 from accucheck._phone import e164
 from accucheck.files import NumberColumn, Row, Source
 
@@ -39,21 +40,21 @@ class LedgerRows(Source):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(_LedgerFile(ledger.path))
         self._ledger = ledger
-        self.columns = ["number", "endpoint", "at", "calls", "possibly_double_charged"]
+        self.columns = ["number", "endpoint", "checked_at", "calls", "possibly_double_charged"]
         self.number_column = NumberColumn("number", 0, "name")
 
     def _rows(self) -> Iterator[Row]:
-        for entry in self._ledger.entries():
-            yield Row(str(entry.settlement.number), entry)
+        for endpoint, settlement in self._ledger.settlements():
+            yield Row(str(settlement.number), (endpoint, settlement))
 
     def values(self, row: Row) -> Sequence[object]:
         """Return the number, and when and at what cost it was settled."""
-        entry = cast("Entry", row.record)
-        settlement = entry.settlement
+        endpoint, settlement = cast("tuple[str, Settlement]", row.record)
+        result = settlement.result
         return (
             e164(settlement.number),
-            entry.endpoint,
-            entry.at.isoformat(timespec="seconds"),
+            endpoint,
+            result.checked_at.isoformat(timespec="seconds") if isinstance(result, Check) else "",
             settlement.calls,
             settlement.possibly_double_charged,
         )

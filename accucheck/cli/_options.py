@@ -80,6 +80,7 @@ Duration = Annotated[
         n_tokens=1,
         accepts_keys=False,
         metavar="DURATION",
+        show_default=lambda length: None if length is None else f"{length.total_seconds() / 60:g}m",
     ),
 ]
 Rate = Annotated[

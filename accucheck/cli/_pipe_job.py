@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import BinaryIO, cast
 
 from accucheck._client import Client
 from accucheck._models import Checked, Outcome
@@ -15,7 +14,7 @@ from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._known import nothing_known
 from accucheck.cli._messages import complain
 from accucheck.cli._output_pass import answered_rows
-from accucheck.cli._render import TerminalWriter
+from accucheck.cli._render import standard_output
 from accucheck.cli._run import Ending, run_stream
 from accucheck.cli._summary import summarise
 from accucheck.files import Row, Source, StreamSink
@@ -45,11 +44,9 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
     """Do the job; return its exit code. Raises BrokenPipeError if nobody reads any more."""
     written = Places()
     tally = Tally()
-    on_screen = sys.stdout.isatty()
-    target = cast("BinaryIO", TerminalWriter(sys.stdout.buffer)) if on_screen else sys.stdout.buffer
     with (
         open_list(job.input, job.reading, job.talk) as source,
-        StreamSink(target, source, file_format=job.format or "jsonl", every_row=True) as sink,
+        StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
     ):
 
         def write(outcome: Outcome[Row]) -> None:
@@ -82,7 +79,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                     total=row_total(source),
                     grace=job.grace,
                     # The rows themselves show how far it is.
-                    quiet=job.talk.quiet or on_screen,
+                    quiet=job.talk.quiet or sys.stdout.isatty(),
                 )
 
         ending = run_to_end(answer())

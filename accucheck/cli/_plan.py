@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -118,17 +118,14 @@ def plan(
     path = ledger
     if path is None and output is not None and output != STANDARD_STREAM:
         path = Path(f"{output}.ledger")
-    known: AbstractContextManager[Find]
-    if path is not None:
-        known = known_in(Ledger(path), endpoint, fresh_within=fresh_within, retry_failed=retry_failed)
-    elif fresh_within is not None or retry_failed:
+    if path is None and (fresh_within is not None or retry_failed):
         raise ConfigurationError("--fresh-within and --retry-failed need a ledger: name it with --ledger")
-    else:
-        known = nullcontext(nothing_known)
-    with (
-        open_list(input, reading, talk) as source,
-        known as find,
-    ):
+    with ExitStack() as stack:
+        find: Find = nothing_known
+        if path is not None and path.exists():
+            book = stack.enter_context(Ledger(path))
+            find = known_in(book, endpoint, fresh_within=fresh_within, retry_failed=retry_failed)
+        source = stack.enter_context(open_list(input, reading, talk))
         found = survey(source.numbers(), find, mobile_only=reading.mobile_only)
     ceiling = rate[1] if isinstance(rate, tuple) else None if rate == "auto" else rate
     if json:

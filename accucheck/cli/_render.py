@@ -10,11 +10,20 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-__all__ = ["TerminalWriter", "duration", "json_line", "terminal_safe", "thousands", "wrapped"]
+__all__ = [
+    "TerminalWriter",
+    "duration",
+    "json_line",
+    "standard_output",
+    "terminal_safe",
+    "thousands",
+    "wrapped",
+]
 
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI … final byte (ECMA-48, 5.4)
@@ -74,6 +83,13 @@ class TerminalWriter(io.RawIOBase):
     def flush(self) -> None:
         if not self._target.closed:
             self._target.flush()
+
+
+def standard_output() -> BinaryIO:
+    """Return standard output for bytes: guarded if it is a terminal."""
+    if sys.stdout.isatty():
+        return cast("BinaryIO", TerminalWriter(sys.stdout.buffer))
+    return sys.stdout.buffer
 
 
 def _escape(match: re.Match[str]) -> str:

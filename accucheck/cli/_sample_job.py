@@ -30,12 +30,8 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
     """
     with job.opened_ledger() as ledger:
         draw: Reservoir[int] = Reservoir(size, Random(job.seed))
-        with (
-            open_list(job.input, job.reading, job.talk) as source,
-            known_in(
-                ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed
-            ) as find,
-        ):
+        find = known_in(ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed)
+        with open_list(job.input, job.reading, job.talk) as source:
             survey(source.numbers(), find, mobile_only=job.reading.mobile_only, on_unknown=draw.offer)
         if not draw.offered:
             say("every number of the list is settled already: there is nothing to sample")

@@ -39,7 +39,6 @@ ACCOUNT = Group("The simulated account", sort_key=3)
 app = App(
     name="sandbox",
     config=Env("ACCUCHECK_SANDBOX_", command=False),
-    help="Run a simulated AccuAuth on this machine, to try things on.",
 )
 
 
@@ -69,7 +68,8 @@ def sandbox(
     quota: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
     expire_after: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
     endpoints: Annotated[
-        tuple[Literal["advanced", "basic"], ...], Parameter(group=ACCOUNT, consume_multiple=True)
+        tuple[Literal["advanced", "basic"], ...],
+        Parameter(group=ACCOUNT, consume_multiple=True, show_default=False),
     ] = DEFAULTS.endpoints,
     seed: Annotated[int, Parameter(group=ACCOUNT)] = DEFAULTS.seed,
     api_id: Annotated[str, Parameter(group=ACCOUNT)] = DEFAULTS.api_id,
@@ -77,14 +77,6 @@ def sandbox(
     request_log: Annotated[Path | None, Parameter(group=ACCOUNT)] = None,
 ) -> ExitCode:
     """Run a simulated AccuAuth on this machine, to try things on.
-
-    It answers the vendor's whole contract over real HTTP; its page at / shows live counts. Every answer is a
-    function of the number and --seed. It accepts the credentials sandbox / sandbox. To use it:
-
-    ACCUCHECK_API_ID=sandbox ACCUCHECK_API_SECRET=sandbox accucheck check 987654321
-    --base-url http://127.0.0.1:8000
-
-    Options are set in the environment as ACCUCHECK_SANDBOX_…: those of the client do not reach it.
 
     Parameters
     ----------
@@ -121,7 +113,7 @@ def sandbox(
     expire_after
         Calls until KEY_EXPIRED; no end without it.
     endpoints
-        The endpoints that the account may use; another one answers NO_PERMISSION.
+        The endpoints that the account may use (both without it); another one answers NO_PERMISSION.
     seed
         What answers and chance are drawn from.
     api_id
