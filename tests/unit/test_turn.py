@@ -394,14 +394,15 @@ def test_polls_and_refusals_take_nothing_from_the_budget() -> None:
     assert bench.retries.has_one
 
 
-def test_while_the_circuit_is_open_failures_neither_drain_the_budget_nor_need_it() -> None:
+@pytest.mark.parametrize("allowance", [0, 1])
+def test_while_the_circuit_is_open_failures_neither_drain_the_budget_nor_need_it(allowance: int) -> None:
     async def main() -> tuple[Decision, bool]:
-        bench = Bench(FAILURE, allowance=1)
+        bench = Bench(FAILURE, allowance=allowance)
         open_circuit(bench)
         decision = await bench.take()
         return decision, bench.retries.has_one
 
-    assert run(main()) == (Wait(0.5, "retry"), True)
+    assert run(main()) == (Wait(0.5, "retry"), allowance == 1)
 
 
 # Cancellation

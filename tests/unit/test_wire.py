@@ -376,6 +376,14 @@ def test_unknown_fields_of_the_result_are_kept_as_they_came() -> None:
     )
 
 
+def test_unknown_fields_may_be_nested_64_levels_deep_with_the_reply_around_them() -> None:
+    def nested(levels: int) -> bytes:
+        return ok(new=0).replace(b'"new": 0', b'"new": ' + b"[" * levels + b"]" * levels)
+
+    assert "new" in answered(nested(62)).extra
+    assert isinstance(decode(nested(63)), Malformed)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
