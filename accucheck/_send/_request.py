@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any, NoReturn
 
 import httpx
@@ -62,6 +61,8 @@ class RequestMaker:
         shared: bool,
         extensions: Mapping[str, Any],
     ) -> None:
+        from importlib.metadata import version  # here, for it would add 10 ms to the package's import
+
         self.url = httpx.URL(url)
         self._shared = shared
         self._extensions = dict(extensions)
