@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from accucheck._ledger import _jobs
 from accucheck._ledger._lock import running_on
-from accucheck._ledger._rows import ENDPOINTS, KEY_SHIFT, Endpoint, instant
+from accucheck._ledger._rows import (
+    ANSWER_COLUMNS,
+    ENDPOINTS,
+    FAILURE_COLUMNS,
+    KEY_SHIFT,
+    Endpoint,
+    answer_settlement,
+    failure_settlement,
+    instant,
+)
 from accucheck._ledger._schema import version_of
+from accucheck._models import Settlement
+
+_ENDPOINT_MASK: Final = (1 << KEY_SHIFT) - 1
 
 
 class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,10 +53,20 @@ class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Who runs on it now."""
 
 
+def read_settlements(connection: sqlite3.Connection) -> Iterator[tuple[Endpoint, Settlement]]:
+    """Yield every answer, then every failure; what is stored meanwhile is not seen."""
+    connection.execute("BEGIN")
+    for row in connection.execute(f"SELECT {ANSWER_COLUMNS} FROM known_answers"):  # noqa: S608
+        yield ENDPOINTS[row[0] & _ENDPOINT_MASK], answer_settlement(row)
+    for row in connection.execute(f"SELECT {FAILURE_COLUMNS} FROM failures"):  # noqa: S608
+        yield ENDPOINTS[row[0] & _ENDPOINT_MASK], failure_settlement(row)
+    connection.execute("COMMIT")
+
+
 def read_info(connection: sqlite3.Connection, path: Path) -> LedgerInfo:
     """Count within a transaction."""
     rows = connection.execute(
-        f"SELECT key & {(1 << KEY_SHIFT) - 1}, count(*), sum(whatsapp), min(checked_at), max(checked_at) "  # noqa: S608
+        f"SELECT key & {_ENDPOINT_MASK}, count(*), sum(whatsapp), min(checked_at), max(checked_at) "  # noqa: S608
         "FROM known_answers GROUP BY 1 ORDER BY 1"
     ).fetchall()
     total, yes = sum(row[1] for row in rows), sum(row[2] for row in rows)

@@ -13,17 +13,12 @@ from typing import Final, Self
 from accucheck._errors import ConfigurationError
 from accucheck._ledger import _jobs, _journal
 from accucheck._ledger._file import open_reader, open_writer, prepare
-from accucheck._ledger._info import LedgerInfo, read_info
+from accucheck._ledger._info import LedgerInfo, read_info, read_settlements
 from accucheck._ledger._lock import RunLock
 from accucheck._ledger._lookup import ALWAYS, JournalIndex, Lookup
 from accucheck._ledger._rows import (
-    ANSWER_COLUMNS,
-    ENDPOINTS,
-    FAILURE_COLUMNS,
     KEY_SHIFT,
     Endpoint,
-    answer_settlement,
-    failure_settlement,
     microseconds,
 )
 from accucheck._ledger._schema import MIGRATIONS, Migration, in_transaction
@@ -126,12 +121,14 @@ class Ledger:
         Raises:
             LedgerError: the file cannot be read.
         """
-        with closing(open_reader(self.path, self._migrations)) as connection, told_plainly(self.path):
-            connection.execute("BEGIN")  # what a run stores meanwhile is not seen
-            for row in connection.execute(f"SELECT {ANSWER_COLUMNS} FROM known_answers"):  # noqa: S608
-                yield ENDPOINTS[row[0] & _ENDPOINT_MASK], answer_settlement(row)
-            for row in connection.execute(f"SELECT {FAILURE_COLUMNS} FROM failures"):  # noqa: S608
-                yield ENDPOINTS[row[0] & _ENDPOINT_MASK], failure_settlement(row)
+        with closing(open_reader(self.path, self._migrations)) as connection:
+            rows = read_settlements(connection)
+            while True:
+                with told_plainly(self.path):  # not around the yield: the caller's errors are its own
+                    row = next(rows, None)
+                if row is None:
+                    return
+                yield row
 
     def info(self) -> LedgerInfo:
         """Count what the ledger holds.

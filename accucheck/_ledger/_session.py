@@ -58,7 +58,6 @@ class Session:
         failed_since: int,
         now: Callable[[], float],
         on_step: OnStep,
-        move_at: int = MOVE_AT,
     ) -> None:
         """Take over ``lock``, which ``close`` releases; instants are microseconds since 1970."""
         self._path = path
@@ -68,7 +67,6 @@ class Session:
         self._since, self._failed_since = since, failed_since
         self._now = now
         self._on_step = on_step
-        self._move_at = move_at
 
         self._gathered: list[Settlement] = []
         self._under_way: Batch | None = None
@@ -287,7 +285,7 @@ class Session:
 
     def _move_some(self, committed: int) -> None:
         lookup = self._lookup
-        if not lookup.merging and len(self._recent) >= self._move_at and not self._told:
+        if not lookup.merging and len(self._recent) >= MOVE_AT and not self._told:
             lookup.merging, lookup.recent = self._recent, {}
             self._to_move = sorted(self._recent, reverse=True)
             self._last_to_move = max(self._recent.values())
