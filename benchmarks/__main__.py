@@ -85,13 +85,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--limits", type=_limits, default=(20, 100, 500), help="rate: limits in calls/s (default: 20,100,500)"
     )
     add("--parallel", type=_positive(int), default=1, help="rate: clients at a time (default: %(default)s)")
-    add(
-        "--only",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="this client alone, or case of rate; repeatable",
-    )
+    add("--only", action="append", default=[], metavar="CLIENT", help="this client alone; repeatable")
+    add("--case", action="append", default=[], help="rate: this case alone, such as token; repeatable")
     add(
         "--python",
         action="append",
@@ -112,6 +107,7 @@ def _options(parsed: argparse.Namespace) -> Options:
         parallel=parsed.parallel,
         limits=parsed.limits,
         only=tuple(parsed.only),
+        cases=tuple(parsed.case),
         pythons=tuple(parsed.python),
         say=lambda text: print(text, flush=True),
     )

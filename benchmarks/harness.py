@@ -47,6 +47,8 @@ class Options:
     limits: tuple[int, ...]
     only: tuple[str, ...]
     """Contestants to run, by name; empty for all."""
+    cases: tuple[str, ...]
+    """Cases of the rate suite to run; empty for all."""
     pythons: tuple[str, ...]
     """Further interpreters to measure accucheck with."""
     say: Callable[[str], None]

@@ -21,7 +21,7 @@ class Traffic:
     """The requests of one run, by the second at which they reached the server."""
 
     def __init__(
-        self, admitted: Iterable[float], refused: Iterable[float], *, polls_per_pending: float = 0.0
+        self, admitted: Iterable[float], refused: Iterable[float], *, polls_per_pending: float | None = None
     ) -> None:
         admitted, refused = sorted(admitted), sorted(refused)
         self.began = min([*admitted[:1], *refused[:1]], default=0.0)
@@ -29,6 +29,7 @@ class Traffic:
         self.admitted = [at - self.began for at in admitted]
         self.refused = [at - self.began for at in refused]
         self.polls_per_pending = polls_per_pending
+        """Calls after the first PENDING to the answer, on average; None if no pending number was answered."""
 
     def requests(self, until: float) -> int:
         """Count what was on the wire until then: admitted and refused."""
@@ -99,7 +100,7 @@ def from_sandbox(log: Path) -> Traffic:
         elif number in pending:
             pending.remove(number)
             polls.append(calls[number] - 1)
-    return Traffic(admitted, refused, polls_per_pending=sum(polls) / len(polls) if polls else 0.0)
+    return Traffic(admitted, refused, polls_per_pending=sum(polls) / len(polls) if polls else None)
 
 
 def _count(moments: list[float], span: Span) -> int:

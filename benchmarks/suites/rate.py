@@ -25,6 +25,8 @@ from benchmarks.traffic import Span, Traffic
 WORKERS = 50
 FIRST_REQUEST_TIMEOUT = 30.0
 """Seconds that a client may take to send its first request."""
+SETTLE = 10.0
+"""Seconds before the figures count."""
 KNOWN = 0.98
 """The share of a known limit that is asked for."""
 LATENCY_MS = 50
@@ -83,8 +85,6 @@ class Case:
     seconds: float
     changes_to: float | None = None
     """The limit after half of the time, as a share of the first."""
-    settle: float = 10.0
-    """Seconds before the figures count."""
 
     @property
     def change_at(self) -> float:
@@ -111,7 +111,7 @@ class Ride:
     @property
     def span(self) -> Span:
         """The part of the run that the figures are of: after the start, or after the change."""
-        return (self.changed_at if self.case.changes_to else self.case.settle, self.case.seconds)
+        return (self.changed_at if self.case.changes_to else SETTLE, self.case.seconds)
 
     @property
     def limit_in_span(self) -> float:
@@ -142,15 +142,15 @@ class Ride:
 
 def cases(options: Options) -> list[Case]:
     """Return the cases; ``quick`` shortens them and leaves out the minute-long window."""
-    seconds, settle = (20.0, 5.0) if options.quick else (60.0, 10.0)
+    seconds = 30.0 if options.quick else 60.0
     found = [
-        Case("known", "limit known", _nginx, KNOWN_LIMIT, seconds, settle=settle),
-        Case("token", "limit unknown, token bucket", _nginx, UNKNOWN_LIMIT, seconds, settle=settle),
-        Case("fixed-1", "limit unknown, fixed window 1 s", _window(1), UNKNOWN_LIMIT, seconds, settle=settle),
+        Case("known", "limit known", _nginx, KNOWN_LIMIT, seconds),
+        Case("token", "limit unknown, token bucket", _nginx, UNKNOWN_LIMIT, seconds),
+        Case("fixed-1", "limit unknown, fixed window 1 s", _window(1), UNKNOWN_LIMIT, seconds),
         Case("fixed-60", "limit unknown, fixed window 60 s", _window(60), UNKNOWN_LIMIT, 120.0),
         Case("halves", "limit halves", _nginx_to(0.5), UNKNOWN_LIMIT, seconds, changes_to=0.5),
         Case("doubles", "limit doubles", _nginx_to(2.0), UNKNOWN_LIMIT, seconds, changes_to=2.0),
-        Case("pending", "30 % pending for 5 s", _pending, (AUTO, *KNOWN_LIMIT[:2]), seconds, settle=settle),
+        Case("pending", "30 % pending for 5 s", _pending, (AUTO, *KNOWN_LIMIT[:2]), seconds),
     ]
     return [case for case in found if not options.quick or case.seconds < 100]
 
@@ -162,18 +162,18 @@ def run(options: Options) -> Report:
         f"{WORKERS} calls in flight at most. nginx limit_req: burst of a tenth of a second's calls, 5 at "
         f"the least, nodelay. Sandbox: replies after {LATENCY_MS} ms on average; its windows begin when it "
         "starts, a second or so before the client.",
-        "Figures are read from the server's log: utilisation and refused share after the settling time "
-        "(10 s, 5 s with --quick), or after the change of the limit; time to 90 % from the first request or "
-        "from the change, the share then held for 2 s; longest silence is the longest time with no call "
-        "admitted.",
+        f"Figures are read from the server's log: utilisation and refused share from {SETTLE:g} s on, or from "
+        "the change of the limit; time to 90 % from the first request or from the change, the share then held "
+        "for 2 s; longest silence is the longest time with no call admitted.",
         f"{options.parallel} client(s) at a time.",
     ]
+    chosen = [case for case in cases(options) if not options.cases or case.name in options.cases]
     tasks = [
         (case, rider, limit)
         for limit in options.limits
-        for case in cases(options)
+        for case in chosen
         for rider in case.riders
-        if not options.only or rider.contestant.name in options.only or case.name in options.only
+        if not options.only or rider.contestant.name in options.only
     ]
     with apart() as core, ThreadPoolExecutor(options.parallel) as threads:
 
@@ -194,7 +194,7 @@ def run(options: Options) -> Report:
         outcomes = list(threads.map(ride_or_reason, tasks))
     for limit in options.limits:
         grid = []
-        for case in cases(options):
+        for case in chosen:
             rides = [
                 (rider, outcome)
                 for (of_case, rider, of_limit), outcome in zip(tasks, outcomes, strict=True)
@@ -301,7 +301,7 @@ def _tell(report: Report, case: Case, limit: int, rides: Sequence[tuple[Rider, R
         row += [number(figures["seconds_to_90_percent"]), number(figures["longest_silence"])]
         row += [f"{figures['requests']:,}"]
         row += [percent(figures["refused_share_of_first_5_s"])] * (case.changes_to is not None)
-        row += [f"{figures['polls_per_pending']:.2f}"] * (case.name == "pending")
+        row += [number(figures["polls_per_pending"])] * (case.name == "pending")
         rows.append(row)
     report.figures[f"{limit}/s {case.name}"] = list(seen.values())
     report.tables.append(Table(f"{limit}/s, {case.title}", "", tuple(columns), rows))
@@ -317,12 +317,11 @@ def _tell(report: Report, case: Case, limit: int, rides: Sequence[tuple[Rider, R
 def _judge(what: str, case: Case, seen: dict[str, Any]) -> list[Target]:
     """Hold a ride of accucheck against what is promised for its case."""
     used, refused = seen["utilisation"] * 100, seen["refused_share"] * 100
-    late = seen["seconds_to_90_percent"]
-    late = float("nan") if late is None else late
+    late = _or_nan(seen["seconds_to_90_percent"])
     if case.name == "pending":
         return [
             at_least(f"{what}: permits used", used, 95, " %"),
-            at_most(f"{what}: polls per pending", seen["polls_per_pending"], 1.6),
+            at_most(f"{what}: polls per pending", _or_nan(seen["polls_per_pending"]), 1.6),
         ]
     if case.name == "halves":
         early = seen["refused_share_of_first_5_s"] * 100
@@ -337,6 +336,10 @@ def _judge(what: str, case: Case, seen: dict[str, Any]) -> list[Target]:
         ]
     least, most = {"known": (97, 0.2), "token": (97, 0.5), "fixed-1": (95, 1), "fixed-60": (92, 2)}[case.name]
     return [at_least(f"{what}: used", used, least, " %"), at_most(f"{what}: refused", refused, most, " %")]
+
+
+def _or_nan(figure: float | None) -> float:
+    return float("nan") if figure is None else figure
 
 
 def _ahead(what: str, ours: dict[str, Any], peers: Sequence[dict[str, Any]]) -> Target:

@@ -25,6 +25,8 @@ def run(options: Options) -> Report:
     report.caveats += [
         f"{options.workers} calls in flight; medians of {options.repeats} interleaved runs of about "
         f"{options.seconds:g} s each; CPU is user and system time of the client process, start-up apart.",
+        "httpx's own pool is bistable with this many calls in flight: depending on how its callers start, "
+        "one run is several times another.",
         "The raw clients do no retry, no limit, no dedupe and no checking of replies; accucheck does all.",
     ]
     lean = [peer for peer in SPEED_PEERS if peer.name in LEAN]
