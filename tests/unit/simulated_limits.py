@@ -92,7 +92,7 @@ class SlidingWindow:
 
 
 class SharedWithAnotherClient:
-    """A limiter that another client of the account calls too, at random moments, as often as ``its_rate`` says."""
+    """A limiter that another client calls too, at random moments, ``its_rate`` times a second."""
 
     def __init__(self, limiter: Limiter, its_rate: Limit, seed: int = 0) -> None:
         self._limiter = limiter
@@ -190,7 +190,7 @@ def simulate(
 ) -> Trace:
     """Run until ``seconds``.
 
-    ``gate_burst`` is the depth of the gate's own bucket in seconds of its rate (at least two calls);
+    ``gate_burst`` is the depth of the gate's own bucket in seconds of its rate (at least one call);
     ``demand`` is how many calls a second there is work for (None: always more than the gate permits).
     """
     latency = latency or Latency()
@@ -229,7 +229,7 @@ def simulate(
             next_wake = math.inf
         while True:
             rate = controller.rate(now)
-            permits = min(permits + (now - filled_at) * rate, max(2.0, rate * gate_burst))
+            permits = min(permits + (now - filled_at) * rate, max(1.0, rate * gate_burst))
             if demand is not None:
                 work = min(work + (now - filled_at) * demand(now), 5.0)
             filled_at = now

@@ -1,0 +1,348 @@
+"""The adaptive rate against limiters of every kind, in virtual time. The figures are exact: same seed, same run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accucheck._errors import ConfigurationError
+from accucheck._rate import Phase, RateController
+from tests.unit.simulated_limits import (
+    FixedWindow,
+    Latency,
+    Limiter,
+    Pinned,
+    SharedWithAnotherClient,
+    SlidingWindow,
+    TokenBucket,
+    Trace,
+    Unlimited,
+    changing,
+    constant,
+    simulate,
+)
+
+LIMITS = [20, 100, 500]
+
+
+def run(limiter: Limiter, seconds: float = 60.0, latency: float = 0.002, seed: int = 0) -> Trace:
+    return simulate(RateController(), limiter, seconds=seconds, latency=Latency(latency), seed=seed)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("burst_share", [0.1, 0.3, 1.0])
+@pytest.mark.parametrize("latency", [0.002, 0.02])
+def test_a_token_bucket_is_used_up_and_hardly_ever_hit(
+    limit: int, burst_share: float, latency: float
+) -> None:
+    trace = run(TokenBucket(constant(limit), max(5.0, limit * burst_share)), latency=latency)
+    assert trace.utilisation(limit, 10, 60) >= 0.97
+    # At 20/s a second of calls is 20: one refused probe in 11 s is 0.45 % by itself.
+    assert trace.refused_share(10, 60) <= (0.0085 if limit == 20 else 0.005)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("phase", [0.1, 0.5, 0.9])
+def test_a_window_of_a_second_is_used_up_and_seldom_hit(limit: int, phase: float) -> None:
+    trace = run(FixedWindow(constant(limit), 1.0, phase))
+    assert trace.utilisation(limit, 10, 60) >= 0.94
+    assert trace.refused_share(10, 60) <= 0.01
+
+
+@pytest.mark.parametrize("limit", [20, 100])
+@pytest.mark.parametrize("phase", [1.0, 45.0, 60.0])
+def test_a_window_of_a_minute_is_used_up_wherever_it_turns(limit: int, phase: float) -> None:
+    trace = run(FixedWindow(constant(limit), 60.0, phase), seconds=120)
+    assert trace.utilisation(limit, 10, 120) >= 0.92
+    assert trace.refused_share(10, 120) <= 0.02
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("at", [30.0, 34.1])
+def test_a_limit_that_halves_is_found_within_five_seconds(limit: int, at: float) -> None:
+    trace = run(TokenBucket(changing(limit, at, limit / 2), limit / 5), seconds=at + 15)
+    assert trace.utilisation(limit / 2, at + 5, at + 15) >= 0.9
+    # At 20/s the five seconds hold 50 calls: two refusals are 4 %, a third is 6 %.
+    assert trace.refused_share(at, at + 5) <= (0.06 if limit == 20 else 0.05)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("at", [30.0, 35.5])
+def test_a_limit_that_doubles_is_found_within_fifteen_seconds(limit: int, at: float) -> None:
+    trace = run(TokenBucket(changing(limit, at, limit * 2), limit / 5), seconds=at + 25)
+    assert trace.utilisation(limit * 2, at + 15, at + 25) >= 0.9
+    assert trace.refused_share(at, at + 15) <= 0.01
+
+
+@pytest.mark.parametrize("latency", [0.1, 0.3])
+def test_slow_replies_cost_some_of_the_limit_and_few_refusals(latency: float) -> None:
+    trace = run(TokenBucket(constant(100), 50), seconds=120, latency=latency)
+    assert trace.utilisation(100, 30, 120) >= 0.9
+    assert trace.refused_share(30, 120) <= 0.01
+
+
+def test_replies_that_stall_for_a_second_do_not_upset_it() -> None:
+    controller = RateController()
+    trace = simulate(
+        controller, TokenBucket(constant(100), 30), seconds=60, latency=Latency(0.02, stalls=0.01)
+    )
+    assert trace.utilisation(100, 15, 60) >= 0.95
+    assert trace.refused_share(15, 60) <= 0.01
+
+
+def test_a_sliding_window_of_a_second_is_used_up() -> None:
+    trace = run(SlidingWindow(constant(100), 1.0))
+    assert trace.utilisation(100, 10, 60) >= 0.95
+    assert trace.refused_share(10, 60) <= 0.01
+
+
+def test_a_sliding_window_of_a_minute_comes_to_an_even_pace() -> None:
+    trace = run(SlidingWindow(constant(20), 60.0), seconds=300)
+    assert trace.utilisation(20, 60, 300) >= 0.75
+    assert trace.refused_share(60, 300) <= 0.06
+
+
+def test_what_another_client_leaves_of_the_limit_is_taken() -> None:
+    limiter = SharedWithAnotherClient(
+        TokenBucket(constant(100), 20), lambda now: 30.0 if now % 40 < 20 else 60.0
+    )
+    trace = run(limiter, seconds=120, latency=0.02)
+    left = 100 - len([moment for moment in limiter.its_admitted if moment >= 20]) / 100
+    assert trace.utilisation(left, 20, 120) >= 0.75
+    assert trace.refused_share(20, 120) <= 0.03
+
+
+def test_without_a_limit_it_grows_until_the_workers_are_all_busy() -> None:
+    trace = simulate(RateController(), Unlimited(), seconds=20, latency=Latency(0.05, 0.0), workers=20)
+    assert trace.admitted_between(15, 20) / 5 >= 0.95 * 20 / 0.05
+
+
+@pytest.mark.parametrize("per_call", [0.5, 2.0, 10.0])
+def test_a_limit_of_one_call_in_seconds_is_found(per_call: float) -> None:
+    trace = run(TokenBucket(constant(1 / per_call), 0), seconds=600 * per_call)
+    assert trace.utilisation(1 / per_call, 60 * per_call, 600 * per_call) >= 0.8
+    assert trace.refused_share(60 * per_call, 600 * per_call) <= 0.06
+
+
+def test_a_limit_of_thousands_is_reached() -> None:
+    controller = RateController()
+    trace = simulate(
+        controller,
+        TokenBucket(constant(5000), 500),
+        seconds=20,
+        latency=Latency(0.01),
+        workers=400,
+    )
+    assert trace.utilisation(5000, 17, 20) >= 0.9
+    assert trace.refused_share(10, 20) <= 0.01
+
+
+def test_it_starts_gently() -> None:
+    trace = run(Unlimited(), seconds=10)
+    assert trace.admitted_between(0, 1) <= 5
+    assert trace.admitted_between(0, 10) <= 370
+
+
+def test_a_learned_rate_is_used_at_once() -> None:
+    trace = simulate(
+        RateController(start=90), TokenBucket(constant(100), 20), seconds=60, latency=Latency(0.002)
+    )
+    assert trace.utilisation(100, 0, 10) >= 0.88
+    assert trace.utilisation(100, 10, 60) >= 0.97
+    assert trace.refused_share(0, 60) <= 0.005
+
+
+def test_a_learned_rate_that_is_far_too_high_is_given_up_fast() -> None:
+    trace = simulate(
+        RateController(start=450), TokenBucket(constant(20), 5), seconds=60, latency=Latency(0.02)
+    )
+    assert trace.refused_between(0, 10) <= 40
+    assert trace.utilisation(20, 20, 60) >= 0.9
+
+
+def test_a_learned_rate_that_is_far_too_low_is_outgrown() -> None:
+    trace = simulate(
+        RateController(start=18), TokenBucket(constant(500), 50), seconds=40, latency=Latency(0.002)
+    )
+    assert trace.utilisation(500, 25, 40) >= 0.95
+
+
+def test_the_bounds_hold() -> None:
+    free = simulate(RateController(low=5, high=50), Unlimited(), seconds=30)
+    assert max(rate for _, rate in free.rates) == 50
+    tight = simulate(RateController(low=5, high=50), TokenBucket(constant(1), 0), seconds=60)
+    assert min(rate for _, rate in tight.rates) == 5
+
+
+def test_the_limit_it_has_learned_is_the_limit() -> None:
+    controller = RateController()
+    simulate(controller, TokenBucket(constant(100), 20), seconds=60, latency=Latency(0.002))
+    assert controller.learned == pytest.approx(100, rel=0.03)
+
+
+def test_nothing_is_learned_where_nothing_was_refused() -> None:
+    controller = RateController(start=45)
+    simulate(controller, Unlimited(), seconds=5)
+    assert controller.learned is None
+
+
+def test_a_rate_that_nobody_uses_does_not_grow() -> None:
+    trace = simulate(RateController(), Unlimited(), seconds=120, demand=constant(10.0))
+    assert trace.rate_at(120) <= 30
+
+
+def test_the_refusals_of_one_exhaustion_cut_once() -> None:
+    controller = RateController(start=100)
+    for number in range(50):
+        controller.sent(number / 100)
+    controller.rate(0.5)
+    controller.refused(0.5, 0.45)
+    held_until = controller.resume_at
+    rate = controller.rate(0.5)
+    for number in range(46, 50):
+        controller.refused(0.51, number / 100)
+    assert controller.resume_at == held_until
+    assert controller.rate(0.51) == rate
+
+
+def test_in_an_outage_a_single_call_goes_out_and_the_next_waits_for_its_reply() -> None:
+    controller = RateController(start=100)
+    controller.sent(0.0)
+    controller.refused(0.01, 0.0)
+    assert controller.phase is Phase.OUTAGE
+    tried_at = controller.resume_at
+    controller.rate(tried_at)
+    controller.sent(tried_at)
+    assert controller.resume_at > tried_at + 0.01
+    controller.admitted(tried_at + 0.01, tried_at)
+    assert controller.resume_at <= tried_at + 0.01
+
+
+def test_tries_in_an_outage_come_further_and_further_apart() -> None:
+    controller = RateController(start=100)
+    controller.sent(0.0)
+    controller.refused(0.01, 0.0)
+    waits = []
+    now = 0.01
+    for _ in range(12):
+        waits.append(controller.resume_at - now)
+        now = controller.resume_at
+        controller.rate(now)
+        controller.sent(now)
+        controller.refused(now + 0.001, now)
+        now += 0.001
+    assert waits == pytest.approx(sorted(waits))
+    assert waits[-1] == pytest.approx(5.0, abs=0.01)
+
+
+def test_the_wait_that_the_vendor_asks_for_is_kept() -> None:
+    controller = RateController(start=100)
+    controller.sent(1.0)
+    controller.refused(1.1, 1.0, retry_after=7.0)
+    assert controller.resume_at == pytest.approx(8.1)
+
+
+@pytest.mark.parametrize("retry_after", [-1.0, 0.0, math.nan, math.inf])
+def test_a_wait_that_makes_no_sense_is_not_kept(retry_after: float) -> None:
+    controller = RateController(start=100)
+    controller.sent(1.0)
+    controller.refused(1.1, 1.0, retry_after=retry_after)
+    assert controller.resume_at < 1.3
+
+
+@pytest.mark.parametrize("jump", [-1e6, -3.0, 1e3, 1e9])
+def test_a_clock_that_jumps_changes_nothing(jump: float) -> None:
+    class JumpingClock:
+        """The controller sees a clock that jumps at 30 s; everything else sees the true one."""
+
+        def __init__(self) -> None:
+            self.inner = RateController()
+
+        def shown(self, now: float) -> float:
+            return now + jump if now > 30 else now
+
+        @property
+        def resume_at(self) -> float:
+            until = self.inner.resume_at
+            return until - jump if abs(until - jump) < abs(until) else until
+
+        def rate(self, now: float) -> float:
+            return self.inner.rate(self.shown(now))
+
+        def sent(self, now: float) -> None:
+            self.inner.sent(self.shown(now))
+
+        def admitted(self, now: float, sent_at: float) -> None:
+            self.inner.admitted(self.shown(now), self.shown(sent_at))
+
+        def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
+            self.inner.refused(self.shown(now), self.shown(sent_at), retry_after)
+
+    trace = simulate(JumpingClock(), TokenBucket(constant(50), 10), seconds=60, latency=Latency(0.002))
+    assert trace.utilisation(50, 10, 60) >= 0.95
+    assert trace.refused_share(10, 60) <= 0.01
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"low": 0.0},
+        {"low": -1.0},
+        {"low": math.nan},
+        {"low": math.inf},
+        {"high": 0.0},
+        {"high": math.nan},
+        {"start": 0.0},
+        {"start": math.nan},
+        {"start": math.inf},
+        {"low": 200.0, "high": 5.0},
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(bounds: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError):
+        RateController(**bounds)
+
+
+def test_the_simulated_limits_agree_with_arithmetic() -> None:
+    def admitted(limiter: Limiter) -> float:
+        return simulate(Pinned(200), limiter, seconds=60).admitted_between(10, 60) / 50
+
+    limiters: list[Callable[[], Limiter]] = [
+        lambda: TokenBucket(constant(100), 10),
+        lambda: FixedWindow(constant(100), 1.0, 0.3),
+        lambda: SlidingWindow(constant(100), 1.0),
+    ]
+    for limiter in limiters:
+        assert admitted(limiter()) == pytest.approx(100, rel=0.02)
+
+
+Moment = st.floats(min_value=-1e3, max_value=1e6) | st.sampled_from([math.nan, math.inf, -math.inf])
+Event = st.tuples(st.sampled_from(["sent", "admitted", "refused", "retry"]), Moment, Moment)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    events=st.lists(Event, max_size=60),
+    start=st.none() | st.floats(min_value=0.1, max_value=1000.0),
+)
+def test_whatever_comes_the_rate_stays_within_its_bounds(
+    events: list[tuple[str, float, float]], start: float | None
+) -> None:
+    controller = RateController(low=0.1, high=1000.0, start=start)
+    for kind, now, other in events:
+        match kind:
+            case "sent":
+                controller.sent(now)
+            case "admitted":
+                controller.admitted(now, other)
+            case "refused":
+                controller.refused(now, other)
+            case _:
+                controller.refused(now, now, retry_after=other)
+        assert 0.1 <= controller.rate(now) <= 1000.0
+        assert not math.isnan(controller.resume_at)
+        assert controller.learned is None or controller.learned > 0
