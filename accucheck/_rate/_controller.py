@@ -42,7 +42,7 @@ class RateController:
     jumps is tolerated.
     """
 
-    def __init__(self, *, low: float = 0.1, high: float = math.inf, start: float | None = None) -> None:
+    def __init__(self, *, low: float = 0.02, high: float = math.inf, start: float | None = None) -> None:
         """``low`` and ``high`` bound the rate (calls per second). ``start`` is where to begin: about 90 % of
         the limit that an earlier run has learned; None begins gently.
 
