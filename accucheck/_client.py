@@ -302,7 +302,7 @@ class Client:
                 if book is not ledger:
                     book.close()
 
-        return Equipment(turn, session, budget, close)
+        return Equipment(turn, session, budget, close, durable=True)
 
     def _gate_after(self, remembered: str | None, rate: Rate | None, burst: int | None) -> Gate:
         """Return the gate of a stream that knows where an earlier run found the limit."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
@@ -47,6 +48,8 @@ class Equipment(msgspec.Struct, frozen=True):
     budget: CallBudget | None
     close: Callable[[], Awaitable[None]]
     """Awaited once, at the end of the run, shielded from cancellation; may raise LedgerError."""
+    durable: bool = False
+    """Whether a kill can lose what the store has not committed: then that, too, is bounded by the workers."""
 
 
 class _Worker:
@@ -93,6 +96,8 @@ class Stream(Generic[Item]):
         self._workers: list[_Worker] = []
         self._spawned = 0
         self._idle: list[asyncio.Future[None]] = []
+        self._exposed = 0  # calls sent whose answers are not stored yet
+        self._most_exposed = sys.maxsize
         self._claims = 0  # workers at the gate, each for one of the numbers that wait
         self._circuit_was_open = False
         self._probe_timer: asyncio.TimerHandle | None = None
@@ -113,6 +118,8 @@ class Stream(Generic[Item]):
         equipment = self._equip()
         self._turn, self._store = equipment.turn, equipment.store
         self._budget, self._close = equipment.budget, equipment.close
+        if equipment.durable:
+            self._most_exposed = self._limits.workers
         self._started_at = asyncio.get_running_loop().time()
         self._admission = Admission(
             self._items,
@@ -256,6 +263,8 @@ class Stream(Generic[Item]):
     def _has_job(self) -> bool:
         if len(self._admission.ready) + len(self._due) <= self._claims:
             return False
+        if self._exposed + self._claims >= self._most_exposed:
+            return False  # no more may be bought than a kill may lose; the next commit wakes us
         circuit = self._turn.circuit
         return not circuit.opened or circuit.admits(self._turn.gate.now())
 
@@ -270,6 +279,7 @@ class Stream(Generic[Item]):
         # New numbers keep half of the permits while any are waiting, however many polls are due.
         self._repeated_last = bool(due) and (not ready or not self._repeated_last)
         flight = due.popleft() if self._repeated_last else ready.popleft()
+        self._exposed += 1
         self._admission.make_room()
         return flight
 
@@ -278,6 +288,7 @@ class Stream(Generic[Item]):
             case Done(result):
                 self._store.settle(Settlement(flight.number, result, flight.calls, flight.lost))
             case Wait(seconds, then):
+                self._exposed -= 1
                 if then == "refused":
                     self._due.appendleft(flight)  # it has waited longest; the gate holds everyone meanwhile
                 else:
@@ -336,6 +347,7 @@ class Stream(Generic[Item]):
     # Store -> outcomes
 
     def _committed(self, settlements: Sequence[Settlement]) -> None:
+        self._exposed -= len(settlements)
         for settlement in settlements:
             flight = self._admission.flights.pop(settlement.number)
             result = settlement.result
@@ -351,6 +363,8 @@ class Stream(Generic[Item]):
             self._outcomes.put_settled(settlement, flight.index, flight.item, first=True)
             for index, item in flight.more or ():
                 self._outcomes.put_settled(settlement, index, item, first=False)
+        if self._idle and self._most_exposed < sys.maxsize:
+            self._wake(min(len(settlements), len(self._admission.ready) + len(self._due) - self._claims))
         self._check_done()
 
     # The end

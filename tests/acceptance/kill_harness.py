@@ -127,13 +127,20 @@ def kill_repeatedly(
             assert not asked_again, (
                 f"{len(asked_again)} numbers were asked again after a committed answer ({point})"
             )
-            assert known <= committed(ledger), f"answers vanished from the ledger ({point})"
+            stored = committed(ledger)
+            assert known <= stored, f"answers vanished from the ledger ({point})"
+            if exit_code == -9:
+                lost = {line["number"] for line in logged(log, before) if line["status"] == "OK"} - stored
+                assert len(lost) <= WORKERS, (
+                    f"{len(lost)} answers were lost, more than calls under way ({point})"
+                )
             if output.exists():
                 assert output.read_bytes().count(b"\n") == rows + 1, f"a torn output ({point})"
         assert run(bulk(leads, output, url, rate=rate)) == 1  # the rows that cannot be numbers
     charged = Counter(line["number"] for line in logged(log) if line["status"] == "OK")
     findings.repeated = sum(times - 1 for times in charged.values())
-    assert findings.repeated <= findings.kills.total() * WORKERS
+    most = findings.kills.total() * WORKERS
+    assert findings.repeated <= most, f"{findings.repeated} calls were repeated, more than were under way"
     check_output(leads, output)
     findings.output = output.read_bytes()
     return findings

@@ -29,6 +29,7 @@ from accucheck._circuit import Circuit, RetryBudget
 from accucheck._events import OnEvent, guarded
 from accucheck._gate import CallBudget, Gate, make_gate, one_lease
 from accucheck._ledger import AnswerStore, MemoryStore
+from accucheck._models import Settlement
 from accucheck._polls import PollTimes
 from accucheck._stream import Equipment, Limits
 from accucheck._turn import Turn
@@ -97,6 +98,7 @@ def make_stream(
     grace: float = 5.0,
     on_event: OnEvent | None = None,
     store: AnswerStore | None = None,
+    durable: bool = False,
     closed: Callable[[], None] = lambda: None,
 ) -> Stream[Any]:
     hook = None if on_event is None else guarded(on_event)
@@ -118,7 +120,7 @@ def make_stream(
         async def close() -> None:
             closed()
 
-        return Equipment(turn, store or MemoryStore(), budget, close)
+        return Equipment(turn, store or MemoryStore(), budget, close, durable)
 
     limits = Limits(workers=workers, parked=max_parked, buffered=buffer, grace=grace)
     return Stream(items, number, equip=equip, limits=limits, ordered=ordered, on_event=hook)
@@ -543,6 +545,26 @@ def test_an_outage_costs_few_calls_and_no_number() -> None:
     assert vendor.calls_between(started + 30, started + 50) <= 0.1 * 100 * 20
     # No burst after it: no second sees more than the pace and the bucket allow.
     assert max(vendor.calls_between(started + 50 + n, started + 51 + n) for n in range(20)) <= 104
+
+
+class SlowDisk(MemoryStore):
+    """Commits a second after it was told."""
+
+    def settle(self, settlement: Settlement) -> None:
+        asyncio.get_running_loop().call_later(1.0, super().settle, settlement)
+
+
+def test_no_more_is_bought_than_a_kill_may_lose() -> None:
+    vendor = Vendor(latency=0.001)
+    stream = make_stream(numbers(40), vendor, workers=5, store=SlowDisk(), durable=True)
+
+    async def main() -> list[Any]:
+        return await collect(stream)
+
+    outcomes = run(main())
+    assert len(outcomes) == 40
+    start = vendor.calls[0][0]
+    assert vendor.calls_between(start, start + 0.9) == 5
 
 
 def test_statistics_add_up() -> None:
