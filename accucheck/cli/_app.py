@@ -114,6 +114,8 @@ def run(arguments: Sequence[str]) -> int:
             run_command: Callable[..., object]
             run_command, bound, injected = app.parse_args(words)
             debug = _wants_debug(bound.arguments)
+            # What the library logs for operators, a person is told in other words.
+            logging.getLogger("accucheck").addHandler(logging.NullHandler())
             if debug:
                 logging.basicConfig(
                     stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s"

@@ -28,6 +28,7 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
+from accucheck.cli._outage import OutageTeller
 from accucheck.cli._render import json_line, terminal_safe
 from accucheck.cli._run import Ending, run_stream
 
@@ -70,7 +71,9 @@ def check(
     async def ask() -> Ending:
         async with make_client(account, patience, pace, mobile_only=mobile_only) as client:
             return await run_stream(
-                client.stream(numbers, workers=pace.workers, max_calls=pace.max_calls, grace=0),
+                client.stream(
+                    numbers, workers=pace.workers, max_calls=pace.max_calls, grace=0, on_event=OutageTeller()
+                ),
                 keep,
                 interruption=interruption,
                 total=lambda stats: (len(numbers), True),
@@ -104,27 +107,25 @@ def _record(number: str, outcome: Outcome[str] | None) -> dict[str, Any]:
 
 
 def _table(numbers: Sequence[str], outcomes: Outcomes) -> Table:
-    table = Table("Number", "WhatsApp", "Business", "Avatar", "Status since", "Signature", "Result", box=None)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("Number", "WhatsApp", "Business", "Avatar", "Since"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("Signature, or what is wrong")
     for number, outcome in zip(numbers, outcomes, strict=True):
-        cells = _cells(number, outcome)
-        style = {"yes": "green", "no": "yellow"}.get(cells[1], "red")
-        table.add_row(
-            *(
-                Text(terminal_safe(cell, 200), style=style if place == 1 else "")
-                for place, cell in enumerate(cells)
-            )
-        )
+        shown, whatsapp, *others = (terminal_safe(cell, 200) for cell in _cells(number, outcome))
+        style = {"yes": "green", "no": "yellow"}.get(whatsapp, "red")
+        table.add_row(Text(shown), Text(whatsapp, style=style), *map(Text, others))
     return table
 
 
 def _cells(number: str, outcome: Outcome[str] | None) -> tuple[str, ...]:
     match outcome:
         case None:
-            return number, "?", "", "", "", "", UNCHECKED
+            return number, "?", "", "", "", UNCHECKED
         case Checked(check=answer):
             return _answer_cells(answer)
         case Failed(error=error):
-            return number, "?", "", "", "", "", f"{error.status}: {error.reason}"
+            return number, "?", "", "", "", f"{error.status}: {error.reason}"
         case _:
             assert_never(outcome)
 
@@ -137,7 +138,6 @@ def _answer_cells(answer: Check) -> tuple[str, ...]:
         _yes_no(answer.avatar),
         answer.status_update.isoformat() if answer.status_update else "",
         answer.signature or "",
-        "OK",
     )
 
 

@@ -72,7 +72,7 @@ def demo(
     if code not in (ExitCode.ALL_ANSWERED, ExitCode.SOME_NOT_ANSWERED):
         return code
     proof = prove(leads, checked, SEED)
-    _tell(proof, checked)
+    _tell(proof)
     return ExitCode.ALL_ANSWERED if proof.holds else ExitCode.UNEXPECTED
 
 
@@ -109,7 +109,7 @@ def _sandbox() -> Iterator[str]:
         process.communicate()
 
 
-def _tell(proof: Proof, checked: Path) -> None:
+def _tell(proof: Proof) -> None:
     report(
         [
             (
@@ -118,6 +118,5 @@ def _tell(proof: Proof, checked: Path) -> None:
             ),
             ("rows", f"{thousands(proof.rows)} in, {thousands(proof.rows - proof.misplaced)} out, in order"),
             ("invalid", f"{thousands(proof.invalid)} named as such, {thousands(proof.misjudged)} by mistake"),
-            ("look at", f"{checked}"),
         ]
     )

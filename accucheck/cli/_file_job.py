@@ -32,15 +32,7 @@ def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
         async def buy() -> Ending:
             async with client:
                 return await run_stream(
-                    client.stream(
-                        source.numbers(),
-                        workers=job.pace.workers,
-                        max_calls=job.pace.max_calls,
-                        ledger=ledger,
-                        fresh_within=job.fresh_within,
-                        retry_failed=job.retry_failed,
-                        grace=0,
-                    ),
+                    job.stream(client, source.numbers(), ledger),
                     lambda outcome: None,
                     interruption=interruption,
                     total=row_total(source),

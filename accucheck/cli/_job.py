@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
+from accucheck._client import Client
 from accucheck._errors import ConfigurationError
 from accucheck._ledger import Ledger
 from accucheck._models import Stats
+from accucheck._stream import Stream
 from accucheck.cli._messages import say
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
@@ -24,11 +26,14 @@ from accucheck.cli._options import (
     Pace,
     Talk,
 )
+from accucheck.cli._outage import OutageTeller
 from accucheck.cli._progress import Total
 from accucheck.cli._run import GRACE
 from accucheck.files import Source, open_source
 
 __all__ = ["Job", "open_list", "row_total"]
+
+Item = TypeVar("Item")
 
 QUICKLY_COUNTED = 4_000_000
 """Bytes of a file whose rows are counted before the run: a fraction of a second, for an exact total."""
@@ -80,6 +85,28 @@ class Job:
         if self.ledger is not None:
             return self.ledger
         return None if self.to_stdout else Path(f"{self.output}.ledger")
+
+    def stream(
+        self,
+        client: Client,
+        items: Iterable[Item],
+        ledger: Ledger | Path | None,
+        *,
+        number: Callable[[Item], str | int | None] | None = None,
+    ) -> Stream[Item]:
+        """Return the stream of this job over ``items``; ``run_stream`` gives the calls their grace."""
+        return client.stream(
+            items,
+            number=number,
+            workers=self.pace.workers,
+            ordered=self.ordered,
+            max_calls=self.pace.max_calls,
+            ledger=ledger,
+            fresh_within=self.fresh_within,
+            retry_failed=self.retry_failed,
+            grace=0,
+            on_event=OutageTeller(),
+        )
 
     @contextmanager
     def opened_ledger(self) -> Iterator[Ledger]:

@@ -63,17 +63,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
         async def answer() -> Ending:
             async with client:
                 return await run_stream(
-                    client.stream(
-                        source.rows(),
-                        number=lambda row: row.number,
-                        workers=job.pace.workers,
-                        max_calls=job.pace.max_calls,
-                        ledger=None if job.no_ledger else job.ledger,
-                        fresh_within=job.fresh_within,
-                        retry_failed=job.retry_failed,
-                        ordered=job.ordered,
-                        grace=0,
-                    ),
+                    job.stream(client, source.rows(), job.ledger_path, number=lambda row: row.number),
                     write,
                     interruption=interruption,
                     total=row_total(source),

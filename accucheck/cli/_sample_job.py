@@ -40,15 +40,7 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
         async def ask() -> Ending:
             async with client:
                 return await run_stream(
-                    client.stream(
-                        draw.chosen,
-                        workers=job.pace.workers,
-                        max_calls=job.pace.max_calls,
-                        ledger=ledger,
-                        fresh_within=job.fresh_within,
-                        retry_failed=job.retry_failed,
-                        grace=0,
-                    ),
+                    job.stream(client, draw.chosen, ledger),
                     lambda outcome: None,
                     interruption=interruption,
                     total=lambda stats: (len(draw.chosen), True),
