@@ -39,7 +39,7 @@ BASE_URL = "https://cloudapi.peru.accuauth.com"
 """The vendor's ("1. API Specification")."""
 _PATHS = {"advanced": "/check/whatsapp_advanced", "basic": "/check/whatsapp_basic"}
 _CONNECTIONS = 10_000
-"""More than any run's workers, which are what bounds the calls under way."""
+"""The most that one client opens; a run's workers are what bounds its calls under way."""
 _FIRST_RETRIES = 100
 """Retries that a run may make before it has any answer, besides one per worker."""
 _LEASE = 1_000
@@ -62,7 +62,7 @@ class Client:
         policy: When to ask again, and when to give up.
         rate: Calls per second: "auto" finds the account's limit, a number is a ceiling, ``(low, high)``
             bounds the search.
-        burst: Calls that may go at once after a silence, 1 or more; by default 10 ms worth, at least 2.
+        burst: Calls that may go at once after a silence, 1 or more; by default one, and what falls due in 10 ms.
         mobile_only: Refuse fixed lines before they cost a call.
 
     Raises:
@@ -223,6 +223,8 @@ class Client:
             ConfigurationError: An argument is wrong.
             LedgerError: On entering, if the ledger cannot be opened or another run holds it.
         """
+        if isinstance(workers, int) and workers > _CONNECTIONS:
+            raise ConfigurationError(f"workers is at most {_CONNECTIONS}, not {workers}")
         for name, value in (("workers", workers), ("max_parked", max_parked), ("buffer", buffer)):
             _at_least_one(name, value)
         if max_calls is not None:

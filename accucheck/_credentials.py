@@ -11,6 +11,13 @@ from accucheck._errors import ConfigurationError
 _HIDDEN = "Credentials(api_id='•••', api_secret='•••')"
 
 
+class _Headers(dict[str, str]):
+    """Shows its names only."""
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self)}>"
+
+
 class Credentials:
     """An API id and secret ("2.1 Request Header" of the vendor's page).
 
@@ -57,7 +64,7 @@ class Credentials:
     def headers(self) -> dict[str, str]:
         """Return the two request headers that the vendor's page requires."""
         api_id, api_secret = self._values
-        return {"X-DF-API-ID": api_id, "X-DF-API-SECRET": api_secret}
+        return _Headers({"X-DF-API-ID": api_id, "X-DF-API-SECRET": api_secret})
 
     def __repr__(self) -> str:
         return _HIDDEN

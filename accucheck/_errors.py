@@ -50,7 +50,15 @@ __all__ = [
 ]
 
 NumberProblem = Literal[
-    "empty", "too_short", "too_long", "letters", "other_country", "unknown_area", "not_mobile", "not_peruvian"
+    "empty",
+    "too_short",
+    "too_long",
+    "letters",
+    "other_country",
+    "unknown_area",
+    "not_mobile",
+    "not_peruvian",
+    "several",
 ]
 
 

@@ -25,9 +25,11 @@ _RECHECK: Final = 0.01
 """Seconds between two looks at the pace: at 10,000 calls/s a look at each call costs more than the bucket."""
 _NOTICEABLE: Final = 0.005
 """The share by which the pace must change before the bucket is swapped."""
-_DEPTH: Final = 0.01
-"""Seconds of calls that a bucket holds. A timer fires up to a millisecond late on asyncio and ticks in whole
-milliseconds on uvloop; a bucket that holds less than a few of those loses permits."""
+_LATENESS: Final = 0.01
+"""Seconds of calls that a bucket holds beyond the one that is due. A timer fires up to a millisecond late on
+asyncio and ticks in whole milliseconds on uvloop: without it those permits would be lost. More would be a burst."""
+_LOOK_AGAIN: Final = 0.05
+"""Seconds between two looks at a hold: a reply may end it early."""
 
 
 class Pace(Protocol):
@@ -98,7 +100,7 @@ class Gate:
                 now = self.now()
                 held_for = self._pace.resume_at - now
                 if held_for > 0:
-                    await self._sleep(held_for)
+                    await self._sleep(min(held_for, _LOOK_AGAIN))
                     continue
                 await self._bucket(now).acquire()
                 now = self.now()
@@ -129,7 +131,7 @@ class Gate:
 
     def _new_bucket(self, rate: float) -> AsyncLimiter:
         self._current = rate
-        depth = self._burst if self._burst is not None else max(2, math.ceil(rate * _DEPTH))
+        depth = 1 + rate * _LATENESS if self._burst is None else float(self._burst)
         return AsyncLimiter(depth, depth / rate)
 
     def _take_over(self, old: AsyncLimiter, rate: float) -> AsyncLimiter:

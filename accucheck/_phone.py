@@ -130,7 +130,7 @@ def _read(cell: str) -> int:
     if not digits:
         _refuse(cell, "empty", "holds no number")
     if len(digits) >= 16 and not extension and _several(text):
-        _refuse(cell, "too_long", "holds more than one number; give each its own row")
+        _refuse(cell, "several", "holds more than one number; give each its own row")
     if not (digits.isascii() and digits.isdigit()):
         _refuse_characters(cell, digits)
     return _national(cell, digits, international="+" in text[: text.index(digits[0])])

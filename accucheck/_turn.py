@@ -29,6 +29,7 @@ class Progress:
         "lost",
         "national",
         "next",
+        "pending_at",
         "polls",
         "refusals",
         "refused_since",
@@ -44,6 +45,7 @@ class Progress:
         self.lost = 0
         self.waited = 0.0
         self.first_sent_at = 0.0
+        self.pending_at = 0.0  # when the last call was sent that was answered PENDING
         self.failing_since = 0.0
         self.refused_since = 0.0
         self.next: CallKind = "first"
@@ -116,7 +118,8 @@ class Turn:
             self.circuit.record(True, sent_at, probe=probe)
             self._retries.refill()
             if progress.polls:
-                self._polls.answered(self.gate.now() - progress.first_sent_at)
+                first = progress.first_sent_at
+                self._polls.answered(self.gate.now() - first, progress.pending_at - first)
             return Done(reply.check)
         return self._decide(progress, reply, sent_at, probe)
 
@@ -124,6 +127,7 @@ class Turn:
         now = self.gate.now()
         chance = self._chance()
         refused = isinstance(reply, StatusReply) and reply.status == "RATE_LIMIT_EXCEEDED"
+        pending = isinstance(reply, StatusReply) and reply.status == "PENDING"
         failed = isinstance(reply, Broken | Malformed) or (
             isinstance(reply, StatusReply) and reply.status == "INTERNAL_ERROR"
         )
@@ -132,7 +136,8 @@ class Turn:
             self.gate.refused(sent_at, reply.retry_after)
             if not progress.refusals:
                 progress.refused_since = sent_at
-        else:
+        elif not isinstance(reply, Broken) or reply.sent:
+            # What never reached the vendor was not let through by it either.
             self.gate.admitted(sent_at)
         if failed and not progress.failures:
             progress.failing_since = sent_at
@@ -146,17 +151,20 @@ class Turn:
             refusals=progress.refusals,
             refused_for=now - progress.refused_since if refused else 0.0,
             waited=progress.waited,
-            learned_poll_wait=self._polls.next_wait(pending_for, progress.polls, chance),
+            learned_poll_wait=self._polls.next_wait(pending_for, progress.polls, chance) if pending else 0.0,
             may_retry=self.circuit.opened or self._retries.has_one,
         )
         decision = decide(attempt, reply, self._policy, chance)
-        self._advance(progress, reply, decision)
+        self._advance(progress, reply, decision, sent_at)
         return decision
 
-    def _advance(self, progress: Progress, reply: Reply, decision: Decision) -> None:
+    def _advance(self, progress: Progress, reply: Reply, decision: Decision, sent_at: float) -> None:
         if isinstance(reply, Broken) and reply.sent:
             progress.lost += 1
             self.counters.lost += 1
+        elif isinstance(reply, StatusReply):
+            self.counters.refusals += reply.status == "RATE_LIMIT_EXCEEDED"
+            self.counters.pending += reply.status == "PENDING" and not progress.polls
         if not isinstance(decision, Wait):
             return
         progress.next = decision.then
@@ -164,10 +172,9 @@ class Turn:
         match decision.then:
             case "poll":
                 progress.polls += 1
-                self.counters.pending += progress.polls == 1
+                progress.pending_at = sent_at
             case "refused":
                 progress.refusals += 1
-                self.counters.refusals += 1
             case "retry":
                 progress.failures += 1
                 # While the circuit is open it paces the retries by itself.

@@ -140,7 +140,11 @@ def decode_reply(
             pass  # extra fields, other types, a BOM or bad UTF-8: the slow path looks closer
         else:
             result = envelope.result
-            if envelope.status == "OK" and result is not None and result.number == "+51" + national:
+            if (
+                envelope.status == "OK"
+                and result is not None
+                and result.number in ("+51" + national, national)
+            ):
                 whatsapp = _YES_NO.get(result.whatsapp)
                 if whatsapp is not None:
                     check = _plain_check(national, whatsapp, result, envelope.request_id, now())
