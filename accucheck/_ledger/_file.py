@@ -38,7 +38,7 @@ def prepare(path: Path, migrations: Sequence[Migration]) -> bool:
         if path.stat().st_size <= _SMALL_BYTES:
             (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if problem != "ok":
-                damage = sqlite3.DatabaseError(problem)
+                damage = sqlite3.DatabaseError(problem.splitlines()[-1])
                 damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
                 raise damage
     return True
@@ -53,8 +53,11 @@ def open_reader(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connecti
     _check_header(path)
     with told_plainly(path):
         uri = path.as_uri()
-        connection = _connect(f"{uri}?mode=ro")
+        # Opened for writing, though it only reads: the last connection that closes tidies the log away, which one
+        # that may not write cannot.
+        connection = _connect(f"{uri}?mode=rw")
         try:
+            connection.execute("PRAGMA query_only = ON")
             _check_identity(connection, path, len(migrations))
         except sqlite3.OperationalError:
             connection.close()

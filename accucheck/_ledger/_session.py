@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -108,11 +108,8 @@ class Session:
         self._writer.start(self._loop)
 
     async def aclose(self) -> None:
-        try:
-            if not self._closed:
-                await self.flush()
-        except LedgerError:
-            pass  # `close` tries once more, and tells
+        with suppress(LedgerError):  # `close` tries once more, and tells
+            await self.flush()
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.to_thread(self.close)
@@ -151,6 +148,7 @@ class Session:
                     batches.popleft()
                 _journal.move_all(self._writing)
                 _jobs.finish(self._writing, self._job, self._unused + self._spare, self._lost)
+                self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except LedgerError as error:
             left = sum(len(batch.settlements) for batch in batches if not batch.stored) + len(self._gathered)
             if left:

@@ -35,7 +35,8 @@ def ledger_error(path: Path, trouble: Exception) -> LedgerError:
     if isinstance(trouble, sqlite3.Error):
         code = getattr(trouble, "sqlite_errorcode", None)
         hint = None if code is None else _HINTS.get(code & 0xFF)  # the low byte is the primary result code
-        reason = f"{hint} ({trouble})" if hint else str(trouble)
+        words = " ".join(str(trouble).split())
+        reason = f"{hint} ({words})" if hint else words
     elif isinstance(trouble, OSError):
         reason = trouble.strerror or str(trouble)
     else:
