@@ -242,7 +242,7 @@ def test_a_lost_answer_counts_even_when_its_number_is_given_up() -> None:
 def test_pending_is_timed_from_the_first_call_of_the_number() -> None:
     bench = Bench(FAILURE, PENDING, PENDING)
     play(bench)
-    assert [asked[:2] for asked in bench.polls.asked] == [(0.25, 0), (1.5, 0), (2.75, 1)]
+    assert [asked[:2] for asked in bench.polls.asked] == [(1.5, 0), (2.75, 1)]
 
 
 def test_a_number_is_given_up_ten_minutes_after_it_was_first_asked() -> None:
