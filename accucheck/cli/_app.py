@@ -130,8 +130,8 @@ def run(arguments: Sequence[str]) -> int:
             command = " ".join(["accucheck", *(error.command_chain or ())])
             say(str(error).replace(HIDDEN_STREAM, STANDARD_STREAM), hint=f"{command} --help")
             return ExitCode.USAGE
-        except Interrupted:
-            say("stopped")
+        except Interrupted as interrupted:
+            say(str(interrupted), hint=interrupted.hint)
             return interruption.exit_code
         except BrokenPipeError:
             _drop_standard_output()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from accucheck._client import Client
+from accucheck._errors import BudgetExhausted, OutOfQuota, RunEnded
+from accucheck._ledger import Ledger
 from accucheck.cli._answer_columns import Tally
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
@@ -13,47 +17,67 @@ from accucheck.cli._messages import complain, say
 from accucheck.cli._output_pass import write_rows
 from accucheck.cli._run import Ending, run_stream
 from accucheck.cli._summary import summarise
-from accucheck.files import FileSink
+from accucheck.files import FileError, FileSink, Source
 
 __all__ = ["run_file_job"]
 
 
 def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCode:
     """Do the job; return its exit code. The output is written however the first pass ended."""
-    with (
-        open_list(job.input, job.reading, job.talk) as source,
-        # Both are opened before the first call: whoever cannot keep the answers must not buy any.
-        job.opened_ledger() as ledger,
-        FileSink(job.output, source, file_format=job.format) as sink,
-    ):
-        # Failures are shown too, also those that --retry-failed did not come to asking again.
-        find = known_in(ledger, job.endpoint, fresh_within=job.fresh_within)
-
-        async def buy() -> Ending:
-            async with client:
-                return await run_stream(
-                    job.stream(client, source.numbers(), ledger),
-                    lambda outcome: None,
-                    interruption=interruption,
-                    total=row_total(source),
-                    grace=job.grace,
-                    quiet=job.talk.quiet,
-                )
-
-        ending = run_to_end(buy())
-        if ending.left_at_once:
-            say(
-                f"stopped at once: {job.output} was not written",
-                hint="the answers are in the ledger; run the same command again to go on"
-                if job.ledger_path
-                else None,
-            )
-            raise Interrupted
-        with interruption.phase(
-            first=lambda: say("the output is nearly there; once more to leave it as it was")
+    ending: Ending | None = None
+    try:
+        with (
+            open_list(job.input, job.reading, job.talk) as source,
+            # Both are opened before the first call: whoever cannot keep the answers must not buy any.
+            job.opened_ledger() as ledger,
+            FileSink(job.output, source, file_format=job.format) as sink,
         ):
-            tally = write_rows(source, sink, find, mobile_only=job.reading.mobile_only)
+            # Failures are shown too, also those that --retry-failed did not come to asking again.
+            find = known_in(ledger, job.endpoint, fresh_within=job.fresh_within)
+            ending = run_to_end(_buy(job, client, source, ledger, interruption))
+            if ending.left_at_once:
+                _leave(job)
+            with interruption.phase(
+                first=lambda: say("the output is nearly there; once more to leave it as it was"),
+                second=lambda: _leave(job),
+            ):
+                tally = write_rows(source, sink, find, mobile_only=job.reading.mobile_only)
+    except FileError as error:
+        if ending is None:
+            raise
+        return _tell_unwritten(job, ending, error)
     return _conclude(job, ending, tally, interruption)
+
+
+async def _buy(
+    job: Job, client: Client, source: Source, ledger: Ledger, interruption: Interruption
+) -> Ending:
+    async with client:
+        return await run_stream(
+            job.stream(client, source.numbers(), ledger),
+            lambda outcome: None,  # it is in the ledger, where the second pass finds it
+            interruption=interruption,
+            total=row_total(source),
+            grace=job.grace,
+            quiet=job.talk.quiet,
+        )
+
+
+def _tell_unwritten(job: Job, ending: Ending, error: FileError) -> ExitCode:
+    if ending.error is not None:
+        complain(ending.error)
+    complain(error)
+    if job.ledger_path is not None:
+        say(
+            f"the answers are safe in {job.ledger_path}",
+            hint=f"write them elsewhere: --ledger {job.ledger_path} -o …",
+        )
+    return ExitCode.STORAGE
+
+
+def _leave(job: Job) -> NoReturn:
+    """End the command without an output: the old one, if there is one, stays as it is."""
+    raise Interrupted(f"stopped at once: {job.output} was not written", _how_to_go_on(job, None))
 
 
 def _conclude(job: Job, ending: Ending, tally: Tally, interruption: Interruption) -> ExitCode:
@@ -69,11 +93,20 @@ def _conclude(job: Job, ending: Ending, tally: Tally, interruption: Interruption
     else:
         code = ExitCode.ALL_ANSWERED if tally.answered == tally.rows else ExitCode.SOME_NOT_ANSWERED
     if tally.unchecked:
-        say(f"{tally.unchecked:,} rows are not checked yet", hint=_how_to_go_on(job))
+        say(f"{tally.unchecked:,} rows are not checked yet", hint=_how_to_go_on(job, ending.error))
     return code
 
 
-def _how_to_go_on(job: Job) -> str:
+def _how_to_go_on(job: Job, error: RunEnded | None) -> str:
+    match error:
+        case BudgetExhausted():
+            step = "run it again with a higher --max-calls"
+        case OutOfQuota():
+            step = "run the same command again once the account has calls"
+        case None:
+            step = "run the same command again"
+        case _:
+            step = "run the same command again once that is mended"
     if job.ledger_path is None:
-        return "without a ledger, running it again asks for every number anew"
-    return "run the same command again to go on: what is answered is not asked again"
+        return f"{step}; without a ledger every number is asked anew"
+    return f"{step} to go on: what is answered is not asked again"

@@ -23,6 +23,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(BaseException):
     """A signal ended the command. Not an Exception, as KeyboardInterrupt is not: nothing may swallow it."""
 
+    def __init__(self, message: str = "stopped", hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+        """What to do next, for a person."""
+
 
 def leave() -> NoReturn:
     """End what runs now."""

@@ -108,7 +108,7 @@ def _as_facts(facts: LedgerInfo) -> list[tuple[str, str]]:
     ]
     lines.extend((f"  {endpoint}", thousands(numbers)) for endpoint, numbers in facts.answers.items())
     if facts.oldest and facts.newest:
-        lines.append(("  from", f"{facts.oldest[:16]} to {facts.newest[:16]} UTC"))
+        lines.append(("  from", f"{facts.oldest[:16]} to {facts.newest[:16]} UTC".replace("T", " ", 2)))
     lines.append(("failures", thousands(sum(facts.failures.values()))))
     lines.extend((f"  {status}", thousands(numbers)) for status, numbers in facts.failures.items())
     lines.append(("calls", thousands(facts.calls)))

@@ -27,10 +27,10 @@ def _status_facts(tally: Tally) -> list[tuple[str, str]]:
 
 def calls_facts(stats: Stats) -> list[tuple[str, str]]:
     """Return what the run cost, by kind of call."""
-    asked = max(stats.read - stats.rejected - stats.duplicates - stats.known, 0)
-    calls = f"{thousands(stats.calls)} for {thousands(asked)} distinct numbers"
-    if asked and stats.calls:
-        calls += f" ({stats.calls / asked:.2f} each)"
+    settled = stats.yes + stats.no + stats.failed
+    calls = f"{thousands(stats.calls)} for {thousands(settled)} distinct numbers"
+    if settled and stats.calls:
+        calls += f" ({stats.calls / settled:.2f} each)"
     facts = [("calls", calls)]
     if stats.pending:
         polls = f"{thousands(stats.polls)} for {thousands(stats.pending)} pending numbers"

@@ -1,0 +1,464 @@
+"""The command line as people meet it: a process, its files, its streams and its exit code."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+
+from accucheck._errors import InvalidNumber
+from accucheck._phone import normalise
+from accucheck.cli._sample_list import HEADER, leads, write_leads
+from accucheck.sandbox import request_id, truth
+
+SEED = 7
+PATIENCE = 60.0
+
+
+class RunningSandbox:
+    """A sandbox process: where it is, and what it was asked."""
+
+    def __init__(self, url: str, log: Path) -> None:
+        self.url = url
+        self.log = log
+
+    def requests(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def asked(self) -> Counter[str]:
+        return Counter(request["number"] for request in self.requests())
+
+    def stats(self) -> dict[str, Any]:
+        with urlopen(f"{self.url}/stats") as reply:
+            found: dict[str, Any] = json.load(reply)
+        return found
+
+
+@pytest.fixture
+def start_sandbox(tmp_path: Path) -> Iterator[Any]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(**settings: object) -> RunningSandbox:
+        log = tmp_path / f"requests-{len(processes)}.jsonl"
+        command = [sys.executable, "-m", "accucheck.sandbox", "--port", "0", "--request-log", str(log)]
+        for name, value in {"seed": SEED, **settings}.items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        processes.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("listening on "), line
+        return RunningSandbox(line.removeprefix("listening on ").strip(), log)
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+
+
+def environment(sandbox: RunningSandbox | None = None, **more: str) -> dict[str, str]:
+    settings = {"ACCUCHECK_API_ID": "sandbox", "ACCUCHECK_API_SECRET": "sandbox"}
+    if sandbox is not None:
+        settings["ACCUCHECK_BASE_URL"] = sandbox.url
+    return {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200", **settings, **more}
+
+
+def accucheck(
+    *words: str | Path, sandbox: RunningSandbox | None = None, stdin: str = "", **more: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "accucheck", *map(str, words)],
+        env=environment(sandbox, **more),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+def begin(*words: str | Path, sandbox: RunningSandbox) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "accucheck", *map(str, words)],
+        env=environment(sandbox),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_until_asked(sandbox: RunningSandbox, calls: int) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not sandbox.log.exists() or len(sandbox.log.read_text().splitlines()) < calls:
+        assert time.monotonic() < deadline, "the run made no calls"
+        time.sleep(0.02)
+
+
+def table(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.reader(file, delimiter=";"))
+
+
+def assert_whole(path: Path, rows: list[list[str]], statuses: set[str]) -> Counter[str]:
+    """Every input row is there, in order, untouched, and every answer is the sandbox's truth."""
+    header, *body = table(path)
+    assert header[: len(HEADER)] == HEADER
+    assert [row[: len(HEADER)] for row in body] == rows
+    found: Counter[str] = Counter()
+    for row in body:
+        whatsapp, _, _, _, _, status, reason, request = row[len(HEADER) :]
+        found[status] += 1
+        try:
+            number = normalise(row[2])
+        except InvalidNumber:
+            assert (status, whatsapp) == ("INVALID_NUMBER", "")
+            assert reason
+            continue
+        assert status in statuses
+        if status == "OK":
+            assert whatsapp == truth(number, SEED)["whatsapp"]
+            assert request == request_id(number, SEED)
+        else:
+            assert whatsapp == ""
+    return found
+
+
+def test_check_prints_one_json_line_for_each_number_when_piped(start_sandbox: Any) -> None:
+    result = accucheck("check", "+51 987 654 321", "12345", "987654321", sandbox=start_sandbox())
+    first, second, third = map(json.loads, result.stdout.splitlines())
+    assert first["status"] == third["status"] == "OK"
+    assert first["number"] == "+51987654321"
+    assert first["whatsapp"] is (truth(987654321, SEED)["whatsapp"] == "yes")
+    assert second["status"] == "INVALID_NUMBER"
+    assert "too short" in second["reason"]
+    assert result.returncode == 1
+
+
+def test_check_succeeds_when_every_number_is_answered(start_sandbox: Any) -> None:
+    sandbox = start_sandbox()
+    result = accucheck("check", "987654321", "987654321", sandbox=sandbox)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert sandbox.asked() == {"987654321": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "variables", "code", "words"),
+    [
+        ({}, {"ACCUCHECK_API_SECRET": "wrong"}, 3, "ACCUCHECK_API_SECRET"),
+        ({"expire_after": 0}, {}, 3, "expired"),
+        ({"endpoints": "basic"}, {}, 3, "not authorized|may not|permission"),
+        ({"quota": 0}, {}, 4, "quota|used up"),
+    ],
+)
+def test_what_ends_a_run_is_one_line_and_an_exit_code(
+    start_sandbox: Any, settings: dict[str, Any], variables: dict[str, str], code: int, words: str
+) -> None:
+    result = accucheck("check", "987654321", sandbox=start_sandbox(**settings), **variables)
+    assert result.returncode == code
+    assert json.loads(result.stdout)["status"] == "UNCHECKED"
+    (line,) = result.stderr.splitlines()
+    assert any(word in line for word in words.split("|"))
+    assert "wrong" not in line
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "told"),
+    [
+        (["check"], {}, "no number given"),
+        (["check", "987654321"], {"ACCUCHECK_API_SECRET": ""}, "ACCUCHECK_API_SECRET"),
+        (["check", "987654321"], {"ACCUCHECK_BASE_URL": "http://example.com"}, "https"),
+        (["check", "987654321"], {"ACCUCHECK_MAX_CALLS": "many"}, "ACCUCHECK_MAX_CALLS"),
+        (["chek"], {}, "check"),
+        (["bulk", "leads.csv"], {}, "--output"),
+        (["bulk", "no-such-file.csv", "-o", "x.csv"], {}, "no-such-file.csv"),
+        (["bulk", "-", "-o", "-", "--sample", "5"], {}, "--ledger"),
+        (["bulk", "-", "-o", "x.csv", "--rate", "fast"], {}, "fast"),
+        (["bulk", "-", "-o", "x.csv", "--no-ledger", "--retry-failed"], {}, "ledger"),
+        (["ledger", "info", "no-such.ledger"], {}, "no-such.ledger"),
+        (["sandbox", "--burst", "5"], {}, "rate"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_line_or_two_without_a_traceback(
+    words: list[str], variables: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    result = accucheck(*words, **variables)
+    assert result.returncode == 2
+    assert told in result.stderr
+    assert len(result.stderr.splitlines()) <= 2
+    assert "Traceback" not in result.stderr
+
+
+def test_a_list_comes_back_whole_and_true_and_a_second_run_asks_nothing(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox(pending=0.1, pending_for=0.3, errors=0.02, latency=5, rate=250, burst=20)
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    write_leads(source, 500, 3)
+    first = accucheck("bulk", source, "-o", output, "--rate", "600", sandbox=sandbox)
+    found = assert_whole(output, list(leads(500, 3)), {"OK"})
+    assert first.returncode == 1  # there are invalid numbers in the list
+    assert "numbers are in column 'Teléfono'" in first.stderr
+    assert f"{found['OK']:,}" in first.stderr
+    assert str(output) in first.stderr
+    assert first.stdout == ""
+    assert sandbox.stats()["charged_twice"] == 0
+    calls = sum(sandbox.asked().values())
+    content = output.read_bytes()
+    second = accucheck("bulk", source, "-o", output, "--quiet", sandbox=sandbox)
+    assert (second.returncode, second.stderr) == (1, "")
+    assert sum(sandbox.asked().values()) == calls
+    assert output.read_bytes() == content
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_settles_what_is_paid_for_and_the_same_command_goes_on(
+    start_sandbox: Any, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    sandbox = start_sandbox(latency=40)
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    write_leads(source, 300, 4)
+    rows = list(leads(300, 4))
+    command = ("bulk", source, "-o", output, "--rate", "80")
+    process = begin(*command, sandbox=sandbox)
+    wait_until_asked(sandbox, 30)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == code
+    assert "run the same command again to go on" in told
+    found = assert_whole(output, rows, {"OK", "UNCHECKED"})
+    assert found["UNCHECKED"] > 0
+    bought = sandbox.asked()
+    assert {str(normalise(row[2])) for row in table(output) if row[-3] == "OK"} == set(bought)
+    again = accucheck(*command, "--rate", "600", sandbox=sandbox)
+    assert again.returncode == 1
+    assert_whole(output, rows, {"OK"})
+    assert set(sandbox.asked().values()) == {1}
+
+
+def test_a_second_signal_leaves_at_once_and_loses_nothing_that_was_answered(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox(faults="stall=0.2")
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    write_leads(source, 300, 4)
+    output.write_text("what was there before\n")
+    process = begin("bulk", source, "-o", output, "--rate", "200", "--grace", "60", sandbox=sandbox)
+    wait_until_asked(sandbox, 40)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None, "stalled calls hold the first signal up"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "stopped at once" in told
+    assert output.read_text() == "what was there before\n"
+    info = json.loads(accucheck("ledger", "info", f"{output}.ledger", "--json").stdout)
+    answered = [request for request in sandbox.requests() if request["status"] == "OK"]
+    assert info["yes"] + info["no"] >= len(answered) * 0.6 > 0
+
+
+def test_an_empty_account_ends_the_run_with_a_whole_output(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox(quota=50)
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    write_leads(source, 300, 5)
+    result = accucheck("bulk", source, "-o", output, "--rate", "300", sandbox=sandbox)
+    assert result.returncode == 4
+    found = assert_whole(output, list(leads(300, 5)), {"OK", "UNCHECKED"})
+    assert found["OK"] >= 50
+    assert "once the account has calls" in result.stderr
+
+
+def test_max_calls_holds_across_restarts(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    write_leads(source, 200, 5)
+    for _ in range(2):
+        result = accucheck(
+            "bulk", source, "-o", output, "--rate", "300", sandbox=sandbox, ACCUCHECK_MAX_CALLS="30"
+        )
+        assert result.returncode == 4
+    assert sum(sandbox.asked().values()) == 30
+
+
+def test_standard_streams_carry_every_row_once(start_sandbox: Any) -> None:
+    numbers = [f"9{place:08}" for place in range(60)] + ["900000001", "hola"]
+    result = accucheck(
+        "bulk", "-", "-o", "-", "--rate", "400", sandbox=start_sandbox(), stdin="\n".join(numbers)
+    )
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert Counter(row["phone"] for row in rows) == Counter(numbers)
+    for row in rows:
+        if row["phone"] == "hola":
+            assert row["status"] == "INVALID_NUMBER"
+        else:
+            assert row["whatsapp"] is (truth(row["phone"], SEED)["whatsapp"] == "yes")
+    assert result.returncode == 1
+
+
+def test_ordered_output_is_in_the_order_of_the_input(start_sandbox: Any) -> None:
+    sandbox = start_sandbox(pending=0.2, pending_for=0.2)
+    numbers = [f"9{place:08}" for place in range(40)]
+    command = ("bulk", "-", "-o", "-", "--ordered", "--rate", "400", "--format", "csv")
+    result = accucheck(*command, sandbox=sandbox, stdin="\n".join(numbers))
+    assert [row[0] for row in csv.reader(result.stdout.splitlines()[1:])] == numbers
+    assert result.returncode == 0
+
+
+def test_rows_that_were_not_checked_are_in_the_stream_too(start_sandbox: Any) -> None:
+    numbers = [f"9{place:08}" for place in range(80)]
+    sandbox = start_sandbox(quota=20)
+    result = accucheck("bulk", "-", "-o", "-", "--rate", "200", sandbox=sandbox, stdin="\n".join(numbers))
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.returncode == 4
+    assert sorted(row["phone"] for row in rows) == numbers
+    assert {row["status"] for row in rows} == {"OK", "UNCHECKED"}
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source, ledger = tmp_path / "leads.csv", tmp_path / "answers"
+    write_leads(source, 3000, 6)
+    process = begin(
+        "bulk", source, "-o", "-", "--ledger", ledger, "--quiet", "--rate", "500", sandbox=sandbox
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(PATIENCE) == 141
+    # What was under way when the reader left was settled: it is paid for.
+    info = json.loads(accucheck("ledger", "info", ledger, "--json").stdout)
+    assert info["yes"] + info["no"] == len(sandbox.requests())
+
+
+def test_a_sample_is_not_bought_again(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    write_leads(source, 300, 8)
+    command = ("bulk", source, "-o", output, "--rate", "400")
+    sample = accucheck(*command, "--sample", "50", "--seed", "1", sandbox=sandbox)
+    assert sample.returncode == 0
+    assert "95 % interval" in sample.stdout
+    assert "the rest" in sample.stdout
+    assert not output.exists()
+    assert sum(sandbox.asked().values()) == 50
+    plan = json.loads(accucheck("plan", source, "-o", output, "--json").stdout)
+    assert plan["known"] == 50
+    assert accucheck(*command, sandbox=sandbox).returncode == 1
+    assert set(sandbox.asked().values()) == {1}
+    assert len(sandbox.asked()) == plan["distinct"]
+
+
+def test_a_plan_needs_no_account_and_counts_right(tmp_path: Path) -> None:
+    source = tmp_path / "leads.csv"
+    write_leads(source, 400, 9)
+    numbers: Counter[int] = Counter()
+    for row in leads(400, 9):
+        try:
+            numbers[normalise(row[2])] += 1
+        except InvalidNumber:
+            continue
+    command = ("plan", source, "--rate", "20", "--price", "0.002", "--calls-per-number", "1.25", "--json")
+    result = accucheck(*command, ACCUCHECK_API_ID="", ACCUCHECK_API_SECRET="")
+    plan = json.loads(result.stdout)
+    assert result.returncode == 0
+    assert plan["rows"] == 400
+    assert plan["valid"] == numbers.total()
+    assert plan["invalid"] == sum(plan["invalid_by_reason"].values()) == 400 - numbers.total()
+    assert plan["distinct"] == plan["to_ask"] == len(numbers)
+    assert plan["duplicates"] == numbers.total() - len(numbers)
+    assert plan["calls"] == -(-len(numbers) * 5 // 4)
+    assert plan["seconds"] == plan["calls"] / 20
+    assert float(plan["cost"]) == pytest.approx(plan["calls"] * 0.002)
+
+
+def test_a_ledger_can_be_looked_into_exported_and_purged(start_sandbox: Any, tmp_path: Path) -> None:
+    ledger, exported = tmp_path / "answers", tmp_path / "answers.csv"
+    numbers = [f"9{place:08}" for place in range(20)]
+    accucheck("bulk", "-", "-o", "-", "--ledger", ledger, sandbox=start_sandbox(), stdin="\n".join(numbers))
+    info = json.loads(accucheck("ledger", "info", ledger, "--json").stdout)
+    assert info["answers"] == {"advanced": 20}
+    assert info["calls"] == 20
+    assert accucheck("ledger", "export", ledger, "-o", exported).returncode == 0
+    with exported.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["number"] for row in rows] == [f"+51{number}" for number in numbers]
+    assert [row["whatsapp"] for row in rows] == [truth(number, SEED)["whatsapp"] for number in numbers]
+    overwriting = accucheck("ledger", "export", ledger, "-o", ledger)
+    assert overwriting.returncode == 2
+    assert accucheck("ledger", "purge", ledger, "--older-than", "1d").returncode == 0
+    assert json.loads(accucheck("ledger", "info", ledger, "--json").stdout)["answers"] == {"advanced": 20}
+    assert accucheck("ledger", "purge", ledger, "--older-than", "0s").returncode == 0
+    assert json.loads(accucheck("ledger", "info", ledger, "--json").stdout)["answers"] == {}
+
+
+def test_a_second_run_on_the_same_ledger_is_refused_before_any_call(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox(latency=300)
+    source, output, other = tmp_path / "leads.csv", tmp_path / "checked.csv", tmp_path / "other.csv"
+    write_leads(source, 100, 4)
+    first = begin("bulk", source, "-o", output, "--rate", "20", sandbox=sandbox)
+    wait_until_asked(sandbox, 1)
+    idle = start_sandbox()
+    second = accucheck("bulk", source, "-o", other, "--ledger", f"{output}.ledger", sandbox=idle)
+    assert second.returncode == 5
+    assert str(first.pid) in second.stderr
+    assert idle.requests() == []
+    assert not other.exists()
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=PATIENCE)
+
+
+def test_an_output_that_cannot_be_written_is_told_before_any_call(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source = tmp_path / "leads.csv"
+    write_leads(source, 20, 4)
+    result = accucheck("bulk", source, "-o", tmp_path / "absent" / "x.csv", "--no-ledger", sandbox=sandbox)
+    assert result.returncode == 2
+    assert "absent" in result.stderr
+    assert sandbox.stats()["charged"] == 0
+
+
+def test_the_demo_proves_itself(tmp_path: Path) -> None:
+    place = tmp_path / "demo"
+    result = accucheck("demo", "--rows", "120", "--directory", place)
+    assert result.returncode == 0, result.stderr
+    assert "0 are wrong" in result.stderr
+    assert str(place / "checked.csv") in result.stderr
+    assert len(table(place / "checked.csv")) == 121
+    again = accucheck("demo", "--directory", place)
+    assert again.returncode == 2
+    assert "is there already" in again.stderr
+
+
+def test_without_its_packages_it_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules.update(cyclopts=None, rich=None);"
+        "from accucheck.cli import main; sys.exit(main(['check', '987654321']))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        "accucheck: the command line needs cyclopts and rich: pip install 'accucheck[cli]'"
+    ]
+
+
+def test_the_library_does_not_load_the_command_line() -> None:
+    program = (
+        "import sys, accucheck; print([name for name in ('cyclopts', 'starlette') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+    assert result.stdout.strip() == "[]"
