@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -17,7 +18,9 @@ class Parking(Generic[Parked]):
         self._on_due = on_due
         self._heap: list[tuple[float, int, Parked]] = []
         self._order = 0
-        self._timer: asyncio.TimerHandle | None = None
+        # Not TimerHandle, and its time is kept beside it: for a time that has come uvloop gives a bare Handle.
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = math.inf
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -28,7 +31,7 @@ class Parking(Generic[Parked]):
         when = loop.time() + max(seconds, 0.0)
         self._order += 1  # equal times leave in the order in which they came
         heapq.heappush(self._heap, (when, self._order, thing))
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._timer_at:
             self._arm(loop, when)
 
     def close(self) -> None:
@@ -40,6 +43,7 @@ class Parking(Generic[Parked]):
     def _arm(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._timer_at = when
         self._timer = loop.call_at(when, self._release)
 
     def _release(self) -> None:

@@ -175,3 +175,18 @@ def test_everything_parked_comes_back_once_and_neither_early_nor_late(
             assert due_at[thing] - 0.001 - 1e-9 <= moment <= due_at[thing] + 1e-6
 
     run(main())
+
+
+def test_what_is_due_at_once_is_parked_on_uvloop_too() -> None:
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is in the fast extra")
+
+    async def main() -> list[str]:
+        back: list[str] = []
+        parking: Parking[str] = Parking(back.extend)
+        for name in ("a", "b", "c"):  # a time that has come makes uvloop give a handle without a time
+            parking.park(name, 0.0)
+        while len(back) < 3:
+            await asyncio.sleep(0.001)
+        return back
+
+    assert uvloop.run(main()) == ["a", "b", "c"]
