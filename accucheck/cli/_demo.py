@@ -112,11 +112,8 @@ def _sandbox() -> Iterator[str]:
 def _tell(proof: Proof) -> None:
     report(
         [
-            (
-                "verified",
-                f"{thousands(proof.answers)} answers against the truth: {thousands(proof.wrong)} wrong",
-            ),
-            ("rows", f"{thousands(proof.rows)} in, {thousands(proof.rows - proof.misplaced)} out, in order"),
-            ("invalid", f"{thousands(proof.invalid)} named as such, {thousands(proof.misjudged)} by mistake"),
+            ("verified", f"{thousands(proof.answers)} answers, {thousands(proof.wrong)} of them wrong"),
+            ("", f"{thousands(proof.invalid)} invalid numbers, {thousands(proof.misjudged)} by mistake"),
+            ("", f"{thousands(proof.rows)} rows in order, {thousands(proof.misplaced)} missing or changed"),
         ]
     )

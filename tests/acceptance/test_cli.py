@@ -229,8 +229,8 @@ def test_a_signal_settles_what_is_paid_for_and_the_same_command_goes_on(
     source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
     write_leads(source, 300, 4)
     rows = list(leads(300, 4))
-    command = ("bulk", source, "-o", output, "--rate", "80")
-    process = begin(*command, sandbox=sandbox)
+    command = ("bulk", source, "-o", output)
+    process = begin(*command, "--rate", "80", sandbox=sandbox)
     wait_until_asked(sandbox, 30)
     process.send_signal(number)
     _, told = process.communicate(timeout=PATIENCE)
@@ -329,15 +329,14 @@ def test_a_reader_that_goes_away_ends_it_quietly(start_sandbox: Any, tmp_path: P
     sandbox = start_sandbox()
     source, ledger = tmp_path / "leads.csv", tmp_path / "answers"
     write_leads(source, 3000, 6)
-    process = begin(
-        "bulk", source, "-o", "-", "--ledger", ledger, "--quiet", "--rate", "500", sandbox=sandbox
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait(PATIENCE) == 141
+    command = ("bulk", source, "-o", "-", "--ledger", ledger, "--quiet", "--rate", "500")
+    with begin(*command, sandbox=sandbox) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(PATIENCE) == 141
     # What was under way when the reader left was settled: it is paid for.
     info = json.loads(accucheck("ledger", "info", ledger, "--json").stdout)
     assert info["yes"] + info["no"] == len(sandbox.requests())
@@ -434,11 +433,11 @@ def test_an_output_that_cannot_be_written_is_told_before_any_call(start_sandbox:
 
 def test_the_demo_proves_itself(tmp_path: Path) -> None:
     place = tmp_path / "demo"
-    result = accucheck("demo", "--rows", "120", "--directory", place)
+    result = accucheck("demo", "--rows", "60", "--directory", place)
     assert result.returncode == 0, result.stderr
-    assert "0 are wrong" in result.stderr
+    assert "answers, 0 of them wrong" in result.stderr
     assert str(place / "checked.csv") in result.stderr
-    assert len(table(place / "checked.csv")) == 121
+    assert len(table(place / "checked.csv")) == 61
     again = accucheck("demo", "--directory", place)
     assert again.returncode == 2
     assert "is there already" in again.stderr
