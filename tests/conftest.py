@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,10 +38,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own credentials and proxies must not reach a test."""
-    import os
-
     for name in list(os.environ):
         if name.startswith("ACCUCHECK_") or name.lower() in {
             "http_proxy",
@@ -50,4 +48,3 @@ def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             "no_proxy",
         }:
             monkeypatch.delenv(name)
-    yield
