@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from cyclopts import App
+from cyclopts.argument import Argument
+
+from accucheck.cli import main
+from accucheck.cli._app import app
+from accucheck.cli._exit_codes import EXPLANATION
+
+CLIENT_COMMANDS = ("check", "bulk", "plan", "demo")
+
+
+def commands(of: App = app, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
+    for name in of:
+        if name.startswith("-"):
+            continue
+        command = of[name]
+        yield (*path, name), command
+        yield from commands(command, (*path, name))
+
+
+ALL = [pytest.param(path, command, id=" ".join(path)) for path, command in commands()]
+
+
+def options(command: App) -> list[Argument]:
+    if command.default_command is None:
+        return []
+    arguments = command.assemble_argument_collection(parse_docstring=True)
+    return [
+        argument for argument in arguments if not argument.children and argument.parameter.parse is not False
+    ]
+
+
+def test_the_commands_are_those_that_the_readme_names() -> None:
+    assert [" ".join(path) for path, _ in commands()] == [
+        "check",
+        "bulk",
+        "plan",
+        "demo",
+        "sandbox",
+        "ledger",
+        "ledger info",
+        "ledger purge",
+        "ledger export",
+    ]
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_every_command_and_every_option_says_what_it_does(path: tuple[str, ...], command: App) -> None:
+    assert command.help.strip()
+    for option in options(command):
+        assert option.parameter.help, f"{' '.join(path)} {option.name} has no help"
+        assert option.parameter.help.rstrip().endswith((".", "?", "…"))
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_every_help_page_can_be_printed_and_ends_with_the_exit_codes(
+    path: tuple[str, ...], command: App, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main([*path, "--help"]) == 0
+    page = capsys.readouterr().out
+    for code, words in EXPLANATION.items():
+        assert f"{code.value:>3}  {words}" in page
+
+
+@pytest.mark.parametrize(("path", "command"), [case for case in ALL if case.values[0][0] in CLIENT_COMMANDS])
+def test_no_option_takes_the_secret_where_other_users_can_see_it(path: tuple[str, ...], command: App) -> None:
+    names = {name for option in options(command) for name in option.names}
+    assert {name for name in names if "secret" in name or "password" in name} <= {"--secret-file"}
+
+
+@pytest.mark.parametrize(("path", "command"), ALL)
+def test_every_option_can_be_set_in_the_environment(
+    path: tuple[str, ...], command: App, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    main([*path, "--help"])
+    page = capsys.readouterr().out
+    prefix = "ACCUCHECK_SANDBOX_" if path == ("sandbox",) else "ACCUCHECK_"
+    for option in options(command):
+        word = option.name.lstrip("-").upper().replace("-", "_")
+        assert f"[env var: {prefix}{word}]" in page
+
+
+def test_the_environment_of_the_client_does_not_reach_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCUCHECK_RATE", "5")
+    monkeypatch.setenv("ACCUCHECK_SANDBOX_SEED", "12")
+    _, bound, _ = app.parse_args(["sandbox"])
+    assert "rate" not in bound.arguments
+    assert bound.arguments["seed"] == 12
+
+
+def test_a_word_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCUCHECK_RATE", "5:10")
+    _, bound, _ = app.parse_args(["bulk", "in.csv", "-o", "out.csv"])
+    assert bound.arguments["pace"].rate == (5.0, 10.0)
+    _, bound, _ = app.parse_args(["bulk", "in.csv", "-o", "out.csv", "--rate", "7"])
+    assert bound.arguments["pace"].rate == 7.0

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accucheck._errors import BudgetExhausted, ConfigurationError, OutOfQuota, RunEnded, Unauthorized
+from accucheck._events import CallEnded, CircuitChanged
+from accucheck._models import Stats
+from accucheck.cli._file_job import _how_to_go_on
+from accucheck.cli._job import Job, open_list, row_total
+from accucheck.cli._options import DEFAULT_LIST_OPTIONS, Talk
+from accucheck.cli._outage import OutageTeller
+from accucheck.cli._summary import calls_facts
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"output": "-", "sample": 5}, "--sample needs a ledger"),
+        ({"output": "-", "retry_failed": True}, "--retry-failed needs a ledger"),
+        ({"output": "-", "fresh_within": timedelta(days=1)}, "--fresh-within needs a ledger"),
+        ({"no_ledger": True, "sample": 5}, "--sample needs a ledger"),
+        ({"no_ledger": True, "ledger": Path("x")}, "exclude each other"),
+        ({"seed": 5}, "--sample"),
+        ({"ordered": True}, "-o -"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        Job(**{"input": "leads.csv", "output": "out.csv", **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({}, Path("out.csv.ledger")),
+        ({"ledger": Path("shared")}, Path("shared")),
+        ({"no_ledger": True}, None),
+        ({"output": "-"}, None),
+        ({"output": "-", "ledger": Path("shared")}, Path("shared")),
+    ],
+)
+def test_the_ledger_is_beside_the_output_unless_it_was_said_otherwise(
+    options: dict[str, Any], path: Path
+) -> None:
+    assert Job(**{"input": "leads.csv", "output": "out.csv", **options}).ledger_path == path
+
+
+def test_a_run_without_a_ledger_leaves_none_behind() -> None:
+    with Job(input="leads.csv", output="out.csv", no_ledger=True).opened_ledger() as ledger:
+        assert ledger.path.exists()
+    assert not ledger.path.parent.exists()
+
+
+def test_the_rows_of_a_small_list_are_counted_before_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "leads.csv"
+    path.write_text("name,phone\na,987654321\nb,912345678\n")
+    with open_list(str(path), DEFAULT_LIST_OPTIONS, Talk()) as source:
+        assert row_total(source)(Stats()) == (2, True)
+    assert capsys.readouterr().err == "accucheck: numbers are in column 'phone' (column 2, found by name)\n"
+
+
+def test_the_rows_of_a_large_list_are_estimated_from_the_bytes() -> None:
+    class Half:
+        rows_total = None
+        fraction = 0.5
+
+    total = row_total(Half())  # type: ignore[arg-type]
+    assert total(Stats(read=1000)) == (2000, False)
+    assert total(Stats()) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (None, "run the same command again to go on"),
+        (BudgetExhausted("x"), "higher --max-calls"),
+        (OutOfQuota("x"), "once the account has calls"),
+        (Unauthorized("x"), "once that is mended"),
+    ],
+)
+def test_a_run_that_did_not_finish_says_how_to_go_on(error: RunEnded | None, told: str) -> None:
+    job = Job(input="leads.csv", output="out.csv")
+    assert told in _how_to_go_on(job, error)
+    assert "not asked again" in _how_to_go_on(job, error)
+    assert "asked anew" in _how_to_go_on(Job(input="a", output="b", no_ledger=True), error)
+
+
+def test_the_summary_names_what_the_run_cost() -> None:
+    stats = Stats(
+        calls=130, yes=60, no=38, failed=2, pending=10, polls=14, retries=6, refusals=3,
+        possibly_double_charged=1, known=50, elapsed=2.0,
+    )  # fmt: skip
+    assert dict(calls_facts(stats)) == {
+        "calls": "130 for 100 distinct numbers (1.30 each)",
+        "  polls": "14 for 10 pending numbers (1.40 each)",
+        "  retries": "6",
+        "  refused": "3 for frequency",
+        "  lost": "1 answers: possibly charged twice",
+        "known": "50 rows were answered by the ledger, at no cost",
+        "time": "2 s (49 checks/s)",
+    }
+
+
+def test_an_outage_is_told_once_with_what_was_seen_and_its_end_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tell = OutageTeller()
+    tell(CallEnded("BROKEN", "first", 0.1))
+    tell(CircuitChanged(True))
+    tell(CallEnded("OK", "retry", 0.1))
+    tell(CircuitChanged(False))
+    first, hint, last = capsys.readouterr().err.splitlines()
+    assert "no connection, or no whole reply" in first
+    assert "--base-url" in hint
+    assert last == "accucheck: calls go again"

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck._errors import CHECK_ERRORS, CheckError, PendingTimeout
+from accucheck._models import Check, Settlement
+from accucheck.cli import _output_pass
+from accucheck.cli._answer_columns import UNCHECKED, Tally, columns_of
+from accucheck.cli._output_pass import answered_rows
+from accucheck.files import ResultColumns, Row
+
+
+def yes(number: int) -> Check:
+    return Check(
+        number=f"+51{number}", whatsapp=True, request_id=f"TID{number}", checked_at=datetime.now(UTC)
+    )
+
+
+def known(settled: dict[int, Check | CheckError]) -> _output_pass.Find:
+    def find(numbers: Sequence[int]) -> dict[int, Settlement]:
+        assert len(set(numbers)) == len(numbers)
+        return {number: Settlement(number, settled[number]) for number in numbers if number in settled}
+
+    return find
+
+
+def test_each_row_gets_what_is_known_of_its_number() -> None:
+    rows = [
+        Row("987654321", 0),
+        Row("hola", 1),
+        Row("+51 987 654 321", 2),
+        Row("912345678", 3),
+        Row("911111111", 4),
+        Row("", 5, fault="Line 6 is not JSON."),
+    ]
+    find = known({987654321: yes(987654321), 912345678: PendingTimeout("too long", request_id="TID9")})
+    found = list(answered_rows(iter(rows), find, mobile_only=False))
+    assert [row for row, _ in found] == rows
+    columns = [columns for _, columns in found]
+    assert [each.status for each in columns] == [
+        "OK",
+        "INVALID_NUMBER",
+        "OK",
+        "PENDING_TIMEOUT",
+        "UNCHECKED",
+        "INVALID_NUMBER",
+    ]
+    assert [each.whatsapp for each in columns] == [True, None, True, None, None, None]
+    assert columns[3].request_id == "TID9"
+    assert columns[5].reason == "Line 6 is not JSON."
+
+
+def test_landlines_are_refused_where_only_mobiles_are_wanted() -> None:
+    ((_, columns),) = answered_rows(iter([Row("(01) 456-7890", 0)]), known({}), mobile_only=True)
+    assert columns.status == "INVALID_NUMBER"
+
+
+@given(
+    st.lists(st.integers(900_000_000, 900_000_020), max_size=60),
+    st.sets(st.integers(900_000_000, 900_000_020)),
+)
+def test_rows_come_out_once_and_in_order_however_they_are_chunked(
+    numbers: list[int], settled: set[int]
+) -> None:
+    rows = [Row(str(number), place) for place, number in enumerate(numbers)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_output_pass, "CHUNK", 7)
+        found = list(
+            answered_rows(iter(rows), known({number: yes(number) for number in settled}), mobile_only=False)
+        )
+    assert [row.record for row, _ in found] == list(range(len(numbers)))
+    assert [columns.status == "OK" for _, columns in found] == [number in settled for number in numbers]
+
+
+@pytest.mark.parametrize("status", sorted(CHECK_ERRORS))
+def test_a_failed_number_shows_its_status_and_reason_and_no_answer(status: str) -> None:
+    columns = columns_of(CHECK_ERRORS[status]("why", request_id="TID3"))
+    assert columns == ResultColumns(status=status, reason="why", request_id="TID3")
+
+
+def test_the_tally_counts_rows_by_status() -> None:
+    tally = Tally()
+    for columns in (
+        columns_of(yes(987654321)),
+        UNCHECKED,
+        UNCHECKED,
+        ResultColumns(whatsapp=False, status="OK"),
+    ):
+        tally.count(columns)
+    assert (tally.rows, tally.answered, tally.yes, tally.unchecked) == (4, 2, 1, 2)

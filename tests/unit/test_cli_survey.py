@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck._ledger import Ledger
+from accucheck._models import Check, Settlement, Stats
+from accucheck.cli._distinct import DistinctNumbers
+from accucheck.cli._known import known_in, nothing_known
+from accucheck.cli._sample_job import sample_facts
+from accucheck.cli._survey import survey
+
+
+@given(st.lists(st.one_of(st.integers(900_000_000, 900_000_050), st.integers(14_000_000, 14_000_005))))
+def test_distinct_numbers_are_a_set(numbers: list[int]) -> None:
+    distinct, model = DistinctNumbers(), set[int]()
+    for number in numbers:
+        assert distinct.add(number) is (number not in model)
+        model.add(number)
+        assert len(distinct) == len(model)
+
+
+def test_the_ends_of_the_mobile_range_are_apart() -> None:
+    distinct = DistinctNumbers()
+    assert [distinct.add(number) for number in (900_000_000, 999_999_999, 10_000_000, 900_000_000)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_survey_counts_rows_reasons_duplicates_and_what_is_left() -> None:
+    answer = Check(number="+51987654321", whatsapp=True, checked_at=datetime.now(UTC))
+    unknown: list[int] = []
+    found = survey(
+        iter(["987654321", "+51 987 654 321", "912345678", "912345678", "hola", "", "123", "(01) 456-7890"]),
+        lambda numbers: {n: Settlement(n, answer) for n in numbers if n == 987654321},
+        on_unknown=unknown.append,
+    )
+    assert found.rows == 8
+    assert found.invalid == {"letters": 1, "empty": 1, "too_short": 1}
+    assert found.duplicates == 2
+    assert (found.known, found.to_ask, found.distinct) == (1, 2, 3)
+    assert unknown == [912345678, 14567890]
+
+
+def test_a_list_without_a_ledger_is_all_to_ask() -> None:
+    numbers = [str(900_000_000 + place) for place in range(1500)]
+    found = survey(iter(numbers), nothing_known)
+    assert (found.rows, found.to_ask, found.known) == (1500, 1500, 0)
+
+
+async def test_what_a_run_began_with_does_not_go_stale_on_the_way(tmp_path: Path) -> None:
+    clock = [1_000_000_000.0]
+    then = datetime.fromtimestamp(clock[0] - 3600, UTC)
+    with Ledger(tmp_path / "ledger", now=lambda: clock[0]) as ledger:
+        store = ledger.session()
+        store.start(lambda batch: None, lambda error: None)
+        store.settle(Settlement(987654321, Check(number="+51987654321", whatsapp=True, checked_at=then)))
+        await store.flush()
+        await store.aclose()
+        find = known_in(ledger, "advanced", fresh_within=timedelta(hours=2), now=lambda: clock[0])
+        clock[0] += 5 * 3600
+        assert set(find([987654321])) == {987654321}
+        assert not known_in(ledger, "advanced", fresh_within=timedelta(hours=2), now=lambda: clock[0])(
+            [987654321]
+        )
+
+
+def test_a_sample_tells_the_share_its_interval_and_the_cost_of_the_rest() -> None:
+    stats = Stats(yes=300, no=195, failed=5, calls=600, elapsed=10.0, read=500)
+    facts = dict(sample_facts(stats, 500, 10_500, "auto"))
+    assert facts["sample"] == "500 of 10,500 numbers that are not settled yet"
+    assert facts["failed"] == "5 of the sample have no answer"
+    assert facts["on WhatsApp"] == "60.6% of 495 answered (95 % interval: 56.2% to 64.8%)"
+    assert facts["the rest"] == "10,000 numbers: about 12,000 calls, 3 min 20 s at 60 calls/s"
+    assert facts[""] == "of them 5,624 to 6,481 on WhatsApp"
+
+
+def test_a_sample_of_a_limited_rate_counts_on_that_rate() -> None:
+    facts = dict(sample_facts(Stats(yes=1, no=1, calls=2, elapsed=0.1), 2, 102, 10.0))
+    assert facts["the rest"] == "100 numbers: about 100 calls, 10 s at 10 calls/s"
+
+
+def test_a_sample_without_an_answer_claims_nothing() -> None:
+    facts = dict(sample_facts(Stats(failed=5, calls=25, elapsed=1.0), 5, 100, "auto"))
+    assert facts["on WhatsApp"] == "nothing was answered, so nothing is known"
+    assert "the rest" not in facts
