@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 if "--option=plain" in sys.argv:
@@ -23,8 +24,11 @@ NOT_BINDING = 1_000_000.0
 async def check_all(job: Job) -> Answers:
     rate = job.rate or ("auto" if "auto" in job.option else NOT_BINDING)
     answers: dict[str, bool] = {}
-    with tempfile.TemporaryDirectory(prefix="accucheck-bench-") as folder:
-        ledger = Path(folder) / "answers.ledger" if "ledger" in job.option else None
+    with ExitStack() as stack:
+        ledger = None
+        if "ledger" in job.option:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="accucheck-bench-"))
+            ledger = Path(folder) / "answers.ledger"
         async with (
             accucheck.Client(
                 API_ID, API_SECRET, base_url=job.base_url, verify=job.ssl_context(), rate=rate
