@@ -14,6 +14,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env
 
+from accucheck._errors import ConfigurationError
 from accucheck.cli._exit_codes import EXPLANATION, ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._messages import complain, say
@@ -139,12 +140,20 @@ def run(arguments: Sequence[str]) -> int:
         except Exception as error:  # noqa: BLE001 the last line of defence: a person gets one line, not a traceback
             if debug:
                 traceback.print_exc()
-            return complain(error)
+            return complain(_without_wrapping(error))
 
 
 def _wants_debug(arguments: dict[str, Any]) -> bool:
     talk = arguments.get("talk")
     return bool(getattr(talk, "debug", False))
+
+
+def _without_wrapping(error: Exception) -> Exception:
+    """Return what a command's own import raised, in place of "cannot import module": it says what to install."""
+    cause = error.__cause__
+    if isinstance(error, ImportError) and isinstance(cause, ImportError) and "pip install" in str(cause):
+        return ConfigurationError(str(cause))
+    return error
 
 
 def _drop_standard_output() -> None:

@@ -6,6 +6,7 @@ Nothing here is called per outcome: a task reads the run's counts a few times a 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -91,7 +92,9 @@ async def reporting(
     if quiet:
         yield
         return
-    show = _show_bar if target.isatty() else _show_lines
+    # Log lines would tear a bar apart.
+    debugging = logging.getLogger("accucheck").isEnabledFor(logging.DEBUG)
+    show = _show_bar if target.isatty() and not debugging else _show_lines
     task = asyncio.create_task(show(read_stats, total, target))
     try:
         yield

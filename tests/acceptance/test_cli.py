@@ -455,6 +455,17 @@ def test_without_its_packages_it_says_what_to_install() -> None:
     ]
 
 
+def test_without_the_sandbox_the_demo_says_what_to_install() -> None:
+    program = (
+        "import sys; sys.modules.update(starlette=None);"
+        "from accucheck.cli import main; sys.exit(main(['demo']))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "pip install 'accucheck[sandbox]'" in line
+
+
 def test_the_library_does_not_load_the_command_line() -> None:
     program = (
         "import sys, accucheck; print([name for name in ('cyclopts', 'starlette') if name in sys.modules])"
