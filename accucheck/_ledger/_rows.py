@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
@@ -47,6 +47,9 @@ AnswerRow: TypeAlias = tuple[
 ]
 FailureRow: TypeAlias = tuple[int, str, str, bytes | str, int | None, int, int, int]
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
 _FLAGS: Final[dict[int | None, bool | None]] = {None: None, 0: False, 1: True}
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -63,7 +66,7 @@ def microseconds(seconds: float) -> int:
 
 def instant(stored: int) -> datetime:
     """Return the UTC datetime of an instant that the ledger keeps."""
-    return datetime.fromtimestamp(stored / 1_000_000, UTC)
+    return _EPOCH + timedelta(microseconds=stored)
 
 
 @lru_cache(maxsize=8192)
@@ -107,7 +110,7 @@ def answer_row(endpoint_code: int, settlement: Settlement, check: Check) -> Answ
         check.avatar,
         None if signature is None else _storable(signature),
         _packed_request_id(check.request_id),
-        round(check.checked_at.timestamp() * 1_000_000),
+        (check.checked_at - _EPOCH) // _MICROSECOND,
         settlement.calls,
         settlement.possibly_double_charged,
         json.dumps(dict(extra), default=str) if extra else None,
@@ -140,7 +143,7 @@ def answer_settlement(row: AnswerRow) -> Settlement:
             business_user=_FLAGS[business_user],
             avatar=_FLAGS[avatar],
             request_id=request_id if isinstance(request_id, str) else "TID" + request_id.hex(),
-            checked_at=datetime.fromtimestamp(checked_at / 1_000_000, UTC),
+            checked_at=instant(checked_at),
             extra=_NOTHING if extra is None else json.loads(extra),
         ),
         calls,
