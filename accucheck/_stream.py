@@ -274,7 +274,7 @@ class Stream(Generic[Item]):
         if self._stopping or not (ready or due) or (circuit.opened and not circuit.admits(now)):
             return None
         if self._budget is not None and not self._budget.reserve():
-            self._end(BudgetExhausted("max_calls calls have been made: raise it to go on"))
+            self._end(BudgetExhausted("the budget of calls (max_calls) is used up: raise it to go on"))
             return None
         # New numbers keep half of the permits while any are waiting, however many polls are due.
         self._repeated_last = bool(due) and (not ready or not self._repeated_last)
