@@ -52,25 +52,27 @@ def open_reader(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connecti
     """
     _check_header(path)
     with told_plainly(path):
-        uri = path.as_uri()
-        # Opened for writing, though it only reads: the last connection that closes tidies the log away, which one
-        # that may not write cannot.
-        connection = _connect(f"{uri}?mode=rw")
         try:
-            connection.execute("PRAGMA query_only = ON")
-            _check_identity(connection, path, len(migrations))
+            # Opened for writing, though it only reads: the last connection that closes tidies the log away,
+            # which one that may not write cannot.
+            return _open(f"{path.as_uri()}?mode=rw", path, migrations)
         except sqlite3.OperationalError:
-            connection.close()
-            # Where the directory may not be written SQLite cannot make its shared memory file. If there is no
-            # write-ahead log either, the file is whole without it.
+            # Where the directory may not be written SQLite cannot make the file that readers share. If there is
+            # no log either, the ledger is whole without it.
             if path.with_name(path.name + "-wal").exists():
                 raise
-            connection = _connect(f"{uri}?mode=ro&immutable=1")
-            _check_identity(connection, path, len(migrations))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            return _open(f"{path.as_uri()}?mode=ro&immutable=1", path, migrations)
+
+
+def _open(uri: str, path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
+    connection = _connect(uri)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        _check_identity(connection, path, len(migrations))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def open_writer(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
@@ -106,7 +108,11 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
     )
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    try:
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

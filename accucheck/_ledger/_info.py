@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from accucheck._ledger._rows import (
     failure_settlement,
     instant,
 )
-from accucheck._ledger._schema import version_of
+from accucheck._ledger._schema import reading, version_of
 from accucheck._models import Settlement
 
 _ENDPOINT_MASK: Final = (1 << KEY_SHIFT) - 1
@@ -53,14 +53,13 @@ class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Who runs on it now."""
 
 
-def read_settlements(connection: sqlite3.Connection) -> Iterator[tuple[Endpoint, Settlement]]:
+def read_settlements(connection: sqlite3.Connection) -> Generator[tuple[Endpoint, Settlement], None, None]:
     """Yield every answer, then every failure; what is stored meanwhile is not seen."""
-    connection.execute("BEGIN")
-    for row in connection.execute(f"SELECT {ANSWER_COLUMNS} FROM known_answers"):  # noqa: S608
-        yield ENDPOINTS[row[0] & _ENDPOINT_MASK], answer_settlement(row)
-    for row in connection.execute(f"SELECT {FAILURE_COLUMNS} FROM failures"):  # noqa: S608
-        yield ENDPOINTS[row[0] & _ENDPOINT_MASK], failure_settlement(row)
-    connection.execute("COMMIT")
+    with reading(connection):
+        for row in connection.execute(f"SELECT {ANSWER_COLUMNS} FROM known_answers"):  # noqa: S608
+            yield ENDPOINTS[row[0] & _ENDPOINT_MASK], answer_settlement(row)
+        for row in connection.execute(f"SELECT {FAILURE_COLUMNS} FROM failures"):  # noqa: S608
+            yield ENDPOINTS[row[0] & _ENDPOINT_MASK], failure_settlement(row)
 
 
 def read_info(connection: sqlite3.Connection, path: Path) -> LedgerInfo:

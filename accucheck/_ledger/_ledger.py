@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -21,7 +22,7 @@ from accucheck._ledger._rows import (
     Endpoint,
     microseconds,
 )
-from accucheck._ledger._schema import MIGRATIONS, Migration, in_transaction
+from accucheck._ledger._schema import MIGRATIONS, Migration, reading
 from accucheck._ledger._session import Session
 from accucheck._ledger._trouble import told_plainly
 from accucheck._models import Settlement
@@ -67,8 +68,7 @@ class Ledger:
                 open_writer(self.path, migrations).close()
             finally:
                 lock.release()
-        self._connection = open_reader(self.path, migrations)
-        self._journal = JournalIndex(self._connection)
+        self._finding: tuple[sqlite3.Connection, JournalIndex] | None = None
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"
@@ -82,8 +82,10 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file. May be called again. A session that is open goes on."""
-        self._connection.close()
+        """Close what ``find`` has opened. May be called again; a session goes on."""
+        if self._finding is not None:
+            self._finding[0].close()
+            self._finding = None
 
     # Looking into it, also while a run goes on
 
@@ -104,14 +106,13 @@ class Ledger:
             LedgerError: the file cannot be read.
         """
         since = ALWAYS if fresh_within is None else microseconds(self._now() - fresh_within)
-        with told_plainly(self.path):
-            return in_transaction(
-                self._connection,
-                lambda connection: Lookup(connection, endpoint=endpoint, recent=self._journal.read()).find(
-                    numbers, since=since, failed_since=failed_since
-                ),
-                reads_only=True,
-            )
+        if self._finding is None:
+            connection = open_reader(self.path, self._migrations)
+            self._finding = connection, JournalIndex(connection)
+        connection, journal = self._finding
+        with told_plainly(self.path), reading(connection):
+            lookup = Lookup(connection, endpoint=endpoint, recent=journal.read())
+            return lookup.find(numbers, since=since, failed_since=failed_since)
 
     def settlements(self) -> Iterator[tuple[Endpoint, Settlement]]:
         """Yield every answer, then every failure, each with its endpoint, in constant memory.
@@ -121,8 +122,10 @@ class Ledger:
         Raises:
             LedgerError: the file cannot be read.
         """
-        with closing(open_reader(self.path, self._migrations)) as connection:
-            rows = read_settlements(connection)
+        with (
+            closing(open_reader(self.path, self._migrations)) as connection,
+            closing(read_settlements(connection)) as rows,
+        ):
             while True:
                 with told_plainly(self.path):  # not around the yield: the caller's errors are its own
                     row = next(rows, None)
@@ -136,16 +139,14 @@ class Ledger:
         Raises:
             LedgerError: the file cannot be read.
         """
-        with told_plainly(self.path):
-            return in_transaction(
-                self._connection, lambda connection: read_info(connection, self.path), reads_only=True
-            )
+        with self._reader() as connection:
+            return read_info(connection, self.path)
 
     @property
     def calls(self) -> int:
         """Calls made in all runs; those that a killed run had leased count as made."""
-        with told_plainly(self.path):
-            return _jobs.totals(self._connection).spent
+        with self._reader() as connection:
+            return _jobs.totals(connection).spent
 
     def recall(self, name: str) -> str | None:
         """Return what was kept under ``name``, or None.
@@ -153,9 +154,19 @@ class Ledger:
         Raises:
             LedgerError: the file cannot be read.
         """
-        with told_plainly(self.path):
-            row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        with self._reader() as connection:
+            row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for a short look at one state of it."""
+        with (
+            closing(open_reader(self.path, self._migrations)) as connection,
+            told_plainly(self.path),
+            reading(connection),
+        ):
+            yield connection
 
     # Writing
 

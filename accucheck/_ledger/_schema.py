@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from accucheck._ledger._rows import ANSWER_COLUMNS
@@ -68,14 +69,9 @@ MIGRATIONS: Final[Sequence[Migration]] = (_first_version,)
 """The n-th makes version n + 1 out of version n. What was released is never changed: a new step is added."""
 
 
-def in_transaction(
-    connection: sqlite3.Connection,
-    work: Callable[[sqlite3.Connection], Result],
-    *,
-    reads_only: bool = False,
-) -> Result:
-    """Run ``work`` in a transaction: it sees one state of the file, and all of it is stored, or none."""
-    connection.execute("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+def in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    """Run ``work`` in a transaction that writes: all of it is stored, or none."""
+    connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(connection)
         connection.execute("COMMIT")
@@ -84,6 +80,17 @@ def in_transaction(
             connection.execute("ROLLBACK")
         raise
     return result
+
+
+@contextmanager
+def reading(connection: sqlite3.Connection) -> Iterator[None]:
+    """See one state of the file inside the block, whatever is written meanwhile."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def version_of(connection: sqlite3.Connection) -> int:
