@@ -34,7 +34,7 @@ _APPEND_WIDTHS: Final = (8, 32, 64, 128, 256, 512, 1024)
 LARGEST_BATCH: Final = _APPEND_WIDTHS[-1]
 
 _APPEND: Final = {
-    width: f"INSERT INTO journal (id, {ANSWER_COLUMNS}) "  # noqa: S608
+    width: f"INSERT OR REPLACE INTO journal (id, {ANSWER_COLUMNS}) "  # noqa: S608
     f"SELECT * FROM (VALUES {placeholders(ANSWER_WIDTH + 1, width)}) WHERE column1 IS NOT NULL"
     for width in _APPEND_WIDTHS
 }

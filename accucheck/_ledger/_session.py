@@ -126,6 +126,8 @@ class Session:
         try:
             self._writer.stop()
             self._store_the_rest()
+            with suppress(sqlite3.Error):  # all is stored; what is not tidied now, the next session tidies
+                self._tidy()
         finally:
             try:
                 self._reading.close()
@@ -146,14 +148,14 @@ class Session:
                     if not batches[0].stored:
                         self._store(batches[0], self._writing)
                     batches.popleft()
-                _journal.move_all(self._writing)
-                _jobs.finish(self._writing, self._job, self._unused + self._spare, self._lost)
-                self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except LedgerError as error:
             left = sum(len(batch.settlements) for batch in batches if not batch.stored) + len(self._gathered)
-            if left:
-                raise self._not_stored_error(error, left) from error.__cause__
-            raise
+            raise self._not_stored_error(error, left) from error.__cause__
+
+    def _tidy(self) -> None:
+        _journal.move_all(self._writing)
+        _jobs.finish(self._writing, self._job, self._unused + self._spare, self._lost)
+        self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     # Look-ups
 
