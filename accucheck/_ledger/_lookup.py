@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from accucheck._ledger._rows import (
@@ -85,10 +85,11 @@ class Lookup:
         """
         found: dict[int, Settlement] = {}
         for row in self._answers([number << KEY_SHIFT | code for code in self._codes for number in numbers]):
-            if row[_CHECKED_AT] >= since:
-                settlement = answer_settlement(row)
-                if _is_newer(settlement, found.get(settlement.number)):
-                    found[settlement.number] = settlement
+            if row[_CHECKED_AT] < since:
+                continue
+            settlement = answer_settlement(row)
+            if len(self._codes) == 1 or _is_newer(settlement, found.get(settlement.number)):
+                found[settlement.number] = settlement
         if len(found) < len(numbers):
             failed_since = max(since, failed_since)
             missing = [number << KEY_SHIFT | self._code for number in numbers if number not in found]
@@ -98,23 +99,27 @@ class Lookup:
                     found[settlement.number] = settlement
         return found
 
-    def _answers(self, keys: list[int]) -> Iterator[Any]:
+    def _answers(self, keys: list[int]) -> list[Any]:
         recent, merging = self.recent, self.merging
-        if recent or merging:
-            places = [recent.get(key) or merging.get(key) or 0 for key in keys]  # ids begin at 1
-            if any(places):
-                yield from self._rows(_JOURNAL, [place for place in places if place])
-                keys = [key for key, place in zip(keys, places, strict=True) if not place]
-        yield from self._rows(_ANSWERS, keys)
+        if not (recent or merging):
+            return self._rows(_ANSWERS, keys)
+        places = [recent.get(key) or merging.get(key) or 0 for key in keys]  # ids begin at 1
+        here = [place for place in places if place]
+        if not here:
+            return self._rows(_ANSWERS, keys)
+        moved = [key for key, place in zip(keys, places, strict=True) if not place]
+        return self._rows(_JOURNAL, here) + self._rows(_ANSWERS, moved)
 
-    def _rows(self, select: str, wanted: list[int]) -> Iterator[Any]:
+    def _rows(self, select: str, wanted: list[int]) -> list[Any]:
+        rows: list[Any] = []
         start, end = 0, len(wanted)
         while start < end:
             width = next((width for width in _WIDTHS if width <= end - start), _WIDTHS[-1])
             some = wanted[start : start + width]
             some += some[:1] * (width - len(some))
-            yield from self._connection.execute(_STATEMENTS[select, width], some).fetchall()
+            rows += self._connection.execute(_STATEMENTS[select, width], some)
             start += width
+        return rows
 
 
 def _is_newer(settlement: Settlement, other: Settlement | None) -> bool:

@@ -66,7 +66,7 @@ def microseconds(seconds: float) -> int:
 
 def instant(stored: int) -> datetime:
     """Return the UTC datetime of an instant that the ledger keeps."""
-    return _EPOCH + timedelta(microseconds=stored)
+    return _EPOCH + timedelta(0, 0, stored)
 
 
 @lru_cache(maxsize=8192)
@@ -84,7 +84,7 @@ def _packed_request_id(request_id: str) -> bytes | str:
         try:
             packed = bytes.fromhex(request_id[3:])
         except ValueError:
-            return request_id
+            return _storable(request_id)
         if packed.hex() == request_id[3:]:  # fromhex also takes capitals and spaces
             return packed
     return _storable(request_id)
@@ -143,7 +143,7 @@ def answer_settlement(row: AnswerRow) -> Settlement:
             business_user=_FLAGS[business_user],
             avatar=_FLAGS[avatar],
             request_id=request_id if isinstance(request_id, str) else "TID" + request_id.hex(),
-            checked_at=instant(checked_at),
+            checked_at=_EPOCH + timedelta(0, 0, checked_at),
             extra=_NOTHING if extra is None else json.loads(extra),
         ),
         calls,
