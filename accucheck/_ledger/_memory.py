@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Sequence
+from datetime import date, datetime
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from accucheck._errors import LedgerError
-from accucheck._ledger._rows import answer_row, answer_settlement, failure_row, failure_settlement
+from accucheck._errors import CHECK_ERRORS, CheckError, LedgerError
 from accucheck._ledger._seen import SeenNumbers
 from accucheck._ledger._store import OnCommit, OnFailure
 from accucheck._models import Check, Settlement
@@ -19,14 +20,11 @@ from accucheck._models import Check, Settlement
 _KEPT: Final = 20_000
 """Settlements kept as they are, the latest ones (15 MB): a duplicate is mostly close to its first."""
 _SPILLED_AT_ONCE: Final = 512
-"""Moved out together: about 3 ms of the event loop."""
+"""Moved out together: about 2 ms of the event loop."""
 _SEGMENT: Final = 128 * 1024
 """Settlements a table. Each fits in SQLite's cache while it is filled, so that every page is written once; in
 one table of millions every row would rewrite a page. The price is a look-up in every table for an old duplicate."""
 _CACHE_KIB: Final = 16_384
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder().decode
 
 
 class MemoryStore:
@@ -73,6 +71,8 @@ class MemoryStore:
 
     def _commit(self) -> None:
         settlements, self._uncommitted = self._uncommitted, []
+        if settlements:
+            self._on_commit(settlements)
         if len(self._recent) >= self._kept + _SPILLED_AT_ONCE and self._trouble is None:
             try:
                 self._spill_oldest()
@@ -83,8 +83,6 @@ class MemoryStore:
                     "in SQLITE_TMPDIR, or keep a ledger"
                 )
                 self._on_failure(self._trouble)
-        if settlements:
-            self._on_commit(settlements)
 
     async def flush(self) -> None:
         if self._uncommitted:
@@ -137,7 +135,7 @@ class MemoryStore:
             except sqlite3.Error as trouble:
                 raise LedgerError(f"the temporary database cannot be read: {trouble}") from trouble
             for number, packed in rows:
-                found[number] = _unpacked(packed)
+                found[number] = _unpacked(number, packed)
             if rows:
                 wanted = [number for number in wanted if number not in found]
 
@@ -157,14 +155,71 @@ def _open_spill() -> sqlite3.Connection:
     return connection
 
 
+class _Answer(msgspec.Struct, array_like=True, tag="A", gc=False):
+    """An answer as it is spilled: a quarter of the time that a ledger's row takes, and as small."""
+
+    whatsapp: bool
+    status_update: date | None
+    signature: str | None
+    business_user: bool | None
+    avatar: bool | None
+    request_id: str
+    checked_at: datetime
+    extra: str | None
+    calls: int
+    lost: int
+
+
+class _Failure(msgspec.Struct, array_like=True, tag="F", gc=False):
+    """A failure as it is spilled."""
+
+    status: str
+    reason: str
+    request_id: str
+    http_status: int | None
+    calls: int
+    lost: int
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Answer | _Failure).decode
+
+
 def _packed(settlement: Settlement) -> bytes:
-    result = settlement.result
+    result, calls, lost = settlement.result, settlement.calls, settlement.possibly_double_charged
     if isinstance(result, Check):
-        return _encode(answer_row(0, settlement, result))
-    return _encode(failure_row(0, settlement, result, 0))
+        return _encode(
+            _Answer(
+                result.whatsapp,
+                result.status_update,
+                result.signature,
+                result.business_user,
+                result.avatar,
+                result.request_id,
+                result.checked_at,
+                json.dumps(dict(result.extra), default=str) if result.extra else None,
+                calls,
+                lost,
+            )
+        )
+    return _encode(_Failure(result.status, result.reason, result.request_id, result.http_status, calls, lost))
 
 
-def _unpacked(packed: bytes) -> Settlement:
-    row: Any = _decode(packed)
-    # A status word stands where an answer has a flag.
-    return failure_settlement(row) if isinstance(row[1], str) else answer_settlement(row)
+def _unpacked(number: int, packed: bytes) -> Settlement:
+    row = _decode(packed)
+    if isinstance(row, _Failure):
+        kind = CHECK_ERRORS.get(row.status, CheckError)
+        error = kind(row.reason, request_id=row.request_id, http_status=row.http_status)
+        return Settlement(number, error, row.calls, row.lost)
+    check = Check(
+        number=f"+51{number}",
+        whatsapp=row.whatsapp,
+        status_update=row.status_update,
+        signature=row.signature,
+        business_user=row.business_user,
+        avatar=row.avatar,
+        request_id=row.request_id,
+        checked_at=row.checked_at,
+        extra={} if row.extra is None else json.loads(row.extra),
+    )
+    return Settlement(number, check, row.calls, row.lost)
