@@ -14,9 +14,10 @@ from typing import Final
 from accucheck._errors import LedgerError
 from accucheck._ledger import _jobs, _journal
 from accucheck._ledger._file import open_reader, open_writer
-from accucheck._ledger._journal import LARGEST_BATCH, LARGEST_MOVE, LEAST_MOVE, Batch, OnStep
+from accucheck._ledger._journal import LARGEST_BATCH, Batch, OnStep
 from accucheck._ledger._lock import RunLock
 from accucheck._ledger._lookup import Lookup
+from accucheck._ledger._mover import Mover
 from accucheck._ledger._rows import (
     ENDPOINT_CODES,
     AnswerRow,
@@ -35,8 +36,6 @@ from accucheck._models import Check, Settlement
 GATHER_SECONDS: Final = 0.01
 """Commits begin at least this far apart; the first after a silence begins at once. Every commit costs a
 millisecond of CPU beside a busy loop, and nobody waits for one: a worker goes on when it has settled."""
-MOVE_AT: Final = 100_000
-"""Answers in the journal when they are moved. It bounds what the look-up keeps in memory (11 MB)."""
 
 
 class Session:
@@ -95,10 +94,8 @@ class Session:
             undo.pop_all()
         self._failures_known = bool(failures)
         self._writer = Writer(self._writing)
-        self._recent: dict[int, int] = {}  # key -> journal id
-        self._lookup = Lookup(self._reading, endpoint=endpoint, recent=self._recent)
-        self._to_move: list[int] = []  # keys that are being moved, in descending order
-        self._last_to_move = 0
+        self._lookup = Lookup(self._reading, endpoint=endpoint)
+        self._mover = Mover(self._writer, self._lookup, self._on_not_moved)
 
     # Before and after the run
 
@@ -202,7 +199,7 @@ class Session:
             on_error=partial(self._on_not_stored, batch),
         )
         if not self._failed:
-            self._move_some(len(batch.answers))
+            self._mover.move_some(len(batch.answers))
 
     def _store(self, batch: Batch, connection: sqlite3.Connection) -> None:
         _journal.store(connection, batch, self._on_step)
@@ -242,7 +239,7 @@ class Session:
         if self._unstored:
             self._unstored.popleft()
         self._failed = bool(self._unstored)
-        self._recent.update((row[0], place) for place, row in enumerate(batch.answers, batch.first_id))
+        self._mover.add(batch)
         self._stored += len(batch.settlements)
         self._spare += batch.granted
         try:
@@ -262,6 +259,10 @@ class Session:
         left = sum(len(batch.settlements) for batch in self._unstored) + len(self._gathered)
         self._fail(self._not_stored_error(ledger_error(self._path, trouble), left))
 
+    def _on_not_moved(self, trouble: Exception) -> None:
+        if not self._closed:
+            self._fail(ledger_error(self._path, trouble))
+
     def _fail(self, error: LedgerError) -> None:
         self._failed = True
         told, self._told = self._told, True
@@ -280,40 +281,6 @@ class Session:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(error)
-
-    # Moving answers out of the journal, a slice after each commit, so that no commit waits long
-
-    def _move_some(self, committed: int) -> None:
-        lookup = self._lookup
-        if not lookup.merging and len(self._recent) >= MOVE_AT and not self._told:
-            lookup.merging, lookup.recent = self._recent, {}
-            self._to_move = sorted(self._recent, reverse=True)
-            self._last_to_move = max(self._recent.values())
-            self._recent = lookup.recent
-        if not self._to_move:
-            return
-        # At least twice what was committed, so that it ends.
-        size = min(2 * committed, LARGEST_MOVE) if committed > LEAST_MOVE else LEAST_MOVE
-        keys = self._to_move[-size:]
-        del self._to_move[-size:]
-        self._writer.submit(
-            partial(_journal.move, ids=[lookup.merging[key] for key in keys]),
-            on_done=None if self._to_move else self._on_moved,
-            on_error=self._on_not_moved,
-        )
-
-    def _on_moved(self) -> None:
-        if self._told:
-            return  # a slice before this one may have failed: then the journal's rows are needed
-        # First the look-up must not go there any more.
-        self._lookup.merging = {}
-        self._writer.submit(partial(_journal.forget, last_id=self._last_to_move), on_error=self._on_not_moved)
-
-    def _on_not_moved(self, trouble: Exception) -> None:
-        """End the run: nothing is lost, since the journal keeps what could not be moved."""
-        if not self._closed:
-            self._to_move.clear()
-            self._fail(ledger_error(self._path, trouble))
 
     # Calls
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from accucheck import Check, Ledger
-from accucheck._ledger import _session
+from accucheck._ledger import _mover
 from accucheck._ledger._session import Session
 from accucheck._models import Settlement
 from tests.unit.ledger_samples import MOBILE, Clock, Listener, answered, failed, told
@@ -42,7 +42,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.waiting: dict[int, tuple[Settlement, float]] = {}  # settled, not known to be committed
         self.spent = self.lost = 0
         self.session: Session | None = None
-        self.patch = mock.patch.object(_session, "MOVE_AT", 12)
+        self.patch = mock.patch.object(_mover, "MOVE_AT", 12)
         self.patch.start()
         self.ledger = Ledger(self.directory / "leads.db", now=self.clock)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from accucheck import ConfigurationError, InternalError, Ledger, LedgerError
-from accucheck._ledger import _journal, _session
+from accucheck._ledger import _journal, _mover
 from accucheck._ledger._jobs import block_size
 from accucheck._ledger._session import Session
 from tests.unit.ledger_samples import MOBILE, NOW, Clock, Listener, answered, failed, told
@@ -395,7 +395,7 @@ async def test_any_number_of_numbers_is_looked_up(tmp_path: Path, count: int) ->
 async def test_answers_are_found_while_they_are_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "MOVE_AT", 300)
+    monkeypatch.setattr(_mover, "MOVE_AT", 300)
     chance = random.Random(1)
     order = [MOBILE + n for n in range(3_000)]
     chance.shuffle(order)
@@ -421,7 +421,7 @@ async def test_answers_are_found_while_they_are_moved(
 async def test_a_slice_that_cannot_be_moved_ends_the_run_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_session, "MOVE_AT", 10)
+    monkeypatch.setattr(_mover, "MOVE_AT", 10)
 
     def fail(connection: sqlite3.Connection, ids: object) -> None:
         raise FULL
