@@ -30,6 +30,9 @@ _LATENESS: Final = 0.01
 asyncio and ticks in whole milliseconds on uvloop: without it those permits would be lost. More would be a burst."""
 _LOOK_AGAIN: Final = 0.05
 """Seconds between two looks at a hold: a reply may end it early."""
+_BLOCK: Final = 0.001
+"""Seconds of calls taken from a full bucket at once, and kept for no longer than that. One by one a permit costs
+2 µs; at 10,000 calls/s and more, with the limit not binding, a block makes that 0.4."""
 
 
 class Pace(Protocol):
@@ -60,7 +63,7 @@ class Gate:
     """Lets calls through at a pace, in the order in which they came.
 
     Only one task at a time waits for the bucket, the others wait for their turn: hundreds waiting on one
-    aiolimiter cost 54 µs an acquire, and 200 to 850 on uvloop.
+    aiolimiter cost 54 µs an acquire, and 200 to 850 on uvloop. A gate belongs to one event loop.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class Gate:
         self._limiter: AsyncLimiter | None = None
         self._current = 0.0
         self._recheck_at = -math.inf
+        self._block = 0  # permits taken from the bucket and not given yet
+        self._block_until = -math.inf
 
     @property
     def rate(self) -> float:
@@ -91,10 +96,38 @@ class Gate:
 
     def now(self) -> float:
         """Return the time on the gate's clock: the event loop's, which the bucket uses too."""
-        return asyncio.get_running_loop().time() if self._clock is None else self._clock()
+        clock = self._clock
+        if clock is None:
+            # Kept: up to Python 3.11 asking for the running loop is a system call (0.2 µs, four times a check).
+            clock = self._clock = asyncio.get_running_loop().time
+        return clock()
+
+    def try_acquire(self) -> float | None:
+        """Return the moment of a permit that is to be had at once; None if the caller must wait for one."""
+        now = self.now()
+        if self._block and now < self._block_until:
+            self._block -= 1
+            self._pace.sent(now)
+            return now
+        if self._turn.locked() or self._pace.resume_at > now:
+            return None
+        bucket = self._bucket(now)
+        block = max(1, int(self._current * _BLOCK)) if self._burst is None else 1
+        if not bucket.has_capacity(block):
+            block = 1
+            if not bucket.has_capacity():
+                return None
+        _take_at_once(bucket, block)
+        self._block = block - 1
+        self._block_until = now + _BLOCK
+        self._sent(now)
+        return now
 
     async def acquire(self) -> float:
         """Wait for a permit; return the moment it was given."""
+        now = self.try_acquire()
+        if now is not None:
+            return now
         async with self._turn:
             while True:
                 now = self.now()
@@ -106,8 +139,13 @@ class Gate:
                 now = self.now()
                 # A refusal may have come in while this task waited for the bucket.
                 if self._pace.resume_at <= now:
-                    self._pace.sent(now)
+                    self._sent(now)
                     return now
+
+    def _sent(self, now: float) -> None:
+        self._pace.sent(now)
+        if self._pace.resume_at > now:  # one call was let through, to see whether it passes
+            self._block = 0
 
     def admitted(self, sent_at: float) -> None:
         """Note that the call sent then was not refused for frequency."""
@@ -117,6 +155,7 @@ class Gate:
         """Note that the call sent then was refused for frequency: holds everyone."""
         self._pace.refused(self.now(), sent_at, retry_after)
         self._recheck_at = -math.inf
+        self._block = 0
 
     def _bucket(self, now: float) -> AsyncLimiter:
         if self._limiter is None or now >= self._recheck_at or now < self._recheck_at - 2 * _RECHECK:
@@ -141,14 +180,18 @@ class Gate:
         while low < high:  # has_capacity is all that a limiter tells
             middle = (low + high + 1) // 2
             low, high = (middle, high) if old.has_capacity(middle) else (low, middle - 1)
-        taken = new.max_rate - min(low, new.max_rate)
-        # A fresh bucket is empty of debts, so this acquire ends without waiting.
-        coroutine = new.acquire(taken)
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            return new
-        raise AssertionError("a fresh bucket made its first caller wait")  # pragma: no cover
+        _take_at_once(new, new.max_rate - min(low, new.max_rate))
+        return new
+
+
+def _take_at_once(bucket: AsyncLimiter, permits: float) -> None:
+    """Take permits that the bucket is known to have, so that nobody is kept waiting."""
+    coroutine = bucket.acquire(permits)
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("a bucket with enough permits made its caller wait")  # pragma: no cover
 
 
 class CallBudget:

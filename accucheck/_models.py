@@ -15,7 +15,7 @@ __all__ = ["Check", "Checked", "Failed", "Outcome", "Settlement", "Stats"]
 Item = TypeVar("Item")
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
+class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The vendor's answer for one number ("3. Response Params" of its page)."""
 
     number: str

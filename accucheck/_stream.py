@@ -25,7 +25,7 @@ import anyio.abc
 import msgspec
 
 from accucheck._admission import Admission, Flight, Limits
-from accucheck._decide import Done, Stop, Wait
+from accucheck._decide import Decision, Done, Stop, Wait
 from accucheck._errors import BudgetExhausted, LedgerError
 from accucheck._events import CircuitChanged, OnEvent, Settled
 from accucheck._gate import CallBudget
@@ -236,20 +236,19 @@ class Stream(Generic[Item]):
         worker = _Worker(task)
         self._workers.append(worker)
         try:
+            gate = self._turn.gate
             while not self._stopping:
                 if not self._has_job():
                     await self._wait_for_job()
                     continue
-                self._claims += 1
-                try:
-                    sent_at = await self._turn.gate.acquire()
-                finally:
-                    self._claims -= 1
+                sent_at = gate.try_acquire()
+                if sent_at is None:
+                    sent_at = await self._wait_at_gate()
                 flight = self._take(sent_at)
                 if flight is not None:
                     worker.calling = True
                     try:
-                        await self._call(flight, sent_at)
+                        self._act(flight, await self._turn.take(flight, sent_at))
                     finally:
                         worker.calling = False
         except asyncio.CancelledError:
@@ -285,8 +284,15 @@ class Stream(Generic[Item]):
         self._admission.make_room()
         return flight
 
-    async def _call(self, flight: Flight[Item], sent_at: float) -> None:
-        match await self._turn.take(flight, sent_at):
+    async def _wait_at_gate(self) -> float:
+        self._claims += 1
+        try:
+            return await self._turn.gate.acquire()
+        finally:
+            self._claims -= 1
+
+    def _act(self, flight: Flight[Item], decision: Decision) -> None:
+        match decision:
             case Done(result):
                 self._store.settle(Settlement(flight.number, result, flight.calls, flight.lost))
             case Wait(seconds, then):

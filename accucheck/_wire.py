@@ -45,13 +45,13 @@ CONTENT_TYPES: Final[dict[BodyStyle, str]] = {
 _SHOWN_CHARACTERS = 120
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """``OK`` with a result that belongs to the number asked."""
 
     check: Check
 
 
-class StatusReply(msgspec.Struct, frozen=True):
+class StatusReply(msgspec.Struct, frozen=True, gc=False):
     """A reply whose status is not OK, or whose HTTP code alone decides (5xx, 429)."""
 
     status: str
@@ -62,7 +62,7 @@ class StatusReply(msgspec.Struct, frozen=True):
     """Seconds, from the Retry-After header (RFC 9110, section 10.2.3)."""
 
 
-class Malformed(msgspec.Struct, frozen=True):
+class Malformed(msgspec.Struct, frozen=True, gc=False):
     """A whole reply that the vendor's page does not allow. It may have been charged."""
 
     http_status: int
@@ -71,7 +71,7 @@ class Malformed(msgspec.Struct, frozen=True):
     request_id: str = ""
 
 
-class Broken(msgspec.Struct, frozen=True):
+class Broken(msgspec.Struct, frozen=True, gc=False):
     """No whole reply: the exchange failed on the way."""
 
     phase: Phase
@@ -83,7 +83,7 @@ class Broken(msgspec.Struct, frozen=True):
 Reply: TypeAlias = Answered | StatusReply | Malformed | Broken
 
 
-class _Result(msgspec.Struct, forbid_unknown_fields=True):
+class _Result(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """``result`` exactly as the page names it. Anything else takes the slow path, which keeps it."""
 
     number: str = ""
@@ -94,7 +94,7 @@ class _Result(msgspec.Struct, forbid_unknown_fields=True):
     avatar: str | None = None
 
 
-class _Envelope(msgspec.Struct):
+class _Envelope(msgspec.Struct, gc=False):
     status: str
     result: _Result | None = None
     request_id: str = ""

@@ -12,9 +12,11 @@ import httpx
 
 from accucheck._errors import ConfigurationError
 from accucheck._send._body import UnreadableBody, WholeBody, decoded, read_whole
+from accucheck._send._deadlines import Deadlines
 from accucheck._send._failures import BodyOverCap, broken
 from accucheck._send._proxies import proxy_for
 from accucheck._send._request import RequestMaker
+from accucheck._send._slots import Slots
 from accucheck._send._stock import OneCallTransports
 from accucheck._send._timeouts import Timeouts
 from accucheck._send._tls import default_context
@@ -62,8 +64,9 @@ class Sender:
                 "proxy and verify belong to the transport: set them on the one you give."
             )
         self._style: BodyStyle = body
-        self._timeouts = timeouts = timeouts or Timeouts()
-        self._slots = asyncio.Semaphore(connections)
+        timeouts = timeouts or Timeouts()
+        self._deadlines = Deadlines(timeouts.attempt)
+        self._slots = Slots(connections)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._secrets = [value for value in headers.values() if len(value) >= _SHORTEST_SECRET]
         self._transport = transport or _own_transport(httpx.URL(url), timeouts, proxy, verify)
@@ -88,20 +91,29 @@ class Sender:
         if asyncio.get_running_loop() is not self._loop:
             self._bind()
         request = self._requests.make(encode_number(self._style, national))
-        async with self._slots:
-            try:
-                response = await self._exchange(request)
-            except BodyOverCap as error:
-                return Malformed(error.http_status, str(error))
-            except Exception as error:  # noqa: BLE001  whatever a transport raises, the number has a fate
-                return self._broken(error)
+        if not self._slots.try_take():
+            await self._slots.take()
+        try:
+            response = await self._exchange(request)
+        except BodyOverCap as error:
+            return Malformed(error.http_status, str(error))
+        except Exception as error:  # noqa: BLE001  whatever a transport raises, the number has a fate
+            return self._broken(error)
+        finally:
+            self._slots.give_back()
         return self._reply(national, response)
 
     async def _timed_exchange(self, request: httpx.Request) -> httpx.Response:
-        """For transports that know nothing of the whole attempt's limit. (A timer for each costs 4 µs.)"""
-        async with asyncio.timeout(self._timeouts.attempt):
+        """For transports that know nothing of the whole attempt's limit."""
+        assert self._loop is not None
+        call = self._deadlines.begin(self._loop)
+        try:
             response = await self._transport.handle_async_request(request)
             response.stream = WholeBody(await read_whole(response))
+        except BaseException as error:
+            self._deadlines.end(call, error)
+            raise
+        self._deadlines.end(call)
         return response
 
     def _reply(self, national: str, response: httpx.Response) -> Reply:
@@ -150,6 +162,7 @@ class Sender:
         Raises RuntimeError on another event loop than the calls'.
         """
         self._bind()
+        self._deadlines.close()
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -161,6 +174,7 @@ class Sender:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bind()
+        self._deadlines.close()
         await self._transport.__aexit__(kind, error, trace)
 
 

@@ -12,6 +12,7 @@ from accucheck._send._connection import Connection
 from accucheck._send._dial import AddressBook, connect
 from accucheck._send._parsers import Headers, best_parser
 from accucheck._send._request import RequestHead
+from accucheck._send._response import whole_response
 from accucheck._send._timeouts import Timeouts
 
 __all__ = ["LeanTransport"]
@@ -42,6 +43,7 @@ class LeanTransport(httpx.AsyncBaseTransport):
         self._context = context
         self._host = origin.raw_host.decode("ascii")
         self._timeouts = timeouts
+        self._loop: asyncio.AbstractEventLoop | None = None  # the sender sees to it that there is but one
         self._make_parser = best_parser()
         self._addresses = AddressBook(self._host, origin.port or (443 if context else 80))
         self._idle: list[Connection] = []
@@ -58,7 +60,9 @@ class LeanTransport(httpx.AsyncBaseTransport):
             raise httpx.UnsupportedProtocol("this transport carries accucheck's own requests only")
         if self._closed:
             raise httpx.ConnectError("the client is closed")
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeouts.attempt
         connection = self._take_idle()
         fresh = connection is None
@@ -72,7 +76,7 @@ class LeanTransport(httpx.AsyncBaseTransport):
                 self._idle.append(connection)
         if fresh:
             self._heed_announced_limit(reply.headers)
-        return httpx.Response(reply.status, headers=reply.headers, stream=WholeBody(reply.body))
+        return whole_response(reply)
 
     async def aclose(self) -> None:
         """Close every connection; calls under way fail. Returns when the sockets are closed."""

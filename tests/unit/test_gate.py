@@ -434,3 +434,77 @@ def test_a_clock_that_jumps_back_does_not_freeze_the_pace() -> None:
         return gate.rate
 
     assert run(main()) == 20.0
+
+
+# Permits without waiting
+
+
+def test_a_permit_that_is_there_needs_no_waiting_and_none_is_made_up() -> None:
+    async def main() -> tuple[int, float | None]:
+        gate = Gate(FakePace(5_000.0))
+        taken = 0
+        while gate.try_acquire() is not None:
+            taken += 1
+        await asyncio.sleep(0.00021)
+        return taken, gate.try_acquire()
+
+    taken, next_one = run(main())
+    assert taken == 51  # one, and what falls due in 10 ms
+    assert next_one is not None
+
+
+def test_who_waits_is_not_overtaken() -> None:
+    async def main() -> float | None:
+        gate = Gate(FakePace(1.0), burst=1)
+        await gate.acquire()
+        waiting = asyncio.create_task(gate.acquire())
+        await asyncio.sleep(0.5)
+        permit = gate.try_acquire()
+        await waiting
+        return permit
+
+    assert run(main()) is None
+
+
+def test_a_refusal_takes_back_what_was_not_given_out_yet() -> None:
+    async def main() -> list[float | None]:
+        pace = FakePace(100_000.0)
+        gate = Gate(pace)
+        permits = [gate.try_acquire()]
+        pace.resume_at = gate.now() + 1
+        gate.refused(gate.now(), None)
+        permits.append(gate.try_acquire())
+        return permits
+
+    first, second = run(main())
+    assert first is not None
+    assert second is None
+
+
+def test_the_one_call_that_is_to_show_whether_it_passes_is_one() -> None:
+    class Trying(FakePace):
+        def sent(self, now: float) -> None:
+            super().sent(now)
+            self.resume_at = now + 1
+
+    async def main() -> list[float | None]:
+        gate = Gate(Trying(100_000.0))
+        return [gate.try_acquire() for _ in range(3)]
+
+    assert [permit is not None for permit in run(main())] == [True, False, False]
+
+
+@pytest.mark.parametrize("rate", [1_500.0, 5_000.0, 50_000.0])
+@pytest.mark.parametrize("calls_at_once", [1, 3])
+def test_permits_taken_ahead_and_dropped_keep_nobody_waiting_below_the_rate(
+    rate: float, calls_at_once: int
+) -> None:
+    async def main() -> int:
+        gate, kept_waiting = Gate(FakePace(rate)), 0
+        for _ in range(300):
+            for _ in range(calls_at_once):
+                kept_waiting += gate.try_acquire() is None
+            await asyncio.sleep(calls_at_once / (0.95 * rate))
+        return kept_waiting
+
+    assert run(main()) == 0
