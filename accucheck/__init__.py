@@ -38,8 +38,8 @@ from accucheck._events import CallEnded, CircuitChanged, Event, Settled
 from accucheck._ledger import Ledger
 from accucheck._models import Check, Checked, Failed, Outcome, Stats
 from accucheck._phone import normalise
-from accucheck._send import Timeouts
 from accucheck._stream import Stream
+from accucheck._timeouts import Timeouts
 
 __all__ = [
     "AccucheckError",

@@ -26,6 +26,5 @@ transport passes, and some that it does not: see ``tests/integration/test_transp
 """
 
 from accucheck._send._sender import Sender
-from accucheck._send._timeouts import Timeouts
 
-__all__ = ["Sender", "Timeouts"]
+__all__ = ["Sender"]

@@ -18,9 +18,9 @@ from accucheck._send._proxies import proxy_for
 from accucheck._send._request import RequestMaker
 from accucheck._send._slots import Slots
 from accucheck._send._stock import OneCallTransports
-from accucheck._send._timeouts import Timeouts
 from accucheck._send._tls import default_context
 from accucheck._send._transport import LeanTransport
+from accucheck._timeouts import Timeouts
 from accucheck._wire import Answered, BodyStyle, Broken, Malformed, Reply, decode_reply, encode_number
 
 __all__ = ["Sender"]

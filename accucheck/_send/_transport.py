@@ -13,7 +13,7 @@ from accucheck._send._dial import AddressBook, connect
 from accucheck._send._parsers import Headers, best_parser
 from accucheck._send._request import RequestHead
 from accucheck._send._response import whole_response
-from accucheck._send._timeouts import Timeouts
+from accucheck._timeouts import Timeouts
 
 __all__ = ["LeanTransport"]
 

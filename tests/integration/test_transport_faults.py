@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from accucheck._send import Sender, Timeouts
+from accucheck import Timeouts
+from accucheck._send import Sender
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
 from tests.integration import arrangements
 from tests.integration.arrangements import ARRANGEMENTS, LEAN, LOOPS, backend

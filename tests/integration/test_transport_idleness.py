@@ -8,7 +8,8 @@ import socket
 import httpx
 import pytest
 
-from accucheck._send import Sender, Timeouts, _dial, _transport
+from accucheck import Timeouts
+from accucheck._send import Sender, _dial, _transport
 from accucheck._send._dial import Address
 from accucheck._send._transport import LeanTransport
 from accucheck._wire import Answered, Broken

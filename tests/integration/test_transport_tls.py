@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trustme
 
-from accucheck._send import Timeouts
+from accucheck import Timeouts
 from accucheck._wire import Answered, Broken, Malformed
 from tests.integration.arrangements import ARRANGEMENTS, LOOPS, backend, make_sender
 from tests.integration.scripted_server import Peer, ScriptedServer, answers_all, eventually, reply

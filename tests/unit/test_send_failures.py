@@ -7,8 +7,8 @@ import zlib
 import httpx
 import pytest
 
+from accucheck import Timeouts
 from accucheck._errors import ConfigurationError
-from accucheck._send import Timeouts
 from accucheck._send._body import MAX_BODY, UnreadableBody, decoded
 from accucheck._send._failures import AttemptTimeout, Truncated, broken
 

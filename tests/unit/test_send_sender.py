@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from accucheck import Timeouts
 from accucheck._errors import ConfigurationError
-from accucheck._send import Sender, Timeouts
+from accucheck._send import Sender
 from accucheck._wire import Answered, Broken, Malformed, StatusReply
 
 HEADERS = {"X-DF-API-ID": "the-api-id", "X-DF-API-SECRET": "the-api-secret"}
