@@ -122,7 +122,8 @@ class Stream(Generic[Item]):
             # As many answers may wait for the disk as calls may be under way. Half of it cost a quarter of the
             # checks/s at full speed (200 workers, 14,000/s): the workers waited for commits.
             self._most_exposed = 2 * self._limits.workers
-        self._started_at = asyncio.get_running_loop().time()
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
         self._admission = Admission(
             self._items,
             self._number,
@@ -206,7 +207,7 @@ class Stream(Generic[Item]):
             possibly_double_charged=calls.lost,
             delivered=self._outcomes.taken,
             rate=self._turn.gate.rate if ended is None else None,
-            elapsed=(asyncio.get_running_loop().time() if ended is None else ended) - self._started_at,
+            elapsed=(self._loop.time() if ended is None else ended) - self._started_at,
         )
 
     # Input -> ready
@@ -309,7 +310,7 @@ class Stream(Generic[Item]):
             self._follow_circuit()
 
     async def _wait_for_job(self) -> None:
-        woken = asyncio.get_running_loop().create_future()
+        woken = self._loop.create_future()
         self._idle.append(woken)
         await woken
 
@@ -347,10 +348,9 @@ class Stream(Generic[Item]):
         if circuit.opened and not self._stopping:
             if self._probe_timer is not None:
                 self._probe_timer.cancel()
-            loop = asyncio.get_running_loop()
             delay = max(circuit.retry_at - self._turn.gate.now(), 0.0)
             # A millisecond late, since uvloop's timers fire up to one early.
-            self._probe_timer = loop.call_later(delay + 0.001, self._wake, 1)
+            self._probe_timer = self._loop.call_later(delay + 0.001, self._wake, 1)
 
     # Store -> outcomes
 
@@ -431,6 +431,6 @@ class Stream(Generic[Item]):
 
     def _finish(self) -> None:
         if self._ended_at is None:
-            self._ended_at = asyncio.get_running_loop().time()
+            self._ended_at = self._loop.time()
             self._parking.close()
             self._outcomes.close(read=self._admission.read)
