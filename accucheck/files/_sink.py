@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -84,6 +85,10 @@ class FileSink:
         discard = getattr(getattr(self, "_writer", None), "discard", None)
         if discard is not None:
             discard()
+        if self._stream is not self._file.stream:
+            # Left open, it would try to end its frame when it is collected, in a file that is closed by then.
+            with suppress(OSError):
+                self._stream.close()
         self._file.discard()
 
 

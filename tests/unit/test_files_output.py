@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import gzip
 import io
 import os
@@ -93,6 +94,21 @@ def test_a_failure_leaves_the_old_output_and_no_temporary_file(leads: Path, outp
         write_one_and_raise(sink, source, KeyboardInterrupt())
     assert list(output.parent.iterdir()) == [output]
     assert output.read_text() == "old"
+
+
+@pytest.mark.parametrize("name", ["checked.csv.gz", "checked.jsonl.zst"])
+def test_a_failure_leaves_nothing_that_fails_once_more_when_it_is_collected(
+    leads: Path, output: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    with open_source(leads) as source, pytest.raises(KeyboardInterrupt):
+        with FileSink(output.with_name(name), source) as sink:
+            write_one_and_raise(sink, source, KeyboardInterrupt())
+    assert sink._stream.closed
+    del sink
+    gc.collect()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
