@@ -16,6 +16,7 @@ from benchmarks.servers import Unavailable
 
 SUITES = {
     "speed": "checks/s and CPU per check beside the peers: at once, with latency, over TLS, with a ledger",
+    "transports": "the same stream over its own transport and over others",
     "wan": "200 ms away: checks/s against workers / round trip",
     "rate": "riding an account's limit beside the peers",
     "layers": "what each layer costs alone, and everything but the send",

@@ -33,6 +33,18 @@ ACCUCHECK = (
     _stream("plain", "accucheck stream, plain install (asyncio)", "asyncio", "plain"),
 )
 
+TRANSPORTS = (
+    ACCUCHECK[0],
+    ACCUCHECK[1],
+    _stream("h11-uvloop", "its own transport, h11 (uvloop)", "uvloop", "h11"),
+    ACCUCHECK[2],
+    _stream("over-pyreqwest", "over pyreqwest's httpx transport (uvloop)", "uvloop", "over-pyreqwest"),
+    _stream("over-aiohttp", "over httpx-aiohttp (uvloop)", "uvloop", "over-aiohttp"),
+    _stream("over-httpx-each", "over httpx's own, one for each call (uvloop)", "uvloop", "over-httpx-each"),
+    _stream("over-httpx", "over httpx's own, one pool (uvloop)", "uvloop", "over-httpx"),
+)
+"""The same stream over other httpx transports: what ``Client(transport=...)`` takes."""
+
 LEDGER = _stream("ledger", "accucheck stream, fast extra, with the ledger (uvloop)", "uvloop", "ledger")
 
 SPEED_PEERS = (

@@ -1,7 +1,9 @@
 """accucheck's ``stream`` with all its safety on: retries, gate, per-phase timeouts, body cap, dedupe.
 
-Words (``--option``): ``plain`` hides the fast extra's packages; ``ledger`` keeps every answer in a new file;
-``auto`` lets accucheck find the rate. Without ``auto`` and a rate the gate's rate does not bind.
+Words (``--option``): ``plain`` hides the fast extra's packages, ``h11`` only httptools; ``ledger`` keeps every
+answer in a new file; ``auto`` lets accucheck find the rate; ``over-aiohttp``, ``over-pyreqwest``, ``over-httpx`` and
+``over-httpx-each`` put another httpx transport in the place of its own. Without ``auto`` and a rate the gate's rate
+does not bind.
 """
 
 from __future__ import annotations
@@ -11,14 +13,38 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+# An install without the fast extra, short of making one: to Python these are not installed.
 if "--option=plain" in sys.argv:
-    # An install without the fast extra, short of making one: to Python these are not installed.
     sys.modules.update({"httptools": None, "uvloop": None})  # type: ignore[dict-item]
+elif "--option=h11" in sys.argv:
+    sys.modules["httptools"] = None  # type: ignore[assignment]
+
+import httpx
 
 import accucheck
 from benchmarks.job import API_ID, API_SECRET, Answers, Job, measure
 
 NOT_BINDING = 1_000_000.0
+
+
+def other_transport(job: Job) -> httpx.AsyncBaseTransport | None:
+    """Return the transport that the job names; None for accucheck's own."""
+    limits = httpx.Limits(max_connections=job.workers, max_keepalive_connections=job.workers)
+    if "over-aiohttp" in job.option:
+        from httpx_aiohttp import AiohttpTransport
+
+        return AiohttpTransport(limits=limits)
+    if "over-pyreqwest" in job.option:
+        from pyreqwest.compatibility.httpx import HttpxTransport
+
+        return HttpxTransport()
+    if "over-httpx" in job.option:
+        return httpx.AsyncHTTPTransport(limits=limits)
+    if "over-httpx-each" in job.option:
+        from accucheck._send._stock import OneCallTransports
+
+        return OneCallTransports(httpx.AsyncHTTPTransport)
+    return None
 
 
 async def check_all(job: Job) -> Answers:
@@ -31,7 +57,12 @@ async def check_all(job: Job) -> Answers:
             ledger = Path(folder) / "answers.ledger"
         async with (
             accucheck.Client(
-                API_ID, API_SECRET, base_url=job.base_url, verify=job.ssl_context(), rate=rate
+                API_ID,
+                API_SECRET,
+                base_url=job.base_url,
+                transport=other_transport(job),
+                verify=job.ssl_context(),
+                rate=rate,
             ) as client,
             client.stream(job.numbers(), workers=job.workers, ledger=ledger) as outcomes,
         ):
