@@ -18,13 +18,14 @@ from accucheck._admission import Limits
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._credentials import Credentials
 from accucheck._decide import Done, Policy, Stop, Wait
-from accucheck._errors import AccucheckError, CheckError, ConfigurationError
+from accucheck._errors import CheckError, ConfigurationError
 from accucheck._events import OnEvent, guarded
 from accucheck._gate import CallBudget, Gate, Rate, make_gate, one_lease
 from accucheck._ledger import Ledger, MemoryStore
 from accucheck._models import Check
 from accucheck._phone import normalise
 from accucheck._polls import PollTimes
+from accucheck._sharing import Sharing
 from accucheck._stream import Equipment, Stream
 from accucheck._timeouts import Timeouts
 from accucheck._turn import Progress, Turn
@@ -102,7 +103,7 @@ class Client:
         self._burst = burst
         self._gate = make_gate(rate, burst)
         self._polls = PollTimes()
-        self._checking: dict[int, asyncio.Future[Check]] = {}
+        self._checking: Sharing[Check] = Sharing()
         self._sender = Sender(
             url=self._base_url + _PATHS[endpoint],
             headers=credentials.headers(),
@@ -134,38 +135,25 @@ class Client:
     async def check(self, number: str | int) -> Check:
         """Check one number: waits for its turn, polls while PENDING, asks again after failures.
 
-        The same number asked by several tasks at once is asked once. Raises InvalidNumber (no call was
-        made), a CheckError for what is wrong with this number, or a RunEnded such as OutOfQuota.
+        The same number asked by several tasks at once is asked once, and goes on until the last of them is
+        cancelled. Raises InvalidNumber (no call was made), a CheckError for what is wrong with this number, or
+        a RunEnded such as OutOfQuota.
         """
         national = normalise(number, mobile_only=self._mobile_only)
-        while (leader := self._checking.get(national)) is not None:
-            # wait() does not cancel the future when this task is cancelled, as awaiting it would.
-            await asyncio.wait([leader])
-            if not leader.cancelled():
-                return leader.result()
-        leader = self._checking[national] = asyncio.get_running_loop().create_future()
-        try:
-            check = await self._check(str(national))
-        except AccucheckError as error:
-            leader.set_exception(error)
-            leader.exception()  # seen: nobody else may be waiting
-            raise
-        except BaseException:
-            leader.cancel()  # whoever waits takes over
-            raise
-        else:
-            leader.set_result(check)
-            return check
-        finally:
-            del self._checking[national]
+        self._sender.bind()
+        return await self._checking.get(national, lambda: self._check(str(national)))
 
     async def _check(self, national: str) -> Check:
         progress = Progress(national)
         circuit = self._turn.circuit
         while True:
+            now = self._gate.now()
+            if circuit.opened and not circuit.admits(now):
+                # Not at the gate: a permit that nobody may use would be one less for a stream.
+                await asyncio.sleep(max(circuit.retry_at - now, 0.01))
+                continue
             sent_at = await self._gate.acquire()
             if circuit.opened and not circuit.admits(sent_at):
-                await asyncio.sleep(max(circuit.retry_at - sent_at, 0.01))
                 continue
             match await self._turn.take(progress, sent_at):
                 case Done(result):
@@ -226,6 +214,10 @@ class Client:
             ConfigurationError: An argument is wrong.
             LedgerError: On entering, if the ledger cannot be opened or another run holds it.
         """
+        if isinstance(items, str | bytes):
+            raise ConfigurationError(
+                "items are many numbers: a list of them, not one text; for one use check()"
+            )
         if isinstance(workers, int) and workers > _CONNECTIONS:
             raise ConfigurationError(f"workers is at most {_CONNECTIONS}, not {workers}")
         for name, value in (("workers", workers), ("max_parked", max_parked), ("buffer", buffer)):
@@ -275,6 +267,7 @@ class Client:
         job: str,
         on_event: OnEvent | None,
     ) -> Equipment:
+        self._sender.bind()
         if ledger is None:
             gate = self._gate if rate is None else make_gate(rate, burst)
             budget = None if max_calls is None else CallBudget(one_lease(max_calls))
@@ -313,7 +306,8 @@ class Client:
         """Return the gate of a stream that knows where an earlier run found the limit."""
         if rate is not None:
             return make_gate(rate, burst, learned=None if remembered is None else float(remembered))
-        if remembered is not None and self._gate.pace.learned is None:
+        if remembered is not None and not self._gate.used:
+            # Only then: beside a gate that others hold a second one would double the rate.
             self._gate = make_gate(self._rate, self._burst, learned=float(remembered))
             self._turn.gate = self._gate
         return self._gate

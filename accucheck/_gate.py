@@ -99,6 +99,11 @@ class Gate:
     def pace(self) -> Pace:
         return self._pace
 
+    @property
+    def used(self) -> bool:
+        """Whether anybody has asked for a permit."""
+        return self._limiter is not None
+
     def now(self) -> float:
         """Return the time on the gate's clock: the event loop's, which the bucket uses too."""
         clock = self._clock

@@ -92,7 +92,7 @@ class Sender:
         """
         # Up to Python 3.11 asking for the running loop is a system call: 5 % of a check's CPU.
         if self._loop is None or self._thread != get_ident() or not self._loop.is_running():
-            self._bind()
+            self.bind()
         request = self._requests.make(encode_number(self._style, national))
         if not self._slots.try_take():
             await self._slots.take()
@@ -152,11 +152,18 @@ class Sender:
             message = message.replace(secret, "***")
         return Broken(reply.phase, message, reply.sent)
 
-    def _bind(self) -> None:
-        """Connections live on one event loop: waiting for them on another would be for ever."""
+    def bind(self) -> None:
+        """Take the running event loop for this sender's own, where its connections live.
+
+        Raises RuntimeError on another one, where a call would wait for them for ever, and under trio.
+        """
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError("accucheck needs a running asyncio event loop (trio has none)") from None
         if self._loop is None:
-            self._loop, self._thread = asyncio.get_running_loop(), get_ident()
-        elif self._loop is not asyncio.get_running_loop():
+            self._loop, self._thread = running, get_ident()
+        elif self._loop is not running:
             raise RuntimeError("This client belongs to another event loop: make one for each loop.")
 
     async def aclose(self) -> None:
@@ -164,19 +171,19 @@ class Sender:
 
         Raises RuntimeError on another event loop than the calls'.
         """
-        self._bind()
+        self.bind()
         self._deadlines.close()
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
-        self._bind()
+        self.bind()
         await self._transport.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bind()
+        self.bind()
         self._deadlines.close()
         await self._transport.__aexit__(kind, error, trace)
 

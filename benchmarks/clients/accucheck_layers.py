@@ -31,11 +31,16 @@ NOT_BINDING = 1_000_000.0
 Layer = Callable[[Job], Awaitable[None]]
 
 
-async def answer_at_once(national: str) -> Reply:
-    """Stand in for the send room: writes the body and reads the reply, but has no transport at all."""
-    body = encode_number("form", national)
-    await asyncio.sleep(0)
-    return decode_reply(national, 200, reply_for(body))
+class AnswerAtOnce:
+    """Stands in for the send room: writes the body and reads the reply, but has no transport at all."""
+
+    async def __call__(self, national: str) -> Reply:
+        body = encode_number("form", national)
+        await asyncio.sleep(0)
+        return decode_reply(national, 200, reply_for(body))
+
+    def bind(self) -> None:
+        """Have no connections that belong to an event loop."""
 
 
 def new_client(job: Job) -> accucheck.Client:
@@ -74,12 +79,12 @@ async def nothing(job: Job) -> None:
 
 
 async def stand_in(job: Job) -> None:
-    await by_workers(job, answer_at_once)
+    await by_workers(job, AnswerAtOnce())
 
 
 async def stream_over_stand_in(job: Job) -> None:
     client = new_client(job)
-    client._sender = answer_at_once  # type: ignore[assignment]
+    client._sender = AnswerAtOnce()  # type: ignore[assignment]
     async with client.stream(job.numbers(), workers=job.workers) as outcomes:
         async for _ in outcomes:
             pass

@@ -8,6 +8,7 @@ import random
 import socket
 import warnings
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -139,16 +140,54 @@ async def test_concurrent_checks_of_one_number_are_one_call() -> None:
         assert len({check.request_id for check in checks}) == 1
 
 
-async def test_a_leader_that_is_cancelled_leaves_its_number_to_the_others() -> None:
+async def test_a_check_that_is_cancelled_cuts_off_nobody_elses_call_for_the_number() -> None:
     async with serve(Settings(latency=100)) as sandbox, client_for(sandbox) as client:
-        leader = asyncio.create_task(client.check("987654321"))
+        first = asyncio.create_task(client.check("987654321"))
         await asyncio.sleep(0.03)
-        follower = asyncio.create_task(client.check("987654321"))
+        second = asyncio.create_task(client.check("+51 987 654 321"))
         await asyncio.sleep(0.01)
-        leader.cancel()
-        assert (await follower).number == "+51987654321"
+        first.cancel()
+        assert (await second).number == "+51987654321"
         with pytest.raises(asyncio.CancelledError):
-            await leader
+            await first
+        assert sandbox.counts.requests == 1
+
+
+async def test_a_ledger_that_remembers_a_rate_does_not_double_the_clients(tmp_path: Path) -> None:
+    async with serve(Settings()) as sandbox:
+        with accucheck.Ledger(tmp_path / "leads.db") as ledger:
+            ledger.remember(f"rate {sandbox.url.removeprefix('http://')}", "40.0")
+        async with client_for(sandbox, rate=20.0, burst=1) as client:
+            began = asyncio.get_running_loop().time()
+            without = asyncio.create_task(collect(client, numbers(30, start=1_000)))
+            await asyncio.sleep(0.05)  # it holds the client's gate by now
+            await collect(client, numbers(30, start=2_000), ledger=tmp_path / "leads.db")
+            await without
+            # Sixty calls at 20 a second: the first at once.
+            assert asyncio.get_running_loop().time() - began >= 59 / 20 - 0.1
+
+
+def test_one_text_is_not_many_numbers() -> None:
+    client = Client("id", "secret", base_url="http://127.0.0.1:9")
+    with pytest.raises(accucheck.ConfigurationError, match="check"):
+        client.stream("987654321")
+
+
+async def test_a_client_of_another_event_loop_says_so_and_nothing_else_is_told(sandbox: Sandbox) -> None:
+    async with client_for(sandbox) as client:
+        await client.check("987654321")
+
+        def elsewhere() -> str:
+            async def use() -> str:
+                with pytest.raises(RuntimeError, match="another event loop") as told:
+                    await client.check("987654322")
+                with pytest.raises(RuntimeError, match="another event loop"):
+                    await collect(client, numbers(3))
+                return str(told.value)
+
+            return asyncio.run(use())
+
+        assert await asyncio.to_thread(elsewhere)
 
 
 async def test_a_stalled_call_times_out_and_is_asked_again() -> None:
