@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
@@ -73,12 +73,15 @@ class Admission(Generic[Item]):
         *,
         mobile_only: bool,
         store: AnswerStore,
+        durable: bool,
         outcomes: Outcomes[Item],
         limits: Limits,
         waiting: Callable[[], int],
         on_ready: Callable[[int], None],
     ) -> None:
-        """``waiting`` counts the numbers parked or due again; ``on_ready`` is told how many were added."""
+        """``durable`` says whether the store may know answers of earlier runs. ``waiting`` counts the numbers
+        parked or due again; ``on_ready`` is told how many were added.
+        """
         self.ready: deque[Flight[Item]] = deque()
         self.flights: dict[int, Flight[Item]] = {}
         self.read = self.rejected = self.duplicates = self.known = 0
@@ -86,6 +89,7 @@ class Admission(Generic[Item]):
         self._number = number
         self._mobile_only = mobile_only
         self._store = store
+        self._durable = durable
         self._outcomes = outcomes
         self._limits = limits
         self._waiting = waiting
@@ -96,13 +100,19 @@ class Admission(Generic[Item]):
     async def run(self) -> None:
         """Read to the end of the input. Raises what the input raises, after admitting what came before."""
         if isinstance(self._items, AsyncIterable):
-            async for item in self._items:
-                self._admit([item])
-                if self._is_full():
-                    await self._wait_for_room()
+            iterator = aiter(self._items)
+            try:
+                async for item in iterator:
+                    self._admit([item])
+                    if self._is_full():
+                        await self._wait_for_room()
+            finally:
+                # What was made here is closed here, with the file or the cursor that it holds open.
+                if iterator is not self._items and isinstance(iterator, AsyncGenerator):
+                    await iterator.aclose()
         else:
-            iterator = iter(self._items)
-            while self._admit_chunk(iterator):
+            plain = iter(self._items)
+            while self._admit_chunk(plain):
                 # Admission does not wait by itself; the workers and the caller must have their turn.
                 await (self._wait_for_room() if self._is_full() else asyncio.sleep(0))
 
@@ -169,7 +179,7 @@ class Admission(Generic[Item]):
                 continue
             del self.flights[flight.number]
             result = settlement.result
-            if isinstance(result, Check) and result.checked_at >= self._started:
+            if not self._durable or (isinstance(result, Check) and result.checked_at >= self._started):
                 self.duplicates += 1
             else:
                 self.known += 1

@@ -6,6 +6,7 @@ an hour must notice within a dozen calls that the vendor is down.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Final
 
@@ -15,6 +16,9 @@ FAILURES_TO_OPEN: Final = 11
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 5.0
 """Seconds between probes: an outage of 20 s costs about six."""
+LEAST_RETRIES: Final = 10.0
+"""Retries a second that a run may make however few answers come (as Finagle's RetryBudget has it), so that a list
+of which a third fails at first comes to its end."""
 
 
 class Circuit:
@@ -66,20 +70,36 @@ class Circuit:
 
 
 class RetryBudget:
-    """A bucket that retries drain and answers refill (Finagle's RetryBudget, gRPC's retry throttling)."""
+    """A bucket that retries drain; answers refill it, and time does slowly (Finagle's RetryBudget).
 
-    def __init__(self, *, allowance: float, share: float) -> None:
+    With nothing left a retry is not refused but waits: it takes what will have come in by its turn.
+    """
+
+    def __init__(self, *, allowance: float, share: float, per_second: float = LEAST_RETRIES) -> None:
+        """``allowance`` is the first content and the most, ``share`` what an answer puts in."""
         self._tokens = self._most = allowance
         self._share = share
+        self._per_second = per_second
+        self._as_of = -math.inf
 
     def refill(self) -> None:
         """Note an answered call."""
         if self._tokens < self._most:
             self._tokens = min(self._most, self._tokens + self._share)
 
-    @property
-    def has_one(self) -> bool:
-        return self._tokens >= 1
+    def wait(self, now: float) -> float:
+        """Return the seconds until there is one for the next retry; 0 if there is."""
+        self._run_on(now)
+        return max(0.0, (1 - self._tokens) / self._per_second)
 
-    def take(self) -> None:
+    def take(self, now: float) -> None:
+        """Take one, for now or for later."""
+        self._run_on(now)
         self._tokens -= 1
+
+    def _run_on(self, now: float) -> None:
+        if self._as_of < now:
+            if self._as_of != -math.inf:
+                come_in = (now - self._as_of) * self._per_second
+                self._tokens = min(self._most, self._tokens + come_in)
+            self._as_of = now

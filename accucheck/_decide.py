@@ -60,8 +60,9 @@ class Policy:
     """When a number that is refused for frequency is given up. Default: after 15 minutes of it."""
     on_lost_answer: Literal["retry", "fail"] = "retry"
     """Whether to make a call again whose answer was lost after it was sent, and may have been charged."""
-    retry_budget: float = 0.2
-    """Retries that the run may make for each answered call, 0 to 1, beyond a first allowance."""
+    retry_budget: float = 0.5
+    """Retries that the run may make for each answered call, 0 to 1, beyond a first allowance and ten a second.
+    With none left a number waits for its turn: the run slows down, and no number fails for it."""
 
     def __post_init__(self) -> None:
         if self.on_lost_answer not in ("retry", "fail"):
@@ -89,8 +90,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds spent between tries so far."""
     learned_poll_wait: float = 2.0
     """Seconds until the next poll, as learned by the run; used when the policy brings no ``poll_wait``."""
-    may_retry: bool = True
-    """Whether the run's shared retry budget has one left."""
+    budget_wait: float = 0.0
+    """Seconds until the run's shared retry budget has one for this number."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -142,7 +143,7 @@ def decide(attempt: Attempt, reply: Reply, policy: Policy, chance: float) -> Dec
             error = TransportError(f"{reply.phase} failed: {reply.message}")
             if reply.sent and policy.on_lost_answer == "fail":
                 return Done(error)
-            return _retry_or_fail(attempt, policy, chance, error, at_least=0.0)
+            return _retry_or_fail(attempt, policy, chance, error, reply.retry_after)
         case _:  # pragma: no cover
             assert_never(reply)
 
@@ -158,9 +159,7 @@ def _decide_status(attempt: Attempt, reply: StatusReply, policy: Policy, chance:
         return Wait(seconds, "refused")
     if reply.status == "INTERNAL_ERROR":
         error = _error(InternalError, reply, f"AccuAuth failed (HTTP {reply.http_status})")
-        return _retry_or_fail(
-            attempt, policy, chance, error, at_least=min(reply.retry_after or 0.0, LONGEST_WAIT)
-        )
+        return _retry_or_fail(attempt, policy, chance, error, reply.retry_after)
     if reply.status == "INVALID_ARGUMENT":
         return Done(_error(InvalidArgument, reply, "AccuAuth refuses the number"))
     ending, advice = _ENDINGS[reply.status]
@@ -181,11 +180,12 @@ def _poll_or_fail(attempt: Attempt, reply: StatusReply, policy: Policy) -> Decis
 
 
 def _retry_or_fail(
-    attempt: Attempt, policy: Policy, chance: float, error: CheckError, *, at_least: float
+    attempt: Attempt, policy: Policy, chance: float, error: CheckError, retry_after: float | None
 ) -> Decision:
     state = _state(attempt.failures + 1, attempt.failing_for, attempt.waited, 0.0)
+    at_least = max(min(retry_after or 0.0, LONGEST_WAIT), attempt.budget_wait)
     seconds = state.upcoming_sleep = max(chance * _keepable(policy.retry_wait(state)), at_least)
-    if not attempt.may_retry or policy.retry_stop(state):
+    if policy.retry_stop(state):
         return Done(error)
     return Wait(seconds, "retry")
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 from accucheck._errors import RunEnded
 from accucheck._models import Checked, Failed, Outcome, Settlement
 
 Item = TypeVar("Item")
+
+
+LONGEST_TURN: Final = 0.1
+"""Seconds that a reader may go from outcome to outcome without waiting: then the calls under way get a turn."""
 
 
 class Outcomes(Generic[Item]):
@@ -19,8 +25,10 @@ class Outcomes(Generic[Item]):
     11 to 14 from task to task.
     """
 
-    def __init__(self, *, ordered: bool) -> None:
+    def __init__(self, *, ordered: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._ordered = ordered
+        self._clock = clock
+        self._waited_at = clock()  # when the reader last gave the event loop its turn
         self._waiting: deque[Outcome[Item]] = deque()
         self._held: dict[int, Outcome[Item]] = {}
         self._next_index = 0
@@ -86,11 +94,21 @@ class Outcomes(Generic[Item]):
 
     async def take(self) -> Outcome[Item]:
         """Return the next outcome. Raises the error of the run after the last one, or StopAsyncIteration."""
+        if not self._waiting:
+            await self._wait()
+            self._waited_at = self._clock()
+        elif self._clock() - self._waited_at > LONGEST_TURN:
+            await asyncio.sleep(0)
+            self._waited_at = self._clock()
+        if not self._waiting:  # another reader was quicker
+            return await self.take()
+        self.taken += 1
+        return self._waiting.popleft()
+
+    async def _wait(self) -> None:
         while not self._waiting:
             if self.closed:
                 error, self._error = self._error, None
                 raise StopAsyncIteration if error is None else error
             self._news.clear()
             await self._news.wait()
-        self.taken += 1
-        return self._waiting.popleft()

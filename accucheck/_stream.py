@@ -129,6 +129,7 @@ class Stream(Generic[Item]):
             self._number,
             mobile_only=self._mobile_only,
             store=self._store,
+            durable=equipment.durable,
             outcomes=self._outcomes,
             limits=self._limits,
             waiting=self._count_waiting,

@@ -152,13 +152,16 @@ class Turn:
             refused_for=now - progress.refused_since if refused else 0.0,
             waited=progress.waited,
             learned_poll_wait=self._polls.next_wait(pending_for, progress.polls, chance) if pending else 0.0,
-            may_retry=self.circuit.opened or self._retries.has_one,
+            # While the circuit is open it paces the retries by itself.
+            budget_wait=self._retries.wait(now) if failed and not self.circuit.opened else 0.0,
         )
         decision = decide(attempt, reply, self._policy, chance)
-        self._advance(progress, reply, decision, sent_at)
+        self._advance(progress, reply, decision, sent_at, now)
         return decision
 
-    def _advance(self, progress: Progress, reply: Reply, decision: Decision, sent_at: float) -> None:
+    def _advance(
+        self, progress: Progress, reply: Reply, decision: Decision, sent_at: float, now: float
+    ) -> None:
         if isinstance(reply, Broken) and reply.sent:
             progress.lost += 1
             self.counters.lost += 1
@@ -177,9 +180,8 @@ class Turn:
                 progress.refusals += 1
             case "retry":
                 progress.failures += 1
-                # While the circuit is open it paces the retries by itself.
                 if not self.circuit.opened:
-                    self._retries.take()
+                    self._retries.take(now)
 
     def _count_again(self, progress: Progress) -> None:
         if progress.next == "poll":

@@ -19,7 +19,7 @@ import msgspec
 from accucheck._models import Check
 
 BodyStyle: TypeAlias = Literal["form", "json"]
-Phase: TypeAlias = Literal["connect", "write", "read", "timeout", "protocol", "truncated"]
+Phase: TypeAlias = Literal["connect", "write", "read", "timeout", "protocol", "truncated", "gateway"]
 
 KNOWN_STATUSES: Final = frozenset(
     {
@@ -41,6 +41,10 @@ CONTENT_TYPES: Final[dict[BodyStyle, str]] = {
     "form": "application/x-www-form-urlencoded",
     "json": "application/json",
 }
+
+ANSWER_LOST: Final = frozenset({502, 504, 520, 524})
+"""What a gateway says when it passed the call on and got no good answer (RFC 9110, sections 15.6.3 and 15.6.5;
+520 and 524 are Cloudflare's): the vendor may have answered, and charged."""
 
 _SHOWN_CHARACTERS = 120
 
@@ -78,6 +82,8 @@ class Broken(msgspec.Struct, frozen=True, gc=False):
     message: str
     sent: bool
     """Whether the request may have reached the vendor, so that it may have been charged."""
+    retry_after: float | None = None
+    """Seconds, if a gateway said so."""
 
 
 Reply: TypeAlias = Answered | StatusReply | Malformed | Broken
@@ -203,6 +209,9 @@ def _decode_closely(
     if http_status == 429:
         wait = parse_retry_after(retry_after, now)
         return StatusReply("RATE_LIMIT_EXCEEDED", 429, "HTTP 429", request_id, wait)
+    if http_status in ANSWER_LOST:
+        wait = parse_retry_after(retry_after, now)
+        return Broken("gateway", f"HTTP {http_status}: the answer was lost on the way", True, wait)
     if http_status >= 500:
         wait = parse_retry_after(retry_after, now)
         return StatusReply("INTERNAL_ERROR", http_status, f"HTTP {http_status}", request_id, wait)

@@ -201,54 +201,65 @@ def test_whatever_happens_at_most_one_probe_is_under_way_and_one_can_always_come
 # The retry budget
 
 
-def test_a_run_may_retry_its_allowance_and_no_more() -> None:
-    budget = RetryBudget(allowance=3, share=0.2)
-    taken = 0
-    while budget.has_one:
-        budget.take()
-        taken += 1
-    assert taken == 3
+def test_the_allowance_may_be_retried_at_once_and_then_ten_a_second() -> None:
+    budget, waits = RetryBudget(allowance=3, share=0.2), []
+    for _ in range(6):
+        waits.append(budget.wait(100.0))
+        budget.take(100.0)
+    assert waits == pytest.approx([0, 0, 0, 0.1, 0.2, 0.3])
 
 
 def test_five_answers_buy_one_retry_at_a_share_of_a_fifth() -> None:
     budget = RetryBudget(allowance=1, share=0.2)
-    budget.take()
+    budget.take(100.0)
     for _ in range(4):
         budget.refill()
-        assert not budget.has_one
+        assert budget.wait(100.0) > 0
     budget.refill()
-    assert budget.has_one
+    assert budget.wait(100.0) == pytest.approx(0)
 
 
-def test_answers_never_save_up_more_than_the_allowance() -> None:
+def test_answers_and_time_never_save_up_more_than_the_allowance() -> None:
     budget = RetryBudget(allowance=2, share=0.5)
+    assert budget.wait(0.0) == 0
     for _ in range(1_000):
         budget.refill()
+    assert budget.wait(10_000.0) == 0
     taken = 0
-    while budget.has_one:
-        budget.take()
+    while not budget.wait(10_000.0):
+        budget.take(10_000.0)
         taken += 1
     assert taken == 2
 
 
-def test_a_share_of_nothing_never_refills() -> None:
+def test_a_share_of_nothing_leaves_what_time_brings() -> None:
     budget = RetryBudget(allowance=1, share=0.0)
-    budget.take()
+    budget.take(100.0)
     for _ in range(1_000):
         budget.refill()
-    assert not budget.has_one
+    assert budget.wait(100.0) == pytest.approx(0.1)
+    assert budget.wait(100.1) == pytest.approx(0)
 
 
-@given(st.integers(1, 50), st.floats(0, 1), st.lists(st.booleans(), max_size=300))
-def test_retries_never_exceed_the_allowance_and_the_share_of_answers(
-    allowance: int, share: float, happenings: list[bool]
+def test_a_clock_that_goes_back_brings_nothing() -> None:
+    budget = RetryBudget(allowance=1, share=0.2)
+    budget.take(100.0)
+    assert budget.wait(50.0) == pytest.approx(0.1)
+    assert budget.wait(100.0) == pytest.approx(0.1)
+
+
+@given(st.integers(1, 50), st.floats(0, 1), st.lists(st.tuples(st.booleans(), st.floats(0, 2)), max_size=300))
+def test_retries_never_exceed_the_allowance_the_share_of_answers_and_ten_a_second(
+    allowance: int, share: float, happenings: list[tuple[bool, float]]
 ) -> None:
-    budget, retries, answers = RetryBudget(allowance=allowance, share=share), 0, 0
-    for answered in happenings:
+    budget, goes, answers, now = RetryBudget(allowance=allowance, share=share), [], 0, 0.0
+    for answered, pause in happenings:
+        now += pause
         if answered:
             budget.refill()
             answers += 1
-        elif budget.has_one:
-            budget.take()
-            retries += 1
-    assert retries <= allowance + share * answers + 1e-6
+        else:
+            goes.append(now + budget.wait(now))
+            budget.take(now)
+    for moment in goes:
+        assert sum(go <= moment for go in goes) <= allowance + share * answers + 10 * moment + 1e-6

@@ -63,7 +63,6 @@ def test_an_answer_settles_its_number() -> None:
         (StatusReply("RATE_LIMIT_EXCEEDED", 429, retry_after=7.0), Wait(7.0, "refused")),
         (StatusReply("RATE_LIMIT_EXCEEDED", 429, retry_after=1e9), Wait(LONGEST_WAIT, "refused")),
         (StatusReply("INTERNAL_ERROR", 500), Wait(0.5, "retry")),
-        (StatusReply("INTERNAL_ERROR", 502), Wait(0.5, "retry")),
         (StatusReply("INTERNAL_ERROR", 503, retry_after=7.0), Wait(7.0, "retry")),
         (StatusReply("INTERNAL_ERROR", 503, retry_after=1e9), Wait(LONGEST_WAIT, "retry")),
         (Broken("connect", "refused", sent=False), Wait(0.5, "retry")),
@@ -72,6 +71,9 @@ def test_an_answer_settles_its_number() -> None:
         (Broken("timeout", "timed out", sent=True), Wait(0.5, "retry")),
         (Broken("protocol", "not HTTP", sent=True), Wait(0.5, "retry")),
         (Broken("truncated", "cut off", sent=True), Wait(0.5, "retry")),
+        (Broken("gateway", "HTTP 504", sent=True), Wait(0.5, "retry")),
+        (Broken("gateway", "HTTP 504", sent=True, retry_after=7.0), Wait(7.0, "retry")),
+        (Broken("gateway", "HTTP 504", sent=True, retry_after=1e9), Wait(LONGEST_WAIT, "retry")),
     ],
 )
 def test_a_reply_that_is_no_answer_yet_is_asked_again(reply: Reply, decision: Wait) -> None:
@@ -200,13 +202,14 @@ def test_the_fifth_failed_try_is_the_last(reply: Reply, kind: type[CheckError]) 
 
 
 @pytest.mark.parametrize("reply", [FAILURE, Broken("connect", "refused", sent=False)])
-def test_an_empty_retry_budget_fails_the_number(reply: Reply) -> None:
-    assert isinstance(fate(reply, Attempt(may_retry=False)), Done)
+def test_an_empty_retry_budget_makes_the_number_wait_and_not_fail(reply: Reply) -> None:
+    assert fate(reply, Attempt(budget_wait=40.0)) == Wait(40.0, "retry")
+    assert isinstance(fate(reply, Attempt(failures=4, budget_wait=40.0)), Done)
 
 
-def test_an_empty_retry_budget_stops_neither_polls_nor_refusals() -> None:
-    assert fate(StatusReply("PENDING", 400), Attempt(may_retry=False)) == Wait(2.0, "poll")
-    assert fate(StatusReply("RATE_LIMIT_EXCEEDED", 403), Attempt(may_retry=False)) == Wait(0.0, "refused")
+def test_an_empty_retry_budget_holds_neither_polls_nor_refusals() -> None:
+    assert fate(StatusReply("PENDING", 400), Attempt(budget_wait=40.0)) == Wait(2.0, "poll")
+    assert fate(StatusReply("RATE_LIMIT_EXCEEDED", 403), Attempt(budget_wait=40.0)) == Wait(0.0, "refused")
 
 
 def test_a_lost_answer_may_be_left_lost() -> None:

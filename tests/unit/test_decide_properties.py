@@ -29,7 +29,7 @@ attempts = st.builds(
     refused_for=seconds,
     waited=seconds,
     learned_poll_wait=st.floats(0, 3_600),
-    may_retry=st.booleans(),
+    budget_wait=st.floats(0, 3_600),
 )
 codes = st.integers(100, 599)
 replies: st.SearchStrategy[Reply] = st.one_of(
@@ -45,9 +45,10 @@ replies: st.SearchStrategy[Reply] = st.one_of(
     st.builds(Malformed, http_status=codes, seen=st.text(), request_id=st.text()),
     st.builds(
         Broken,
-        phase=st.sampled_from(["connect", "write", "read", "timeout", "protocol", "truncated"]),
+        phase=st.sampled_from(["connect", "write", "read", "timeout", "protocol", "truncated", "gateway"]),
         message=st.text(),
         sent=st.booleans(),
+        retry_after=st.none() | st.floats(0, 1e12),
     ),
 )
 # People bring their own strategies; some of them are careless.

@@ -30,6 +30,7 @@ from accucheck._events import OnEvent, guarded
 from accucheck._gate import CallBudget, Gate, make_gate, one_lease
 from accucheck._ledger import AnswerStore, MemoryStore
 from accucheck._models import Settlement
+from accucheck._outcomes import Outcomes
 from accucheck._polls import PollTimes
 from accucheck._stream import Equipment, Limits
 from accucheck._turn import Turn
@@ -650,3 +651,95 @@ def test_a_stream_is_entered_once_and_before_it_is_read() -> None:
             await collect(stream)
 
     run(main())
+
+
+def test_numbers_of_which_a_third_fails_at_first_are_all_answered() -> None:
+    failed = StatusReply("INTERNAL_ERROR", 500)
+    vendor = Vendor(lambda number, times: failed if times == 1 and int(number) % 3 == 0 else answered(number))
+    outcomes = run(collect(make_stream(numbers(2_000), vendor)))
+    assert sum(times == 2 for times in vendor.asked.values()) > 600
+    assert all(isinstance(outcome, Checked) for outcome in outcomes)
+
+
+def test_an_iterator_that_the_stream_has_made_is_closed_with_it() -> None:
+    closed: list[str] = []
+
+    class Leads:
+        async def __aiter__(self) -> AsyncIterator[str]:
+            try:
+                for number in numbers(1_000):
+                    yield number
+            finally:
+                closed.append("cursor")
+
+    async def main() -> list[str]:
+        async with make_stream(Leads(), Vendor(), buffer=10) as outcomes:
+            async for _ in outcomes:
+                break
+        return list(closed)
+
+    assert run(main()) == ["cursor"]
+
+
+def test_a_generator_of_the_callers_own_is_left_to_the_caller() -> None:
+    async def leads() -> AsyncIterator[str]:
+        for number in numbers(2_000):
+            yield number
+
+    async def main() -> int:
+        generator = leads()
+        async with make_stream(generator, Vendor(), buffer=10) as outcomes:
+            async for _ in outcomes:
+                break
+        left = 0
+        async for _ in generator:
+            left += 1
+        return left
+
+    assert run(main()) > 0
+
+
+def test_a_reader_that_never_waits_does_not_hold_up_the_event_loop() -> None:
+    async def main() -> tuple[int, int]:
+        now, turns = 0.0, 0
+        stream = make_stream(numbers(300), Vendor(), workers=300, buffer=1_000)
+        stream._outcomes = Outcomes(ordered=False, clock=lambda: now)
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        read = 0
+        async with stream as outcomes:
+            await asyncio.sleep(1)  # by now all are there
+            counter = asyncio.create_task(count_turns())
+            await asyncio.sleep(0)
+            async for _ in outcomes:
+                read += 1
+                now += 0.02  # what the reader does takes its time
+            turns_meanwhile = turns
+            counter.cancel()
+        return read, turns_meanwhile
+
+    read, turns = run(main())
+    assert read == 300
+    assert turns >= 300 * 0.02 / 0.12  # a turn at the first outcome after a tenth of a second
+
+
+def test_a_second_row_of_a_number_that_failed_is_a_duplicate() -> None:
+    vendor = Vendor(lambda number, times: StatusReply("INVALID_ARGUMENT", 400))
+
+    async def leads() -> AsyncIterator[str]:
+        yield "987654321"
+        await asyncio.sleep(1)
+        yield "987654321"
+
+    async def main() -> Stats:
+        stream = make_stream(leads(), vendor)
+        await collect(stream)
+        return stream.stats
+
+    stats = run(main())
+    assert (stats.duplicates, stats.known, stats.calls) == (1, 0, 1)

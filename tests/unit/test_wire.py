@@ -161,7 +161,7 @@ def test_a_status_in_other_case_or_with_spaces_is_understood(status: str) -> Non
 )
 @pytest.mark.parametrize(
     ("http_status", "status"),
-    [(429, "RATE_LIMIT_EXCEEDED"), (500, "INTERNAL_ERROR"), (502, "INTERNAL_ERROR"), (599, "INTERNAL_ERROR")],
+    [(429, "RATE_LIMIT_EXCEEDED"), (500, "INTERNAL_ERROR"), (503, "INTERNAL_ERROR"), (599, "INTERNAL_ERROR")],
 )
 def test_429_and_5xx_decide_where_the_body_has_no_known_status(
     http_status: int, status: str, body: bytes
@@ -170,6 +170,22 @@ def test_429_and_5xx_decide_where_the_body_has_no_known_status(
     assert isinstance(reply, StatusReply)
     assert (reply.status, reply.http_status, reply.retry_after) == (status, http_status, 7.0)
     assert str(http_status) in reply.reason
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"", b"{}", b'{"status": "MAINTENANCE"}'])
+@pytest.mark.parametrize("http_status", [502, 504, 520, 524])
+def test_a_gateway_that_got_no_answer_has_lost_one_that_may_be_charged(http_status: int, body: bytes) -> None:
+    reply = decode(body, http_status, "7")
+    assert isinstance(reply, Broken)
+    assert (reply.phase, reply.sent, reply.retry_after) == ("gateway", True, 7.0)
+    assert str(http_status) in reply.message
+
+
+@pytest.mark.parametrize("http_status", [502, 504])
+def test_the_vendors_own_word_counts_under_a_gateways_code_too(http_status: int) -> None:
+    reply = decode(b'{"status": "OUT_OF_QUOTA"}', http_status)
+    assert isinstance(reply, StatusReply)
+    assert reply.status == "OUT_OF_QUOTA"
 
 
 @pytest.mark.parametrize("http_status", [300, 301, 302, 303, 307, 308, 399])
