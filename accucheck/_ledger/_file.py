@@ -100,6 +100,9 @@ def open_writer(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connecti
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # on macOS fsync leaves the data in the disk's cache
             connection.execute("PRAGMA checkpoint_fullfsync = ON")
+            # What was deleted is overwritten by `purge`; that the journal's pages be so each time that they come
+            # free, as some builds of SQLite do by default, would only write them once more.
+            connection.execute("PRAGMA secure_delete = OFF")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             migrate(connection, migrations)
         except BaseException:

@@ -135,7 +135,7 @@ async def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     await filled(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    refused(path, r"made by a newer accucheck \(version 2, this one knows 1\): pip install")
+    refused(path, r"made by a newer accucheck \(version 3, this one knows 2\): pip install")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -191,34 +191,30 @@ async def test_a_readers_own_error_is_not_the_ledgers(tmp_path: Path) -> None:
 # Versions
 
 
-def first(connection: sqlite3.Connection) -> None:
-    MIGRATIONS[0](connection)
-
-
-def second(connection: sqlite3.Connection) -> None:
+def later(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE later (x INTEGER)")
     connection.execute("INSERT INTO later SELECT count(*) FROM answers")
 
 
-def third(connection: sqlite3.Connection) -> None:
+def last(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE later ADD COLUMN y INTEGER NOT NULL DEFAULT 7")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
-async def test_a_ledger_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+@pytest.mark.parametrize("steps", [0, 1, 2])
+async def test_a_ledger_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, steps: int) -> None:
     path = tmp_path / "leads.db"
-    steps = (first, second, third)
-    with Ledger(path, migrations=steps[:version]) as ledger:
+    every = (*MIGRATIONS, later, last)
+    with Ledger(path, migrations=every[: len(MIGRATIONS) + steps]) as ledger:
         session = ledger.session()
         Listener(session)
         session.settle(answered(MOBILE))
         await session.aclose()
-    with Ledger(path, migrations=steps) as ledger:
-        assert ledger.info().version == 3
+    with Ledger(path, migrations=every) as ledger:
+        assert ledger.info().version == len(every)
         assert ledger.find([MOBILE]) == {MOBILE: answered(MOBILE)}
         ledger.session().close()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT x, y FROM later").fetchall() == [(int(version == 1), 7)]
+        assert connection.execute("SELECT x, y FROM later").fetchall() == [(int(steps == 0), 7)]
 
 
 async def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:
@@ -230,9 +226,9 @@ async def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path) ->
         raise sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(LedgerError):
-        Ledger(path, migrations=(first, second, broken))
-    with Ledger(path, migrations=(first, second)) as ledger:
-        assert ledger.info().version == 2
+        Ledger(path, migrations=(*MIGRATIONS, later, broken))
+    with Ledger(path, migrations=(*MIGRATIONS, later)) as ledger:
+        assert ledger.info().version == len(MIGRATIONS) + 1
         assert ledger.info().yes == 50
 
 
@@ -241,7 +237,7 @@ async def test_a_ledger_that_is_being_used_is_not_migrated(tmp_path: Path) -> No
     with Ledger(path) as ledger:
         session = ledger.session()
         with pytest.raises(LedgerError, match="is using it"):
-            Ledger(path, migrations=(first, second))
+            Ledger(path, migrations=(*MIGRATIONS, later))
         await session.aclose()
 
 

@@ -423,7 +423,7 @@ async def test_a_slice_that_cannot_be_moved_ends_the_run_and_loses_nothing(
 ) -> None:
     monkeypatch.setattr(_mover, "MOVE_AT", 10)
 
-    def fail(connection: sqlite3.Connection, ids: object) -> None:
+    def fail(connection: sqlite3.Connection, answers: object) -> None:
         raise FULL
 
     with Ledger(tmp_path / "leads.db") as ledger:
