@@ -22,8 +22,9 @@ _PAGE_BYTES: Final = 4096
 1,024 bytes, the file is a tenth larger, a commit of 200 answers costs four times as many writes, and so does a move
 of sorted answers. Nothing is mapped into memory: that would save a third of a look-up, but the whole file would
 count as the run's memory, and a disk error would be a SIGBUS in place of a ``LedgerError``."""
-_CACHE_KIB: Final = 16_384
-"""Holds the upper levels of the tree of ten million rows (8 MB)."""
+_CACHE_KIB: Final = 8_192
+"""Holds the upper levels of the tree of ten million rows (3 MB). With twice as much, which only holds leaves that are
+not met again, a look-up takes 8 % longer: what is in the processor's own cache is used again less."""
 _CHECKPOINT_PAGES: Final = 4_096
 """16 MiB of write-ahead log: a page that changes often is copied home, and the file synced, less often."""
 _SMALL_BYTES: Final = 16 * 1024 * 1024

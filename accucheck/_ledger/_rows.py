@@ -114,7 +114,12 @@ def unpacked(number: int, stored: bytes) -> Settlement:
     Raises:
         msgspec.MsgspecError: these bytes are no answer.
     """
-    answer = _decode(stored)
+    try:
+        answer = _decode(stored)
+        extra = _NOTHING if answer.extra is None else json.loads(answer.extra)
+    except (TypeError, ValueError) as error:
+        # No UTF-8, no JSON; or no bytes: SQLite gives what a damaged page says it is, a text or a number.
+        raise msgspec.ValidationError(str(error)) from error
     trace = answer.trace
     return Settlement(
         number,
@@ -127,7 +132,7 @@ def unpacked(number: int, stored: bytes) -> Settlement:
             avatar=answer.avatar,
             request_id=answer.request_id or "" if trace is None else "TID" + trace.hex(),
             checked_at=answer.checked_at,
-            extra=_NOTHING if answer.extra is None else json.loads(answer.extra),
+            extra=extra,
         ),
         answer.calls,
         answer.possibly_double_charged,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -179,6 +180,74 @@ async def test_damage_that_is_met_later_is_told_too(tmp_path: Path, monkeypatch:
             list(ledger.settlements())
         with pytest.raises(LedgerError, match="damaged"):
             ledger.info()
+
+
+async def killed(path: Path, count: int, **fields: object) -> None:
+    """Make a ledger as a killed run leaves it, with answers in the journal."""
+    with Ledger(path) as ledger:
+        session = ledger.session()
+        Listener(session)
+        for n in range(count):
+            session.settle(answered(MOBILE + n, **fields))
+        await session.flush()
+        for suffix in ("", "-wal"):
+            here = path.with_name(path.name + suffix)
+            shutil.copy(here, path.with_name("killed.db" + suffix))
+        await session.aclose()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda answers: answers[:-1], id="cut short"),
+        pytest.param(lambda answers: answers + b"\0", id="too long"),
+        pytest.param(lambda answers: b"", id="empty"),
+        pytest.param(lambda answers: b"\x92\x90\x91\xc4\0", id="an answer without a key"),
+        pytest.param(lambda answers: answers.replace(b"\xc3\xd7\xff", b"\xc0\xd7\xff", 1), id="no yes or no"),
+        pytest.param(lambda answers: answers.replace(b"TID", b"\xff\xff\xff"), id="no UTF-8"),
+        pytest.param(lambda answers: "text", id="a text"),
+    ],
+)
+async def test_a_journal_that_cannot_be_read_is_told_and_left_as_it_is(
+    tmp_path: Path, damage: Callable[[bytes], object]
+) -> None:
+    await killed(tmp_path / "leads.db", 300, request_id="TID of another kind")
+    path = tmp_path / "killed.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        row, before = connection.execute("SELECT max(id), answers FROM journal").fetchone()
+        left = damage(before)
+        assert left != before
+        connection.execute("UPDATE journal SET answers = ? WHERE id = ?", (left, row))
+    with Ledger(path) as ledger:
+        with pytest.raises(LedgerError, match="damaged"):
+            ledger.session()
+        with pytest.raises(LedgerError, match="damaged"):
+            ledger.purge(0)
+        with pytest.raises(LedgerError, match="damaged"):
+            list(ledger.settlements())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT answers FROM journal WHERE id = ?", (row,)).fetchone() == (left,)
+
+
+async def test_what_a_killed_run_left_in_the_journal_is_seen_by_readers_and_moved_by_the_next_run(
+    tmp_path: Path,
+) -> None:
+    await killed(tmp_path / "leads.db", 300)
+    with Ledger(tmp_path / "killed.db") as ledger:
+        assert len(list(ledger.settlements())) == ledger.info().yes == 300
+        assert ledger.find([MOBILE + 7]) == {MOBILE + 7: answered(MOBILE + 7)}
+        ledger.session().close()
+        assert len(list(ledger.settlements())) == ledger.info().yes == 300
+        assert ledger.find([MOBILE + 7]) == {MOBILE + 7: answered(MOBILE + 7)}
+
+
+async def test_what_a_killed_run_left_in_the_journal_is_purged_too(tmp_path: Path) -> None:
+    await killed(tmp_path / "leads.db", 300)
+    path = tmp_path / "killed.db"
+    with Ledger(path) as ledger:
+        assert ledger.purge(0) == 300
+    assert b"hola, soy" not in path.read_bytes()
+    assert not path.with_name("killed.db-wal").exists()
 
 
 async def test_a_readers_own_error_is_not_the_ledgers(tmp_path: Path) -> None:

@@ -138,9 +138,9 @@ def test_bytes_that_are_no_answer_are_refused_and_not_misread(noise: bytes, cut:
     settlement = answered(MOBILE)
     assert isinstance(settlement.result, Check)
     whole = packed(settlement, settlement.result)
-    for bad in (noise, whole[:cut], whole + noise[:1] + b"."):
+    for bad in (noise, whole[:cut], whole + noise[:1] + b".", "text", 7):
         with pytest.raises(msgspec.MsgspecError):
-            unpacked(MOBILE, bad)
+            unpacked(MOBILE, bad)  # type: ignore[arg-type]
 
 
 def test_each_number_and_endpoint_has_a_key_of_its_own() -> None:
