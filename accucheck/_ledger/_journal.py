@@ -26,9 +26,8 @@ LARGEST_BATCH: Final = 4_096
 """Answers a row of the journal: what is read at once after a kill."""
 
 _APPEND: Final = "INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?)"
-_WIDTHS: Final = (1_024, 256, 32, 1)
+_WIDTHS: Final = (512, 32, 1)
 """Rows a statement. Few widths, so that each statement is prepared once."""
-LARGEST_MOVE: Final = _WIDTHS[0]
 _MOVE: Final = {
     width: f"INSERT OR REPLACE INTO answers VALUES {placeholders(4, width)}"  # noqa: S608
     for width in _WIDTHS
@@ -115,6 +114,8 @@ def read(connection: sqlite3.Connection, after: int = 0) -> Iterator[tuple[int, 
     for row_id, answers in connection.execute(
         "SELECT id, answers FROM journal WHERE id > ? ORDER BY id", (after,)
     ):
+        if not isinstance(answers, bytes):
+            raise msgspec.ValidationError(f"bytes are expected, not {type(answers).__name__}")
         keys, stored = _decode(answers)
         if len(keys) != len(stored):
             raise msgspec.ValidationError(f"{len(keys)} keys for {len(stored)} answers")
@@ -134,7 +135,7 @@ def read_all(connection: sqlite3.Connection) -> dict[int, bytes]:
 
 
 def move(connection: sqlite3.Connection, answers: Sequence[tuple[int, bytes]]) -> None:
-    """Copy packed answers into the table, sorted by key; in one statement if there are ``LARGEST_MOVE``."""
+    """Copy packed answers into the table, sorted by key."""
     for some in _slices(answers):
         values: list[object] = []
         for key, answer in some:

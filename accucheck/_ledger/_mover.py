@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from accucheck._ledger import _journal
-from accucheck._ledger._journal import LARGEST_MOVE, Batch
+from accucheck._ledger._journal import Batch
 from accucheck._ledger._lookup import Lookup
 from accucheck._ledger._writer import Writer
 
 MOVE_AT: Final = 100_000
 """Answers in the journal when they are moved. They are in memory too, packed (18 MB): that is where look-ups find
 them. The more there are, the more of them go to the same page of the table."""
+
+MOVED_AT_ONCE: Final = 512
+"""Answers a slice, which is a transaction of its own: 2 to 8 ms, for which the next commit may have to wait."""
 
 
 class Mover:
@@ -29,7 +31,7 @@ class Mover:
         self._lookup = lookup
         self._on_error = on_error
         self._recent: dict[int, bytes] = {}
-        self._moving: list[tuple[int, bytes]] = []  # what is still to be moved, in descending order
+        self._keys: list[int] = []  # what is still to be moved, in descending order
         self._newest_id = 0
         self._last_id = 0  # of what is being moved
         self._broken = False
@@ -40,25 +42,28 @@ class Mover:
         self._recent.update(zip(batch.keys, batch.answers, strict=True))
         self._newest_id = batch.id
 
-    def move_some(self) -> None:
-        """Have the writer move a slice, if there are many."""
+    def move_some(self, committed: int) -> None:
+        """Have the writer move twice as many as are ``committed`` before it, so that it ends; or none, if few wait."""
         if self._broken:
             return
         lookup = self._lookup
         if not lookup.moving and len(self._recent) >= MOVE_AT:
             lookup.moving = self._recent
             lookup.table_is_empty = False
-            self._moving = sorted(self._recent.items(), reverse=True)
+            self._keys = sorted(self._recent, reverse=True)
             self._last_id = self._newest_id
             self._recent = lookup.recent = {}
-        if not self._moving:
-            return
-        answers = self._moving[-LARGEST_MOVE:]
-        del self._moving[-LARGEST_MOVE:]
-        answers.reverse()
+        for _ in range(max(1, -(-2 * committed // MOVED_AT_ONCE))):
+            if self._keys:
+                self._move_slice()
+
+    def _move_slice(self) -> None:
+        keys = self._keys[-MOVED_AT_ONCE:]
+        del self._keys[-MOVED_AT_ONCE:]
+        moving = self._lookup.moving
         self._writer.submit(
-            partial(_move, answers=answers),
-            on_done=None if self._moving else self._forget,
+            partial(_journal.move, answers=[(key, moving[key]) for key in reversed(keys)]),
+            on_done=None if self._keys else self._forget,
             on_error=self._break,
         )
 
@@ -66,16 +71,8 @@ class Mover:
         if self._broken:
             return  # a slice before the last one is still in the journal alone
         self._lookup.moving = {}
-        self._writer.submit(partial(_forget, last_id=self._last_id), on_error=self._break)
+        self._writer.submit(partial(_journal.forget, last_id=self._last_id), on_error=self._break)
 
     def _break(self, trouble: Exception) -> None:
         self._broken = True
         self._on_error(trouble)
-
-
-def _move(connection: sqlite3.Connection, answers: list[tuple[int, bytes]]) -> None:
-    _journal.move(connection, answers)
-
-
-def _forget(connection: sqlite3.Connection, last_id: int) -> None:
-    _journal.forget(connection, last_id)

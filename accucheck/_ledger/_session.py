@@ -36,8 +36,11 @@ from accucheck._ledger._writer import Writer
 from accucheck._models import Check, Settlement
 
 GATHER_SECONDS: Final = 0.01
-"""Commits begin at least this far apart; the first after a silence begins at once. Every commit costs a
-millisecond of CPU beside a busy loop, and nobody waits for one: a worker goes on when it has settled."""
+"""Commits begin at least this far apart; the first after a silence begins at once. Every commit costs 0.4
+milliseconds of CPU beside a busy loop, and nobody waits for one: a worker goes on when it has settled."""
+GATHER_ANSWERS: Final = 100
+"""So many answers are not kept waiting. The engine makes no more calls while ``workers`` answers are not stored: with
+200 workers at full speed that would be so before the ten milliseconds are over."""
 
 
 class Session:
@@ -171,8 +174,11 @@ class Session:
     def settle(self, settlement: Settlement) -> None:
         self._gathered.append(settlement)
         self._taken += 1
-        if self._timer is None and self._under_way is None and not self._failed:
-            self._schedule()
+        if self._under_way is None and not self._failed:
+            if self._timer is None:
+                self._schedule()
+            elif len(self._gathered) == GATHER_ANSWERS:
+                self._hand_over()
 
     async def flush(self) -> None:
         target = self._taken
@@ -187,7 +193,7 @@ class Session:
 
     def _schedule(self) -> None:
         wait = self._last_commit + GATHER_SECONDS - self._loop.time()
-        if wait <= 0:
+        if wait <= 0 or len(self._gathered) >= GATHER_ANSWERS:
             self._timer = self._loop.call_soon(self._hand_over)
         else:
             self._timer = self._loop.call_later(wait, self._hand_over)
@@ -205,7 +211,7 @@ class Session:
             on_error=partial(self._on_not_stored, batch),
         )
         if not self._failed:
-            self._mover.move_some()
+            self._mover.move_some(len(batch.answers))
 
     def _store(self, batch: Batch, connection: sqlite3.Connection) -> None:
         _journal.store(connection, batch, self._on_step)
@@ -213,7 +219,6 @@ class Session:
     def _next_batch(self) -> Batch:
         """Take what was gathered, up to a batch, in the form in which it will be written."""
         settlements = self._gathered[:LARGEST_BATCH]
-        del self._gathered[: len(settlements)]
         code = self._endpoint_code
         keys: list[int] = []
         answers: list[bytes] = []
@@ -228,6 +233,7 @@ class Session:
                 lost += settlement.possibly_double_charged
             else:
                 failures.append(failure_row(code, settlement, result, microseconds(self._now())))
+        del self._gathered[: len(settlements)]
         lookup = self._lookup
         lookup.failures_known = lookup.failures_known or bool(failures)
         batch = Batch(
@@ -306,10 +312,15 @@ class Session:
                 self._spare = self._writer.run(lambda connection: in_transaction(connection, lease))
         granted = min(wanted, self._spare)
         self._spare -= granted
-        if self._spare == 0:
+        if self._spare == 0 and not self._lease_is_coming():
             # The next block comes with the next batch, for no sync of its own.
             self._leases_ahead, self._max_calls = True, max_calls
         return granted
+
+    def _lease_is_coming(self) -> bool:
+        """Whether a batch that is not stored yet brings a block: a run holds two at most, the one in use and this."""
+        batches = (self._under_way, *self._unstored)
+        return any(batch is not None and batch.leases for batch in batches)
 
     def return_calls(self, unused: int, *, lost: int = 0) -> None:
         self._unused += unused
