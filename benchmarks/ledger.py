@@ -1,4 +1,4 @@
-"""The ledger alone: how fast it stores and finds, how large its file is, what it costs beside an event loop.
+"""The ledger alone: how fast it stores and finds, how large its file is, what it costs beside a busy event loop.
 
 ``python -m benchmarks.ledger --rows 10000000`` for the figures of a long list; 200,000 rows by default. Numbers are
 distinct mobiles in random order, answers as large as the vendor's: a status text of 15 characters on average.
@@ -15,6 +15,7 @@ import platform
 import random
 import resource
 import sqlite3
+import statistics
 import sys
 import tempfile
 import time
@@ -34,6 +35,10 @@ TURN = 40
 """Answers a turn of the event loop: as with 200 workers at full speed."""
 OUTSTANDING = 4_000
 """Answers that are not stored yet, at most."""
+EXPOSED = 200
+"""The same in a run with 200 workers: beyond it the engine makes no call."""
+WORK = 35e-6
+"""Seconds of the event loop that the rest of a check takes."""
 
 
 class Numbers:
@@ -158,6 +163,70 @@ async def measure_ledger(path: Path, rows: int, sought: int) -> dict[str, float]
     return figures
 
 
+async def run_busily(store: AnswerStore, made: list[Settlement]) -> dict[str, float]:
+    """Settle as a run at full speed does: each answer after other work, and not too many ahead of the disk."""
+    stored = commits = 0
+
+    def on_commit(batch: Any) -> None:
+        nonlocal stored, commits
+        stored += len(batch)
+        commits += 1
+
+    def on_failure(error: Exception) -> None:
+        raise SystemExit(f"the store failed: {error}")
+
+    store.start(on_commit, on_failure)
+    began, loop_began, all_began = time.perf_counter(), time.thread_time(), time.process_time()
+    for place, settlement in enumerate(made):
+        ready = time.thread_time() + WORK
+        while time.thread_time() < ready:
+            pass
+        store.settle(settlement)
+        if place % TURN == 0:
+            await asyncio.sleep(0)
+        while place - stored >= EXPOSED:
+            await asyncio.sleep(0)
+    await store.flush()
+    seconds, loop, everything = (
+        time.perf_counter() - began,
+        time.thread_time() - loop_began,
+        time.process_time() - all_began,
+    )
+    return {
+        "settled_per_second": len(made) / seconds,
+        "rows_per_batch": len(made) / commits,
+        "loop_cpu_microseconds_per_row": loop / len(made) * 1e6,
+        "writer_cpu_microseconds_per_row": (everything - loop) / len(made) * 1e6,
+    }
+
+
+async def measure_busy_run(directory: Path, checks: int, repeats: int) -> dict[str, float]:
+    """Compare runs with and without a ledger, in turn; medians. The loop's own work is in both."""
+    runs: dict[str, list[dict[str, float]]] = {"with": [], "without": []}
+    numbers = Numbers(5)
+    for repeat in range(repeats):
+        made = list(settlements(numbers, repeat * checks, (repeat + 1) * checks))
+        memory = MemoryStore()
+        runs["without"].append(await run_busily(memory, made))
+        await memory.aclose()
+        path = directory / f"busy{repeat}.db"
+        with Ledger(path) as ledger:
+            session = ledger.session()
+            figures = await run_busily(session, made)
+            began = time.process_time()
+            await session.aclose()
+            figures["closing_cpu_microseconds_per_row"] = (time.process_time() - began) / checks * 1e6
+        runs["with"].append(figures)
+    middle = {name: statistics.median(run[name] for run in runs["with"]) for name in runs["with"][0]}
+    without = statistics.median(run["loop_cpu_microseconds_per_row"] for run in runs["without"])
+    middle["loop_cpu_microseconds_per_row_without"] = without
+    middle["speed_with_over_without"] = statistics.median(
+        here["settled_per_second"] / there["settled_per_second"]
+        for here, there in zip(runs["with"], runs["without"], strict=True)
+    )
+    return middle
+
+
 async def measure_memory(rows: int, sought: int) -> dict[str, float]:
     numbers = Numbers(11)
     before = resident_megabytes()
@@ -174,7 +243,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--sought", type=int, default=200_000, help="numbers looked up")
     parser.add_argument("--directory", type=Path, help="where the ledger is made; a temporary one by default")
-    parser.add_argument("--only", choices=("ledger", "memory"))
+    parser.add_argument("--only", choices=("ledger", "busy", "memory"))
+    parser.add_argument("--repeats", type=int, default=5, help="of the busy runs")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures: dict[str, Any] = {
@@ -183,12 +253,16 @@ def main() -> None:
         "sqlite": sqlite3.sqlite_version,
         "cores": os.cpu_count(),
     }
-    if options.only != "memory":
-        with tempfile.TemporaryDirectory(prefix="accucheck-ledger-", dir=options.directory) as directory:
+    with tempfile.TemporaryDirectory(prefix="accucheck-ledger-", dir=options.directory) as name:
+        directory = Path(name)
+        if options.only in (None, "ledger"):
             figures["ledger"] = asyncio.run(
-                measure_ledger(Path(directory) / "leads.db", options.rows, options.sought)
+                measure_ledger(directory / "leads.db", options.rows, options.sought)
             )
-    if options.only != "ledger":
+        if options.only in (None, "busy"):
+            checks = min(options.rows, 40_000)
+            figures["beside a busy loop"] = asyncio.run(measure_busy_run(directory, checks, options.repeats))
+    if options.only in (None, "memory"):
         figures["memory"] = asyncio.run(measure_memory(options.rows, options.sought))
     if options.json:
         json.dump(figures, sys.stdout, indent=2)
@@ -198,9 +272,9 @@ def main() -> None:
         if isinstance(value, dict):
             print(name)
             for figure, amount in value.items():
-                print(f"  {figure.replace('_', ' '):<32}{amount:>14,.1f}")
+                print(f"  {figure.replace('_', ' '):<40}{amount:>14,.2f}")
         else:
-            print(f"{name:<34}{value:>14}")
+            print(f"{name:<42}{value:>14}")
 
 
 if __name__ == "__main__":

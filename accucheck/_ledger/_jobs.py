@@ -80,12 +80,11 @@ def finish(connection: sqlite3.Connection, job: str, unused: int, lost: int) -> 
 
 def totals(connection: sqlite3.Connection) -> CallTotals:
     """Return the sums over all jobs, with what is in the journal."""
-    spent, settled, double, lost = connection.execute(
-        """SELECT coalesce(sum(calls_leased), 0), coalesce(sum(calls_settled), 0),
-           coalesce(sum(possibly_double_charged), 0), coalesce(sum(lost_to_kills), 0) FROM jobs"""
+    spent, double, lost = connection.execute(
+        """SELECT coalesce(sum(calls_leased), 0), coalesce(sum(possibly_double_charged), 0),
+           coalesce(sum(lost_to_kills), 0) FROM jobs"""
     ).fetchone()
-    del settled
-    journal = connection.execute("SELECT coalesce(sum(possibly_double_charged), 0) FROM journal").fetchone()[
-        0
-    ]
+    (journal,) = connection.execute(
+        "SELECT coalesce(sum(possibly_double_charged), 0) FROM journal"
+    ).fetchone()
     return CallTotals(spent=spent, possibly_double_charged=double + journal, lost_to_kills=lost)

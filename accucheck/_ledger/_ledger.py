@@ -9,25 +9,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from accucheck._errors import ConfigurationError
 from accucheck._ledger import _jobs, _journal
 from accucheck._ledger._file import open_reader, open_writer, prepare
 from accucheck._ledger._info import LedgerInfo, read_info, read_settlements
 from accucheck._ledger._lock import RunLock
-from accucheck._ledger._lookup import ALWAYS, JournalIndex, Lookup
-from accucheck._ledger._rows import (
-    KEY_SHIFT,
-    Endpoint,
-    microseconds,
-)
+from accucheck._ledger._lookup import ALWAYS, JournalReader, Lookup
+from accucheck._ledger._rows import Endpoint, microseconds
 from accucheck._ledger._schema import MIGRATIONS, Migration, reading
 from accucheck._ledger._session import Session
 from accucheck._ledger._trouble import told_plainly
 from accucheck._models import Settlement
-
-_ENDPOINT_MASK: Final = (1 << KEY_SHIFT) - 1
 
 
 def _no_step(_name: str) -> None:
@@ -68,7 +62,7 @@ class Ledger:
                 open_writer(self.path, migrations).close()
             finally:
                 lock.release()
-        self._finding: tuple[sqlite3.Connection, JournalIndex] | None = None
+        self._finding: tuple[sqlite3.Connection, JournalReader] | None = None
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"
@@ -108,7 +102,7 @@ class Ledger:
         since = ALWAYS if fresh_within is None else microseconds(self._now() - fresh_within)
         if self._finding is None:
             connection = open_reader(self.path, self._migrations)
-            self._finding = connection, JournalIndex(connection)
+            self._finding = connection, JournalReader(connection)
         connection, journal = self._finding
         with told_plainly(self.path), reading(connection):
             lookup = Lookup(connection, endpoint=endpoint, recent=journal.read())
@@ -193,7 +187,7 @@ class Ledger:
         lock = RunLock(self.path)
         try:
             with closing(open_writer(self.path, self._migrations)) as connection, told_plainly(self.path):
-                _journal.move_all(connection)
+                _journal.move_all(connection, check=True)
                 connection.execute("PRAGMA secure_delete = ON")  # deleted bytes are overwritten
                 deleted = connection.execute("DELETE FROM answers WHERE checked_at < ?", (before,)).rowcount
                 deleted += connection.execute("DELETE FROM failures WHERE failed_at < ?", (before,)).rowcount

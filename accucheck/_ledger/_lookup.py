@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
+from accucheck._ledger import _journal
 from accucheck._ledger._rows import (
-    ANSWER_COLUMNS,
     ENDPOINT_CODES,
     FAILURE_COLUMNS,
     KEY_SHIFT,
     Endpoint,
-    answer_settlement,
     failure_settlement,
+    instant,
+    unpacked,
 )
 from accucheck._models import Check, Settlement
 
@@ -21,57 +23,56 @@ _WIDTHS: Final = (256, 32, 4)
 """Keys a statement. Few widths, so that each statement is prepared once; the last one is filled up."""
 ALWAYS: Final = -(1 << 63)
 """The instant before all others."""
-_CHECKED_AT: Final = ANSWER_COLUMNS.split(", ").index("checked_at")
+_FIRST_INSTANT: Final = -62_135_596_800_000_000
+"""1 January of the year 1: no datetime is older."""
 _FAILED_AT: Final = FAILURE_COLUMNS.split(", ").index("failed_at")
-_NOWHERE: Final[Mapping[int, int]] = {}
+_NOTHING: Final[Mapping[int, bytes]] = {}
 
-_ANSWERS: Final = f"SELECT {ANSWER_COLUMNS} FROM answers WHERE key IN"  # noqa: S608
-_JOURNAL: Final = f"SELECT {ANSWER_COLUMNS} FROM journal WHERE id IN"  # noqa: S608
+_ANSWERS: Final = "SELECT key, answer FROM answers WHERE key IN"
 _FAILURES: Final = f"SELECT {FAILURE_COLUMNS} FROM failures WHERE key IN"  # noqa: S608
 _STATEMENTS: Final = {
     (select, width): f"{select} ({','.join('?' * width)})"
-    for select in (_ANSWERS, _JOURNAL, _FAILURES)
+    for select in (_ANSWERS, _FAILURES)
     for width in _WIDTHS
 }
 
 
-class JournalIndex:
-    """Where the answers are that are still in the journal, kept up with what a run writes meanwhile."""
+class JournalReader:
+    """The answers that are still in the journal, kept up with what a run writes meanwhile."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._places: dict[int, int] = {}
+        self._answers: dict[int, bytes] = {}
         self._first = self._last = 0
 
-    def read(self) -> Mapping[int, int]:
-        """Return key -> journal id as of the transaction that the connection is in."""
-        first, last = self._connection.execute(
-            "SELECT (SELECT min(id) FROM journal), (SELECT max(id) FROM journal)"
-        ).fetchone()
+    def read(self) -> Mapping[int, bytes]:
+        """Return packed answers by key, as of the transaction that the connection is in."""
+        (first,) = self._connection.execute("SELECT min(id) FROM journal").fetchone()
         if first != self._first:  # the older rows have been moved
-            self._places.clear()
+            self._answers.clear()
             self._first, self._last = first, 0
-        if last is not None and last > self._last:
-            rows = self._connection.execute(
-                "SELECT key, id FROM journal WHERE id > ? ORDER BY id", (self._last,)
-            )
-            self._places.update(rows.fetchall())
-            self._last = last
-        return self._places
+        for row_id, answers in _journal.read(self._connection, after=self._last):
+            self._answers |= answers
+            self._last = row_id
+        return self._answers
 
 
 class Lookup:
     """Reads answers and failures through one connection, for one endpoint.
 
-    ``recent`` and ``merging`` tell which answers are still in the journal: key -> journal id, the first one
-    newer. Their owner changes them.
+    ``recent`` and ``moving`` are the answers that are still in the journal, packed, by key, the first ones newer.
+    Their owner changes them.
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, endpoint: Endpoint, recent: Mapping[int, int] = _NOWHERE
+        self, connection: sqlite3.Connection, *, endpoint: Endpoint, recent: Mapping[int, bytes] = _NOTHING
     ) -> None:
         self.recent = recent
-        self.merging = _NOWHERE
+        self.moving = _NOTHING
+        self.table_is_empty = False
+        """Nothing was ever moved, as in the first run of most lists: half of the cost of a number not known."""
+        self.failures_known = True
+        """Whether there may be a failure; without, the other half."""
         self._connection = connection
         self._code = ENDPOINT_CODES[endpoint]
         # An advanced answer holds all that a basic one does; not the other way round.
@@ -82,15 +83,24 @@ class Lookup:
 
         An answer wins over a failure, and of two answers the newer one. ``failed_since`` holds for failures,
         besides ``since``.
+
+        Raises:
+            sqlite3.Error: the file cannot be read.
+            msgspec.MsgspecError: an answer cannot be read.
         """
         found: dict[int, Settlement] = {}
-        for row in self._answers([number << KEY_SHIFT | code for code in self._codes for number in numbers]):
-            if row[_CHECKED_AT] < since:
+        oldest = instant(since) if since > _FIRST_INSTANT else None
+        for key, answer in self._answers(
+            [number << KEY_SHIFT | code for code in self._codes for number in numbers]
+        ):
+            number = key >> KEY_SHIFT
+            settlement = unpacked(number, answer)
+            if oldest is not None and _checked_at(settlement) < oldest:
                 continue
-            settlement = answer_settlement(row)
-            if len(self._codes) == 1 or _is_newer(settlement, found.get(settlement.number)):
-                found[settlement.number] = settlement
-        if len(found) < len(numbers):
+            if number in found and _checked_at(settlement) <= _checked_at(found[number]):
+                continue  # the other endpoint's answer
+            found[number] = settlement
+        if self.failures_known and len(found) < len(numbers):
             failed_since = max(since, failed_since)
             missing = [number << KEY_SHIFT | self._code for number in numbers if number not in found]
             for row in self._rows(_FAILURES, missing):
@@ -99,16 +109,21 @@ class Lookup:
                     found[settlement.number] = settlement
         return found
 
-    def _answers(self, keys: list[int]) -> list[Any]:
-        recent, merging = self.recent, self.merging
-        if not (recent or merging):
-            return self._rows(_ANSWERS, keys)
-        places = [recent.get(key) or merging.get(key) or 0 for key in keys]  # ids begin at 1
-        here = [place for place in places if place]
-        if not here:
-            return self._rows(_ANSWERS, keys)
-        moved = [key for key, place in zip(keys, places, strict=True) if not place]
-        return self._rows(_JOURNAL, here) + self._rows(_ANSWERS, moved)
+    def _answers(self, keys: list[int]) -> Iterable[tuple[int, bytes]]:
+        recent, moving = self.recent, self.moving
+        if not (recent or moving):
+            return () if self.table_is_empty else self._rows(_ANSWERS, keys)
+        here: list[tuple[int, bytes]] = []
+        moved: list[int] = []
+        for key in keys:
+            answer = recent.get(key) or moving.get(key)
+            if answer is None:
+                moved.append(key)
+            else:
+                here.append((key, answer))
+        if moved and not self.table_is_empty:
+            here += self._rows(_ANSWERS, moved)
+        return here
 
     def _rows(self, select: str, wanted: list[int]) -> list[Any]:
         rows: list[Any] = []
@@ -122,9 +137,6 @@ class Lookup:
         return rows
 
 
-def _is_newer(settlement: Settlement, other: Settlement | None) -> bool:
-    if other is None:
-        return True
+def _checked_at(settlement: Settlement) -> datetime:
     assert isinstance(settlement.result, Check)
-    assert isinstance(other.result, Check)
-    return settlement.result.checked_at > other.result.checked_at
+    return settlement.result.checked_at

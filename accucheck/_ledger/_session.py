@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from accucheck._errors import LedgerError
 from accucheck._ledger import _jobs, _journal
 from accucheck._ledger._file import open_reader, open_writer
@@ -20,12 +22,12 @@ from accucheck._ledger._lookup import Lookup
 from accucheck._ledger._mover import Mover
 from accucheck._ledger._rows import (
     ENDPOINT_CODES,
-    AnswerRow,
+    KEY_SHIFT,
     Endpoint,
     FailureRow,
-    answer_row,
     failure_row,
     microseconds,
+    packed,
 )
 from accucheck._ledger._schema import Migration, in_transaction
 from accucheck._ledger._store import OnCommit, OnFailure
@@ -34,8 +36,11 @@ from accucheck._ledger._writer import Writer
 from accucheck._models import Check, Settlement
 
 GATHER_SECONDS: Final = 0.01
-"""Commits begin at least this far apart; the first after a silence begins at once. Every commit costs a
-millisecond of CPU beside a busy loop, and nobody waits for one: a worker goes on when it has settled."""
+"""Commits begin at least this far apart; the first after a silence begins at once. Every commit costs 0.4
+milliseconds of CPU beside a busy loop, and nobody waits for one: a worker goes on when it has settled."""
+GATHER_ANSWERS: Final = 100
+"""So many answers are not kept waiting. The engine makes no more calls while ``workers`` answers are not stored: with
+200 workers at full speed that would be so before the ten milliseconds are over."""
 
 
 class Session:
@@ -86,15 +91,18 @@ class Session:
         with ExitStack() as undo:
             self._writing = undo.enter_context(closing(open_writer(path, migrations)))
             with told_plainly(path):
-                _journal.move_all(self._writing)  # what a killed run left there
+                _journal.move_all(self._writing, check=True)  # what a killed run left there
                 _jobs.begin(self._writing, job)
                 self._next_id = _journal.next_id(self._writing)
-                (failures,) = self._writing.execute("SELECT EXISTS (SELECT 1 FROM failures)").fetchone()
+                answers, failures = self._writing.execute(
+                    "SELECT EXISTS (SELECT 1 FROM answers), EXISTS (SELECT 1 FROM failures)"
+                ).fetchone()
             self._reading = undo.enter_context(closing(open_reader(path, migrations)))
             undo.pop_all()
-        self._failures_known = bool(failures)
         self._writer = Writer(self._writing)
         self._lookup = Lookup(self._reading, endpoint=endpoint)
+        self._lookup.table_is_empty = not answers
+        self._lookup.failures_known = bool(failures)
         self._mover = Mover(self._writer, self._lookup, self._on_not_moved)
 
     # Before and after the run
@@ -123,7 +131,8 @@ class Session:
         try:
             self._writer.stop()
             self._store_the_rest()
-            with suppress(sqlite3.Error):  # all is stored; what is not tidied now, the next session tidies
+            # All is stored; what is not tidied now, the next session tidies.
+            with suppress(sqlite3.Error, msgspec.MsgspecError):
                 self._tidy()
         finally:
             try:
@@ -150,7 +159,7 @@ class Session:
             raise self._not_stored_error(error, left) from error.__cause__
 
     def _tidy(self) -> None:
-        _journal.move_all(self._writing)
+        _journal.move_all(self._writing, check=False)
         _jobs.finish(self._writing, self._job, self._unused + self._spare, self._lost)
         self._writing.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -165,8 +174,11 @@ class Session:
     def settle(self, settlement: Settlement) -> None:
         self._gathered.append(settlement)
         self._taken += 1
-        if self._timer is None and self._under_way is None and not self._failed:
-            self._schedule()
+        if self._under_way is None and not self._failed:
+            if self._timer is None:
+                self._schedule()
+            elif len(self._gathered) == GATHER_ANSWERS:
+                self._hand_over()
 
     async def flush(self) -> None:
         target = self._taken
@@ -181,7 +193,7 @@ class Session:
 
     def _schedule(self) -> None:
         wait = self._last_commit + GATHER_SECONDS - self._loop.time()
-        if wait <= 0:
+        if wait <= 0 or len(self._gathered) >= GATHER_ANSWERS:
             self._timer = self._loop.call_soon(self._hand_over)
         else:
             self._timer = self._loop.call_later(wait, self._hand_over)
@@ -205,30 +217,39 @@ class Session:
         _journal.store(connection, batch, self._on_step)
 
     def _next_batch(self) -> Batch:
-        """Take what was gathered, up to a batch, as the rows that will be written."""
+        """Take what was gathered, up to a batch, in the form in which it will be written."""
         settlements = self._gathered[:LARGEST_BATCH]
-        code, now = self._endpoint_code, microseconds(self._now())
-        answers: list[AnswerRow] = []
+        code = self._endpoint_code
+        keys: list[int] = []
+        answers: list[bytes] = []
         failures: list[FailureRow] = []
+        calls = lost = 0
         for settlement in settlements:
             result = settlement.result
             if isinstance(result, Check):
-                answers.append(answer_row(code, settlement, result))
+                keys.append(settlement.number << KEY_SHIFT | code)
+                answers.append(packed(settlement, result))
+                calls += settlement.calls
+                lost += settlement.possibly_double_charged
             else:
-                failures.append(failure_row(code, settlement, result, now))
+                failures.append(failure_row(code, settlement, result, microseconds(self._now())))
         del self._gathered[: len(settlements)]
+        lookup = self._lookup
+        lookup.failures_known = lookup.failures_known or bool(failures)
         batch = Batch(
             settlements=settlements,
-            first_id=self._next_id,
+            id=self._next_id,
+            keys=keys,
             answers=answers,
+            calls=calls,
+            possibly_double_charged=lost,
             failures=failures,
-            clears_failures=bool(answers) and (self._failures_known or bool(failures)),
+            clears_failures=bool(answers) and lookup.failures_known,
             job=self._job,
             leases=self._leases_ahead,
             max_calls=self._max_calls,
         )
-        self._next_id += len(answers)
-        self._failures_known = self._failures_known or bool(failures)
+        self._next_id += 1
         self._leases_ahead = False
         return batch
 
@@ -291,10 +312,15 @@ class Session:
                 self._spare = self._writer.run(lambda connection: in_transaction(connection, lease))
         granted = min(wanted, self._spare)
         self._spare -= granted
-        if self._spare == 0:
+        if self._spare == 0 and not self._lease_is_coming():
             # The next block comes with the next batch, for no sync of its own.
             self._leases_ahead, self._max_calls = True, max_calls
         return granted
+
+    def _lease_is_coming(self) -> bool:
+        """Whether a batch that is not stored yet brings a block: a run holds two at most, the one in use and this."""
+        batches = (self._under_way, *self._unstored)
+        return any(batch is not None and batch.leases for batch in batches)
 
     def return_calls(self, unused: int, *, lost: int = 0) -> None:
         self._unused += unused

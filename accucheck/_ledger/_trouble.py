@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from accucheck._errors import LedgerError
 
 _DAMAGED: Final = (
@@ -37,6 +39,8 @@ def ledger_error(path: Path, trouble: Exception) -> LedgerError:
         hint = None if code is None else _HINTS.get(code & 0xFF)  # the low byte is the primary result code
         words = " ".join(str(trouble).split())
         reason = f"{hint} ({words})" if hint else words
+    elif isinstance(trouble, msgspec.MsgspecError):
+        reason = f"{_HINTS[sqlite3.SQLITE_CORRUPT]} (an answer cannot be read: {trouble})"
     elif isinstance(trouble, OSError):
         reason = trouble.strerror or str(trouble)
     else:
@@ -46,8 +50,8 @@ def ledger_error(path: Path, trouble: Exception) -> LedgerError:
 
 @contextmanager
 def told_plainly(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system raise inside the block into a ``LedgerError``."""
+    """Turn what SQLite, the system and unreadable answers raise inside the block into a ``LedgerError``."""
     try:
         yield
-    except (sqlite3.Error, OSError) as trouble:
+    except (sqlite3.Error, OSError, msgspec.MsgspecError) as trouble:
         raise ledger_error(path, trouble) from trouble

@@ -20,6 +20,9 @@ POINTS = (
     "after_reply",
     "before_commit",
     "after_commit",
+    "before_move",
+    "after_move",
+    "before_forget",
     "before_rename",
     "after_rename",
     "moment",
@@ -47,9 +50,14 @@ def at_nth(nth: int) -> Callable[[], None]:
 def arm(point: str, nth: int) -> None:
     """Put the step's trap into the code."""
     from accucheck import _admission, _ledger
+    from accucheck._ledger import _journal, _mover
     from accucheck._send import Sender
 
     reached = at_nth(nth)
+
+    def move_often() -> None:
+        """Answers are moved by the hundred thousand: no list of a test is so long."""
+        _mover.MOVE_AT, _mover.MOVED_AT_ONCE = 16, 5  # type: ignore[misc]
 
     def after(owner: Any, name: str) -> None:
         original = getattr(owner, name)
@@ -100,6 +108,15 @@ def arm(point: str, nth: int) -> None:
                 return session(self, **options)
 
             _ledger.Ledger.session = trapped  # type: ignore[method-assign]
+        case "before_move":
+            move_often()
+            before(_journal, "move")
+        case "after_move":
+            move_often()
+            after(_journal, "move")
+        case "before_forget":
+            move_often()
+            before(_journal, "_forget")
         case "before_rename":
             before(os, "replace")
         case "after_rename":

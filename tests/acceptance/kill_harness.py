@@ -184,6 +184,8 @@ def main() -> None:
                 "before_commit": 60,
                 "after_commit": 60,
                 "after_admit": 60,
+                **dict.fromkeys(("before_move", "after_move"), 200),
+                "before_forget": 40,
             },
             options=[],
         )

@@ -20,7 +20,16 @@ def test_twenty_kills_lose_nothing_and_buy_nothing_twice(tmp_path: Path, seed: i
         kills=20,
         seed=seed,
         rate=1_000,
-        furthest={"steps": 30, "moment": 60, "before_commit": 6, "after_commit": 6, "after_admit": 2},
+        furthest={
+            "steps": 30,
+            "moment": 60,
+            "before_commit": 6,
+            "after_commit": 6,
+            "after_admit": 2,
+            "before_move": 6,
+            "after_move": 6,
+            "before_forget": 2,
+        },
         options=options,
     )
     assert set(findings.kills) == set(POINTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -135,7 +136,7 @@ async def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     await filled(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    refused(path, r"made by a newer accucheck \(version 2, this one knows 1\): pip install")
+    refused(path, r"made by a newer accucheck \(version 3, this one knows 2\): pip install")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -181,6 +182,74 @@ async def test_damage_that_is_met_later_is_told_too(tmp_path: Path, monkeypatch:
             ledger.info()
 
 
+async def killed(path: Path, count: int, **fields: object) -> None:
+    """Make a ledger as a killed run leaves it, with answers in the journal."""
+    with Ledger(path) as ledger:
+        session = ledger.session()
+        Listener(session)
+        for n in range(count):
+            session.settle(answered(MOBILE + n, **fields))
+        await session.flush()
+        for suffix in ("", "-wal"):
+            here = path.with_name(path.name + suffix)
+            shutil.copy(here, path.with_name("killed.db" + suffix))
+        await session.aclose()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda answers: answers[:-1], id="cut short"),
+        pytest.param(lambda answers: answers + b"\0", id="too long"),
+        pytest.param(lambda answers: b"", id="empty"),
+        pytest.param(lambda answers: b"\x92\x90\x91\xc4\0", id="an answer without a key"),
+        pytest.param(lambda answers: answers.replace(b"\xc3\xd7\xff", b"\xc0\xd7\xff", 1), id="no yes or no"),
+        pytest.param(lambda answers: answers.replace(b"TID", b"\xff\xff\xff"), id="no UTF-8"),
+        pytest.param(lambda answers: "text", id="a text"),
+    ],
+)
+async def test_a_journal_that_cannot_be_read_is_told_and_left_as_it_is(
+    tmp_path: Path, damage: Callable[[bytes], object]
+) -> None:
+    await killed(tmp_path / "leads.db", 300, request_id="TID of another kind")
+    path = tmp_path / "killed.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        row, before = connection.execute("SELECT max(id), answers FROM journal").fetchone()
+        left = damage(before)
+        assert left != before
+        connection.execute("UPDATE journal SET answers = ? WHERE id = ?", (left, row))
+    with Ledger(path) as ledger:
+        with pytest.raises(LedgerError, match="damaged"):
+            ledger.session()
+        with pytest.raises(LedgerError, match="damaged"):
+            ledger.purge(0)
+        with pytest.raises(LedgerError, match="damaged"):
+            list(ledger.settlements())
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT answers FROM journal WHERE id = ?", (row,)).fetchone() == (left,)
+
+
+async def test_what_a_killed_run_left_in_the_journal_is_seen_by_readers_and_moved_by_the_next_run(
+    tmp_path: Path,
+) -> None:
+    await killed(tmp_path / "leads.db", 300)
+    with Ledger(tmp_path / "killed.db") as ledger:
+        assert len(list(ledger.settlements())) == ledger.info().yes == 300
+        assert ledger.find([MOBILE + 7]) == {MOBILE + 7: answered(MOBILE + 7)}
+        ledger.session().close()
+        assert len(list(ledger.settlements())) == ledger.info().yes == 300
+        assert ledger.find([MOBILE + 7]) == {MOBILE + 7: answered(MOBILE + 7)}
+
+
+async def test_what_a_killed_run_left_in_the_journal_is_purged_too(tmp_path: Path) -> None:
+    await killed(tmp_path / "leads.db", 300)
+    path = tmp_path / "killed.db"
+    with Ledger(path) as ledger:
+        assert ledger.purge(0) == 300
+    assert b"hola, soy" not in path.read_bytes()
+    assert not path.with_name("killed.db-wal").exists()
+
+
 async def test_a_readers_own_error_is_not_the_ledgers(tmp_path: Path) -> None:
     await filled(tmp_path / "leads.db")
     with Ledger(tmp_path / "leads.db") as ledger, pytest.raises(OSError, match="the output's disk is full"):
@@ -191,34 +260,30 @@ async def test_a_readers_own_error_is_not_the_ledgers(tmp_path: Path) -> None:
 # Versions
 
 
-def first(connection: sqlite3.Connection) -> None:
-    MIGRATIONS[0](connection)
-
-
-def second(connection: sqlite3.Connection) -> None:
+def later(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE later (x INTEGER)")
     connection.execute("INSERT INTO later SELECT count(*) FROM answers")
 
 
-def third(connection: sqlite3.Connection) -> None:
+def last(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE later ADD COLUMN y INTEGER NOT NULL DEFAULT 7")
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
-async def test_a_ledger_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, version: int) -> None:
+@pytest.mark.parametrize("steps", [0, 1, 2])
+async def test_a_ledger_of_every_earlier_version_is_brought_up_to_date(tmp_path: Path, steps: int) -> None:
     path = tmp_path / "leads.db"
-    steps = (first, second, third)
-    with Ledger(path, migrations=steps[:version]) as ledger:
+    every = (*MIGRATIONS, later, last)
+    with Ledger(path, migrations=every[: len(MIGRATIONS) + steps]) as ledger:
         session = ledger.session()
         Listener(session)
         session.settle(answered(MOBILE))
         await session.aclose()
-    with Ledger(path, migrations=steps) as ledger:
-        assert ledger.info().version == 3
+    with Ledger(path, migrations=every) as ledger:
+        assert ledger.info().version == len(every)
         assert ledger.find([MOBILE]) == {MOBILE: answered(MOBILE)}
         ledger.session().close()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT x, y FROM later").fetchall() == [(int(version == 1), 7)]
+        assert connection.execute("SELECT x, y FROM later").fetchall() == [(int(steps == 0), 7)]
 
 
 async def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path) -> None:
@@ -230,9 +295,9 @@ async def test_a_step_that_fails_leaves_the_version_before_it(tmp_path: Path) ->
         raise sqlite3.OperationalError("disk I/O error")
 
     with pytest.raises(LedgerError):
-        Ledger(path, migrations=(first, second, broken))
-    with Ledger(path, migrations=(first, second)) as ledger:
-        assert ledger.info().version == 2
+        Ledger(path, migrations=(*MIGRATIONS, later, broken))
+    with Ledger(path, migrations=(*MIGRATIONS, later)) as ledger:
+        assert ledger.info().version == len(MIGRATIONS) + 1
         assert ledger.info().yes == 50
 
 
@@ -241,7 +306,7 @@ async def test_a_ledger_that_is_being_used_is_not_migrated(tmp_path: Path) -> No
     with Ledger(path) as ledger:
         session = ledger.session()
         with pytest.raises(LedgerError, match="is using it"):
-            Ledger(path, migrations=(first, second))
+            Ledger(path, migrations=(*MIGRATIONS, later))
         await session.aclose()
 
 

@@ -42,7 +42,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.waiting: dict[int, tuple[Settlement, float]] = {}  # settled, not known to be committed
         self.spent = self.lost = 0
         self.session: Session | None = None
-        self.patch = mock.patch.object(_mover, "MOVE_AT", 12)
+        self.patch = mock.patch.multiple(_mover, MOVE_AT=12, MOVED_AT_ONCE=5)
         self.patch.start()
         self.ledger = Ledger(self.directory / "leads.db", now=self.clock)
 

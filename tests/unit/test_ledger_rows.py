@@ -6,6 +6,7 @@ import sqlite3
 from datetime import UTC, date, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,14 +14,14 @@ from hypothesis import strategies as st
 from accucheck import Check, CheckError
 from accucheck._errors import CHECK_ERRORS
 from accucheck._ledger._rows import (
-    ANSWER_COLUMNS,
-    ANSWER_WIDTH,
     FAILURE_WIDTH,
-    answer_row,
-    answer_settlement,
     failure_row,
     failure_settlement,
+    head,
+    instant,
     key_of,
+    packed,
+    unpacked,
 )
 from accucheck._models import Settlement
 from tests.unit.ledger_samples import MOBILE, answered, failed, told
@@ -69,10 +70,11 @@ def test_an_answer_comes_back_as_it_was(number: int, check: Check, calls: int, l
     fields = {name: getattr(check, name) for name in check.__struct_fields__}
     whole = Check(**(fields | {"number": f"+51{number}"}))
     settlement = Settlement(number, whole, calls, lost)
-    row = through_sqlite(answer_row(0, settlement, whole))
-    assert len(row) == ANSWER_WIDTH
-    back = answer_settlement(row)  # type: ignore[arg-type]
+    stored = packed(settlement, whole)
+    back = unpacked(number, stored)
     assert back == settlement
+    checked_at, whatsapp = head(stored)
+    assert (instant(checked_at), whatsapp) == (whole.checked_at, whole.whatsapp)
     assert isinstance(back.result, Check)
     assert type(back.result.whatsapp) is bool
 
@@ -113,7 +115,7 @@ def test_a_failure_of_a_kind_that_is_not_known_here_is_still_one() -> None:
 def test_half_a_character_does_not_fail_its_batch() -> None:
     settlement = answered(MOBILE, signature="a\ud800b", request_id="\udfff", extra={"note": "\ud800"})
     assert isinstance(settlement.result, Check)
-    back = answer_settlement(through_sqlite(answer_row(0, settlement, settlement.result)))  # type: ignore[arg-type]
+    back = unpacked(MOBILE, packed(settlement, settlement.result))
     assert isinstance(back.result, Check)
     assert back.result.signature == "a?b"
     assert back.result.request_id == "?"
@@ -122,9 +124,23 @@ def test_half_a_character_does_not_fail_its_batch() -> None:
 def test_the_usual_request_id_takes_sixteen_bytes() -> None:
     settlement = answered(MOBILE)
     assert isinstance(settlement.result, Check)
-    row = answer_row(0, settlement, settlement.result)
-    stored = row[ANSWER_COLUMNS.split(", ").index("request_id")]
-    assert stored == bytes.fromhex(settlement.result.request_id[3:])
+    assert bytes.fromhex(settlement.result.request_id[3:]) in packed(settlement, settlement.result)
+
+
+def test_a_usual_answer_is_small() -> None:
+    settlement = answered(MOBILE, signature="Disponible")
+    assert isinstance(settlement.result, Check)
+    assert len(packed(settlement, settlement.result)) <= 62
+
+
+@given(st.binary(max_size=80), st.integers(0, 60))
+def test_bytes_that_are_no_answer_are_refused_and_not_misread(noise: bytes, cut: int) -> None:
+    settlement = answered(MOBILE)
+    assert isinstance(settlement.result, Check)
+    whole = packed(settlement, settlement.result)
+    for bad in (noise, whole[:cut], whole + noise[:1] + b".", "text", 7):
+        with pytest.raises(msgspec.MsgspecError):
+            unpacked(MOBILE, bad)  # type: ignore[arg-type]
 
 
 def test_each_number_and_endpoint_has_a_key_of_its_own() -> None:
@@ -140,6 +156,6 @@ def test_each_number_and_endpoint_has_a_key_of_its_own() -> None:
 def test_every_day_has_its_place(day: date) -> None:
     settlement = answered(MOBILE, status_update=day)
     assert isinstance(settlement.result, Check)
-    back = answer_settlement(through_sqlite(answer_row(0, settlement, settlement.result)))  # type: ignore[arg-type]
+    back = unpacked(MOBILE, packed(settlement, settlement.result))
     assert isinstance(back.result, Check)
     assert back.result.status_update == day

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from accucheck import ConfigurationError, InternalError, Ledger, LedgerError
-from accucheck._ledger import _journal, _mover
+from accucheck._ledger import _journal, _mover, _session
 from accucheck._ledger._jobs import block_size
 from accucheck._ledger._session import Session
 from tests.unit.ledger_samples import MOBILE, NOW, Clock, Listener, answered, failed, told
@@ -115,7 +115,23 @@ async def test_a_lone_answer_is_committed_without_anybody_asking(tmp_path: Path)
         await session.aclose()
 
 
-async def test_no_batch_is_larger_than_a_statement(tmp_path: Path) -> None:
+async def test_many_answers_are_not_kept_waiting_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_session, "GATHER_SECONDS", 3_600)
+    with Ledger(tmp_path / "leads.db") as ledger:
+        session = ledger.session()
+        stored = asyncio.Event()
+        session.start(lambda batch: stored.set(), lambda error: None)
+        for count in (1, _session.GATHER_ANSWERS):  # the first after a silence is not kept waiting either
+            stored.clear()
+            for n in range(count):
+                session.settle(answered(MOBILE + n))
+            await asyncio.wait_for(stored.wait(), 10)
+        await session.aclose()
+
+
+async def test_no_batch_is_larger_than_what_is_read_at_once_after_a_kill(tmp_path: Path) -> None:
     with Ledger(tmp_path / "leads.db") as ledger:
         session = ledger.session()
         heard = Listener(session)
@@ -127,7 +143,7 @@ async def test_no_batch_is_larger_than_a_statement(tmp_path: Path) -> None:
         await session.aclose()
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 9, 31, 33, 100, 1_024])
+@pytest.mark.parametrize("count", [1, 31, 33, 100, 1_024, 1_400])
 async def test_a_batch_of_any_size_is_stored_whole(tmp_path: Path, count: int) -> None:
     with Ledger(tmp_path / "leads.db") as ledger:
         session = ledger.session()
@@ -283,6 +299,22 @@ async def test_an_answer_takes_the_failure_away(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.parametrize("count", [1, 31, 33, 300, 1_400])
+async def test_any_number_of_failures_is_kept_and_taken_away(tmp_path: Path, count: int) -> None:
+    with Ledger(tmp_path / "leads.db") as ledger:
+        session = ledger.session()
+        Listener(session)
+        for n in range(count):
+            session.settle(failed(MOBILE + n))
+        await session.flush()
+        assert ledger.info().failures == {"INTERNAL_ERROR": count}
+        for n in range(count - 1):
+            session.settle(answered(MOBILE + n))
+        await session.aclose()
+        assert ledger.info().failures == {"INTERNAL_ERROR": 1}
+        assert ledger.info().yes == count - 1
+
+
 async def test_a_failure_and_its_answer_in_one_batch_leave_the_answer(tmp_path: Path) -> None:
     with Ledger(tmp_path / "leads.db") as ledger:
         session = ledger.session()
@@ -396,6 +428,7 @@ async def test_answers_are_found_while_they_are_moved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_mover, "MOVE_AT", 300)
+    monkeypatch.setattr(_mover, "MOVED_AT_ONCE", 150)
     chance = random.Random(1)
     order = [MOBILE + n for n in range(3_000)]
     chance.shuffle(order)
@@ -418,12 +451,31 @@ async def test_answers_are_found_while_they_are_moved(
         assert ledger.info().yes == 3_000
 
 
+async def test_the_journal_is_bounded_however_large_the_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_mover, "MOVE_AT", 2_000)
+    most = 0
+    with Ledger(tmp_path / "leads.db") as ledger:
+        session = ledger.session()
+        Listener(session)
+        with closing(sqlite3.connect(tmp_path / "leads.db")) as connection:
+            for start in range(0, 30_000, 1_500):
+                for n in range(start, start + 1_500):
+                    session.settle(answered(MOBILE + n * 7919 % 100_003))
+                await session.flush()
+                held = connection.execute("SELECT sum(length(answers)) FROM journal").fetchone()[0] or 0
+                most = max(most, held // 60)
+        await session.aclose()
+    assert most < 4 * 2_000
+
+
 async def test_a_slice_that_cannot_be_moved_ends_the_run_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_mover, "MOVE_AT", 10)
 
-    def fail(connection: sqlite3.Connection, ids: object) -> None:
+    def fail(connection: sqlite3.Connection, answers: object) -> None:
         raise FULL
 
     with Ledger(tmp_path / "leads.db") as ledger:
@@ -519,6 +571,20 @@ async def test_a_lease_after_a_failed_commit_is_not_counted_twice(tmp_path: Path
         assert session.lease_calls(1_000, None) == 256
         await session.aclose()
         assert ledger.calls == 512
+
+
+async def test_a_run_holds_two_blocks_of_calls_at_most(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "leads.db") as ledger:
+        session = ledger.session()
+        Listener(session)
+        assert session.lease_calls(1_000, None) == 256
+        session.settle(answered(MOBILE))
+        await asyncio.sleep(0.001)  # it is handed over, and brings the next block …
+        assert session.lease_calls(1_000, None) == 256  # … which is not heard of yet
+        session.settle(answered(MOBILE + 1))
+        await session.flush()
+        assert ledger.calls <= 3 * 256
+        await session.aclose()
 
 
 def test_blocks_are_a_small_share_of_the_cap() -> None:
