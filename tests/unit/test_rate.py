@@ -147,6 +147,29 @@ def test_an_exhausted_window_is_waited_for_once_its_turn_is_known() -> None:
     assert trace.utilisation(100, 32, 42) >= 0.9
 
 
+def test_windows_that_turn_at_another_moment_are_found_again() -> None:
+    shifts = Replaced(FixedWindow(constant(100), 1.0, 0.1), 30, FixedWindow(constant(100), 1.0, 0.6))
+    trace = ride(shifts, SANDBOX)
+    assert trace.utilisation(100, 35, 60) >= 0.93
+    assert trace.refused_share(30, 60) <= 0.01
+
+
+def test_a_turn_that_does_not_come_is_tried_for_less_and_less_often() -> None:
+    windows = FixedWindow(constant(100), 1.0, 0.1)
+    shut = Replaced(windows, 30.3, Replaced(FixedWindow(constant(0), 1.0), 33.3, windows))
+    trace = ride(shut, SANDBOX)
+    assert trace.refused_between(30.3, 33.3) <= 10
+    assert trace.utilisation(100, 40, 60) >= 0.93
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_bucket_that_takes_the_place_of_windows_is_not_taken_for_them(limit: int) -> None:
+    turns = Replaced(FixedWindow(constant(limit), 1.0, 0.3), 30.6, nginx(limit / 2, 0.5))
+    trace = ride(turns, SANDBOX)
+    assert trace.utilisation(limit / 2, 36, 60) >= 0.93
+    assert trace.refused_share(35, 60) <= 0.005
+
+
 @pytest.mark.parametrize("latency", [0.1, 0.3])
 def test_slow_replies_cost_some_of_the_limit_and_few_refusals(latency: float) -> None:
     trace = run(TokenBucket(constant(100), 50), seconds=120, latency=latency)
