@@ -14,13 +14,16 @@ What happens is always one of seven phases:
     CLIMB     rise from a rate that passed towards one that did not; then once more, slowly, to measure well
     CRUISE    1.5 % under the measured limit
     PROBE     cruise has lasted: exceed the cruise by 3 %, then more and more, until refused
-    OUTAGE    everything is refused (a window's quota is used up): single calls, less and less often
+    OUTAGE    everything is refused (a window's quota is used up): single calls, less and less often; none
+              until the window turns, once it is known when that is
     WINDOW    after a long outage: spread the window's quota until the window turns
 
-A measurement holds while the limiter has no time to recover: a token bucket that has filled up again while
-we cruised under the limit admits more than the limit. That is why a probe under a limit of 50 and more is
-followed by a slow climb (the exhaustions are a second apart then) and why a probe raises the limit, never
-lowers it. What errs on the high side is refused in the cruise, and measured exactly by that.
+A measurement holds while the limiter has no time to recover: once a token bucket is full again, what we
+cruised at is measured and not what it would have admitted (BBR's app-limited samples). That is why a probe
+of 50 calls/s and more is followed by a slow climb, which ends a second or two later, and why a probe raises
+the limit, never lowers it. A limit taken for too high is refused in the cruise, and measured exactly by that.
+
+Windows of a second need no such measurement once their turn is known: what one has admitted is the limit.
 
 The margin under the limit and the rare probe are what stable limits cost; an accelerating probe is how a
 limit that has doubled is found within seconds.

@@ -122,8 +122,8 @@ SETTLED: Final = 4.0
 """Latencies that a measurement must last: less, and the refusals in flight at its ends count for too much."""
 SATURATED: Final = 0.8
 """The rate grows only while this share of it is used (BBR: app-limited samples prove nothing)."""
-CALLS_REMEMBERED: Final = 4096
-"""Calls whose moment is remembered, in flight or in the last second: 0.3 s of 15,000/s."""
+CALLS_REMEMBERED: Final = 16_384
+"""Calls whose moment is remembered: a second of 16,000/s, so that a window's calls can be counted (0.5 MB)."""
 LATENCY_GAIN: Final = 1 / 16
 """The weight of one reply in the mean latency."""
 
