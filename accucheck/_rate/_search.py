@@ -208,8 +208,9 @@ class Search:
             ):
                 least = figures.CHANCE_STEP * limit
             limit = min(limit, max(measured, least))
-        elif measurement.calls_per_second < figures.CUT * limit:
+        elif limit < figures.SURE_LIMIT and measurement.calls_per_second < figures.CUT * limit:
             # Refused again so soon: the limit fell in the probe that was refused before, or right after it.
+            # (Where a slow climb follows a probe, a fall is met in that.)
             self.limit = figures.CUT**2 * rate
             self._cruise_left = figures.SHORT_CRUISE_SECONDS
             self._dip(figures.CRUISE_SHARE * self.limit, Phase.CRUISE)
