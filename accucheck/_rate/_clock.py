@@ -14,27 +14,27 @@ class SteadyClock:
 
     def __init__(self) -> None:
         self._now: float | None = None
-        self._shift = 0.0
+        self.shift = 0.0
 
     def advance(self, reading: float) -> tuple[float, float]:
         """Return the steady time and the seconds since the last reading: 0 where the clock has jumped."""
         if not math.isfinite(reading):
             return self._now or 0.0, 0.0
-        now = reading + self._shift
+        now = reading + self.shift
         if self._now is None:
             self._now = now
         step = now - self._now
         if not 0 <= step <= figures.LONGEST_STEP:
-            self._shift = self._now - reading
+            self.shift = self._now - reading
             return self._now, 0.0
         self._now = now
         return now, step
 
     def sent(self, reading: float, now: float) -> float:
         """Return the steady time of an earlier reading; ``now`` if the clock has jumped since."""
-        sent_at = reading + self._shift
+        sent_at = reading + self.shift
         return sent_at if now - figures.LONGEST_STEP < sent_at <= now else now
 
     def reading(self, steady: float) -> float:
         """Return what the clock will show at a steady time."""
-        return steady - self._shift
+        return steady - self.shift

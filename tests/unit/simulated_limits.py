@@ -1,7 +1,8 @@
 """Rate limiters of every kind and a run against them, in virtual time: no clock, no socket, no sleep.
 
-A limiter answers ``admit(now)``. ``simulate`` lets a controller, a paced gate and some workers loose on
-one and returns the whole trace, so that a test can state figures exactly: the same seed, the same run.
+A limiter answers ``admit(now)``. ``simulate`` lets a controller, the gate and some workers loose on one and
+returns the whole trace, so that a test can state figures exactly: the same seed, the same run. It follows
+the benchmark closely (``python -m benchmarks rate``), whose figures it foretells to a few tenths of a percent.
 """
 
 from __future__ import annotations
@@ -91,6 +92,16 @@ class SlidingWindow:
         return True
 
 
+class Replaced:
+    """One limiter until a moment, another from then on: how the benchmark's nginx changes its limit."""
+
+    def __init__(self, first: Limiter, at: float, then: Limiter) -> None:
+        self._first, self._at, self._then = first, at, then
+
+    def admit(self, now: float) -> bool:
+        return (self._first if now < self._at else self._then).admit(now)
+
+
 class SharedWithAnotherClient:
     """A limiter that another client calls too, at random moments, ``its_rate`` times a second."""
 
@@ -134,18 +145,51 @@ class Pinned:
     def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None: ...
 
 
+class Latency(Protocol):
+    """Draws how long a call takes: seconds to the server, to an answer from there, and to a refusal."""
+
+    def draw(self, chance: random.Random) -> tuple[float, float, float]: ...
+
+
 @dataclass
-class Latency:
-    """Seconds from sending to reply: log-normal around ``typical``; one in ``1 / stalls`` takes a second."""
+class Far:
+    """A server far away: half of the time is travel either way, and a refusal comes no sooner than an answer.
+
+    Log-normal around ``typical`` seconds; one call in ``1 / stalls`` takes a second.
+    """
 
     typical: float = 0.02
     spread: float = 0.3
     stalls: float = 0.0
 
-    def draw(self, chance: random.Random) -> float:
+    def draw(self, chance: random.Random) -> tuple[float, float, float]:
         if self.stalls and chance.random() < self.stalls:
-            return 1.0
-        return self.typical * math.exp(chance.gauss(0.0, self.spread))
+            return 0.5, 0.5, 0.5
+        half = self.typical * math.exp(chance.gauss(0.0, self.spread)) / 2
+        return half, half, half
+
+
+@dataclass
+class Near:
+    """The servers of the benchmarks: on this machine; they refuse at once and take their time to answer.
+
+    ``tail`` is the sandbox's way: 0.6 of the mean and an exponential tail; else uniform as behind nginx.
+    ``slow`` lets refusals take as long as answers.
+    """
+
+    shortest: float = 0.02
+    longest: float = 0.08
+    tail: bool = False
+    slow: bool = False
+
+    def draw(self, chance: random.Random) -> tuple[float, float, float]:
+        travel = chance.uniform(0.0003, 0.001)
+        if self.tail:
+            mean = (self.shortest + self.longest) / 2
+            answer = mean * (0.6 - 0.4 * math.log(1 - chance.random()))
+        else:
+            answer = chance.uniform(self.shortest, self.longest)
+        return travel, answer, answer if self.slow else travel
 
 
 @dataclass
@@ -177,6 +221,56 @@ class Trace:
         return self.rates[max(0, place - 1)][1]
 
 
+class SimulatedGate:
+    """``accucheck._gate.Gate``, with aiolimiter's leaky bucket in it, as a function of time.
+
+    Like it, it looks at the pace every 10 ms, holds 1 call and 10 ms of calls, and looks again at a hold
+    every 50 ms. Its timers are up to a millisecond late.
+    """
+
+    def __init__(self, controller: Controller, lateness: Callable[[], float]) -> None:
+        self._controller = controller
+        self._lateness = lateness
+        self.rate = 0.0
+        self.recheck_at = -math.inf
+        self._deepest = self._level = self._leaked_at = 0.0
+        self._waits = False
+        """Whether the caller that is first has been told to wait for the bucket, not for a hold."""
+
+    def permit(self, now: float) -> float | None:
+        """Give a permit (None), or return the moment to ask again."""
+        while True:
+            if not self._waits:
+                held_for = self._controller.resume_at - now
+                if held_for > 0:
+                    return now + min(held_for, 0.05) + self._lateness()
+                self._look(now)
+            self._level = max(0.0, self._level - (now - self._leaked_at) * self.rate)
+            self._leaked_at = now
+            missing = self._level + 1 - self._deepest
+            if missing > 1e-9:
+                self._waits = True
+                return now + missing / self.rate + self._lateness()
+            self._waits = False
+            self._level += 1
+            if self._controller.resume_at <= now:
+                return None
+
+    def _look(self, now: float) -> None:
+        if now < self.recheck_at:
+            return
+        self.recheck_at = now + 0.01
+        rate = self._controller.rate(now)
+        if abs(rate - self.rate) <= 0.005 * self.rate:
+            return
+        left = math.floor(self._deepest - max(0.0, self._level - (now - self._leaked_at) * self.rate) + 1e-9)
+        first = not self.rate
+        self.rate = rate
+        self._deepest = 1 + 0.01 * rate
+        self._level = 0.0 if first else self._deepest - min(left, self._deepest)
+        self._leaked_at = now
+
+
 def simulate(
     controller: Controller,
     limiter: Limiter,
@@ -184,72 +278,54 @@ def simulate(
     seconds: float,
     latency: Latency | None = None,
     workers: int = 200,
-    gate_burst: float = 0.01,
     demand: Limit | None = None,
     seed: int = 0,
 ) -> Trace:
-    """Run until ``seconds``.
-
-    ``gate_burst`` is the depth of the gate's own bucket in seconds of its rate (at least one call);
-    ``demand`` is how many calls a second there is work for (None: always more than the gate permits).
-    """
-    latency = latency or Latency()
+    """Run until ``seconds``; ``demand`` is how many calls a second there is work for (None: any number)."""
+    latency = latency or Far()
     chance = random.Random(seed)
     trace = Trace()
+    arrival, reply, wake = 0, 1, 2
     order = count()
-    arrivals, replies, wakes = 0, 1, 2
-    events: list[tuple[float, int, int, float, bool]] = [(0.0, next(order), wakes, 0.0, False)]
-    now, filled_at, permits, idle_workers, work = 0.0, 0.0, 1.0, workers, 0.0
-    next_wake = held_until = 0.0
-
-    def wake(at: float) -> None:
-        nonlocal next_wake
-        if at < next_wake:
-            next_wake = at
-            heapq.heappush(events, (at, next(order), wakes, at, False))
-
+    events: list[tuple[float, int, int, float, float, float, bool]] = []
+    gate = SimulatedGate(controller, lambda: chance.random() * 0.001)
+    idle, work, worked_at, asks_again = workers, 1.0, 0.0, False
+    events.append((0.0, next(order), wake, 0.0, 0.0, 0.0, False))
     while events:
-        now, _, kind, sent_at, admitted = heapq.heappop(events)
+        now, _, kind, sent_at, answer, refusal, admitted = heapq.heappop(events)
         if now >= seconds:
             break
-        if kind == arrivals:
+        if kind == arrival:
             admitted = limiter.admit(now)
             (trace.admitted if admitted else trace.refused).append(now)
-            heapq.heappush(events, (now + latency.draw(chance) / 2, next(order), replies, sent_at, admitted))
+            back = now + (answer if admitted else refusal)
+            heapq.heappush(events, (back, next(order), reply, sent_at, 0.0, 0.0, admitted))
             continue
-        if kind == replies:
-            idle_workers += 1
+        if kind == reply:
+            idle += 1
             if admitted:
                 controller.admitted(now, sent_at)
             else:
                 controller.refused(now, sent_at)
-        elif sent_at != next_wake:
-            continue  # a later look made this one needless
-        else:
-            next_wake = math.inf
-        while True:
-            rate = controller.rate(now)
-            permits = min(permits + (now - filled_at) * rate, max(1.0, rate * gate_burst))
+                gate.recheck_at = -math.inf
+            if asks_again:
+                continue
+        asks_again = False
+        while idle:
             if demand is not None:
-                work = min(work + (now - filled_at) * demand(now), 5.0)
-            filled_at = now
-            if idle_workers == 0:
+                work = min(work + (now - worked_at) * demand(now), 5.0)
+                worked_at = now
+            ask_at = (
+                gate.permit(now) if work >= 1 - 1e-9 or demand is None else now + (1 - work) / demand(now)
+            )
+            if ask_at is not None:
+                heapq.heappush(events, (ask_at, next(order), wake, 0.0, 0.0, 0.0, False))
+                asks_again = True
                 break
-            if now < max(held_until, controller.resume_at):
-                # Like a gate that sleeps out its hold: it does not look again when a reply comes earlier.
-                held_until = max(held_until, controller.resume_at)
-                wake(held_until)
-                break
-            if permits < 1 - 1e-9:
-                wake(now + (1 - permits) / rate)
-                break
-            if demand is not None and work < 1 - 1e-9:
-                wake(now + (1 - work) / demand(now))
-                break
-            permits -= 1
             work -= 1
-            idle_workers -= 1
+            idle -= 1
             controller.sent(now)
-            trace.rates.append((now, rate))
-            heapq.heappush(events, (now + latency.draw(chance) / 2, next(order), arrivals, now, False))
+            trace.rates.append((now, gate.rate))
+            there, answer, refusal = latency.draw(chance)
+            heapq.heappush(events, (now + there, next(order), arrival, now, answer, refusal, False))
     return trace

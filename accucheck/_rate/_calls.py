@@ -1,0 +1,111 @@
+"""What has become of the calls: counts, the latency, and the moments at which the limiter was exhausted."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from accucheck._rate import _figures as figures
+
+__all__ = ["Calls", "Mark", "Measurement", "Turn"]
+
+
+class Turn(NamedTuple):
+    """A window turned between two moments: a call was refused at the one and admitted at the other."""
+
+    after: float
+    before: float
+
+    @property
+    def middle(self) -> float:
+        return (self.after + self.before) / 2
+
+    def until(self, later: Turn) -> float:
+        """Return the seconds between two turns: whole ones if they may be, which is how windows are made."""
+        shortest, longest = later.after - self.before, later.before - self.after
+        middle = (shortest + longest) / 2
+        whole = max(1.0, float(round(middle)))
+        return whole if shortest <= whole <= longest else middle
+
+
+class Measurement(NamedTuple):
+    """What was admitted, and refused, between two exhaustions of the limiter."""
+
+    calls: int
+    refused: int
+    seconds: float
+    of_window: bool = False
+    """Whether it began with the turn of a window: then its calls are the quota."""
+
+    @property
+    def calls_per_second(self) -> float:
+        return self.calls / max(self.seconds, figures.HOLD_SECONDS)
+
+    @property
+    def least(self) -> float:
+        """The calls per second of a token bucket: a part of the last call is counted too much."""
+        return (self.calls - 1) / self.seconds
+
+    @property
+    def doubt(self) -> float:
+        """How little it says, from 1 to 0."""
+        return 1 / (1 + self.calls / 10) if self.calls < figures.MEASURED_CALLS else 0.0
+
+    def is_settled(self, latency: float) -> bool:
+        return self.seconds > figures.SETTLED * latency
+
+    def is_telling(self, latency: float) -> bool:
+        return self.calls >= figures.FEW_CALLS and self.is_settled(latency)
+
+
+class Mark(NamedTuple):
+    """A moment at which the limiter was exhausted, or a window turned, with the counts at it."""
+
+    moment: float
+    sent: int
+    refused: int
+    turn: Turn | None = None
+
+    def measure(self, later: Mark, turn: Turn | None = None) -> Measurement:
+        """Measure from here to a later exhaustion, which lasted until the ``turn`` of a window if there is one."""
+        refused = later.refused - self.refused
+        seconds = later.moment - self.moment
+        if self.turn is not None and turn is not None:
+            seconds = self.turn.until(turn)
+        calls = max(later.sent - self.sent - refused, 0)
+        return Measurement(calls, refused, seconds, self.turn is not None)
+
+
+class Calls:
+    """Counts, kept by the controller with plain increments: these are on the path of every call.
+
+    Calls are counted when they are sent. A count of replies would miss those that are in flight at the end
+    of a measurement, and refusals come back sooner than answers: at 50 ms it would find a limit 5 % low.
+    """
+
+    __slots__ = ("_permitted", "_used_from", "admitted", "latency", "refused", "sent", "times")
+
+    def __init__(self) -> None:
+        self.sent = self.admitted = self.refused = 0
+        self.latency = 0.0
+        self.times: deque[float] = deque(maxlen=figures.CALLS_REMEMBERED)
+        """When the last calls were sent, as the caller's clock had it."""
+        self._permitted = 0.0
+        self._used_from = 0
+
+    def sent_until(self, reading: float) -> int:
+        """Return how many calls were sent until a moment of the caller's clock, not long ago."""
+        sent = self.sent
+        for sent_at in reversed(self.times):
+            if sent_at <= reading:
+                break
+            sent -= 1
+        return sent
+
+    def saturate(self, permitted: float) -> bool:
+        """Whether most of what was permitted is used, when so many more calls have been permitted."""
+        self._permitted += permitted
+        if self._permitted > 2 * figures.PACE_CALLS:
+            self._permitted /= 2
+            self._used_from += (self.sent - self._used_from) // 2
+        return self.sent - self._used_from >= figures.SATURATED * self._permitted - 2

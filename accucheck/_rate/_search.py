@@ -1,0 +1,223 @@
+"""The search for the limit: the rate, and how it changes as time passes and refusals come in."""
+
+from __future__ import annotations
+
+from accucheck._rate import _figures as figures
+from accucheck._rate._calls import Calls, Mark, Measurement
+from accucheck._rate._phase import Phase
+from accucheck._rate._quota import Quota
+from accucheck._rate._windows import Windows
+
+__all__ = ["Search"]
+
+
+class Search:
+    """The phase, the rate in it and the limit as far as it is known. Knows nothing of clocks and holds."""
+
+    def __init__(self, calls: Calls, windows: Windows, low: float, high: float, start: float | None) -> None:
+        self._calls = calls
+        self._windows = windows
+        self._low = low
+        self._high = high
+        self.limit: float | None = None
+        self.rate = self._bounded(figures.START if start is None else start)
+        self.phase = Phase.STARTUP
+        if start is not None:
+            self.phase = Phase.CRUISE
+            self.limit = self.rate / figures.CRUISE_SHARE
+        self.next_phase = Phase.CRUISE
+        """What follows a dip."""
+        self.mark = Mark(0.0, 0, 0)
+        """The last exhaustion."""
+        self.quota = Quota()
+        self.excess = figures.PROBE_EXCESS
+        """By how much a probe exceeds the cruise."""
+        self._confirming = False
+        self._cruise_left = figures.SHORT_CRUISE_SECONDS
+        self._refused_probes = 0
+        self._known_good = 0.0
+
+    @property
+    def known_limit(self) -> float:
+        """The limit; not for startup, which knows none."""
+        assert self.limit is not None, "only startup knows no limit"
+        return self.limit
+
+    @property
+    def confirms(self) -> bool:
+        """Whether it climbs slowly, to measure."""
+        return self.phase is Phase.CLIMB and self._confirming
+
+    def _bounded(self, rate: float) -> float:
+        return min(max(rate, self._low), self._high)
+
+    def run(self, now: float, step: float) -> None:
+        """Let so many seconds pass, in which calls could be sent."""
+        calls = self._calls
+        if not calls.saturate(self.rate * step):
+            return
+        step = min(step, max(figures.LONGEST_LOOK, 2 / self.rate))
+        evidence = step * min(1.0, self.rate / figures.PACE_CALLS)
+        match self.phase:
+            case Phase.STARTUP:
+                risked = figures.RISKED_CALLS + figures.RISKED_SHARE * calls.admitted
+                if self.rate * calls.latency < risked:
+                    gentle = self.rate < figures.SURE_RATE
+                    self._grow(step, figures.STARTUP_DOUBLING if gentle else figures.SURE_DOUBLING)
+            case Phase.CLIMB if not self._confirming:
+                self._grow(evidence, figures.CLIMB_DOUBLING)
+            case Phase.CLIMB:
+                windows = self._windows.suspected
+                self._grow(evidence, figures.WINDOW_DOUBLING if windows else figures.CONFIRM_DOUBLING)
+            case Phase.PROBE:
+                slowed = 1 if self.excess < figures.WIDE_EXCESS else 2
+                self.excess *= 2 ** (evidence / (slowed * figures.PROBE_DOUBLING))
+                self.rate = self._bounded(self._probed(self.excess))
+            case Phase.CRUISE:
+                self._cruise_left -= evidence
+                if self._cruise_left <= 0:
+                    self.enter(Phase.PROBE)
+            case Phase.WINDOW:
+                if self.quota.is_over(now):
+                    self.enter(Phase.CRUISE)
+            case Phase.DIP | Phase.OUTAGE:
+                pass
+
+    def _grow(self, step: float, doubling: float) -> None:
+        self.rate = self._bounded(self.rate * 2 ** (step / doubling))
+
+    def _probed(self, excess: float) -> float:
+        return figures.CRUISE_SHARE * self.known_limit * (1 + excess)
+
+    def enter(self, phase: Phase) -> None:
+        self.phase = phase
+        if phase is Phase.PROBE:
+            self.excess = figures.PROBE_EXCESS
+        elif phase is Phase.CRUISE:
+            share = figures.WINDOW_SHARE if self._windows.suspected else figures.CRUISE_SHARE
+            self.rate = self._bounded(share * self.known_limit)
+
+    def cruise(self, limit: float, seconds: float) -> None:
+        self.limit = max(self._windows.correct(limit, self.mark), self._low)
+        self._cruise_left = seconds
+        self.enter(Phase.CRUISE)
+
+    def spread(self, limit: float, rate: float) -> None:
+        """Spread the quota of a long window over it at a rate."""
+        self.limit = max(limit, self._low)
+        self.rate = self._bounded(rate)
+        self._cruise_left = figures.SHORT_CRUISE_SECONDS
+        self.phase = Phase.WINDOW
+
+    def slide(self, rate: float) -> None:
+        """Slow down in a long window that slides: it frees calls as slowly as they once were made."""
+        self.rate = self._bounded(max(figures.CUT * rate, figures.SLIDING_SHARE * self.known_limit))
+        self.phase = Phase.WINDOW
+
+    def _confirm(self, limit: float) -> None:
+        """Rise slowly from about the limit until refused: from exhaustion to exhaustion it is measured well."""
+        self.limit = max(self._windows.correct(limit, self.mark), self._low)
+        self.rate = self._bounded(self.limit)
+        self._confirming = True
+        self.phase = Phase.CLIMB
+
+    def _dip(self, rate: float, then: Phase) -> None:
+        self.rate = self._bounded(rate)
+        self.next_phase = then
+        self.phase = Phase.DIP
+
+    def rate_when_sent(self, latency: float) -> float:
+        """The rate at the moment a call was sent that is replied to now."""
+        if self.phase is Phase.STARTUP:
+            return self.rate / 2 ** (latency / figures.STARTUP_DOUBLING)
+        if self.phase is Phase.PROBE:
+            return self._probed(self.excess / 2 ** (latency / figures.PROBE_DOUBLING))
+        return self.rate
+
+    def end_probe(self, rate: float, measurement: Measurement) -> None:
+        """A probe was refused, as it should be: the limit is where it was, or a little higher."""
+        limit = self.known_limit
+        if measurement.is_telling(self._calls.latency):
+            limit = max(limit, min(measurement.least, rate))
+        self._refused_probes += 1
+        windows = self._windows
+        if windows.known:
+            _, most = windows.count(self.mark)
+            self.cruise((limit + max(limit, most)) / 2, self._patience())
+        elif windows.suspected:
+            # Refused in the first window that held a few calls more: then the limit is what it was.
+            brushed = self.excess <= max(figures.BRUSH_EXCESS, figures.BRUSH_CALLS / limit)
+            self.cruise(limit, self._patience()) if brushed else self._confirm(limit)
+        elif limit >= figures.SURE_LIMIT:
+            self._confirm(limit)
+        else:
+            self.cruise(limit, self._patience())
+
+    def _patience(self) -> float:
+        """Return how long to cruise: longer once several probes in a row have found the same limit."""
+        growth = figures.PATIENCE ** max(0, self._refused_probes - figures.PATIENT_PROBES)
+        return min(figures.CRUISE_SECONDS * growth, figures.LONG_CRUISE_SECONDS)
+
+    def lower(self, phase: Phase, rate: float, measurement: Measurement) -> None:
+        """Lower the ``rate`` that was refused in ``phase``."""
+        self._refused_probes = 0
+        measured = None
+        if measurement.is_telling(self._calls.latency):
+            measured = measurement.calls_per_second if self._windows.suspected else measurement.least
+        match phase:
+            case Phase.STARTUP | Phase.PROBE:
+                self._known_good = 0.0 if self.limit is None else max(self.limit, measured or 0.0)
+                self.limit = figures.STARTUP_CUT * rate
+                self._confirming = False
+                self._dip(self.limit, Phase.CLIMB)
+            case Phase.DIP:
+                # What was good before the limit fell is over the rate that is refused now, and says nothing.
+                good = max((g for g in (self._known_good, measured or 0.0) if g < rate), default=0.0)
+                self.limit = max(good, figures.CUT * rate)
+                self._cruise_left = figures.SHORT_CRUISE_SECONDS
+                self._dip(figures.CRUISE_SHARE * self.limit, self.next_phase)
+            case Phase.CLIMB if not self._confirming:
+                self._confirm(
+                    figures.CUT * rate if measured is None else self._likely(measured, rate, measurement)
+                )
+            case Phase.CLIMB:
+                limit = self.known_limit if measured is None else self._likely(measured, rate, measurement)
+                if self._windows.suspected:
+                    limit = max(limit, figures.WINDOW_CLIMB * rate)
+                self.cruise(limit, figures.CRUISE_SECONDS)
+            case _:
+                likely = None if measured is None else self._likely(measured, rate, measurement)
+                self._refused_in_cruise(rate, likely, measurement)
+
+    def _likely(self, measured: float, rate: float, measurement: Measurement) -> float:
+        """Return a limit between what was measured and the rate refused: few calls measure badly."""
+        if self._windows.suspected and measurement.of_window:
+            return min(measured, rate)  # a window's calls are its quota, however few
+        weight: float = (rate / measured) ** measurement.doubt
+        return min(measured * weight, rate)
+
+    def _refused_in_cruise(self, rate: float, measured: float | None, measurement: Measurement) -> None:
+        self._known_good = 0.0
+        limit = self.known_limit
+        least = 0.0
+        if measured is not None:
+            if self._windows.suspected:
+                least = figures.WINDOW_STEP * limit
+            elif (
+                limit > figures.SURE_LIMIT and measurement.refused <= figures.CHANCE_SHARE * measurement.calls
+            ):
+                least = figures.CHANCE_STEP * limit
+            limit = min(limit, max(measured, least))
+        elif limit < figures.SURE_LIMIT and measurement.calls_per_second < figures.CUT * limit:
+            # Refused again so soon: the limit fell in the probe that was refused before, or right after it.
+            # (Where a slow climb follows a probe, a fall is met in that.)
+            self.limit = figures.CUT**2 * rate
+            self._cruise_left = figures.SHORT_CRUISE_SECONDS
+            self._dip(figures.CRUISE_SHARE * self.limit, Phase.CRUISE)
+            return
+        if least:
+            self.cruise(limit, max(self._cruise_left, figures.SHORT_CRUISE_SECONDS))
+        else:
+            self.limit = limit
+            self._cruise_left = figures.CRUISE_SECONDS
+            self._dip(figures.CUT * rate, Phase.CRUISE)
