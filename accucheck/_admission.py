@@ -84,7 +84,7 @@ class Admission(Generic[Item]):
         """
         self.ready: deque[Flight[Item]] = deque()
         self.flights: dict[int, Flight[Item]] = {}
-        self.read = self.rejected = self.duplicates = self.known = 0
+        self.read = self.rejected = self.duplicates = self.known = self.known_failed = 0
         self._items = items
         self._number = number
         self._mobile_only = mobile_only
@@ -183,6 +183,7 @@ class Admission(Generic[Item]):
                 self.duplicates += 1
             else:
                 self.known += 1
+                self.known_failed += not isinstance(result, Check)
             self._outcomes.put_settled(settlement, flight.index, flight.item, first=False)
             for index, item in flight.more or ():
                 self._outcomes.put_settled(settlement, index, item, first=False)

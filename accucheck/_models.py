@@ -91,6 +91,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Items whose number was already read in this run; asked once."""
     known: int = 0
     """Items that the ledger had already settled; no call was made."""
+    known_failed: int = 0
+    """Of these, items whose number failed in an earlier run (``retry_failed`` asks for them again)."""
     calls: int = 0
     """Calls made: first tries, retries, polls and refused ones."""
     yes: int = 0

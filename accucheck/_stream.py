@@ -195,6 +195,7 @@ class Stream(Generic[Item]):
             rejected=admission.rejected,
             duplicates=admission.duplicates,
             known=admission.known,
+            known_failed=admission.known_failed,
             calls=calls.calls,
             yes=self._yes,
             no=self._no,

@@ -59,6 +59,11 @@ class Tally:
         return self.by_status["OK"]
 
     @property
+    def failed(self) -> int:
+        """Rows whose number was asked for, and has no answer."""
+        return self.rows - self.answered - self.unchecked - self.by_status[InvalidNumber.status]
+
+    @property
     def unchecked(self) -> int:
         """Rows whose turn did not come."""
         return self.by_status[UNCHECKED.status]

@@ -45,6 +45,7 @@ def bulk(
     ordered: Annotated[bool, Parameter(group=_OUTPUT)] = False,
     ledger: Annotated[Path | None, Parameter(group=_KNOWN)] = None,
     no_ledger: Annotated[bool, Parameter(group=_KNOWN)] = False,
+    job: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
     sample: Annotated[PositiveInt | None, Parameter(group=_KNOWN)] = None,
@@ -70,9 +71,12 @@ def bulk(
     ordered
         With -o -: in the order of the input; a slow number holds back those behind it.
     ledger
-        Where answers are kept; by default OUTPUT.ledger. Lists that share one buy no number twice.
+        Where answers are kept; by default OUTPUT.ledger, or INPUT.ledger with -o -. Lists that share one buy
+        no number twice.
     no_ledger
-        Keep no answers beside the output: a run that is cut off starts anew.
+        Keep no answers on disk: a run that is cut off starts anew.
+    job
+        Whose calls --max-calls caps, over all runs that name it; by default the list's, told by its output.
     fresh_within
         Buy answers anew that are older than this: 30d.
     retry_failed
@@ -84,13 +88,14 @@ def bulk(
     grace
         Seconds that calls under way get to settle after the first Ctrl-C.
     """
-    job = Job(
+    task = Job(
         input=input,
         output=output,
         format=format,
         ordered=ordered,
         ledger=ledger,
         no_ledger=no_ledger,
+        job=job,
         fresh_within=fresh_within,
         retry_failed=retry_failed,
         sample=sample,
@@ -103,7 +108,7 @@ def bulk(
     )
     client = make_client(account, patience, pace, mobile_only=reading.mobile_only)
     if sample is not None:
-        return run_sample_job(job, sample, client, interruption)
-    if job.to_stdout:
-        return run_pipe_job(job, client, interruption)
-    return run_file_job(job, client, interruption)
+        return run_sample_job(task, sample, client, interruption)
+    if task.to_stdout:
+        return run_pipe_job(task, client, interruption)
+    return run_file_job(task, client, interruption)

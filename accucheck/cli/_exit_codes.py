@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
     USED_UP = 4
     STORAGE = 5
     UNEXPECTED = 70
+    HUNG_UP = 129
     INTERRUPTED = 130
     READER_GONE = 141
     TERMINATED = 143
@@ -42,6 +43,7 @@ EXPLANATION = {
     ExitCode.USED_UP: "the account's quota or --max-calls is used up",
     ExitCode.STORAGE: "the ledger or the output could not be written or read",
     ExitCode.UNEXPECTED: "a mistake in accucheck itself (--debug shows where)",
+    ExitCode.HUNG_UP: "the terminal went away; run the same command again to go on",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C); run the same command again to go on",
     ExitCode.READER_GONE: "the reader of standard output went away (as in: accucheck … | head)",
     ExitCode.TERMINATED: "terminated; run the same command again to go on",
@@ -58,7 +60,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return ExitCode.NOT_ALLOWED
     if isinstance(error, _USED_UP):
         return ExitCode.USED_UP
-    if isinstance(error, LedgerError):
+    if isinstance(error, LedgerError) or getattr(error, "status", "") == "OUTPUT_ERROR":
         return ExitCode.STORAGE
     if isinstance(error, ConfigurationError):
         return ExitCode.USAGE

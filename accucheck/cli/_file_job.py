@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import NoReturn
 
 from accucheck._client import Client
-from accucheck._errors import BudgetExhausted, OutOfQuota, RunEnded
+from accucheck._errors import BudgetExhausted, LedgerError
 from accucheck._ledger import Ledger
 from accucheck.cli._answer_columns import Tally
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._going_on import how_to_go_on
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._known import known_in
@@ -32,8 +33,9 @@ def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
             job.opened_ledger() as ledger,
             FileSink(job.output, source, file_format=job.format) as sink,
         ):
-            # Failures are shown too, also those that --retry-failed did not come to asking again.
-            find = known_in(ledger, job.endpoint, fresh_within=job.fresh_within)
+            # Failures are shown too, also those that --retry-failed did not come to asking again; and answers that
+            # should have been bought anew and were not: what is known is better than nothing.
+            find = known_in(ledger, job.endpoint)
             ending = run_to_end(_buy(job, client, source, ledger, interruption))
             if ending.left_at_once:
                 _leave(job)
@@ -68,16 +70,19 @@ def _tell_unwritten(job: Job, ending: Ending, error: FileError) -> ExitCode:
         complain(ending.error)
     complain(error)
     if job.ledger_path is not None:
+        # Where the ledger itself has failed, it has said what it could not store.
+        what = "what was stored" if isinstance(ending.error, LedgerError) else "the answers"
+        verb = "is" if isinstance(ending.error, LedgerError) else "are"
         say(
-            f"the answers are safe in {job.ledger_path}",
-            hint=f"write them elsewhere: --ledger {job.ledger_path} -o …",
+            f"{what} {verb} safe in {job.ledger_path}",
+            hint=f"write {'it' if verb == 'is' else 'them'} elsewhere: --ledger {job.ledger_path} -o …",
         )
     return ExitCode.STORAGE
 
 
 def _leave(job: Job) -> NoReturn:
     """End the command without an output: the old one, if there is one, stays as it is."""
-    raise Interrupted(f"stopped at once: {job.output} was not written", _how_to_go_on(job, None))
+    raise Interrupted(f"stopped at once: {job.output} was not written", how_to_go_on(job, None))
 
 
 def _conclude(job: Job, ending: Ending, tally: Tally, interruption: Interruption) -> ExitCode:
@@ -92,21 +97,10 @@ def _conclude(job: Job, ending: Ending, tally: Tally, interruption: Interruption
         code = interruption.exit_code
     else:
         code = ExitCode.ALL_ANSWERED if tally.answered == tally.rows else ExitCode.SOME_NOT_ANSWERED
+    if isinstance(ending.error, BudgetExhausted) and not ending.stats.calls:
+        say("not one call was left: earlier runs of this --job have used --max-calls up")
+    if tally.failed and not job.talk.quiet and not job.retry_failed:
+        say(f"{tally.failed:,} rows failed", hint="--retry-failed asks for them again")
     if tally.unchecked:
-        say(f"{tally.unchecked:,} rows are not checked yet", hint=_how_to_go_on(job, ending.error))
+        say(f"{tally.unchecked:,} rows are not checked yet", hint=how_to_go_on(job, ending.error))
     return code
-
-
-def _how_to_go_on(job: Job, error: RunEnded | None) -> str:
-    match error:
-        case BudgetExhausted():
-            step = "run it again with a higher --max-calls"
-        case OutOfQuota():
-            step = "run the same command again once the account has calls"
-        case None:
-            step = "run the same command again"
-        case _:
-            step = "run the same command again once that is mended"
-    if job.ledger_path is None:
-        return f"{step}; without a ledger every number is asked anew"
-    return f"{step} to go on: what is answered is not asked again"

@@ -1,8 +1,9 @@
-"""INT and TERM: the first asks a run to come to an end, the second leaves at once.
+"""INT, TERM and HUP: the first asks a run to come to an end, the second leaves at once.
 
 One handler stays installed for a whole command, so that no signal falls between two phases. A phase says
 what the first and the second signal do while it lasts; outside of every phase a signal ends the command.
-A third signal is left to the system, in case the second one cannot be obeyed.
+A third signal is left to the system, in case the second one cannot be obeyed. A terminal that goes away may send
+HUP twice, once itself and once by its shell: that is one signal, and none under nohup.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from accucheck.cli._exit_codes import ExitCode
 
 __all__ = ["Interrupted", "Interruption"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)  # Windows has no HUP
+_HANG_UP: int = getattr(signal, "SIGHUP", 0)
 
 
 class Interrupted(BaseException):
@@ -47,6 +51,8 @@ class Interruption:
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
+            if number == _HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup: the run is to outlive its terminal
             self._before[number] = signal.signal(number, self._received)
         return self
 
@@ -59,7 +65,7 @@ class Interruption:
     @property
     def exit_code(self) -> ExitCode:
         """The exit code of a command that a signal ended, as shells count it: 128 and the signal's number."""
-        return ExitCode.TERMINATED if self.first is signal.SIGTERM else ExitCode.INTERRUPTED
+        return ExitCode.INTERRUPTED if self.first is None else ExitCode(128 + self.first)
 
     @contextmanager
     def phase(self, *, first: Callable[[], object], second: Callable[[], object] = leave) -> Iterator[None]:
@@ -72,12 +78,14 @@ class Interruption:
             self._on_first, self._on_second = outside
 
     def _received(self, number: int, frame: FrameType | None) -> None:
+        if number == _HANG_UP and self.first == _HANG_UP:
+            return
         self._count += 1
         if self.first is None:
             self.first = signal.Signals(number)
         if self._count == 1:
             self._on_first()
         elif self._count == 2:
-            for each in SIGNALS:
+            for each in self._before:
                 signal.signal(each, signal.SIG_DFL)
             self._on_second()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ class Job:
     ordered: bool = False
     ledger: Path | None = None
     no_ledger: bool = False
+    job: str | None = None
     fresh_within: timedelta | None = None
     retry_failed: bool = False
     sample: int | None = None
@@ -65,6 +67,12 @@ class Job:
                 if getattr(self, name):
                     option = f"--{name.replace('_', '-')}"
                     raise ConfigurationError(f"{option} needs a ledger: name one with --ledger")
+        if self.ledger_path is not None and not self.to_stdout:
+            ledger = os.path.realpath(self.ledger_path)
+            if os.path.realpath(self.output) in {ledger, f"{ledger}-wal", f"{ledger}-shm", f"{ledger}.lock"}:
+                raise ConfigurationError(
+                    f"{self.output}: the output would overwrite the ledger; give one of them another name"
+                )
         if self.no_ledger and self.ledger is not None:
             raise ConfigurationError("--ledger and --no-ledger exclude each other")
         if self.seed is not None and self.sample is None:
@@ -79,12 +87,19 @@ class Job:
 
     @property
     def ledger_path(self) -> Path | None:
-        """Where answers are kept: beside the output unless it was said otherwise; None for nowhere."""
+        """Where answers are kept, unless it was said otherwise: beside the output or, where that is standard
+        output, beside the input; None for nowhere."""
         if self.no_ledger:
             return None
         if self.ledger is not None:
             return self.ledger
-        return None if self.to_stdout else Path(f"{self.output}.ledger")
+        beside = self.input if self.to_stdout else self.output
+        return None if beside == STANDARD_STREAM else Path(f"{beside}.ledger")
+
+    @property
+    def name(self) -> str:
+        """Whose calls ``--max-calls`` caps, over all runs: this list's, told by its output, or its input."""
+        return self.job or os.path.abspath(self.input if self.to_stdout else self.output)
 
     def stream(
         self,
@@ -102,6 +117,7 @@ class Job:
             ordered=self.ordered,
             max_calls=self.pace.max_calls,
             ledger=ledger,
+            job=self.name if ledger is not None else "",
             fresh_within=self.fresh_within,
             retry_failed=self.retry_failed,
             grace=0,
@@ -110,16 +126,35 @@ class Job:
 
     @contextmanager
     def opened_ledger(self) -> Iterator[Ledger]:
-        """Give the job's ledger, or a private one that is gone when the block ends."""
+        """Give the job's ledger, or a private one that is gone when the block has ended well."""
         if self.ledger_path is not None:
             with Ledger(self.ledger_path) as ledger:
                 yield ledger
             return
-        with (
-            tempfile.TemporaryDirectory(prefix="accucheck-") as directory,
-            Ledger(Path(directory) / "ledger") as ledger,
-        ):
-            yield ledger
+        directory = Path(tempfile.mkdtemp(prefix="accucheck-"))
+        private = directory / "ledger"
+        try:
+            with Ledger(private) as ledger:
+                yield ledger
+        except BaseException:
+            if private.exists() and Ledger(private).info().answers:
+                self._rescue(private)
+                raise
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _rescue(self, private: Path) -> None:
+        """Keep a ledger that nobody asked for: what is in it was paid for, and there is no output."""
+        kept = Path(f"{self.output}.ledger")
+        try:
+            if self.to_stdout or kept.exists():
+                kept = private
+            else:
+                shutil.move(private, kept)
+        except OSError:  # the disk that has no room for the output, say
+            kept = private
+        say(f"the answers are kept in {kept}", hint=f"write them elsewhere: --ledger {kept} -o …")
 
 
 def open_list(name: str, reading: ListOptions, talk: Talk, *, file_format: str | None = None) -> Source:

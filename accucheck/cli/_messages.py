@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from typing import TextIO
 
 from accucheck.cli._exit_codes import ExitCode, exit_code_of
@@ -14,10 +15,11 @@ __all__ = ["complain", "report", "say"]
 
 def say(message: str, *, hint: str | None = None) -> None:
     """Print one line on standard error, and ``hint`` below it."""
-    print(f"accucheck: {terminal_safe(message)}", file=sys.stderr)
-    if hint:
-        print(f"hint: {terminal_safe(hint)}", file=sys.stderr)
-    sys.stderr.flush()
+    with suppress(OSError):  # a terminal that went away must not take a run with it that is paid for
+        print(f"accucheck: {terminal_safe(message)}", file=sys.stderr)
+        if hint:
+            print(f"hint: {terminal_safe(hint)}", file=sys.stderr)
+        sys.stderr.flush()
 
 
 def complain(error: Exception) -> ExitCode:
@@ -40,6 +42,7 @@ def report(facts: Iterable[tuple[str, str]], stream: TextIO | None = None) -> No
     rows = list(facts)
     widest = max((len(name) for name, _ in rows), default=0)
     target = stream or sys.stderr
-    for name, value in rows:
-        print(f"{name:<{widest}}  {terminal_safe(value)}".rstrip(), file=target)
-    target.flush()
+    with suppress(OSError) if stream is None else nullcontext():
+        for name, value in rows:
+            print(f"{name:<{widest}}  {terminal_safe(value)}".rstrip(), file=target)
+        target.flush()

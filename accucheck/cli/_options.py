@@ -137,7 +137,7 @@ class Pace:
     workers: PositiveInt = 100
     """Calls under way at once at most."""
     max_calls: PositiveInt | None = None
-    """Make no more calls than this, polls and retries included; holds across restarts with a ledger."""
+    """Make no more calls than this, polls and retries included; with a ledger over all runs of a --job."""
 
 
 @Parameter(name="*", group=_PATIENCE)

@@ -9,10 +9,11 @@ from accucheck._models import Checked, Outcome
 from accucheck.cli._answer_columns import Tally, columns_of
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._going_on import how_to_go_on
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._known import nothing_known
-from accucheck.cli._messages import complain
+from accucheck.cli._messages import complain, say
 from accucheck.cli._output_pass import answered_rows
 from accucheck.cli._render import standard_output
 from accucheck.cli._run import Ending, run_stream
@@ -44,6 +45,8 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
     """Do the job; return its exit code. Raises BrokenPipeError if nobody reads any more."""
     written = Places()
     tally = Tally()
+    if job.ledger_path is None and not job.talk.quiet:
+        say("no ledger: a run that is cut off starts anew; --ledger PATH keeps the answers")
     with (
         open_list(job.input, job.reading, job.talk) as source,
         StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
@@ -76,12 +79,16 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
         if not ending.left_at_once:
             _write_the_rest(source, sink, written, tally, mobile_only=job.reading.mobile_only)
     if not job.talk.quiet:
-        summarise(tally, ending.stats, [("ledger", str(job.ledger))] if job.ledger else [])
+        summarise(tally, ending.stats, [("ledger", str(job.ledger_path))] if job.ledger_path else [])
     if ending.error is not None:
-        return complain(ending.error)
-    if interruption.first is not None:
-        return interruption.exit_code
-    return ExitCode.ALL_ANSWERED if tally.answered == tally.rows else ExitCode.SOME_NOT_ANSWERED
+        code = complain(ending.error)
+    elif interruption.first is not None:
+        code = interruption.exit_code
+    else:
+        code = ExitCode.ALL_ANSWERED if tally.answered == tally.rows else ExitCode.SOME_NOT_ANSWERED
+    if ending.error is not None or interruption.first is not None:
+        say("not every number was checked", hint=how_to_go_on(job, ending.error))
+    return code
 
 
 def _write_the_rest(

@@ -35,7 +35,8 @@ __all__ = ["plan"]
 PROBLEMS = {
     "empty": "empty",
     "too_short": "too short",
-    "too_long": "too long, or two numbers in one cell",
+    "too_long": "too long",
+    "several": "two numbers or more in one cell",
     "letters": "text",
     "other_country": "of another country",
     "unknown_area": "a landline of no area",

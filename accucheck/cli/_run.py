@@ -74,8 +74,8 @@ async def run_stream(
         loop.call_later(grace, scope.cancel)
 
     def stop() -> None:
-        say("stopping: the calls under way are settled first; once more to leave at once")
         settle()
+        say("stopping: the calls under way are settled first; once more to leave at once")
 
     def leave() -> None:
         nonlocal second

@@ -44,7 +44,15 @@ def calls_facts(stats: Stats) -> list[tuple[str, str]]:
             ("  lost", f"{thousands(stats.possibly_double_charged)} answers: possibly charged twice")
         )
     if stats.known:
-        facts.append(("known", f"{thousands(stats.known)} rows were answered by the ledger, at no cost"))
+        facts.append(("known", _known(stats)))
     speed = (stats.yes + stats.no) / stats.elapsed if stats.elapsed > 0 else 0.0
     facts.append(("time", f"{duration(stats.elapsed)} ({speed:,.0f} checks/s)"))
     return facts
+
+
+def _known(stats: Stats) -> str:
+    answered = stats.known - stats.known_failed
+    words = f"{thousands(answered)} rows were answered by the ledger, at no cost"
+    if stats.known_failed:
+        words += f"; {thousands(stats.known_failed)} failed in an earlier run"
+    return words

@@ -1,4 +1,4 @@
-"""The one error of the files room, and the place that turns a library's exceptions into it."""
+"""The errors of the files room, and the place that turns a library's exceptions into it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from contextlib import contextmanager
 
 from accucheck._errors import ConfigurationError
 
-__all__ = ["FileError", "needs", "told_clearly"]
+__all__ = ["FileError", "OutputError", "needs", "told_clearly"]
 
 
 class FileError(ConfigurationError):
     """A file cannot be read or written; the message names it and says what to do."""
 
     status = "FILE_ERROR"
+
+
+class OutputError(FileError):
+    """The system does not let the output be written: no room, no permission, a read-only disk."""
+
+    status = "OUTPUT_ERROR"
 
 
 def needs(extra: str, what: str) -> FileError:

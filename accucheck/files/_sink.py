@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 from accucheck.files._atomic import AtomicFile
 from accucheck.files._compression import compressed
 from accucheck.files._csv import CsvSource, CsvWriter
-from accucheck.files._faults import FileError, told_clearly
+from accucheck.files._faults import FileError, OutputError, told_clearly
 from accucheck.files._registry import FORMATS, Format, Writer, by_name, split_suffixes
 from accucheck.files._results import ResultColumns
 from accucheck.files._source import Row, Source
@@ -37,10 +37,15 @@ class FileSink:
     ) -> None:
         self.path = Path(path)
         self.format = format_of_output(self.path, source, file_format)
-        _refuse_input(self.path, source)
+        _refuse_what_is_needed(self.path, source)
         # Asked before the file is made: it may read the whole input.
         source.all_columns()
-        self._file = AtomicFile(self.path, replace=replace, fsync=fsync)
+        try:
+            self._file = AtomicFile(self.path, replace=replace, fsync=fsync)
+        except FileError as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, IsADirectoryError):
+                raise OutputError(str(error)) from error.__cause__
+            raise
         self._stream = self._file.stream
         try:
             with told_clearly(str(path)):
@@ -165,9 +170,16 @@ def _writer(file_format: Format, stream: BinaryIO, source: Source) -> Writer:
     return file_format.write(stream, source)
 
 
-def _refuse_input(path: Path, source: Source) -> None:
+_DATABASE = b"SQLite format 3\x00"
+
+
+def _refuse_what_is_needed(path: Path, source: Source) -> None:
+    """Refuse to replace the input, or a database: a ledger holds answers that were paid for."""
     there = source.origin.path
-    if there is None or not path.exists():
+    if not path.is_file():
         return
-    if path.samefile(there):
+    if there is not None and path.samefile(there):
         raise FileError(f"{path}: the output would overwrite the input; give it another name")
+    with told_clearly(str(path)), path.open("rb") as old:
+        if old.read(len(_DATABASE)) == _DATABASE:
+            raise FileError(f"{path}: the output would overwrite a ledger; give it another name")

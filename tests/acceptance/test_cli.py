@@ -221,7 +221,9 @@ def test_a_list_comes_back_whole_and_true_and_a_second_run_asks_nothing(
     assert output.read_bytes() == content
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_settles_what_is_paid_for_and_the_same_command_goes_on(
     start_sandbox: Any, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -472,3 +474,145 @@ def test_the_library_does_not_load_the_command_line() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("output", ["answers.db", "./answers.db", "answers.db-wal", "answers.db.lock"])
+def test_an_output_never_takes_the_place_of_its_ledger(tmp_path: Path, output: str) -> None:
+    (tmp_path / "leads.csv").write_text("phone\n987654321\n")
+    result = accucheck(
+        "bulk", tmp_path / "leads.csv", "-o", tmp_path / output, "--ledger", tmp_path / "answers.db"
+    )
+    assert result.returncode == 2
+    assert "overwrite the ledger" in result.stderr
+
+
+def test_an_output_never_takes_the_place_of_another_lists_ledger(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source, ledger = tmp_path / "leads.csv", tmp_path / "others.db"
+    source.write_text("phone\n987654321\n")
+    assert (
+        accucheck("bulk", source, "-o", tmp_path / "a.csv", "--ledger", ledger, sandbox=sandbox).returncode
+        == 0
+    )
+    before = ledger.read_bytes()
+    result = accucheck("bulk", source, "-o", ledger, "--format", "csv", sandbox=sandbox)
+    assert result.returncode == 2
+    assert "would overwrite a ledger" in result.stderr
+    assert ledger.read_bytes() == before
+    assert len(sandbox.requests()) == 1
+
+
+def test_a_stream_to_standard_output_goes_on_after_a_signal(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox(latency=20)
+    source = tmp_path / "leads.csv"
+    write_leads(source, 400, 12)
+    command = ("bulk", source, "-o", "-", "--rate", "100")
+    with begin(*command, sandbox=sandbox) as process:
+        wait_until_asked(sandbox, 30)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 130
+    assert "to go on: what is answered is not asked again" in errors
+    assert len(output.splitlines()) == 400
+    again = accucheck(*command, sandbox=sandbox)
+    assert again.returncode == 1
+    assert len(again.stdout.splitlines()) == 400
+    assert '"status":"UNCHECKED"' not in again.stdout
+    assert set(sandbox.asked().values()) == {1}
+
+
+def test_without_a_file_to_name_a_ledger_by_it_says_that_nothing_is_kept(start_sandbox: Any) -> None:
+    result = accucheck("bulk", "-", "-o", "-", sandbox=start_sandbox(), stdin="phone\n987654321\n")
+    assert result.returncode == 0
+    assert "--ledger PATH keeps the answers" in result.stderr
+
+
+def test_answers_without_a_ledger_are_kept_when_the_output_fails(start_sandbox: Any, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    sandbox = start_sandbox()
+    source, output = tmp_path / "leads.csv", tmp_path / "full.csv"
+    source.write_text("phone\n987654321\n912345678\n")
+    output.symlink_to("/dev/full")
+    result = accucheck("bulk", source, "-o", output, "--no-ledger", sandbox=sandbox)
+    assert result.returncode == 5
+    kept = tmp_path / "full.csv.ledger"
+    assert f"the answers are kept in {kept}" in result.stderr
+    command = ("bulk", source, "-o", tmp_path / "checked.csv", "--ledger", kept)
+    assert accucheck(*command, sandbox=sandbox).returncode == 0
+    assert set(sandbox.asked().values()) == {1}
+
+
+def test_answers_that_could_not_be_bought_anew_are_shown_as_they_are(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox()
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    source.write_text("phone\n" + "".join(f"{987650000 + n}\n" for n in range(40)))
+    command = ("bulk", source, "-o", output)
+    assert accucheck(*command, sandbox=sandbox).returncode == 0
+    before = output.read_text()
+    result = accucheck(*command, "--fresh-within", "0s", "--max-calls", "50", sandbox=sandbox)
+    assert result.returncode == 4
+    assert output.read_text().count(",OK,") == before.count(",OK,") == 40
+
+
+def test_each_list_on_a_shared_ledger_has_a_budget_of_its_own(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    ledger = tmp_path / "shared.db"
+    for name, first in (("a", 987_650_000), ("b", 912_340_000)):
+        (tmp_path / name).with_suffix(".csv").write_text(
+            "phone\n" + "".join(f"{first + n}\n" for n in range(30))
+        )
+        command = ("bulk", tmp_path / f"{name}.csv", "-o", tmp_path / f"{name}-out.csv", "--ledger", ledger)
+        assert accucheck(*command, "--max-calls", "30", sandbox=sandbox).returncode == 0
+    again = accucheck(
+        "bulk",
+        tmp_path / "a.csv",
+        "-o",
+        tmp_path / "c.csv",
+        "--ledger",
+        ledger,
+        "--job",
+        "spring",
+        "--fresh-within",
+        "0s",
+        "--max-calls",
+        "10",
+        sandbox=sandbox,
+    )
+    assert again.returncode == 4
+    once_more = accucheck(
+        "bulk",
+        tmp_path / "b.csv",
+        "-o",
+        tmp_path / "d.csv",
+        "--ledger",
+        ledger,
+        "--job",
+        "spring",
+        "--fresh-within",
+        "0s",
+        "--max-calls",
+        "10",
+        sandbox=sandbox,
+    )
+    assert once_more.returncode == 4
+    assert "earlier runs of this --job have used --max-calls up" in once_more.stderr
+    assert len(sandbox.requests()) == 70
+
+
+def test_failures_are_told_apart_from_answers_and_how_to_ask_again(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox(errors=1)
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    source.write_text("phone\n987654321\n912345678\n")
+    command = ("bulk", source, "-o", output, "--tries", "1")
+    first = accucheck(*command, sandbox=sandbox)
+    assert first.returncode == 1
+    assert "2 rows failed" in first.stderr
+    assert "--retry-failed" in first.stderr
+    second = accucheck(*command, sandbox=sandbox)
+    assert "0 rows were answered by the ledger, at no cost; 2 failed in an earlier run" in second.stderr
+    assert len(sandbox.requests()) == 2

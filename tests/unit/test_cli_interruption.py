@@ -51,6 +51,30 @@ def test_a_third_signal_is_left_to_the_system() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_a_terminal_that_goes_away_asks_once_however_often_it_says_so() -> None:
+    seen: list[str] = []
+    with (
+        Interruption() as interruption,
+        interruption.phase(first=lambda: seen.append("first"), second=lambda: seen.append("second")),
+    ):
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert seen == ["first"]
+        signal.raise_signal(signal.SIGINT)
+    assert seen == ["first", "second"]
+    assert interruption.exit_code == 129
+
+
+def test_a_run_under_nohup_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGHUP)
+        assert interruption.first is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_the_handlers_of_before_come_back() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with Interruption():

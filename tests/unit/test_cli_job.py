@@ -9,7 +9,7 @@ import pytest
 from accucheck._errors import BudgetExhausted, ConfigurationError, OutOfQuota, RunEnded, Unauthorized
 from accucheck._events import CallEnded, CircuitChanged
 from accucheck._models import Stats
-from accucheck.cli._file_job import _how_to_go_on
+from accucheck.cli._going_on import how_to_go_on
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._options import DEFAULT_LIST_OPTIONS, Talk
 from accucheck.cli._outage import OutageTeller
@@ -19,9 +19,9 @@ from accucheck.cli._summary import calls_facts
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"output": "-", "sample": 5}, "--sample needs a ledger"),
-        ({"output": "-", "retry_failed": True}, "--retry-failed needs a ledger"),
-        ({"output": "-", "fresh_within": timedelta(days=1)}, "--fresh-within needs a ledger"),
+        ({"input": "-", "output": "-", "sample": 5}, "--sample needs a ledger"),
+        ({"input": "-", "output": "-", "retry_failed": True}, "--retry-failed needs a ledger"),
+        ({"input": "-", "output": "-", "fresh_within": timedelta(days=1)}, "--fresh-within needs a ledger"),
         ({"no_ledger": True, "sample": 5}, "--sample needs a ledger"),
         ({"no_ledger": True, "ledger": Path("x")}, "exclude each other"),
         ({"seed": 5}, "--sample"),
@@ -39,7 +39,9 @@ def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], told
         ({}, Path("out.csv.ledger")),
         ({"ledger": Path("shared")}, Path("shared")),
         ({"no_ledger": True}, None),
-        ({"output": "-"}, None),
+        ({"output": "-"}, Path("leads.csv.ledger")),
+        ({"input": "-"}, Path("out.csv.ledger")),
+        ({"input": "-", "output": "-"}, None),
         ({"output": "-", "ledger": Path("shared")}, Path("shared")),
     ],
 )
@@ -84,11 +86,11 @@ def test_the_rows_of_a_large_list_are_estimated_from_the_bytes() -> None:
         (Unauthorized("x"), "once that is mended"),
     ],
 )
-def test_a_run_that_did_not_finish_says_how_to_go_on(error: RunEnded | None, told: str) -> None:
+def test_a_run_that_did_not_finish_sayshow_to_go_on(error: RunEnded | None, told: str) -> None:
     job = Job(input="leads.csv", output="out.csv")
-    assert told in _how_to_go_on(job, error)
-    assert "not asked again" in _how_to_go_on(job, error)
-    assert "asked anew" in _how_to_go_on(Job(input="a", output="b", no_ledger=True), error)
+    assert told in how_to_go_on(job, error)
+    assert "not asked again" in how_to_go_on(job, error)
+    assert "asked anew" in how_to_go_on(Job(input="a", output="b", no_ledger=True), error)
 
 
 def test_the_summary_names_what_the_run_cost() -> None:

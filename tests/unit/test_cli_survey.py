@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accucheck._errors import NumberProblem
 from accucheck._ledger import Ledger
 from accucheck._models import Check, Settlement, Stats
 from accucheck.cli._distinct import DistinctNumbers
 from accucheck.cli._known import known_in, nothing_known
+from accucheck.cli._plan import PROBLEMS
 from accucheck.cli._sample_job import sample_facts
 from accucheck.cli._survey import survey
 
@@ -90,3 +93,7 @@ def test_a_sample_without_an_answer_claims_nothing() -> None:
     facts = dict(sample_facts(Stats(failed=5, calls=25, elapsed=1.0), 5, 100, "auto"))
     assert facts["on WhatsApp"] == "nothing was answered, so nothing is known"
     assert "the rest" not in facts
+
+
+def test_every_problem_of_a_number_has_words_for_a_person() -> None:
+    assert set(PROBLEMS) == set(get_args(NumberProblem))
