@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 
 from accucheck._ledger import _journal
@@ -52,7 +53,7 @@ class JournalReader:
             self._answers.clear()
             self._first, self._last = first, 0
         for row_id, answers in _journal.read(self._connection, after=self._last):
-            self._answers |= answers
+            self._answers.update(answers)
             self._last = row_id
         return self._answers
 
@@ -113,17 +114,12 @@ class Lookup:
         recent, moving = self.recent, self.moving
         if not (recent or moving):
             return () if self.table_is_empty else self._rows(_ANSWERS, keys)
-        here: list[tuple[int, bytes]] = []
-        moved: list[int] = []
-        for key in keys:
-            answer = recent.get(key) or moving.get(key)
-            if answer is None:
-                moved.append(key)
-            else:
-                here.append((key, answer))
-        if moved and not self.table_is_empty:
-            here += self._rows(_ANSWERS, moved)
-        return here
+        here = {key: recent[key] for key in keys if key in recent}
+        if moving:
+            here = {key: moving[key] for key in keys if key in moving} | here
+        if self.table_is_empty:
+            return here.items()
+        return chain(here.items(), self._rows(_ANSWERS, [key for key in keys if key not in here]))
 
     def _rows(self, select: str, wanted: list[int]) -> list[Any]:
         rows: list[Any] = []
