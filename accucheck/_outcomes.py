@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from accucheck._errors import RunEnded
+from accucheck._errors import LedgerError, RunEnded
 from accucheck._models import Checked, Failed, Outcome, Settlement
 
 Item = TypeVar("Item")
@@ -75,8 +75,10 @@ class Outcomes(Generic[Item]):
             self.put(Checked(item=item, check=result, calls=calls, possibly_double_charged=lost, index=index))
 
     def end_with(self, error: BaseException | None) -> None:
-        """Note what to raise at the end; the first error stays."""
-        if self._error is None and not self.closed:
+        """Note what to raise at the end: the first error, or what a ledger that failed could not store after all."""
+        if self.closed:
+            return
+        if self._error is None or (isinstance(self._error, LedgerError) and isinstance(error, LedgerError)):
             self._error = error
 
     def close(self, *, read: int) -> None:

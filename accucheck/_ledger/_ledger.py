@@ -17,6 +17,7 @@ from accucheck._ledger._file import open_reader, open_writer, prepare
 from accucheck._ledger._info import LedgerInfo, read_info, read_settlements
 from accucheck._ledger._lock import RunLock
 from accucheck._ledger._lookup import ALWAYS, JournalReader, Lookup
+from accucheck._ledger._reserve import RESERVE_BYTES
 from accucheck._ledger._rows import Endpoint, microseconds
 from accucheck._ledger._schema import MIGRATIONS, Migration, reading
 from accucheck._ledger._session import Session
@@ -34,11 +35,14 @@ class Ledger:
     One run at a time may have a ``session``; looking into the ledger works beside it, from any process.
 
     Args:
-        path: Where it is. ``PATH-wal``, ``PATH-shm`` and ``PATH.lock`` appear beside it while a run goes on.
+        path: Where it is. ``PATH-wal``, ``PATH-shm``, ``PATH.lock`` and ``PATH.reserve`` appear beside it while a
+            run goes on.
         now: Returns seconds since 1970.
         migrations: The steps from version to version of the file.
         on_step: Called in the writer's thread with ``"before_commit"`` and ``"after_commit"`` around each
             batch; what it raises before the commit fails the batch.
+        reserve: Bytes set aside in ``PATH.reserve`` during a run, 0 or more: the room for the answers that are
+            under way when the disk becomes full.
 
     Raises:
         LedgerError: It cannot be opened, is damaged, is no ledger, or was made by a newer accucheck.
@@ -51,11 +55,13 @@ class Ledger:
         now: Callable[[], float] = time.time,
         migrations: Sequence[Migration] = MIGRATIONS,
         on_step: Callable[[str], None] = _no_step,
+        reserve: int = RESERVE_BYTES,
     ) -> None:
         self.path = Path(os.path.realpath(path))  # one lock, whatever name the file is given
         self._now = now
         self._migrations = migrations
         self._on_step = on_step
+        self._reserve = reserve
         if not prepare(self.path, migrations):
             lock = RunLock(self.path)
             try:
@@ -235,6 +241,7 @@ class Ledger:
                 failed_since=microseconds(now) if retry_failed else since,
                 now=self._now,
                 on_step=self._on_step,
+                reserve=self._reserve,
             )
         except BaseException:
             lock.release()

@@ -20,6 +20,7 @@ from accucheck._ledger._journal import LARGEST_BATCH, Batch, OnStep
 from accucheck._ledger._lock import RunLock
 from accucheck._ledger._lookup import Lookup
 from accucheck._ledger._mover import Mover
+from accucheck._ledger._reserve import Reserve
 from accucheck._ledger._rows import (
     ENDPOINT_CODES,
     KEY_SHIFT,
@@ -31,7 +32,7 @@ from accucheck._ledger._rows import (
 )
 from accucheck._ledger._schema import Migration, in_transaction
 from accucheck._ledger._store import OnCommit, OnFailure
-from accucheck._ledger._trouble import ledger_error, told_plainly
+from accucheck._ledger._trouble import is_full, ledger_error, told_plainly
 from accucheck._ledger._writer import Writer
 from accucheck._models import Check, Settlement
 
@@ -63,6 +64,7 @@ class Session:
         failed_since: int,
         now: Callable[[], float],
         on_step: OnStep,
+        reserve: int,
     ) -> None:
         """Take over ``lock``, which ``close`` releases; instants are microseconds since 1970."""
         self._path = path
@@ -100,6 +102,7 @@ class Session:
                 ).fetchone()
             self._reading = undo.enter_context(closing(open_reader(path, migrations)))
             undo.pop_all()
+        self._reserve = Reserve(path, reserve)
         self._writer = Writer(self._writing)
         self._lookup = Lookup(self._reading, endpoint=endpoint)
         self._lookup.table_is_empty = not answers
@@ -131,6 +134,7 @@ class Session:
         self._closed = True
         try:
             self._writer.stop()
+            self._reserve.release()
             self._store_the_rest()
             # All is stored; what is not tidied now, the next session tidies.
             with suppress(sqlite3.Error, msgspec.MsgspecError):
@@ -278,8 +282,14 @@ class Session:
         batch.granted = 0
         if not self._unstored:
             self._unstored.append(batch)
+        error = ledger_error(self._path, trouble)
+        if is_full(trouble) and self._reserve.release():
+            # The run ends, and what is under way has room now: whoever waits for it hears how that went.
+            self._tell(error)
+            self._hand_over()
+            return
         left = sum(len(batch.settlements) for batch in self._unstored) + len(self._gathered)
-        self._fail(self._not_stored_error(ledger_error(self._path, trouble), left))
+        self._fail(self._not_stored_error(error, left))
 
     def _on_not_moved(self, trouble: Exception) -> None:
         if not self._closed:
@@ -287,12 +297,15 @@ class Session:
 
     def _fail(self, error: LedgerError) -> None:
         self._failed = True
-        told, self._told = self._told, True
         try:
-            if not told:
-                self._on_failure(error)
+            self._tell(error)
         finally:
             self._wake(error)
+
+    def _tell(self, error: LedgerError) -> None:
+        told, self._told = self._told, True
+        if not told:
+            self._on_failure(error)
 
     def _not_stored_error(self, error: LedgerError, left: int) -> LedgerError:
         answers = "1 answer is" if left == 1 else f"{left} answers are"
@@ -308,15 +321,22 @@ class Session:
 
     def lease_calls(self, wanted: int, max_calls: int | None) -> int:
         if self._spare == 0:
-            lease = partial(_jobs.lease, job=self._job, max_calls=max_calls)
             with told_plainly(self._path):
-                self._spare = self._writer.run(lambda connection: in_transaction(connection, lease))
+                self._spare = self._writer.run(partial(self._lease, max_calls=max_calls))
         granted = min(wanted, self._spare)
         self._spare -= granted
         if self._spare == 0 and not self._lease_is_coming():
             # The next block comes with the next batch, for no sync of its own.
             self._leases_ahead, self._max_calls = True, max_calls
         return granted
+
+    def _lease(self, connection: sqlite3.Connection, max_calls: int | None) -> int:
+        batch = self._under_way
+        if batch is not None and batch.stored and batch.granted:
+            # It came with a batch that is stored, and has not been told of yet. It may be the last one.
+            granted, batch.granted = batch.granted, 0
+            return granted
+        return in_transaction(connection, partial(_jobs.lease, job=self._job, max_calls=max_calls))
 
     def _lease_is_coming(self) -> bool:
         """Whether a batch that is not stored yet brings a block: a run holds two at most, the one in use and this."""

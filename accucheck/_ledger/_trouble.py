@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,13 @@ def ledger_error(path: Path, trouble: Exception) -> LedgerError:
     else:
         reason = f"{type(trouble).__name__}: {trouble}"
     return LedgerError(f"ledger {path}: {reason}")
+
+
+def is_full(trouble: Exception) -> bool:
+    """Return whether ``trouble`` is that the disk has no room."""
+    if isinstance(trouble, sqlite3.Error):
+        return (getattr(trouble, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
+    return isinstance(trouble, OSError) and trouble.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

@@ -69,7 +69,13 @@ class Job:
                     raise ConfigurationError(f"{option} needs a ledger: name one with --ledger")
         if self.ledger_path is not None and not self.to_stdout:
             ledger = os.path.realpath(self.ledger_path)
-            if os.path.realpath(self.output) in {ledger, f"{ledger}-wal", f"{ledger}-shm", f"{ledger}.lock"}:
+            if os.path.realpath(self.output) in {
+                ledger,
+                f"{ledger}-wal",
+                f"{ledger}-shm",
+                f"{ledger}.lock",
+                f"{ledger}.reserve",
+            }:
                 raise ConfigurationError(
                     f"{self.output}: the output would overwrite the ledger; give one of them another name"
                 )

@@ -153,9 +153,34 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         assert libc.umount2(str(directory).encode(), 2) == 0
 
 
+async def test_a_full_disk_ends_the_run_and_what_is_under_way_is_stored_all_the_same(tmp_path: Path) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    (disk := tmp_path / "disk").mkdir()
+    if libc.mount(b"none", str(disk).encode(), b"tmpfs", 0, b"size=1500k") != 0:
+        pytest.skip("only root may mount a small disk")
+    try:
+        with Ledger(disk / "leads.db") as ledger:
+            session = ledger.session()
+            heard = Listener(session)
+            number = MOBILE
+            while not heard.errors:
+                session.settle(answered(number))
+                number += 1
+                await asyncio.sleep(0)
+            for _ in range(200):
+                session.settle(answered(number))
+                number += 1
+            await session.flush()
+            assert [settlement.number for settlement in heard.committed] == list(range(MOBILE, number))
+            await session.aclose()
+            assert ledger.info().yes == number - MOBILE
+    finally:
+        assert libc.umount2(str(disk).encode(), 2) == 0
+
+
 async def test_a_full_disk_ends_the_run_and_loses_nothing_that_was_acknowledged(small_disk: Path) -> None:
     path = small_disk / "leads.db"
-    with Ledger(path) as ledger:
+    with Ledger(path, reserve=0) as ledger:
         session = ledger.session()
         heard = Listener(session)
         number = MOBILE

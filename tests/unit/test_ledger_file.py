@@ -46,7 +46,8 @@ async def test_only_the_owner_may_read_a_ledger_and_what_is_beside_it(tmp_path: 
             session.settle(answered(MOBILE))
             await session.flush()
             beside = {path.name: oct(mode_of(path)) for path in tmp_path.iterdir()}
-            assert set(beside) == {"leads.db", "leads.db-wal", "leads.db-shm", "leads.db.lock"}
+            files = ("leads.db", "leads.db-wal", "leads.db-shm", "leads.db.lock", "leads.db.reserve")
+            assert set(beside) == set(files)
             assert set(beside.values()) == {"0o600"}
             await session.aclose()
     finally:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import sqlite3
+import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -52,8 +56,8 @@ class Fault:
 
 
 @contextmanager
-def steps(path: Path, on_step: Callable[[str], None]) -> Iterator[Session]:
-    with Ledger(path, on_step=on_step) as ledger:
+def steps(path: Path, on_step: Callable[[str], None], *, reserve: int = 0) -> Iterator[Session]:
+    with Ledger(path, on_step=on_step, reserve=reserve) as ledger:
         yield ledger.session()
 
 
@@ -237,6 +241,83 @@ async def test_closing_makes_a_last_attempt(tmp_path: Path) -> None:
         await session.aclose()
         assert len(heard.errors) == 1
     assert numbers_in(tmp_path / "leads.db") == {MOBILE}
+
+
+async def test_what_is_under_way_when_the_disk_becomes_full_is_stored_in_the_room_kept_for_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "leads.db"
+    reserve = tmp_path / "leads.db.reserve"
+
+    def full_until_there_is_room(step: str) -> None:
+        if step == "before_commit" and reserve.exists():
+            raise FULL
+
+    with steps(path, full_until_there_is_room, reserve=4_096) as session:
+        heard = Listener(session)
+        assert reserve.stat().st_size == 4_096
+        assert stat.S_IMODE(reserve.stat().st_mode) == 0o600
+        session.settle(answered(MOBILE))
+        while not heard.errors:
+            await asyncio.sleep(0.001)
+        for n in range(1, 5):  # what was under way comes in while the run ends
+            session.settle(answered(MOBILE + n))
+        await session.flush()
+        assert [settlement.number for settlement in heard.committed] == [MOBILE + n for n in range(5)]
+        assert "the disk is full" in heard.errors[0].reason
+        assert "not stored" not in heard.errors[0].reason
+        await session.aclose()
+    assert numbers_in(path) == {MOBILE + n for n in range(5)}
+    assert [file.name for file in tmp_path.iterdir()] == ["leads.db"]
+
+
+async def test_a_disk_that_stays_full_tells_how_many_answers_it_did_not_take(tmp_path: Path) -> None:
+    with steps(tmp_path / "leads.db", Fault(), reserve=4_096) as session:
+        heard = Listener(session)
+        session.settle(answered(MOBILE))
+        with pytest.raises(LedgerError, match="1 answer is not stored"):
+            await session.flush()
+        assert len(heard.errors) == 1
+        with pytest.raises(LedgerError, match="1 answer is not stored"):
+            await session.aclose()
+
+
+async def test_a_run_whose_reserve_has_no_room_goes_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def no_room(descriptor: int, content: bytes) -> int:
+        if len(content) > 4_096:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content)
+
+    monkeypatch.setattr(os, "write", no_room)
+    with Ledger(tmp_path / "leads.db") as ledger:
+        session = ledger.session()
+        heard = Listener(session)
+        session.settle(answered(MOBILE))
+        await session.flush()
+        await session.aclose()
+        assert len(heard.committed) == 1
+
+
+async def test_the_last_calls_of_a_budget_are_not_lost_between_a_commit_and_its_news(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "leads.db") as ledger:
+        session = ledger.session()
+        Listener(session)
+        assert session.lease_calls(1, 2) == 1  # blocks of one: the other comes with the next batch
+        session.settle(answered(MOBILE))
+        await asyncio.sleep(0)
+        batch = session._under_way
+        assert batch is not None
+        while not batch.stored:  # without a turn of the event loop, so that it has not heard of it
+            time.sleep(0.001)
+        assert session.lease_calls(1, 2) == 1
+        await session.flush()
+        assert session.lease_calls(1, 2) == 0
+        await session.aclose()
+        assert ledger.calls == 2
 
 
 async def test_after_a_failure_nothing_is_tried_until_it_is_asked_for(tmp_path: Path) -> None:
