@@ -10,12 +10,13 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 
-from accucheck.files._dialect import has_header
 from accucheck.files._faults import FileError, needs, told_clearly
+from accucheck.files._header import header_place
 from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import Origin
 from accucheck.files._results import ResultColumns, column_names, printable
@@ -59,17 +60,24 @@ class ExcelSource(Source):
         self._sheet = sheet
         self.sheet = str(self._sheet.name)
         """The name of the sheet that is read."""
-        sample = [list(cells) for cells, _ in zip(self._sheet.iter_rows(), range(_SAMPLE_ROWS), strict=False)]
-        self.header = has_header([[as_text(cell) for cell in cells] for cells in sample])
-        if self.header:
-            self.columns = [as_text(cell) for cell in sample.pop(0)]
+        head = [list(cells) for cells, _ in zip(sheet.iter_rows(), range(_SAMPLE_ROWS), strict=False)]
+        texts = [[as_text(cell) for cell in cells] for cells in head]
+        place = header_place(texts)
+        self.header = place is not None
+        blank = next((line for line, cells in enumerate(texts) if any(cells)), 0)
+        self._skipped = blank if place is None else place + 1
+        if place is not None:
+            self.title = head[:place] if blank < place else []
+            self.columns = texts[place]
         else:
-            self.columns = [f"column_{place}" for place in range(1, len(sample[0]) + 1)]
+            self.columns = [f"column_{place}" for place in range(1, len(texts[0]) + 1)]
+        sample = head[self._skipped :]
         self.number_column = find_number_column(self.columns, sample, column, self.name)
         if not self.header:
             self.columns[self.number_column.index] = "phone"
             self.number_column = msgspec.structs.replace(self.number_column, name="phone")
-        self.rows_total = self._sheet.height - self.header
+        # It counts from the first row that is not blank, and iterates from the first of the sheet.
+        self.rows_total = (sheet.start or (0, 0))[0] + sheet.height - self._skipped
         self._done = 0
 
     @property
@@ -82,11 +90,8 @@ class ExcelSource(Source):
 
     def _rows(self) -> Iterator[Row]:
         index = self.number_column.index
-        rows = self._sheet.iter_rows()
-        if self.header:
-            next(rows)
         self._done = 0
-        for cells in rows:
+        for cells in islice(self._sheet.iter_rows(), self._skipped, None):
             self._done += 1
             number = cells[index]
             yield Row(number if type(number) is str else as_text(number), cells)
@@ -116,7 +121,13 @@ class ExcelWriter:
         self._time: Any = self._book.add_format({"num_format": "[hh]:mm:ss"})
         own = source.all_columns()
         self._width = len(own)
-        self._line = 0
+        self._line = -1
+        for cells in source.title:
+            self._line += 1
+            for place, cell in enumerate(cells):
+                self._put(place, cell)
+        self._line += 1
+        self._header_line = self._line
         for place, name in enumerate([*own, *column_names(own)]):
             self._put(place, name)
 
@@ -170,7 +181,7 @@ class ExcelWriter:
                 text = as_text(cell)
                 if len(text) > _LONGEST_CELL:
                     raise FileError(
-                        f"row {line}: a cell has {len(text):,} characters and Excel holds {_LONGEST_CELL:,};"
-                        " write .csv or .parquet instead"
+                        f"row {line - self._header_line}: a cell has {len(text):,} characters"
+                        f" and Excel holds {_LONGEST_CELL:,}; write .csv or .parquet instead"
                     )
                 sheet.write_string(line, place, text)
