@@ -19,7 +19,7 @@ from accucheck.files._faults import FileError, needs, told_clearly
 from accucheck.files._header import header_place
 from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import Origin
-from accucheck.files._results import ResultColumns, column_names, printable
+from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text, yes_or_no
 
@@ -27,8 +27,11 @@ __all__ = ["ExcelSource", "ExcelWriter"]
 
 _SAMPLE_ROWS = 200
 _MOST_ROWS = 1_048_576
+_MOST_COLUMNS = 16_384
 _LONGEST_CELL = 32_767
 _EXACT_DIGITS = 15
+_MAYBE_LONG = (str, bytes, list, tuple, dict)
+_INSTEAD = "write .csv or .parquet instead"
 
 
 class ExcelSource(Source):
@@ -109,6 +112,7 @@ class ExcelWriter:
             import xlsxwriter
         except ImportError as error:
             raise needs("xlsx", "Excel") from error
+        _refuse_what_no_sheet_holds(source)
         self._source = source
         # The library keeps the rows in named files until the end: these go with their directory.
         self._directory = tempfile.TemporaryDirectory(prefix="accucheck-xlsx-")
@@ -134,16 +138,15 @@ class ExcelWriter:
     def write(self, row: Row, result: ResultColumns) -> None:
         """Add one row."""
         self._line += 1
-        if self._line >= _MOST_ROWS:
-            raise FileError(
-                f"an Excel sheet holds {_MOST_ROWS:,} rows at most; write .csv or .parquet instead"
-            )
+        if self._line >= _MOST_ROWS:  # only where the rows could not be counted before
+            raise _too_many(f"more than {_MOST_ROWS:,} rows")
         for place, cell in enumerate(self._source.values(row)):
             self._put(place, cell)
         for place, cell in enumerate(result, start=self._width):
             if cell is None or isinstance(cell, bool):
                 cell = yes_or_no[cell]
-            self._put(place, printable(cell) if isinstance(cell, str) else cell)
+            # Ours is cut: it must not take the output with it that a stranger wrote a long signature.
+            self._put(place, printable(cell)[:_LONGEST_CELL] if isinstance(cell, str) else cell)
 
     def flush(self) -> None:
         """Nothing to do: a workbook is written at its end."""
@@ -179,9 +182,39 @@ class ExcelWriter:
                 sheet.write_datetime(line, place, cell, self._time)
             case _:
                 text = as_text(cell)
-                if len(text) > _LONGEST_CELL:
-                    raise FileError(
-                        f"row {line - self._header_line}: a cell has {len(text):,} characters"
-                        f" and Excel holds {_LONGEST_CELL:,}; write .csv or .parquet instead"
-                    )
+                if len(text) > _LONGEST_CELL:  # only where the rows could not be looked at before
+                    raise _too_long(text, line - self._header_line)
                 sheet.write_string(line, place, text)
+
+
+def _refuse_what_no_sheet_holds(source: Source) -> None:
+    """Look at every row before the first answer is bought, unless the rows can be read only once."""
+    columns = len(source.all_columns()) + len(RESULT_COLUMNS)
+    if columns > _MOST_COLUMNS:
+        raise FileError(
+            f"an Excel sheet holds {_MOST_COLUMNS:,} columns at most and the output has {columns:,};"
+            f" {_INSTEAD}"
+        )
+    most = _MOST_ROWS - 1 - len(source.title)
+    if source.rows_total is not None and source.rows_total > most:
+        raise _too_many(f"{source.rows_total:,} rows and a header")
+    if not source.repeatable or isinstance(source, ExcelSource):
+        return
+    for place, row in enumerate(source.rows(), start=1):
+        if place > most:
+            raise _too_many(f"more than {most:,} rows and a header")
+        for cell in source.values(row):
+            if isinstance(cell, _MAYBE_LONG) and len(text := as_text(cell)) > _LONGEST_CELL:
+                raise _too_long(text, place)
+
+
+def _too_many(what: str) -> FileError:
+    return FileError(
+        f"an Excel sheet holds {_MOST_ROWS:,} rows at most and the output has {what}; {_INSTEAD}"
+    )
+
+
+def _too_long(text: str, place: int) -> FileError:
+    return FileError(
+        f"row {place}: a cell has {len(text):,} characters and Excel holds {_LONGEST_CELL:,}; {_INSTEAD}"
+    )
