@@ -6,6 +6,7 @@ never closed would make the rest of the file one cell: after some hundred lines 
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -17,7 +18,7 @@ from typing import BinaryIO, ClassVar, NamedTuple
 
 import msgspec
 
-from accucheck.files._dialect import detect_dialect, has_header
+from accucheck.files._dialect import opening_of
 from accucheck.files._encoding import UTF_8, detect
 from accucheck.files._faults import FileError, told_clearly
 from accucheck.files._number_column import find_number_column
@@ -63,26 +64,35 @@ class CsvSource(Source):
                 self.encoding = detect(plain, self.name)
         else:
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
-        head = origin.head[len(self.encoding.mark) :].decode(self.encoding.name, "replace")
-        if len(origin.head) == HEAD_SIZE:
-            head = head[: head.rfind("\n") + 1] or head  # the last line is cut
-        self.dialect, sample, self.header_text = detect_dialect(head, delimiter=delimiter)
-        if not sample:
+        opening = opening_of(self._head(), delimiter=delimiter)
+        if opening.header is None and not opening.sample:
             raise FileError(f"{self.name}: the file holds no rows")
-        self.header = has_header(sample)
-        """Whether the first row names the columns. Where there is none, an output gets one."""
-        if self.header:
-            self.columns = sample.pop(0)
+        self.dialect = opening.dialect
+        self.title = opening.title
+        self.header = opening.header is not None
+        """Whether a row names the columns. Where there is none, an output gets one."""
+        self.header_text = opening.header_text
+        self._skipped = opening.skipped
+        if opening.header is not None:
+            self.columns = [as_text(cell) for cell in opening.header]
         else:
-            width = Counter(map(len, sample)).most_common(1)[0][0]
+            width = Counter(map(len, opening.sample)).most_common(1)[0][0]
             self.columns = [f"column_{place}" for place in range(1, width + 1)]
         self._widest = 0
-        self.number_column = find_number_column(self.columns, sample, column, self.name)
+        self.number_column = find_number_column(self.columns, opening.sample, column, self.name)
         if not self.header:
-            self.header_text = ""
             index = self.number_column.index
             self.columns[index] = "phone"
             self.number_column = msgspec.structs.replace(self.number_column, name="phone")
+
+    def _head(self) -> str:
+        """Return the text of the beginning, without a last line that is cut."""
+        # As the rows are decoded: a header's bytes come back too if they are not of its encoding.
+        decoder = codecs.getincrementaldecoder(self.encoding.name)(self.encoding.errors)
+        head = decoder.decode(self.origin.head[len(self.encoding.mark) :])
+        if len(self.origin.head) < HEAD_SIZE:
+            return head
+        return head[: head.rfind("\n") + 1] or head
 
     def all_columns(self) -> list[str]:
         """Return the columns, and nameless ones for the cells of rows that are longer than the header."""
@@ -112,7 +122,7 @@ class CsvSource(Source):
         delimiter, index = self.dialect.delimiter, self.number_column.index
         width = len(self.columns)
         delimiters = width - 1
-        to_skip = bool(self.dialect.preamble) + self.header
+        to_skip = self._skipped
         returned: deque[str] = deque()
         blank = 0
         record: str | _Irregular
@@ -232,6 +242,8 @@ class CsvWriter:
         self._missing = self._delimiter * (len(own) - len(source.columns))
         self._line_end = line_end
         self._safe_text = lru_cache(8192)(self._safe_text_of)
+        if not kept:
+            preamble = "".join(self._joined(map(as_text, cells)) + line_end for cells in source.title)
         header = header or self._joined(own)
         self._pending = [preamble + header + self._delimiter + self._joined(column_names(own)) + line_end]
         out.write(self._encoding.mark)

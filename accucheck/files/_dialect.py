@@ -1,4 +1,4 @@
-"""How a CSV file is cut into cells, and whether its first row is a header.
+"""How a CSV file is cut into cells, and where its rows begin.
 
 The standard library's Sniffer will take a letter or a digit for the delimiter; this one knows the four that
 lists use, and that one column has none.
@@ -13,14 +13,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from accucheck.files._number_column import looks_like_a_number, names_a_phone
+from accucheck.files._header import has_header, header_place
+from accucheck.files._number_column import names_a_phone
 
-__all__ = ["DELIMITERS", "Dialect", "detect_dialect", "has_header"]
+__all__ = ["DELIMITERS", "Dialect", "Opening", "opening_of"]
 
 DELIMITERS = ",;\t|"
 _DEFAULT = ","
 _SAMPLE_ROWS = 200
 _CONSISTENT = 0.7
+_HEADER_LINES = 10
 
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 
@@ -31,40 +33,69 @@ class Dialect(NamedTuple):
     delimiter: str
     line_end: str
     preamble: str = ""
-    """Excel's ``sep=;`` line, if the file starts with one."""
+    """What stands above the header: Excel's ``sep=;`` line, and a title."""
 
 
-def detect_dialect(head: str, *, delimiter: str | None = None) -> tuple[Dialect, list[list[str]], str]:
-    """Return the dialect of the text's beginning, its first rows, and the text of the first."""
+class Opening(NamedTuple):
+    """What the beginning of a CSV file tells."""
+
+    dialect: Dialect
+    title: list[list[str]]
+    """The rows above the header."""
+    header: list[str] | None
+    """The names of the columns; None if there is no header."""
+    header_text: str
+    sample: list[list[str]]
+    """The first rows that follow."""
+    skipped: int
+    """How many records stand above those."""
+
+
+class _Record(NamedTuple):
+    cells: list[str]
+    begin: int
+    """Its first line, from 0."""
+    end: int
+    """The line after its last."""
+
+
+def opening_of(head: str, *, delimiter: str | None = None) -> Opening:
+    """Return what the text's beginning tells."""
     line_end = next((end for end in ("\r\n", "\n", "\r") if end in head), "\n")
-    preamble = ""
+    separator_line = ""
     lines = list(io.StringIO(head, newline=""))
     if lines and (separator := _SEPARATOR_LINE.fullmatch(lines[0])):
-        delimiter, preamble = delimiter or separator[1], lines.pop(0)
+        delimiter, separator_line = delimiter or separator[1], lines.pop(0)
     if delimiter is None:
         delimiter = _best_delimiter(lines)
-    rows, first = _parsed(lines, delimiter)
-    return Dialect(delimiter, line_end, preamble), rows, first
-
-
-def has_header(sample: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: no cell is a number, and one says phone or all are words."""
-    if not sample or any(map(looks_like_a_number, sample[0])):
-        return False
-    return any(map(names_a_phone, sample[0])) or all(
-        any(map(str.isalpha, cell)) and sum(map(str.isdigit, cell)) < 5 for cell in sample[0]
+    records = _parsed(lines, delimiter)
+    sample = [record.cells for record in records]
+    place = header_place(sample)
+    if place and any("\n" in cell and delimiter in cell for row in sample[:place] for cell in row):
+        # A quote is open in what would be the title, so that it has swallowed rows.
+        place = 0 if has_header(sample) else None
+    preamble = separator_line + ("".join(lines[: records[place].begin]) if place else "")
+    above = 0 if place is None else place + 1
+    header = None if place is None else records[place]
+    return Opening(
+        Dialect(delimiter, line_end, preamble),
+        title=sample[: place or 0],
+        header=header.cells if header else None,
+        header_text="".join(lines[header.begin : header.end]).rstrip("\r\n") if header else "",
+        sample=sample[above:],
+        skipped=bool(separator_line) + above,
     )
 
 
 def _best_delimiter(lines: Sequence[str]) -> str:
     best, best_score = _DEFAULT, (0.0, 0)
     for delimiter in DELIMITERS:
-        rows, _ = _parsed(lines, delimiter)
-        widths = Counter(map(len, rows))
+        records = _parsed(lines, delimiter)
+        widths = Counter(len(record.cells) for record in records)
         if not widths:
             continue
         width, count = widths.most_common(1)[0]
-        score = (count / len(rows), width)
+        score = (count / len(records), width)
         if width > 1 and score[0] >= _CONSISTENT and score > best_score:
             best, best_score = delimiter, score
     if not best_score[1] and (header := _delimiter_of_header(lines)):
@@ -73,26 +104,26 @@ def _best_delimiter(lines: Sequence[str]) -> str:
 
 
 def _delimiter_of_header(lines: Sequence[str]) -> str | None:
-    for delimiter in DELIMITERS:
-        rows, _ = _parsed(lines[:1], delimiter)
-        if rows and len(rows[0]) > 1 and any(map(names_a_phone, rows[0])):
-            return delimiter
+    for line in lines[:_HEADER_LINES]:
+        for delimiter in DELIMITERS:
+            records = _parsed([line], delimiter)
+            if records and len(records[0].cells) > 1 and any(map(names_a_phone, records[0].cells)):
+                return delimiter
     return None
 
 
-def _parsed(lines: Sequence[str], delimiter: str) -> tuple[list[list[str]], str]:
-    """Return the first rows that are not blank, and the text of the first of them."""
-    rows: list[list[str]] = []
-    first, begin = "", 0
+def _parsed(lines: Sequence[str], delimiter: str) -> list[_Record]:
+    """Return the first records that are not blank."""
+    records: list[_Record] = []
+    begin = 0
     reader = csv.reader(lines, delimiter=delimiter)
     try:
         for cells in reader:
             if cells:
-                first = first or "".join(lines[begin : reader.line_num]).rstrip("\r\n")
-                rows.append(cells)
+                records.append(_Record(cells, begin, reader.line_num))
             begin = reader.line_num
-            if len(rows) >= _SAMPLE_ROWS:
+            if len(records) >= _SAMPLE_ROWS:
                 break
     except csv.Error:
         pass  # a cell beyond the library's limit: the rows before it are sample enough
-    return rows, first
+    return records

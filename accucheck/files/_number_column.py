@@ -16,7 +16,7 @@ from accucheck._errors import InvalidNumber
 from accucheck._phone import normalise
 from accucheck.files._faults import FileError
 
-__all__ = ["NumberColumn", "find_number_column", "looks_like_a_number", "names_a_phone"]
+__all__ = ["NumberColumn", "find_number_column", "is_a_phone_name", "looks_like_a_number", "names_a_phone"]
 
 _CERTAIN_WORDS = frozenset(
     """
@@ -25,6 +25,7 @@ _CERTAIN_WORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 _LIKELY_WORDS = frozenset(["whatsapp", "wa", "numero", "number", "nro", "contacto"])
+_LINKING_WORDS = frozenset(["de", "del", "no", "n"])
 
 # Content: mobiles count whole, fixed lines half, because eight digits may as well be an identity card (DNI).
 _FIXED_LINE_WEIGHT = 0.5
@@ -93,6 +94,13 @@ def names_a_phone(cell: str) -> bool:
     """Whether the text is what people call a column of phone numbers."""
     words = _words(cell)
     return len(words) <= 5 and bool(words & (_CERTAIN_WORDS | _LIKELY_WORDS))
+
+
+def is_a_phone_name(cell: str) -> bool:
+    """Whether the text says phone and nothing else: ``Nro. de celular``, but not ``Celulares de Lima``."""
+    return names_a_phone(cell) and _words(cell) <= _CERTAIN_WORDS | _LIKELY_WORDS | _LINKING_WORDS | {
+        _fold(cell)
+    }
 
 
 def _wanted(columns: Sequence[str], wanted: str | int, source: str) -> NumberColumn:

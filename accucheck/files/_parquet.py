@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, BinaryIO, ClassVar
 
+from accucheck.files._arrow_cells import can_hold_numbers, cells_of
 from accucheck.files._faults import needs, told_clearly
 from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import Origin
@@ -18,8 +20,21 @@ __all__ = ["ParquetSource", "ParquetWriter"]
 _SAMPLE_ROWS = 200
 _READ_BUFFER = 1 << 20
 
-_BATCH_ROWS = 65_536
-"""Rows in memory at a time, and in a row group of the output."""
+_GROUP_ROWS = 65_536
+"""Rows in a row group of the output."""
+
+_BATCH_ROWS = 1024
+"""Rows that are read at once. Few, because a row that is held (its number is asked for) holds its batch."""
+
+_BATCH_BYTES = 8 << 20
+"""The same for rows with long cells."""
+
+_GROUP_BYTES = 64 << 20
+
+_PAGE_ROWS = 64
+"""Rows that become Python values together: for one alone that takes half as long as for all of these."""
+
+_PAGES_KEPT = 32
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -29,6 +44,17 @@ def _pyarrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise needs("parquet", "Parquet") from error
     return pyarrow, pyarrow.parquet
+
+
+class _Page:
+    """Some rows that follow each other, and their values if they were asked for lately."""
+
+    __slots__ = ("batch", "begin", "cells")
+
+    def __init__(self, batch: Any, begin: int) -> None:
+        self.batch = batch
+        self.begin = begin
+        self.cells: list[Sequence[object]] | None = None
 
 
 class ParquetSource(Source):
@@ -47,55 +73,76 @@ class ParquetSource(Source):
             chunk = file.metadata.row_group(0).column(0) if groups and len(self.schema) else None
             self.compression: str = chunk.compression.lower() if chunk else "snappy"
             self.columns = list(self.schema.names)
-            batch = next(file.iter_batches(_SAMPLE_ROWS), None)
-            sample: list[Sequence[object]] = _cells(self._arrow, batch) if batch is not None else []
+            self._batch_rows = _rows_that_fit(file.metadata)
+            batch = next(file.iter_batches(min(_SAMPLE_ROWS, self._batch_rows)), None)
+            sample = self._sampled(batch) if batch is not None else []
         self.number_column = find_number_column(self.columns, sample, column, self.name)
-        self._cells_of: Any = None
-        self._cells: list[Sequence[object]] = []
+        self._converted: deque[_Page] = deque()
 
     @property
     def fraction(self) -> float:
         return self._done / self.rows_total if self.rows_total else 0.0
 
     def numbers(self) -> Iterator[str]:
-        for batch in self._batches([self.number_column.name]):
-            yield from self._numbers(batch)
+        name, index = self.number_column.name, self.number_column.index
+        # Of columns with the same name all are read: ours is one of them.
+        place = self.columns[:index].count(name)
+        for batch in self._batches([name]):
+            yield from self._texts(batch.column(place))
 
     def values(self, row: Row) -> Sequence[object]:
-        batch, place = row.record
-        if batch is not self._cells_of:
-            self._cells_of, self._cells = batch, _cells(self._arrow, batch)
-        cells: Sequence[object] = self._cells[place]
+        page, place = row.record
+        if page.cells is None:
+            page.cells = self._cells(page.batch.slice(page.begin, _PAGE_ROWS))
+            # Answers come in any order, and from both sides of a batch's end: some pages are kept at a time.
+            self._converted.append(page)
+            if len(self._converted) > _PAGES_KEPT:
+                self._converted.popleft().cells = None
+        cells: Sequence[object] = page.cells[place]
         return cells
 
     def _rows(self) -> Iterator[Row]:
         for batch in self._batches(None):
-            for place, number in enumerate(self._numbers(batch)):
-                yield Row(number, (batch, place))
+            numbers = self._texts(batch.column(self.number_column.index))
+            for begin in range(0, len(numbers), _PAGE_ROWS):
+                page = _Page(batch, begin)
+                for place, number in enumerate(numbers[begin : begin + _PAGE_ROWS]):
+                    yield Row(number, (page, place))
 
     def _batches(self, columns: list[str] | None) -> Iterator[Any]:
         self._done = 0
         with told_clearly(self.name, self._arrow.ArrowException), self._open() as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
+            for batch in file.iter_batches(self._batch_rows, columns=columns, use_threads=False):
                 yield batch
                 self._done += batch.num_rows
 
-    def _numbers(self, batch: Any) -> list[str]:
-        column = batch.column(batch.schema.get_field_index(self.number_column.name))
-        return [cell if type(cell) is str else as_text(cell) for cell in column.to_pylist()]
+    def _texts(self, column: Any) -> list[str]:
+        cells = cells_of(self._arrow, column)
+        return [cell if type(cell) is str else as_text(cell) for cell in cells]
+
+    def _cells(self, batch: Any) -> list[Sequence[object]]:
+        with told_clearly(self.name, self._arrow.ArrowException):
+            return list(zip(*(cells_of(self._arrow, column) for column in batch.columns), strict=True))
+
+    def _sampled(self, batch: Any) -> list[Sequence[object]]:
+        columns = (
+            cells_of(self._arrow, column)
+            if can_hold_numbers(self._arrow, column.type)
+            else [None] * batch.num_rows
+            for column in batch.columns
+        )
+        return list(zip(*columns, strict=True))
 
     def _open(self) -> Any:
         # Not pre-buffered: that holds a whole row group, which in some files is the whole file.
         return self._parquet.ParquetFile(str(self.origin.path), pre_buffer=False, buffer_size=_READ_BUFFER)
 
 
-def _cells(arrow: Any, batch: Any) -> list[Sequence[object]]:
-    columns: list[list[object]] = []
-    for column in batch.columns:
-        # Arrow has times finer than Python's and years before its first; as text it has them all.
-        temporal = arrow.types.is_temporal(column.type)
-        columns.append((column.cast(arrow.string()) if temporal else column).to_pylist())
-    return list(zip(*columns, strict=True))
+def _rows_that_fit(metadata: Any) -> int:
+    """Return how many rows to read at once."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    longest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=0)
+    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1, longest))))
 
 
 class ParquetWriter:
@@ -132,21 +179,25 @@ class ParquetWriter:
         self._kept = isinstance(source, ParquetSource)
         self._batch: Any = None
         self._places: list[int] = []
-        self._rows: list[Sequence[object]] = []
+        self._pieces: list[Any] = []
+        self._bytes = 0
+        self._rows: list[list[str | None]] = []
         self._results: list[ResultColumns] = []
 
     def write(self, row: Row, result: ResultColumns) -> None:
         """Add one row."""
         if self._kept:
-            batch, place = row.record
-            if batch is not self._batch:
-                self.flush()
-                self._batch = batch
-            self._places.append(place)
+            page, place = row.record
+            if page.batch is not self._batch:
+                self._end_piece()
+                self._batch = page.batch
+            self._places.append(page.begin + place)
         else:
-            self._rows.append(self._source.values(row))
+            cells = [None if cell is None else as_text(cell) for cell in self._source.values(row)]
+            self._bytes += sum(len(cell) for cell in cells if cell is not None)
+            self._rows.append(cells)
         self._results.append(result)
-        if len(self._results) >= _BATCH_ROWS:
+        if len(self._results) >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -159,9 +210,10 @@ class ParquetWriter:
             for column in zip(*self._results, strict=True)
         )
         arrays = [arrow.array(cells, kind) for cells, kind in zip(results, self._result_types, strict=True)]
-        batch = arrow.RecordBatch.from_arrays([*self._own_arrays(), *arrays], schema=self._schema)
-        self._writer.write_batch(batch)
-        self._places, self._rows, self._results = [], [], []
+        table = arrow.Table.from_arrays([*self._own_arrays(), *arrays], schema=self._schema)
+        self._writer.write_table(table, row_group_size=_GROUP_ROWS)
+        self._rows, self._results = [], []
+        self._pieces, self._bytes = [], 0
 
     def finish(self) -> None:
         """Write the rest and the footer."""
@@ -173,15 +225,21 @@ class ParquetWriter:
         with suppress(OSError, self._arrow.ArrowException):
             self._writer.close()
 
+    def _end_piece(self) -> None:
+        """Keep what was written of one batch, and no more of it than that."""
+        if not self._places:
+            return
+        whole = self._places == list(range(self._batch.num_rows))
+        piece = self._batch if whole else self._batch.take(self._arrow.array(self._places))
+        self._pieces.append(piece)
+        self._bytes += self._batch.nbytes * len(self._places) // self._batch.num_rows
+        self._places = []
+
     def _own_arrays(self) -> list[Any]:
         arrow = self._arrow
         if self._kept:
-            whole = self._places == list(range(self._batch.num_rows))
-            return list((self._batch if whole else self._batch.take(arrow.array(self._places))).columns)
+            self._end_piece()
+            return list(arrow.Table.from_batches(self._pieces).columns)
         width = self._own_width
-        padded = ([*map(_text_or_none, row), *[None] * (width - len(row))] for row in self._rows)
+        padded = ([*cells, *[None] * (width - len(cells))] for cells in self._rows)
         return [arrow.array(cells, arrow.string()) for cells in zip(*padded, strict=True)]
-
-
-def _text_or_none(value: object) -> str | None:
-    return None if value is None else as_text(value)

@@ -43,6 +43,8 @@ class Source(ABC):
         self.origin = origin
         self.rows_total: int | None = None
         """How many rows there are: known for Parquet and spreadsheets, and after one whole pass for all."""
+        self.title: list[list[Any]] = []
+        """The rows of cells above the header: CSV and Excel outputs begin with them."""
         self._begun = False
 
     @property

@@ -10,15 +10,16 @@ import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
+from itertools import islice
 from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 
-from accucheck.files._dialect import has_header
 from accucheck.files._faults import FileError, needs, told_clearly
+from accucheck.files._header import header_place
 from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import Origin
-from accucheck.files._results import ResultColumns, column_names, printable
+from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text, yes_or_no
 
@@ -26,8 +27,11 @@ __all__ = ["ExcelSource", "ExcelWriter"]
 
 _SAMPLE_ROWS = 200
 _MOST_ROWS = 1_048_576
+_MOST_COLUMNS = 16_384
 _LONGEST_CELL = 32_767
 _EXACT_DIGITS = 15
+_MAYBE_LONG = (str, bytes, list, tuple, dict)
+_INSTEAD = "write .csv or .parquet instead"
 
 
 class ExcelSource(Source):
@@ -59,17 +63,24 @@ class ExcelSource(Source):
         self._sheet = sheet
         self.sheet = str(self._sheet.name)
         """The name of the sheet that is read."""
-        sample = [list(cells) for cells, _ in zip(self._sheet.iter_rows(), range(_SAMPLE_ROWS), strict=False)]
-        self.header = has_header([[as_text(cell) for cell in cells] for cells in sample])
-        if self.header:
-            self.columns = [as_text(cell) for cell in sample.pop(0)]
+        head = [list(cells) for cells, _ in zip(sheet.iter_rows(), range(_SAMPLE_ROWS), strict=False)]
+        texts = [[as_text(cell) for cell in cells] for cells in head]
+        place = header_place(texts)
+        self.header = place is not None
+        blank = next((line for line, cells in enumerate(texts) if any(cells)), 0)
+        self._skipped = blank if place is None else place + 1
+        if place is not None:
+            self.title = head[:place] if blank < place else []
+            self.columns = texts[place]
         else:
-            self.columns = [f"column_{place}" for place in range(1, len(sample[0]) + 1)]
+            self.columns = [f"column_{place}" for place in range(1, len(texts[0]) + 1)]
+        sample = head[self._skipped :]
         self.number_column = find_number_column(self.columns, sample, column, self.name)
         if not self.header:
             self.columns[self.number_column.index] = "phone"
             self.number_column = msgspec.structs.replace(self.number_column, name="phone")
-        self.rows_total = self._sheet.height - self.header
+        # It counts from the first row that is not blank, and iterates from the first of the sheet.
+        self.rows_total = (sheet.start or (0, 0))[0] + sheet.height - self._skipped
         self._done = 0
 
     @property
@@ -82,11 +93,8 @@ class ExcelSource(Source):
 
     def _rows(self) -> Iterator[Row]:
         index = self.number_column.index
-        rows = self._sheet.iter_rows()
-        if self.header:
-            next(rows)
         self._done = 0
-        for cells in rows:
+        for cells in islice(self._sheet.iter_rows(), self._skipped, None):
             self._done += 1
             number = cells[index]
             yield Row(number if type(number) is str else as_text(number), cells)
@@ -104,6 +112,7 @@ class ExcelWriter:
             import xlsxwriter
         except ImportError as error:
             raise needs("xlsx", "Excel") from error
+        _refuse_what_no_sheet_holds(source)
         self._source = source
         # The library keeps the rows in named files until the end: these go with their directory.
         self._directory = tempfile.TemporaryDirectory(prefix="accucheck-xlsx-")
@@ -116,23 +125,28 @@ class ExcelWriter:
         self._time: Any = self._book.add_format({"num_format": "[hh]:mm:ss"})
         own = source.all_columns()
         self._width = len(own)
-        self._line = 0
+        self._line = -1
+        for cells in source.title:
+            self._line += 1
+            for place, cell in enumerate(cells):
+                self._put(place, cell)
+        self._line += 1
+        self._header_line = self._line
         for place, name in enumerate([*own, *column_names(own)]):
             self._put(place, name)
 
     def write(self, row: Row, result: ResultColumns) -> None:
         """Add one row."""
         self._line += 1
-        if self._line >= _MOST_ROWS:
-            raise FileError(
-                f"an Excel sheet holds {_MOST_ROWS:,} rows at most; write .csv or .parquet instead"
-            )
+        if self._line >= _MOST_ROWS:  # only where the rows could not be counted before
+            raise _too_many(f"more than {_MOST_ROWS:,} rows")
         for place, cell in enumerate(self._source.values(row)):
             self._put(place, cell)
         for place, cell in enumerate(result, start=self._width):
             if cell is None or isinstance(cell, bool):
                 cell = yes_or_no[cell]
-            self._put(place, printable(cell) if isinstance(cell, str) else cell)
+            # Ours is cut: it must not take the output with it that a stranger wrote a long signature.
+            self._put(place, printable(cell)[:_LONGEST_CELL] if isinstance(cell, str) else cell)
 
     def flush(self) -> None:
         """Nothing to do: a workbook is written at its end."""
@@ -168,9 +182,39 @@ class ExcelWriter:
                 sheet.write_datetime(line, place, cell, self._time)
             case _:
                 text = as_text(cell)
-                if len(text) > _LONGEST_CELL:
-                    raise FileError(
-                        f"row {line}: a cell has {len(text):,} characters and Excel holds {_LONGEST_CELL:,};"
-                        " write .csv or .parquet instead"
-                    )
+                if len(text) > _LONGEST_CELL:  # only where the rows could not be looked at before
+                    raise _too_long(text, line - self._header_line)
                 sheet.write_string(line, place, text)
+
+
+def _refuse_what_no_sheet_holds(source: Source) -> None:
+    """Look at every row before the first answer is bought, unless the rows can be read only once."""
+    columns = len(source.all_columns()) + len(RESULT_COLUMNS)
+    if columns > _MOST_COLUMNS:
+        raise FileError(
+            f"an Excel sheet holds {_MOST_COLUMNS:,} columns at most and the output has {columns:,};"
+            f" {_INSTEAD}"
+        )
+    most = _MOST_ROWS - 1 - len(source.title)
+    if source.rows_total is not None and source.rows_total > most:
+        raise _too_many(f"{source.rows_total:,} rows and a header")
+    if not source.repeatable or isinstance(source, ExcelSource):
+        return
+    for place, row in enumerate(source.rows(), start=1):
+        if place > most:
+            raise _too_many(f"more than {most:,} rows and a header")
+        for cell in source.values(row):
+            if isinstance(cell, _MAYBE_LONG) and len(text := as_text(cell)) > _LONGEST_CELL:
+                raise _too_long(text, place)
+
+
+def _too_many(what: str) -> FileError:
+    return FileError(
+        f"an Excel sheet holds {_MOST_ROWS:,} rows at most and the output has {what}; {_INSTEAD}"
+    )
+
+
+def _too_long(text: str, place: int) -> FileError:
+    return FileError(
+        f"row {place}: a cell has {len(text):,} characters and Excel holds {_LONGEST_CELL:,}; {_INSTEAD}"
+    )

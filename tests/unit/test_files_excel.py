@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from accucheck.files import FileError, FileSink, ResultColumns, open_source
+from accucheck.files import RESULT_COLUMNS, FileError, FileSink, ResultColumns, open_source
 
 calamine = pytest.importorskip("python_calamine")
 xlsxwriter = pytest.importorskip("xlsxwriter")
@@ -119,19 +121,90 @@ def test_the_same_rows_make_the_same_bytes(leads: Path) -> None:
     assert checked(leads).read_bytes() == checked(leads).read_bytes()
 
 
-def test_a_cell_that_excel_cannot_hold_is_one_clear_line_and_no_output(tmp_path: Path) -> None:
-    leads = tmp_path / "leads.csv"
-    leads.write_text("phone,text\n987654321," + "x" * 40_000 + "\n")
-    with pytest.raises(FileError, match=r"row 1: a cell has 40,000 characters"):
-        checked(leads)
-    assert not leads.with_name("output.xlsx").exists()
+def refused(leads: Path, *, match: str) -> None:
+    """Assert that the output is refused before the first row is written, which is before any call."""
+    output = leads.with_name("output.xlsx")
+    with open_source(leads) as source:
+        with pytest.raises(FileError, match=match):
+            FileSink(output, source)
+    assert list(leads.parent.iterdir()) == [leads]
 
 
-def test_more_rows_than_a_sheet_holds_are_refused(leads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("leads.csv", "phone,text\n987654321," + "x" * 40_000 + "\n"),
+        ("leads.jsonl", '{"phone":"987654321","list":["' + "x" * 39_996 + '"]}\n'),
+    ],
+)
+def test_a_cell_that_excel_cannot_hold_is_refused_before_the_first_call(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    leads = tmp_path / name
+    leads.write_text(text)
+    refused(leads, match=r"row 1: a cell has 40,000 characters.*write \.csv or \.parquet instead")
+
+
+def test_a_cell_that_excel_cannot_hold_is_told_at_its_row_if_the_rows_come_once(tmp_path: Path) -> None:
+    live = io.BytesIO(b"phone,text\n987654321," + b"x" * 40_000 + b"\n")
+    with open_source("-", live=True, stdin=live) as source:
+        with pytest.raises(FileError, match="row 1: a cell has 40,000 characters"):
+            with FileSink(tmp_path / "output.xlsx", source) as sink:
+                sink.write(next(source.rows()), ANSWER)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_signature_does_not_cost_the_output(leads: Path) -> None:
+    make(leads, [["phone"], [987654321]])
+    output = leads.with_name("output.xlsx")
+    with open_source(leads) as source, FileSink(output, source) as sink:
+        sink.write(next(source.rows()), ANSWER._replace(signature="x" * 60_000))
+    assert cells_of(output)[1][5] == "x" * 32_767
+
+
+@pytest.mark.parametrize("name", ["leads.csv", "leads.jsonl", "leads.xlsx", "leads.parquet"])
+def test_more_rows_than_a_sheet_holds_are_refused_before_the_first_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("accucheck.files._xlsx._MOST_ROWS", 4)
+    leads = tmp_path / name
+    plain = tmp_path / "plain.csv"
+    plain.write_text("phone\n" + "987654321\n" * 3)
+    with open_source(plain) as source, FileSink(leads, source) as sink:
+        for row in source.rows():
+            sink.write(row, ANSWER)
+    checked(leads)
     monkeypatch.setattr("accucheck.files._xlsx._MOST_ROWS", 3)
-    make(leads, [["phone"], [987654321], [987654322], [987654323]])
-    with pytest.raises(FileError, match="rows at most"):
-        checked(leads)
+    leads.with_name("output.xlsx").unlink()
+    plain.unlink(missing_ok=name != "leads.csv")
+    refused(leads, match=r"holds 3 rows at most and the output has .*; write \.csv or \.parquet instead")
+
+
+def test_a_title_takes_rows_of_the_sheet_too(leads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(leads, [["LISTA", ""], ["phone", "name"], [987654321, "Ana"]])
+    monkeypatch.setattr("accucheck.files._xlsx._MOST_ROWS", 3)
+    assert len(cells_of(checked(leads))) == 3
+    leads.with_name("output.xlsx").unlink()
+    monkeypatch.setattr("accucheck.files._xlsx._MOST_ROWS", 2)
+    refused(leads, match="2 rows at most")
+
+
+def test_more_rows_than_a_sheet_holds_are_told_at_the_row_if_they_come_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accucheck.files._xlsx._MOST_ROWS", 2)
+    live = io.BytesIO(b"phone\n987654321\n987654322\n")
+    with open_source("-", live=True, stdin=live) as source:
+        with pytest.raises(FileError, match="2 rows at most"):
+            with FileSink(tmp_path / "output.xlsx", source) as sink:
+                for row in source.rows():
+                    sink.write(row, ANSWER)
+
+
+def test_more_columns_than_a_sheet_holds_are_refused_before_the_first_call(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.jsonl"
+    leads.write_bytes(msgspec.json.encode({"phone": "987654321"} | {f"c{n}": n for n in range(16_380)}))
+    refused(leads, match=f"16,384 columns at most and the output has {16_381 + len(RESULT_COLUMNS):,}")
 
 
 @pytest.mark.parametrize("content", [b"phone\n987654321\n", b"PK\x03\x04 torn"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from accucheck.files import FileError, FileSink, ResultColumns, open_source
+from accucheck.files._arrow_cells import cells_of
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -91,6 +95,105 @@ def test_rows_are_counted_without_reading_them(leads: Path) -> None:
         assert sum(1 for _ in source.numbers()) == 70_000
         assert source.fraction == 1.0
     assert parquet.read_metadata(checked(leads)).num_rows == 70_000
+
+
+def test_a_row_costs_the_same_whatever_the_order_of_the_answers(
+    leads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = 0
+
+    def counted(library: Any, column: Any) -> list[object]:
+        nonlocal converted
+        converted += len(column)
+        return cells_of(library, column)
+
+    parquet.write_table(arrow.table({"phone": ["987654321"] * 70_000, "place": range(70_000)}), leads)
+    with open_source(leads) as source:
+        rows = list(source.rows())
+        monkeypatch.setattr("accucheck.files._parquet.cells_of", counted)
+        # As they are answered around the end of a batch: one of the old, one of the new.
+        pairs = list(zip(rows[64_000:65_000], rows[66_000:67_000], strict=True))
+        assert [[source.values(row)[1] for row in pair] for pair in pairs] == [
+            [64_000 + place, 66_000 + place] for place in range(1000)
+        ]
+    assert converted < 2 * 2 * 1200
+
+
+def test_rows_are_converted_once_in_their_order_and_let_go(leads: Path) -> None:
+    parquet.write_table(arrow.table({"phone": ["987654321"] * 10_000}), leads)
+    with open_source(leads) as source:
+        rows = list(source.rows())
+        for row in rows:
+            assert source.values(row) == ("987654321",)
+        held = sum(row.record[0].cells is not None for row in rows)
+    assert held <= 32 * 64
+
+
+def test_answers_in_any_order_make_whole_row_groups(leads: Path) -> None:
+    places = arrow.array(range(5000))
+    table = arrow.table(
+        {"phone": ["987654321"] * 5000, "place": places, "kind": places.cast("string").dictionary_encode()}
+    )
+    parquet.write_table(table, leads, row_group_size=1500)
+    output = leads.with_name("output.parquet")
+    with open_source(leads) as source, FileSink(output, source) as sink:
+        rows = list(source.rows())
+        for early, late in zip(rows[:2500], rows[2500:], strict=True):
+            sink.write(late, ANSWER)
+            sink.write(early, ANSWER)
+    written = parquet.ParquetFile(output)
+    assert written.num_row_groups == 1
+    expected = [place for early in range(2500) for place in (early + 2500, early)]
+    assert written.read()["place"].to_pylist() == expected
+    assert written.read()["kind"].to_pylist() == list(map(str, expected))
+
+
+def test_what_python_cannot_hold_stops_nothing(leads: Path) -> None:
+    table = arrow.table(
+        {
+            "phone": arrow.array(["987654321"]),
+            "nested": arrow.array([[1]], arrow.list_(arrow.timestamp("ns"))),
+            "far": arrow.array([{"at": 2**62}], arrow.struct([("at", arrow.timestamp("us"))])),
+            "for": arrow.array([[("a", 1)]], arrow.map_(arrow.string(), arrow.duration("ns"))),
+            "bad": arrow.array([b"Jos\xe9"], arrow.binary()).view(arrow.string()),
+            "huge": arrow.array([2**64 - 1], arrow.uint64()),
+            "whole": arrow.array([7], arrow.int64()),
+        }
+    )
+    parquet.write_table(table, leads)
+    own = parquet.read_table(checked(leads)).select(table.column_names)
+    assert own.schema.equals(table.schema)
+    assert own.equals(table)
+    (row,) = csv.DictReader(io.StringIO(checked(leads, ".csv").read_text()))
+    assert row["nested"] == '["1970-01-01 00:00:00.000000001"]'
+    assert "4611686018427387904" in row["far"]
+    assert row["for"] == '[["a", "1"]]'
+    assert (row["bad"], row["huge"], row["whole"]) == ("Jos�", "18446744073709551615", "7")
+
+
+def test_a_number_that_is_no_text_stops_nothing(leads: Path) -> None:
+    bad = arrow.array([b"\xff", b"987654321"], arrow.binary()).view(arrow.string())
+    parquet.write_table(arrow.table({"phone": bad}), leads)
+    with open_source(leads) as source:
+        assert list(source.numbers()) == ["�", "987654321"]
+
+
+def test_columns_of_the_same_name_are_told_apart_by_their_place(leads: Path) -> None:
+    columns = [arrow.array(["912345678"]), arrow.array(["Ana"]), arrow.array(["987654321"])]
+    parquet.write_table(arrow.Table.from_arrays(columns, names=["phone", "name", "phone"]), leads)
+    with open_source(leads, column=3) as source:
+        assert list(source.numbers()) == [row.number for row in source.rows()] == ["987654321"]
+
+
+def test_rows_with_long_cells_are_read_and_written_a_few_at_a_time(leads: Path) -> None:
+    long = ["x" * 100_000 + str(place) for place in range(1000)]
+    parquet.write_table(arrow.table({"phone": ["987654321"] * 1000, "text": long}), leads)
+    with open_source(leads) as source:
+        batches = {id(row.record[0].batch): row.record[0].batch for row in list(source.rows())}
+        assert max(batch.nbytes for batch in batches.values()) < 16_000_000
+    output = parquet.ParquetFile(checked(leads))
+    assert output.num_row_groups == 2
+    assert output.read()["text"].to_pylist() == long
 
 
 def test_rows_may_be_left_out_of_the_output(leads: Path) -> None:
