@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -110,7 +110,7 @@ class Job:
     def stream(
         self,
         client: Client,
-        items: Iterable[Item],
+        items: Iterable[Item] | AsyncIterable[Item],
         ledger: Ledger | Path | None,
         *,
         number: Callable[[Item], str | int | None] | None = None,
@@ -163,14 +163,19 @@ class Job:
         say(f"the answers are kept in {kept}", hint=f"write them elsewhere: --ledger {kept} -o …")
 
 
-def open_list(name: str, reading: ListOptions, talk: Talk, *, file_format: str | None = None) -> Source:
-    """Open a lead list, and say which column holds the numbers."""
+def open_list(
+    name: str, reading: ListOptions, talk: Talk, *, file_format: str | None = None, live: bool = False
+) -> Source:
+    """Open a lead list, and say which column holds the numbers. ``live``: standard input is read as it comes."""
     column = reading.column
     source = open_source(
         name,
         column=int(column) if column is not None and column.isdecimal() else column,
         encoding=reading.encoding,
         file_format=file_format,
+        live=live,
+        # Not sys.stdin: a thread that waits in its lock when the process ends would be a crash.
+        stdin=open(0, "rb", buffering=0, closefd=False) if live else None,  # noqa: SIM115
     )
     try:
         if not talk.quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 from accucheck._client import Client
 from accucheck._models import Checked, Outcome
@@ -13,7 +14,9 @@ from accucheck.cli._going_on import how_to_go_on
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._known import nothing_known
+from accucheck.cli._live_rows import LiveRows
 from accucheck.cli._messages import complain, say
+from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._output_pass import answered_rows
 from accucheck.cli._render import standard_output
 from accucheck.cli._run import Ending, run_stream
@@ -28,13 +31,18 @@ class Places:
 
     def __init__(self) -> None:
         self._bits = bytearray()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
 
     def add(self, place: int) -> None:
-        """Note ``place``, from 0."""
+        """Note ``place``, from 0, once."""
         byte = place >> 3
         if byte >= len(self._bits):
             self._bits.extend(bytes(max(byte + 1 - len(self._bits), 1024)))
         self._bits[byte] |= 1 << (place & 7)
+        self._count += 1
 
     def __contains__(self, place: int) -> bool:
         byte = place >> 3
@@ -48,9 +56,10 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
     if job.ledger_path is None and not job.talk.quiet:
         say("no ledger: a run that is cut off starts anew; --ledger PATH keeps the answers")
     with (
-        open_list(job.input, job.reading, job.talk) as source,
+        open_list(job.input, job.reading, job.talk, live=job.input == STANDARD_STREAM) as source,
         StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
     ):
+        live = None if source.repeatable else LiveRows(source.rows())
 
         def write(outcome: Outcome[Row]) -> None:
             if isinstance(outcome, Checked):
@@ -60,13 +69,16 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 if outcome.item.fault:
                     columns = columns._replace(reason=outcome.item.fault)
             sink.write(outcome.item, columns)
-            written.add(outcome.index)
+            if live is not None:
+                live.answered(outcome.index)
+            else:
+                written.add(outcome.index)
             tally.count(columns)
 
         async def answer() -> Ending:
             async with client:
                 return await run_stream(
-                    job.stream(client, source.rows(), job.ledger_path, number=lambda row: row.number),
+                    job.stream(client, live or source.rows(), job.ledger_path, number=lambda row: row.number),
                     write,
                     interruption=interruption,
                     total=row_total(source),
@@ -77,7 +89,10 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
 
         ending = run_to_end(answer())
         if not ending.left_at_once:
-            _write_the_rest(source, sink, written, tally, mobile_only=job.reading.mobile_only)
+            rest = _unwritten(source, written) if live is None else live.rest()
+            for row, columns in answered_rows(rest, nothing_known, mobile_only=job.reading.mobile_only):
+                sink.write(row, columns)
+                tally.count(columns)
     if not job.talk.quiet:
         summarise(tally, ending.stats, [("ledger", str(job.ledger_path))] if job.ledger_path else [])
     if ending.error is not None:
@@ -91,13 +106,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
     return code
 
 
-def _write_the_rest(
-    source: Source, sink: StreamSink, written: Places, tally: Tally, *, mobile_only: bool
-) -> None:
-    if source.rows_total is not None and tally.rows == source.rows_total:
-        return
-    every_row = answered_rows(source.rows(), nothing_known, mobile_only=mobile_only)
-    for place, (row, columns) in enumerate(every_row):
-        if place not in written:
-            sink.write(row, columns)
-            tally.count(columns)
+def _unwritten(source: Source, written: Places) -> Iterator[Row]:
+    """Yield the rows that have no outcome, from a second pass if there are any."""
+    if source.rows_total is None or source.rows_total != len(written):
+        yield from (row for place, row in enumerate(source.rows()) if place not in written)

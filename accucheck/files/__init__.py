@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 from accucheck.files._faults import FileError
 from accucheck.files._number_column import NumberColumn
-from accucheck.files._origin import LiveOrigin, Origin, StoredOrigin
+from accucheck.files._origin import Origin, StoredOrigin, live_or_spooled
 from accucheck.files._registry import FORMATS, by_content, by_name, split_suffixes
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names
 from accucheck.files._sink import FileSink, StreamSink
@@ -57,7 +57,8 @@ def open_source(
             name or content if None.
         encoding: Of a text file; its byte order mark, else UTF-8, else Windows-1252 if None.
         file_format: A key of ``FORMATS``; told by content and suffix if None.
-        live: Read standard input as it comes, once, instead of copying it to disk first.
+        live: Read standard input as it comes, once, instead of copying it to disk first. Parquet and Excel,
+            which begin at their end, are copied all the same.
         stdin: Stands in for standard input.
 
     Raises:
@@ -68,7 +69,7 @@ def open_source(
     suffix = ""
     if os.fspath(path) == "-":
         stream = stdin or sys.stdin.buffer
-        origin = LiveOrigin(stream) if live else StoredOrigin.spooled(stream)
+        origin = live_or_spooled(stream) if live else StoredOrigin.spooled(stream)
     else:
         origin = StoredOrigin(Path(path), os.fspath(path))
         suffix = split_suffixes(Path(path))[0]

@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol, cast
 from accucheck.files._compression import Compression, by_magic, decompressed
 from accucheck.files._faults import FileError, told_clearly
 
-__all__ = ["HEAD_SIZE", "LiveOrigin", "Origin", "StoredOrigin"]
+__all__ = ["HEAD_SIZE", "LiveOrigin", "Origin", "StoredOrigin", "live_or_spooled"]
 
 HEAD_SIZE = 64 * 1024
 _BUFFER = 256 * 1024
@@ -148,6 +148,17 @@ class LiveOrigin:
 
     def close(self) -> None:
         """Nothing was made."""
+
+
+_READ_FROM_THE_END = (b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""What Parquet, .xlsx and .xls begin with: their index is at their end."""
+
+
+def live_or_spooled(stream: BinaryIO) -> Origin:
+    """Return standard input as it comes or, for formats that need all of it first, a copy on disk."""
+    magic = _beginning(stream, 4)
+    whole = _rejoined(magic, stream)
+    return StoredOrigin.spooled(whole) if magic in _READ_FROM_THE_END else LiveOrigin(whole)
 
 
 def _beginning(stream: BinaryIO, size: int, enough: bytes | None = None) -> bytes:

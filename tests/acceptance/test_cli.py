@@ -616,3 +616,54 @@ def test_failures_are_told_apart_from_answers_and_how_to_ask_again(
     second = accucheck(*command, sandbox=sandbox)
     assert "0 rows were answered by the ledger, at no cost; 2 failed in an earlier run" in second.stderr
     assert len(sandbox.requests()) == 2
+
+
+def test_a_row_on_standard_input_is_answered_before_the_next_one_comes(start_sandbox: Any) -> None:
+    sandbox = start_sandbox()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accucheck", "bulk", "-", "-o", "-", "--quiet"],
+        env=environment(sandbox),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("phone\n987654321\n")
+        process.stdin.flush()
+        first = json.loads(process.stdout.readline())
+        assert (first["phone"], first["status"]) == ("987654321", "OK")
+        process.stdin.write("912345678\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["phone"] == "912345678"
+        _, errors = process.communicate("abc\n", timeout=PATIENCE)
+        assert errors == ""
+        assert process.returncode == 1
+
+
+def test_a_signal_ends_a_run_that_waits_for_its_input(start_sandbox: Any) -> None:
+    sandbox = start_sandbox()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accucheck", "bulk", "-", "-o", "-", "--quiet"],
+        env=environment(sandbox),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("phone\n987654321\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None  # the rows to come are to be in the output, too
+        output, errors = process.communicate("912345678\n", timeout=PATIENCE)
+    assert process.returncode == 130
+    assert json.loads(output)["status"] == "UNCHECKED"
+    assert "Fatal" not in errors
+    assert set(sandbox.asked()) == {"987654321"}

@@ -1,0 +1,65 @@
+"""Rows that are read beside the event loop: all of them, in order, no further ahead than a bound."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from accucheck.cli import _live_rows
+from accucheck.cli._live_rows import LiveRows
+from accucheck.files import FileError, Row
+
+
+def rows(count: int) -> Iterator[Row]:
+    return (Row(str(n), n) for n in range(count))
+
+
+async def test_every_row_comes_once_and_in_order() -> None:
+    live = LiveRows(rows(5_000))
+    assert [row.record async for row in live] == list(range(5_000))
+
+
+async def test_a_slow_reader_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_live_rows, "_AHEAD", 10)
+    read = 0
+
+    def counted() -> Iterator[Row]:
+        nonlocal read
+        for row in rows(1_000):
+            read += 1
+            yield row
+
+    live = LiveRows(counted())
+    taken = 0
+    async for _ in live:
+        taken += 1
+        assert read <= taken + 11
+        if taken % 100 == 0:
+            time.sleep(0.001)
+    assert taken == 1_000
+
+
+async def test_what_the_input_raises_is_raised_after_the_rows_before_it() -> None:
+    def torn() -> Iterator[Row]:
+        yield from rows(3)
+        raise FileError("the file is torn")
+
+    seen = []
+    with pytest.raises(FileError, match="torn"):
+        async for row in LiveRows(torn()):
+            seen.append(row.record)
+    assert seen == [0, 1, 2]
+
+
+async def test_the_rest_is_what_has_no_outcome_and_what_was_not_taken() -> None:
+    live = LiveRows(rows(50))
+    async for row in live:
+        if row.record == 9:
+            break
+    for place in (0, 2, 3):
+        live.answered(place)
+    rest = await asyncio.to_thread(lambda: [row.record for row in live.rest()])
+    assert rest == [1, *range(4, 50)]
