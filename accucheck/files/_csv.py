@@ -90,7 +90,7 @@ class CsvSource(Source):
         # As the rows are decoded: a header's bytes come back too if they are not of its encoding.
         decoder = codecs.getincrementaldecoder(self.encoding.name)(self.encoding.errors)
         head = decoder.decode(self.origin.head[len(self.encoding.mark) :])
-        if len(self.origin.head) < HEAD_SIZE:
+        if len(self.origin.head) < HEAD_SIZE:  # it is all
             return head
         return head[: head.rfind("\n") + 1] or head
 

@@ -80,15 +80,27 @@ def _overridden(file: str, override: str, mark: bytes, marked: str) -> Encoding:
     try:
         name = codecs.lookup(override).name
     except LookupError as error:
-        raise FileError(
-            f"{file}: {override!r} is no encoding; try utf-8, cp1252, latin-1 or utf-16"
-        ) from error
+        raise _unfit(file, override) from error
     family = name.removesuffix("-sig").removesuffix("-le").removesuffix("-be")
     if marked.startswith(family):
         return Encoding(marked, mark)
-    return Encoding(
+    encoding = Encoding(
         {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(name, family if family == "utf-8" else name)
     )
+    # Python calls other things encodings too: base64, and its own way to write a string.
+    try:
+        fits = (
+            "1;a\n".encode(encoding.name, encoding.errors).decode(encoding.name, encoding.errors) == "1;a\n"
+        )
+    except (LookupError, UnicodeError):
+        fits = False
+    if not fits or b"\\n" in "\n".encode(encoding.name):
+        raise _unfit(file, override)
+    return encoding
+
+
+def _unfit(file: str, name: str) -> FileError:
+    return FileError(f"{file}: {name!r} is no encoding of text files; try utf-8, cp1252, latin-1 or utf-16")
 
 
 def _unmarked_utf_16(head: bytes) -> str | None:

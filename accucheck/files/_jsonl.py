@@ -48,7 +48,7 @@ class JsonLinesSource(Source):
         else:
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
         lines = list(self._lines(io.BytesIO(origin.head)))
-        if len(origin.head) == HEAD_SIZE and len(lines) > 1:
+        if len(origin.head) >= HEAD_SIZE and len(lines) > 1:
             lines.pop()  # it is cut
         sample = [_decoded(line) for line in lines[:_SAMPLE_ROWS] if line.strip()]
         if not sample:
@@ -146,9 +146,17 @@ def _decoded(line: bytes) -> Any:
     except _NOT_PLAIN:
         pass
     try:
-        return json.loads(line.decode("utf-8", "replace"))
+        return json.loads(line.decode("utf-8", "replace"), parse_int=_whole)
     except (ValueError, RecursionError):
         return _NO_JSON
+
+
+def _whole(digits: str) -> int | str:
+    """Return a whole number, as text where Python refuses to make one of that many digits."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 class JsonLinesWriter:

@@ -20,6 +20,8 @@ from accucheck.files._faults import FileError, told_clearly
 __all__ = ["HEAD_SIZE", "LiveOrigin", "Origin", "StoredOrigin", "live_or_spooled"]
 
 HEAD_SIZE = 64 * 1024
+_HEAD_LINES = 20
+_LONGEST_HEAD = 16 << 20
 _BUFFER = 256 * 1024
 
 
@@ -31,7 +33,7 @@ class Origin(Protocol):
     path: Path | None
     """The file to open, for libraries that open files themselves; None if there is none."""
     head: bytes
-    """The first bytes, decompressed: at most 64 KiB."""
+    """The first bytes, decompressed: 64 KiB, or less if that is all, or more where lines are long."""
     repeatable: bool
     """Whether ``open`` may be called more than once."""
 
@@ -71,7 +73,7 @@ class StoredOrigin:
             raise FileError(f"{name}: the file is empty")
         self._compression: Compression | None = by_magic(magic)
         with told_clearly(name), self.open() as plain:
-            self.head = plain.read(HEAD_SIZE)
+            self.head = _first_lines(plain)
 
     @classmethod
     def spooled(cls, stream: BinaryIO, name: str = "stdin") -> StoredOrigin:
@@ -138,7 +140,7 @@ class LiveOrigin:
             magic = _beginning(stream, 4)
             kind = by_magic(magic)
             plain = decompressed(_rejoined(magic, stream), kind)
-            self.head = _beginning(plain, HEAD_SIZE, enough=b"\n")
+            self.head = _beginning(plain, _LONGEST_HEAD, enough=b"\n")
             self._plain = _rejoined(self.head, plain)
         if not self.head:
             raise FileError(f"{name}: there is no input")
@@ -161,12 +163,23 @@ def live_or_spooled(stream: BinaryIO) -> Origin:
     return StoredOrigin.spooled(whole) if magic in _READ_FROM_THE_END else LiveOrigin(whole)
 
 
+def _first_lines(stream: BinaryIO) -> bytes:
+    """Read 64 KiB, and on to the end of some lines: the header of a wide list can be longer than that."""
+    head = stream.read(HEAD_SIZE)
+    while max(head.count(b"\n"), head.count(b"\r")) < _HEAD_LINES and len(head) < _LONGEST_HEAD:
+        more = stream.read(min(len(head), _LONGEST_HEAD - len(head)))
+        if not more:
+            break
+        head += more
+    return head
+
+
 def _beginning(stream: BinaryIO, size: int, enough: bytes | None = None) -> bytes:
     """Read ``size`` bytes, or less at the end, or once two lines have come: more may be long in coming."""
     read = getattr(stream, "read1", stream.read)
     head = b""
     while len(head) < size and (enough is None or head.count(enough) < 2):
-        chunk = read(size - len(head))
+        chunk = read(min(HEAD_SIZE, size - len(head)))
         if not chunk:
             break
         head += chunk

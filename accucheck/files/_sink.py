@@ -140,11 +140,11 @@ class StreamSink:
 
 
 def format_of_output(path: Path, source: Source, name: str | None = None) -> Format:
-    """Return the format of an output: by its name, else by the suffix, else the input's.
+    """Return the format of an output: by its name, else by the suffix, else (there is none) the input's.
 
     Raises:
-        FileError: The suffix stands for a format that can only be read, or for a compression that does not go
-            with the format.
+        FileError: The suffix stands for no format, for one that can only be read, or for a compression that
+            does not go with the format.
     """
     suffix, compression = split_suffixes(path)
     if name is not None:
@@ -153,6 +153,16 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
         chosen = next(known for known in FORMATS.values() if suffix in known.write_suffixes)
     elif any(suffix in known.read_suffixes for known in FORMATS.values()):
         raise FileError(f"{path}: {suffix} can be read but not written; name the output .xlsx")
+    elif suffix == ".json":
+        raise FileError(
+            f"{path}: rows are not written as one JSON document but as one object a line;"
+            " name the output .jsonl, or give --format jsonl"
+        )
+    elif suffix:
+        written = ", ".join(each for known in FORMATS.values() for each in known.write_suffixes)
+        raise FileError(
+            f"{path}: {suffix} stands for no format; name the output one of {written}, or give its --format"
+        )
     else:
         chosen = FORMATS[source.format]
     if compression and not chosen.text:

@@ -123,10 +123,31 @@ def test_an_encoding_that_is_given_is_taken(leads: Path) -> None:
     assert f"987654321,Łukasz,{OURS}\n".encode("cp1250") in written(leads, encoding="cp1250")
 
 
-def test_an_unknown_encoding_is_one_clear_line(leads: Path) -> None:
+@pytest.mark.parametrize(
+    "encoding", ["klingon", "hex", "base64", "rot13", "idna", "punycode", "undefined", "unicode_escape"]
+)
+def test_an_unknown_encoding_is_one_clear_line(leads: Path, encoding: str) -> None:
     leads.write_text("phone\n987654321\n")
-    with pytest.raises(FileError, match="'klingon' is no encoding"):
-        open_source(leads, encoding="klingon")
+    with pytest.raises(FileError, match=f"'{encoding}' is no encoding of text files"):
+        open_source(leads, encoding=encoding)
+
+
+def test_lines_longer_than_the_first_look_are_read_whole(leads: Path) -> None:
+    names = [f"column_name_{place}" for place in range(6000)]
+    leads.write_text(",".join([*names, "dato"]) + "\n" + ",".join(["x"] * 6000 + ["987654321"]) + "\n")
+    assert numbers(leads) == ["987654321"]
+    assert written(leads).decode().splitlines()[0] == ",".join([*names, "dato", HEADER])
+
+
+def test_a_list_without_a_header_may_begin_with_a_long_cell(leads: Path) -> None:
+    leads.write_text("x" * 100_000 + ",987654321\ny,912345678\n")
+    assert numbers(leads) == ["987654321", "912345678"]
+
+
+def test_a_file_of_one_endless_line_is_looked_at_in_part(leads: Path) -> None:
+    leads.write_text("9" * 40_000_000)
+    with open_source(leads) as source:
+        assert len(source.origin.head) <= 16 << 20
 
 
 def test_bytes_that_do_not_decode_come_back_as_they_were(leads: Path) -> None:

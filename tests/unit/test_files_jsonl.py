@@ -199,3 +199,11 @@ def test_any_row_comes_back_with_its_own_values(
         own = row if isinstance(row, dict) else {"phone": row}
         assert list(value.items())[: len(own)] == list(own.items())
         assert len(value) == len(own) + 8
+
+
+def test_a_number_of_thousands_of_digits_is_a_cell_like_others(leads: Path) -> None:
+    leads.write_text('{"phone":987654321,"n":' + "9" * 5000 + "}\n")
+    with open_source(leads) as source:
+        (row,) = source.rows()
+        assert (row.number, row.fault, source.columns) == ("987654321", "", ["phone", "n"])
+        assert source.values(row) == [987654321, "9" * 5000]

@@ -232,15 +232,36 @@ def test_zstd_goes_by_the_name(leads: Path, output: Path) -> None:
         assert list(back.numbers()) == ["987654321", "912345678"]
 
 
-@pytest.mark.parametrize("name", ["checked", "checked.out", "checked.csv"])
-def test_an_unknown_suffix_means_the_format_of_the_input(leads: Path, output: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["checked", ".checked", "checked.csv"])
+def test_no_suffix_means_the_format_of_the_input(leads: Path, output: Path, name: str) -> None:
     output = output.with_name(name)
     with open_source(leads) as source:
         write(source, output)
     assert output.read_text().startswith("phone,name,whatsapp,")
 
 
-def test_a_format_can_be_named(leads: Path, output: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["checked.out", "checked.docx", "checked.csv.bz2", "checked.data.gz", "v1.2"]
+)
+def test_an_unknown_suffix_is_refused_with_the_known_ones(leads: Path, output: Path, name: str) -> None:
+    told = r" stands for no format; name the output one of \.csv, .*\.jsonl, .*\.xlsx, or give its --format"
+    with open_source(leads) as source, pytest.raises(FileError, match=told):
+        write(source, output.with_name(name))
+    assert not list(output.parent.iterdir())
+
+
+@pytest.mark.parametrize("name", ["checked.json", "checked.JSON", "checked.json.gz"])
+def test_a_json_document_is_refused_with_the_name_of_what_is_written(
+    leads: Path, output: Path, name: str
+) -> None:
+    with open_source(leads) as source, pytest.raises(FileError, match=r"name the output \.jsonl"):
+        write(source, output.with_name(name))
+    assert not list(output.parent.iterdir())
+
+
+@pytest.mark.parametrize("name", ["checked.csv", "checked.json", "checked.docx"])
+def test_a_format_can_be_named(leads: Path, output: Path, name: str) -> None:
+    output = output.with_name(name)
     with open_source(leads) as source:
         write(source, output, file_format="jsonl")
     assert output.read_text().startswith('{"phone":"987654321"')
