@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from accucheck.files._faults import FileError, told_clearly
+from accucheck.files._faults import OutputError, told_clearly
 
 if os.name == "posix":
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -58,7 +58,7 @@ class AtomicFile:
             if mode is not None and stat.S_ISDIR(mode):
                 raise IsADirectoryError
             if not self._target.parent.is_dir():
-                raise FileError(f"{self.name}: there is no directory {self._target.parent}")
+                raise OutputError(f"{self.name}: there is no directory {self._target.parent}")
             if mode is not None and not stat.S_ISREG(mode):
                 self.stream: BinaryIO = self._target.open("wb", buffering=_BUFFER)
                 return

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from accucheck._errors import ConfigurationError
 
-__all__ = ["FileError", "OutputError", "needs", "told_clearly"]
+__all__ = ["FileError", "OutputError", "needs", "output_told_clearly", "told_clearly"]
 
 
 class FileError(ConfigurationError):
@@ -18,7 +18,7 @@ class FileError(ConfigurationError):
 
 
 class OutputError(FileError):
-    """The system does not let the output be written: no room, no permission, a read-only disk."""
+    """The system does not let the output be written: no room, no permission, no directory, a read-only disk."""
 
     status = "OUTPUT_ERROR"
 
@@ -54,3 +54,16 @@ def told_clearly(name: str, *also: type[Exception]) -> Iterator[None]:
     except also as error:
         detail = " ".join(str(error).split())[:200]
         raise FileError(f"{name}: the file is torn or not what its name says ({detail})") from error
+
+
+@contextmanager
+def output_told_clearly(name: str) -> Iterator[None]:
+    """As ``told_clearly`` for the output ``name``: what the system does not allow is an ``OutputError``."""
+    try:
+        with told_clearly(name):
+            yield
+    except FileError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, IsADirectoryError):
+            raise OutputError(str(error)) from cause
+        raise

@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 from accucheck.files._atomic import AtomicFile
 from accucheck.files._compression import compressed
 from accucheck.files._csv import CsvSource, CsvWriter
-from accucheck.files._faults import FileError, OutputError, told_clearly
+from accucheck.files._faults import FileError, output_told_clearly
 from accucheck.files._registry import FORMATS, Format, Writer, by_name, split_suffixes
 from accucheck.files._results import ResultColumns
 from accucheck.files._source import Row, Source
@@ -40,15 +40,11 @@ class FileSink:
         _refuse_what_is_needed(self.path, source)
         # Asked before the file is made: it may read the whole input.
         source.all_columns()
-        try:
+        with output_told_clearly(str(path)):
             self._file = AtomicFile(self.path, replace=replace, fsync=fsync)
-        except FileError as error:
-            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, IsADirectoryError):
-                raise OutputError(str(error)) from error.__cause__
-            raise
         self._stream = self._file.stream
         try:
-            with told_clearly(str(path)):
+            with output_told_clearly(str(path)):
                 self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
                 self._writer = _writer(self.format, self._stream, source)
         except BaseException:
@@ -59,12 +55,13 @@ class FileSink:
         """Add one row.
 
         Raises:
-            FileError: The disk is full, or the format cannot hold the row.
+            OutputError: The disk is full.
+            FileError: The format cannot hold the row.
         """
         try:
             self._writer.write(row, result)
         except OSError:
-            with told_clearly(str(self.path)):
+            with output_told_clearly(str(self.path)):
                 raise
 
     def __enter__(self) -> Self:
@@ -77,14 +74,15 @@ class FileSink:
             self._discard()
             return
         try:
-            with told_clearly(str(self.path)):
+            with output_told_clearly(str(self.path)):
                 self._writer.finish()
                 if self._stream is not self._file.stream:
                     self._stream.close()
         except BaseException:
             self._discard()
             raise
-        self._file.commit()
+        with output_told_clearly(str(self.path)):
+            self._file.commit()
 
     def _discard(self) -> None:
         discard = getattr(getattr(self, "_writer", None), "discard", None)
@@ -180,7 +178,9 @@ def _writer(file_format: Format, stream: BinaryIO, source: Source) -> Writer:
     return file_format.write(stream, source)
 
 
-_DATABASE = b"SQLite format 3\x00"
+_DATABASE = (b"SQLite format 3\x00", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+"""How a SQLite database begins, and its write-ahead log (https://www.sqlite.org/fileformat2.html), where the newest
+answers may be."""
 
 
 def _refuse_what_is_needed(path: Path, source: Source) -> None:
@@ -190,6 +190,6 @@ def _refuse_what_is_needed(path: Path, source: Source) -> None:
         return
     if there is not None and path.samefile(there):
         raise FileError(f"{path}: the output would overwrite the input; give it another name")
-    with told_clearly(str(path)), path.open("rb") as old:
-        if old.read(len(_DATABASE)) == _DATABASE:
+    with output_told_clearly(str(path)), path.open("rb") as old:
+        if old.read(16).startswith(_DATABASE):
             raise FileError(f"{path}: the output would overwrite a ledger; give it another name")

@@ -423,13 +423,26 @@ def test_a_second_run_on_the_same_ledger_is_refused_before_any_call(
     first.communicate(timeout=PATIENCE)
 
 
-def test_an_output_that_cannot_be_written_is_told_before_any_call(start_sandbox: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("output", "code", "told"),
+    [
+        ("absent/x.csv", 5, "absent"),
+        ("leads.csv/x.csv", 5, "leads.csv"),
+        ("/proc/x.csv", 5, "/proc/x.csv"),
+        ("x.xls", 2, ".xls"),
+        ("leads.csv", 2, "would overwrite the input"),
+        (".", 2, "directory"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_told_before_any_call(
+    start_sandbox: Any, tmp_path: Path, output: str, code: int, told: str
+) -> None:
     sandbox = start_sandbox()
     source = tmp_path / "leads.csv"
     write_leads(source, 20, 4)
-    result = accucheck("bulk", source, "-o", tmp_path / "absent" / "x.csv", "--no-ledger", sandbox=sandbox)
-    assert result.returncode == 2
-    assert "absent" in result.stderr
+    result = accucheck("bulk", source, "-o", tmp_path / output, "--no-ledger", sandbox=sandbox)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert told in result.stderr
     assert sandbox.stats()["charged"] == 0
 
 
@@ -476,7 +489,9 @@ def test_the_library_does_not_load_the_command_line() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("output", ["answers.db", "./answers.db", "answers.db-wal", "answers.db.lock"])
+@pytest.mark.parametrize(
+    "output", ["answers.db", "./answers.db", "answers.db-wal", "answers.db-shm", "answers.db.lock"]
+)
 def test_an_output_never_takes_the_place_of_its_ledger(tmp_path: Path, output: str) -> None:
     (tmp_path / "leads.csv").write_text("phone\n987654321\n")
     result = accucheck(
@@ -499,6 +514,10 @@ def test_an_output_never_takes_the_place_of_another_lists_ledger(start_sandbox: 
     assert result.returncode == 2
     assert "would overwrite a ledger" in result.stderr
     assert ledger.read_bytes() == before
+    # Its newest answers may still be in its log.
+    log = tmp_path / "others.db-wal"
+    log.write_bytes(bytes.fromhex("377f0682") + bytes(28))
+    assert accucheck("bulk", source, "-o", log, "--format", "csv", sandbox=sandbox).returncode == 2
     assert len(sandbox.requests()) == 1
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from accucheck import _errors
 from accucheck.cli._exit_codes import EXPLANATION, ExitCode, exit_code_of
+from accucheck.files._faults import FileError, OutputError
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,8 @@ from accucheck.cli._exit_codes import EXPLANATION, ExitCode, exit_code_of
         (_errors.ConfigurationError("x"), 2),
         (_errors.InvalidNumber("x"), 1),
         (_errors.TransportError("x"), 1),
+        (FileError("x"), 2),
+        (OutputError("x"), 5),
         (OSError(28, "No space left on device"), 5),
         (RuntimeError("x"), 70),
     ],
