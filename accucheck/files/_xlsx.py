@@ -22,6 +22,7 @@ from accucheck.files._origin import Origin
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text, yes_or_no
+from accucheck.files._workbook_size import refuse_huge_workbook
 
 __all__ = ["ExcelSource", "ExcelWriter"]
 
@@ -47,6 +48,7 @@ class ExcelSource(Source):
             raise needs("xlsx", "Excel") from error
         broken = (python_calamine.CalamineError, python_calamine.ZipError, python_calamine.XmlError)
         with told_clearly(self.name, *broken, python_calamine.PasswordError), origin.open() as stream:
+            refuse_huge_workbook(stream, self.name)
             workbook = python_calamine.load_workbook(stream)
             sheet = next(
                 (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,34 @@ def test_a_workbook_named_csv_is_read_as_what_it_is(tmp_path: Path) -> None:
     make(leads, [["phone"], [987654321]])
     with open_source(leads) as source:
         assert (source.format, list(source.numbers())) == ("xlsx", ["987654321"])
+
+
+def test_a_stray_cell_in_the_last_corner_is_refused_before_it_asks_for_all_memory(leads: Path) -> None:
+    with xlsxwriter.Workbook(leads) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["phone", "name"])
+        sheet.write(1_048_575, 16_383, "x")
+    with pytest.raises(FileError, match="as far as column XFD and row 1,048,576; delete what is outside"):
+        open_source(leads)
+
+
+def test_a_sheet_that_only_says_to_be_huge_is_read(leads: Path) -> None:
+    with xlsxwriter.Workbook(leads) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["phone", "name"])
+        sheet.write_row(1, 0, [987654321, "Ana"])
+        sheet.write_blank(1_048_575, 16_383, None, book.add_format({"bold": True}))
+    with open_source(leads) as source:
+        assert list(source.numbers()) == ["987654321"]
+
+
+def test_a_workbook_that_unpacks_to_more_than_memory_is_refused(
+    leads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accucheck.files._workbook_size._MOST_BYTES", 50 << 20)
+    make(leads, [["phone", "x"], [987654321, "Ana"]])
+    with zipfile.ZipFile(leads, "a", zipfile.ZIP_DEFLATED) as parts:
+        parts.writestr("xl/media/zeros", b"0" * (60 << 20))
+    assert leads.stat().st_size < 1 << 20
+    with pytest.raises(FileError, match=r"unpacks to 60 MiB; save its list as CSV"):
+        open_source(leads)
