@@ -74,9 +74,10 @@ def bulk(
         Where answers are kept; by default OUTPUT.ledger, or INPUT.ledger with -o -. Lists that share one buy
         no number twice.
     no_ledger
-        Keep no answers on disk: a run that is cut off starts anew.
+        Leave no ledger behind: a run that is cut off starts anew.
     job
-        Whose calls --max-calls caps, over all runs that name it; by default the list's, told by its output.
+        Whose calls --max-calls caps, over all runs that name it, those of --sample too; by default the list's,
+        told by its output.
     fresh_within
         Buy answers anew that are older than this: 30d.
     retry_failed

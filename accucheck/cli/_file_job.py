@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import NoReturn
 
 from accucheck._client import Client
-from accucheck._errors import BudgetExhausted, LedgerError
+from accucheck._errors import LedgerError
 from accucheck._ledger import Ledger
-from accucheck.cli._answer_columns import Tally
+from accucheck.cli._conclusion import conclude, how_to_go_on, tell_what_ended_it
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._going_on import how_to_go_on
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._known import known_in
 from accucheck.cli._messages import complain, say
 from accucheck.cli._output_pass import write_rows
 from accucheck.cli._run import Ending, run_stream
-from accucheck.cli._summary import summarise
 from accucheck.files import FileError, FileSink, Source
 
 __all__ = ["run_file_job"]
@@ -47,8 +45,8 @@ def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
     except FileError as error:
         if ending is None:
             raise
-        return _tell_unwritten(job, ending, error)
-    return _conclude(job, ending, tally, interruption)
+        return _tell_unwritten(job, ending, error, interruption)
+    return conclude(job, ending, tally, interruption, [("output", job.output)])
 
 
 async def _buy(
@@ -65,42 +63,17 @@ async def _buy(
         )
 
 
-def _tell_unwritten(job: Job, ending: Ending, error: FileError) -> ExitCode:
-    if ending.error is not None:
-        complain(ending.error)
+def _tell_unwritten(job: Job, ending: Ending, error: FileError, interruption: Interruption) -> ExitCode:
+    tell_what_ended_it(job, ending, interruption)
     complain(error)
     if job.ledger_path is not None:
-        # Where the ledger itself has failed, it has said what it could not store.
-        what = "what was stored" if isinstance(ending.error, LedgerError) else "the answers"
-        verb = "is" if isinstance(ending.error, LedgerError) else "are"
-        say(
-            f"{what} {verb} safe in {job.ledger_path}",
-            hint=f"write {'it' if verb == 'is' else 'them'} elsewhere: --ledger {job.ledger_path} -o …",
-        )
+        # Where the ledger itself has failed, it has said how many answers it could not store.
+        kept = "what was stored is" if isinstance(ending.error, LedgerError) else "all that was bought is"
+        say(f"{kept} safe in {job.ledger_path}", hint=f"write it elsewhere: --ledger {job.ledger_path} -o …")
     return ExitCode.STORAGE
 
 
 def _leave(job: Job) -> NoReturn:
     """End the command without an output: the old one, if there is one, stays as it is."""
-    raise Interrupted(f"stopped at once: {job.output} was not written", how_to_go_on(job, None))
-
-
-def _conclude(job: Job, ending: Ending, tally: Tally, interruption: Interruption) -> ExitCode:
-    if not job.talk.quiet:
-        where = [("output", job.output)]
-        if job.ledger_path is not None:
-            where.append(("ledger", str(job.ledger_path)))
-        summarise(tally, ending.stats, where)
-    if ending.error is not None:
-        code = complain(ending.error)
-    elif interruption.first is not None:
-        code = interruption.exit_code
-    else:
-        code = ExitCode.ALL_ANSWERED if tally.answered == tally.rows else ExitCode.SOME_NOT_ANSWERED
-    if isinstance(ending.error, BudgetExhausted) and not ending.stats.calls:
-        say("not one call was left: earlier runs of this --job have used --max-calls up")
-    if tally.failed and not job.talk.quiet and not job.retry_failed:
-        say(f"{tally.failed:,} rows failed", hint="--retry-failed asks for them again")
-    if tally.unchecked:
-        say(f"{tally.unchecked:,} rows are not checked yet", hint=how_to_go_on(job, ending.error))
-    return code
+    hint = how_to_go_on(job, None) if job.ledger_path is not None else None
+    raise Interrupted(f"stopped at once: {job.output} was not written", hint)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from accucheck.cli._options import (
     Talk,
 )
 from accucheck.cli._outage import OutageTeller
+from accucheck.cli._private_ledger import private_ledger
 from accucheck.cli._progress import Total
 from accucheck.cli._run import GRACE
 from accucheck.files import Source, open_source
@@ -132,35 +131,13 @@ class Job:
 
     @contextmanager
     def opened_ledger(self) -> Iterator[Ledger]:
-        """Give the job's ledger, or a private one that is gone when the block has ended well."""
+        """Give the job's ledger, or a private one that is gone when the block has ended well: see there."""
         if self.ledger_path is not None:
             with Ledger(self.ledger_path) as ledger:
                 yield ledger
             return
-        directory = Path(tempfile.mkdtemp(prefix="accucheck-"))
-        private = directory / "ledger"
-        try:
-            with Ledger(private) as ledger:
-                yield ledger
-        except BaseException:
-            if private.exists() and Ledger(private).info().answers:
-                self._rescue(private)
-                raise
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        shutil.rmtree(directory, ignore_errors=True)
-
-    def _rescue(self, private: Path) -> None:
-        """Keep a ledger that nobody asked for: what is in it was paid for, and there is no output."""
-        kept = Path(f"{self.output}.ledger")
-        try:
-            if self.to_stdout or kept.exists():
-                kept = private
-            else:
-                shutil.move(private, kept)
-        except OSError:  # the disk that has no room for the output, say
-            kept = private
-        say(f"the answers are kept in {kept}", hint=f"write them elsewhere: --ledger {kept} -o …")
+        with private_ledger(Path(self.output)) as ledger:
+            yield ledger
 
 
 def open_list(

@@ -8,19 +8,18 @@ from collections.abc import Iterator
 from accucheck._client import Client
 from accucheck._models import Checked, Outcome
 from accucheck.cli._answer_columns import Tally, columns_of
+from accucheck.cli._conclusion import conclude
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._going_on import how_to_go_on
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._known import nothing_known
 from accucheck.cli._live_rows import LiveRows
-from accucheck.cli._messages import complain, say
+from accucheck.cli._messages import say
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._output_pass import answered_rows
 from accucheck.cli._render import standard_output
 from accucheck.cli._run import Ending, run_stream
-from accucheck.cli._summary import summarise
 from accucheck.files import Row, Source, StreamSink
 
 __all__ = ["run_pipe_job"]
@@ -93,17 +92,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
             for row, columns in answered_rows(rest, nothing_known, mobile_only=job.reading.mobile_only):
                 sink.write(row, columns)
                 tally.count(columns)
-    if not job.talk.quiet:
-        summarise(tally, ending.stats, [("ledger", str(job.ledger_path))] if job.ledger_path else [])
-    if ending.error is not None:
-        code = complain(ending.error)
-    elif interruption.first is not None:
-        code = interruption.exit_code
-    else:
-        code = ExitCode.ALL_ANSWERED if tally.answered == tally.rows else ExitCode.SOME_NOT_ANSWERED
-    if ending.error is not None or interruption.first is not None:
-        say("not every number was checked", hint=how_to_go_on(job, ending.error))
-    return code
+    return conclude(job, ending, tally, interruption, [])
 
 
 def _unwritten(source: Source, written: Places) -> Iterator[Row]:

@@ -7,13 +7,14 @@ from random import Random
 
 from accucheck._client import Client
 from accucheck._models import Stats
+from accucheck.cli._conclusion import tell_what_ended_it
 from accucheck.cli._estimate import Reservoir, wilson_interval
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list
 from accucheck.cli._known import known_in
-from accucheck.cli._messages import complain, report, say
+from accucheck.cli._messages import report, say
 from accucheck.cli._options import Rate
 from accucheck.cli._render import duration, thousands
 from accucheck.cli._run import Ending, run_stream
@@ -50,11 +51,8 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
 
         ending = run_to_end(ask())
     report(sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate), sys.stdout)
-    if ending.error is not None:
-        return complain(ending.error)
-    if interruption.first is not None:
-        return interruption.exit_code
-    return ExitCode.ALL_ANSWERED
+    code = tell_what_ended_it(job, ending, interruption)
+    return ExitCode.ALL_ANSWERED if code is None else code
 
 
 def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[tuple[str, str]]:

@@ -51,8 +51,11 @@ def calls_facts(stats: Stats) -> list[tuple[str, str]]:
 
 
 def _known(stats: Stats) -> str:
+    """Tell answers from failures: both cost nothing, and only the first are what was asked for."""
     answered = stats.known - stats.known_failed
-    words = f"{thousands(answered)} rows were answered by the ledger, at no cost"
+    words = []
+    if answered:
+        words.append(f"{thousands(answered)} rows were answered by the ledger, at no cost")
     if stats.known_failed:
-        words += f"; {thousands(stats.known_failed)} failed in an earlier run"
-    return words
+        words.append(f"{thousands(stats.known_failed)} rows failed in an earlier run")
+    return "; ".join(words)

@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 
-from accucheck._errors import BudgetExhausted, ConfigurationError, OutOfQuota, RunEnded, Unauthorized
+from accucheck._errors import (
+    BudgetExhausted,
+    ConfigurationError,
+    LedgerError,
+    OutOfQuota,
+    RunEnded,
+    Unauthorized,
+)
 from accucheck._events import CallEnded, CircuitChanged
 from accucheck._models import Stats
-from accucheck.cli._going_on import how_to_go_on
+from accucheck.cli._conclusion import how_to_go_on
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._options import DEFAULT_LIST_OPTIONS, Talk
 from accucheck.cli._outage import OutageTeller
@@ -84,12 +91,13 @@ def test_the_rows_of_a_large_list_are_estimated_from_the_bytes() -> None:
         (BudgetExhausted("x"), "higher --max-calls"),
         (OutOfQuota("x"), "once the account has calls"),
         (Unauthorized("x"), "once that is mended"),
+        (LedgerError("x"), "once that is mended"),
     ],
 )
-def test_a_run_that_did_not_finish_sayshow_to_go_on(error: RunEnded | None, told: str) -> None:
+def test_a_run_that_did_not_finish_says_how_to_go_on(error: RunEnded | None, told: str) -> None:
     job = Job(input="leads.csv", output="out.csv")
     assert told in how_to_go_on(job, error)
-    assert "not asked again" in how_to_go_on(job, error)
+    assert "is not asked again" in how_to_go_on(job, error)
     assert "asked anew" in how_to_go_on(Job(input="a", output="b", no_ledger=True), error)
 
 

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from accucheck._ledger import Ledger
+from accucheck._models import Check, Settlement
+from accucheck.cli._private_ledger import private_ledger
+
+
+class Trouble(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
+
+
+async def buy(ledger: Ledger) -> None:
+    session = ledger.session()
+    session.start(lambda batch: None, lambda error: None)
+    answer = Check(number="+51987654321", whatsapp=True, checked_at=datetime.now(UTC))
+    session.settle(Settlement(987654321, answer))
+    await session.aclose()
+
+
+def answers_in(path: Path) -> int:
+    with Ledger(path) as ledger:
+        return ledger.info().yes
+
+
+async def test_nothing_is_left_of_it_when_all_went_well(tmp_path: Path, temporary: Path) -> None:
+    with private_ledger(tmp_path / "out.csv") as ledger:
+        await buy(ledger)
+    assert list(temporary.iterdir()) == []
+
+
+async def test_what_was_bought_is_kept_beside_an_output_that_was_not_written(
+    tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Trouble), private_ledger(tmp_path / "out.csv") as ledger:
+        await buy(ledger)
+        raise Trouble
+    kept = tmp_path / "out.csv.ledger"
+    assert answers_in(kept) == 1
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert f"--ledger {kept}" in capsys.readouterr().err
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("obstacle", ["another ledger", "no directory"])
+async def test_where_it_cannot_be_moved_it_stays_and_says_where(
+    tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str], obstacle: str
+) -> None:
+    output = tmp_path / ("out.csv" if obstacle == "another ledger" else "absent/out.csv")
+    if obstacle == "another ledger":
+        Path(f"{output}.ledger").write_text("mine")
+    with pytest.raises(Trouble), private_ledger(output) as ledger:
+        await buy(ledger)
+        raise Trouble
+    (directory,) = temporary.iterdir()
+    assert answers_in(directory / "ledger") == 1
+    assert f"--ledger {directory / 'ledger'}" in capsys.readouterr().err
+    if obstacle == "another ledger":
+        assert Path(f"{output}.ledger").read_text() == "mine"
+
+
+def test_nothing_is_kept_where_nothing_was_bought(
+    tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Trouble), private_ledger(tmp_path / "out.csv"):
+        raise Trouble
+    assert list(temporary.iterdir()) == []
+    assert capsys.readouterr().err == ""
