@@ -102,6 +102,7 @@ def bulk(
         sample=sample,
         seed=seed,
         grace=grace,
+        outage_deadline=patience.outage_deadline,
         endpoint=account.endpoint,
         pace=pace,
         reading=reading,

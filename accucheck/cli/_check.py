@@ -28,7 +28,7 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
-from accucheck.cli._outage import OutageTeller
+from accucheck.cli._outage import OutageWatch
 from accucheck.cli._render import json_line, terminal_safe
 from accucheck.cli._run import Ending, run_stream
 
@@ -68,14 +68,17 @@ def check(
     def keep(outcome: Outcome[str]) -> None:
         outcomes[outcome.index] = outcome
 
+    outage = OutageWatch(patience.outage_deadline)
+
     async def ask() -> Ending:
         async with make_client(account, patience, pace, mobile_only=mobile_only) as client:
             return await run_stream(
                 client.stream(
-                    numbers, workers=pace.workers, max_calls=pace.max_calls, grace=0, on_event=OutageTeller()
+                    numbers, workers=pace.workers, max_calls=pace.max_calls, grace=0, on_event=outage
                 ),
                 keep,
                 interruption=interruption,
+                outage=outage,
                 total=lambda stats: (len(numbers), True),
                 quiet=talk.quiet or len(numbers) == 1,
             )
@@ -90,6 +93,8 @@ def check(
         return complain(ending.error)
     if interruption.first is not None:
         return interruption.exit_code
+    if ending.outage:
+        return ExitCode.OUTAGE
     answered = all(isinstance(outcome, Checked) for outcome in outcomes)
     return ExitCode.ALL_ANSWERED if answered else ExitCode.SOME_NOT_ANSWERED
 

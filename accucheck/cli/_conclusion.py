@@ -32,7 +32,10 @@ def conclude(
         say(f"{_rows(tally.failed)} failed", hint=hint)
     if tally.unchecked:
         not_checked = "is not checked yet" if tally.unchecked == 1 else "are not checked yet"
-        say(f"{_rows(tally.unchecked)} {not_checked}", hint=how_to_go_on(job, ending.error))
+        say(
+            f"{_rows(tally.unchecked)} {not_checked}",
+            hint=how_to_go_on(job, ending.error, outage=ending.outage),
+        )
     return code
 
 
@@ -48,7 +51,9 @@ def tell_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> 
                 hint="free some space there, set TMPDIR, or name a place with --ledger",
             )
         return code
-    return interruption.exit_code if interruption.first is not None else None
+    if interruption.first is not None:
+        return interruption.exit_code
+    return ExitCode.OUTAGE if ending.outage else None
 
 
 def _tell_earlier_calls(job: Job, ending: Ending) -> None:
@@ -62,13 +67,15 @@ def _tell_earlier_calls(job: Job, ending: Ending) -> None:
         )
 
 
-def how_to_go_on(job: Job, error: RunEnded | None) -> str:
+def how_to_go_on(job: Job, error: RunEnded | None, *, outage: bool = False) -> str:
     """Return the next step as a clause: after what ended the run, or after an interruption."""
     match error:
         case BudgetExhausted():
             step = "run it again with a higher --max-calls"
         case OutOfQuota():
             step = "run the same command again once the account has calls"
+        case None if outage:
+            step = "run the same command again once the API can be reached (--base-url, network, proxy)"
         case None:
             step = "run the same command again"
         case _:

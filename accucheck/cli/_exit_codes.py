@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     NOT_ALLOWED = 3
     USED_UP = 4
     STORAGE = 5
+    OUTAGE = 6
     UNEXPECTED = 70
     HUNG_UP = 129
     INTERRUPTED = 130
@@ -42,6 +43,7 @@ EXPLANATION = {
     ExitCode.NOT_ALLOWED: "the vendor refused the credentials, the permission or the endpoint",
     ExitCode.USED_UP: "the account's quota or --max-calls is used up",
     ExitCode.STORAGE: "the ledger or the output could not be written or read",
+    ExitCode.OUTAGE: "no call went through for --outage-deadline; the same command goes on",
     ExitCode.UNEXPECTED: "a mistake in accucheck itself (--debug shows where)",
     ExitCode.HUNG_UP: "the terminal went away; run the same command again to go on",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C); run the same command again to go on",

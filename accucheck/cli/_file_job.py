@@ -14,6 +14,7 @@ from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._known import known_in
 from accucheck.cli._messages import complain, say
+from accucheck.cli._outage import OutageWatch
 from accucheck.cli._output_pass import write_rows
 from accucheck.cli._run import Ending, run_stream
 from accucheck.files import FileError, FileSink, Source
@@ -52,11 +53,13 @@ def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
 async def _buy(
     job: Job, client: Client, source: Source, ledger: Ledger, interruption: Interruption
 ) -> Ending:
+    outage = OutageWatch(job.outage_deadline)
     async with client:
         return await run_stream(
-            job.stream(client, source.numbers(), ledger),
+            job.stream(client, source.numbers(), ledger, on_event=outage),
             lambda outcome: None,  # it is in the ledger, where the second pass finds it
             interruption=interruption,
+            outage=outage,
             total=row_total(source),
             grace=job.grace,
             quiet=job.talk.quiet,

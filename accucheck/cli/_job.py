@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError
+from accucheck._events import OnEvent
 from accucheck._ledger import Ledger
 from accucheck._models import Stats
 from accucheck._stream import Stream
@@ -19,13 +20,13 @@ from accucheck.cli._messages import say
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
+    DEFAULT_PATIENCE,
     DEFAULT_TALK,
     STANDARD_STREAM,
     ListOptions,
     Pace,
     Talk,
 )
-from accucheck.cli._outage import OutageTeller
 from accucheck.cli._private_ledger import private_ledger
 from accucheck.cli._progress import Total
 from accucheck.cli._run import GRACE
@@ -56,6 +57,7 @@ class Job:
     sample: int | None = None
     seed: int | None = None
     grace: float = GRACE
+    outage_deadline: timedelta = DEFAULT_PATIENCE.outage_deadline
     pace: Pace = DEFAULT_PACE
     reading: ListOptions = DEFAULT_LIST_OPTIONS
     talk: Talk = DEFAULT_TALK
@@ -112,6 +114,7 @@ class Job:
         items: Iterable[Item] | AsyncIterable[Item],
         ledger: Ledger | Path | None,
         *,
+        on_event: OnEvent,
         number: Callable[[Item], str | int | None] | None = None,
     ) -> Stream[Item]:
         """Return the stream of this job over ``items``; ``run_stream`` gives the calls their grace."""
@@ -126,7 +129,7 @@ class Job:
             fresh_within=self.fresh_within,
             retry_failed=self.retry_failed,
             grace=0,
-            on_event=OutageTeller(),
+            on_event=on_event,
         )
 
     @contextmanager

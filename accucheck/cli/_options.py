@@ -45,7 +45,9 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def read_duration(text: str) -> timedelta:
-    """Read a length of time such as ``90s``, ``15m``, ``12h``, ``30d`` or ``2w``; raises ValueError."""
+    """Read a length of time such as ``90s``, ``15m``, ``12h``, ``30d``, ``2w`` or ``0``; raises ValueError."""
+    if text.strip() == "0":
+        return timedelta()
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is no length of time: write 90s, 15m, 12h, 30d or 2w")
@@ -157,6 +159,8 @@ class Patience:
     """Give a number up that is still PENDING after this long."""
     refusal_deadline: Duration = timedelta(minutes=15)
     """Give a number up that was refused for frequency for this long."""
+    outage_deadline: Duration = timedelta(minutes=15)
+    """End the run when no call has gone through for this long, as after Ctrl-C; 0 waits for ever."""
     on_lost_answer: Literal["retry", "fail"] = "retry"
     """What to do if a call was sent and its answer lost: it may have been charged."""
 

@@ -17,6 +17,7 @@ from accucheck.cli._known import nothing_known
 from accucheck.cli._live_rows import LiveRows
 from accucheck.cli._messages import say
 from accucheck.cli._options import STANDARD_STREAM
+from accucheck.cli._outage import OutageWatch
 from accucheck.cli._output_pass import answered_rows
 from accucheck.cli._render import standard_output
 from accucheck.cli._run import Ending, run_stream
@@ -75,11 +76,19 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
             tally.count(columns)
 
         async def answer() -> Ending:
+            outage = OutageWatch(job.outage_deadline)
             async with client:
                 return await run_stream(
-                    job.stream(client, live or source.rows(), job.ledger_path, number=lambda row: row.number),
+                    job.stream(
+                        client,
+                        live or source.rows(),
+                        job.ledger_path,
+                        on_event=outage,
+                        number=lambda row: row.number,
+                    ),
                     write,
                     interruption=interruption,
+                    outage=outage,
                     total=row_total(source),
                     grace=job.grace,
                     # The rows themselves show how far it is.

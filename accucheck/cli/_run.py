@@ -14,6 +14,7 @@ from accucheck._models import Outcome, Stats
 from accucheck._stream import Stream
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._messages import say
+from accucheck.cli._outage import OutageWatch
 from accucheck.cli._progress import Total, reporting
 
 __all__ = ["GRACE", "Ending", "run_stream"]
@@ -32,6 +33,8 @@ class Ending:
     """The counts at its end."""
     error: RunEnded | None = None
     """What ended it early: the account, the budget or the ledger. None if nothing did."""
+    outage: bool = False
+    """Whether it was ended because no call had gone through for too long."""
     left_at_once: bool = False
     """Whether a second signal cut off the calls that were under way."""
 
@@ -41,6 +44,7 @@ async def run_stream(
     take: Callable[[Outcome[Item]], object],
     *,
     interruption: Interruption,
+    outage: OutageWatch,
     total: Total,
     grace: float = GRACE,
     quiet: bool = False,
@@ -48,7 +52,8 @@ async def run_stream(
     """Hand every outcome of ``stream`` to ``take``, and return how the run ended.
 
     The first signal stops the stream and gives the calls under way ``grace`` seconds to settle; the second
-    leaves at once. Make the stream with ``grace=0``: it would add its own.
+    leaves at once. An ``outage`` that lasts too long is like the first. Make the stream with ``grace=0``: it would
+    add its own.
 
     Raises what entering the stream raises (no call was made then), what reading its input raises, and
     BrokenPipeError if ``take`` did: then the calls under way were settled first.
@@ -82,6 +87,7 @@ async def run_stream(
         second = True
         scope.cancel()
 
+    outage.on_deadline = settle
     with (
         anyio.CancelScope() as scope,
         interruption.phase(
@@ -107,4 +113,4 @@ async def run_stream(
             error = ended
     if reader_gone is not None:
         raise reader_gone
-    return Ending(stats=stream.stats, error=error, left_at_once=second)
+    return Ending(stats=stream.stats, error=error, outage=outage.lasted, left_at_once=second)

@@ -16,6 +16,7 @@ from accucheck.cli._job import Job, open_list
 from accucheck.cli._known import known_in
 from accucheck.cli._messages import report, say
 from accucheck.cli._options import Rate
+from accucheck.cli._outage import OutageWatch
 from accucheck.cli._render import duration, thousands
 from accucheck.cli._run import Ending, run_stream
 from accucheck.cli._summary import calls_facts
@@ -39,11 +40,13 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
             return ExitCode.ALL_ANSWERED
 
         async def ask() -> Ending:
+            outage = OutageWatch(job.outage_deadline)
             async with client:
                 return await run_stream(
-                    job.stream(client, draw.chosen, ledger),
+                    job.stream(client, draw.chosen, ledger, on_event=outage),
                     lambda outcome: None,
                     interruption=interruption,
+                    outage=outage,
                     total=lambda stats: (len(draw.chosen), True),
                     grace=job.grace,
                     quiet=job.talk.quiet,

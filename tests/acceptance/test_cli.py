@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -444,6 +446,34 @@ def test_an_output_that_cannot_be_written_is_told_before_any_call(
     assert (result.returncode, result.stdout) == (code, "")
     assert told in result.stderr
     assert sandbox.stats()["charged"] == 0
+
+
+@pytest.mark.parametrize("stdout", [False, True])
+def test_an_api_that_cannot_be_reached_ends_the_run(tmp_path: Path, stdout: bool) -> None:
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    write_leads(source, 60, 4)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        result = accucheck(
+            "bulk",
+            source,
+            "-o",
+            "-" if stdout else output,
+            "--format",
+            "csv",
+            "--outage-deadline",
+            "1s",
+            ACCUCHECK_BASE_URL=f"http://127.0.0.1:{nobody.getsockname()[1]}",
+        )
+    assert result.returncode == 6
+    assert "no call has gone through for 1 s" in result.stderr
+    assert "the same command again once the API can be reached" in result.stderr
+    if stdout:
+        assert sorted(
+            row[:5] for row in list(csv.reader(io.StringIO(result.stdout), delimiter=";"))[1:]
+        ) == sorted(leads(60, 4))
+    else:
+        assert_whole(output, list(leads(60, 4)), {"UNCHECKED"})
 
 
 def test_the_demo_proves_itself(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from accucheck._errors import (
@@ -19,7 +20,7 @@ from accucheck._models import Stats
 from accucheck.cli._conclusion import how_to_go_on
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._options import DEFAULT_LIST_OPTIONS, Talk
-from accucheck.cli._outage import OutageTeller
+from accucheck.cli._outage import OutageWatch
 from accucheck.cli._summary import calls_facts
 
 
@@ -120,7 +121,7 @@ def test_the_summary_names_what_the_run_cost() -> None:
 def test_an_outage_is_told_once_with_what_was_seen_and_its_end_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tell = OutageTeller()
+    tell = OutageWatch(timedelta(0))
     tell(CallEnded("BROKEN", "first", 0.1))
     tell(CircuitChanged(True))
     tell(CallEnded("OK", "retry", 0.1))
@@ -129,3 +130,22 @@ def test_an_outage_is_told_once_with_what_was_seen_and_its_end_too(
     assert "no connection, or no whole reply" in first
     assert "--base-url" in hint
     assert last == "accucheck: calls go again"
+
+
+async def test_an_outage_that_lasts_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    watch = OutageWatch(timedelta(seconds=0.02))
+    reached = anyio.Event()
+    watch.on_deadline = reached.set
+    watch(CircuitChanged(True))
+    with anyio.fail_after(10):
+        await reached.wait()
+    assert watch.lasted
+    assert "the run ends here" in capsys.readouterr().err
+
+
+async def test_one_call_that_goes_through_begins_the_deadline_anew() -> None:
+    watch = OutageWatch(timedelta(seconds=0.05))
+    watch(CircuitChanged(True))
+    watch(CircuitChanged(False))
+    await anyio.sleep(0.1)
+    assert not watch.lasted

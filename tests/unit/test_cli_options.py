@@ -19,6 +19,7 @@ from accucheck.cli._options import read_duration, read_rate
         ("12h", timedelta(hours=12)),
         ("30d", timedelta(days=30)),
         ("2w", timedelta(weeks=2)),
+        ("0", timedelta(0)),
         ("1.5 H", timedelta(minutes=90)),
     ],
 )
