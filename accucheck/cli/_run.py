@@ -56,22 +56,23 @@ async def run_stream(
     add its own.
 
     Raises what entering the stream raises (no call was made then), what reading its input raises, and
-    BrokenPipeError if ``take`` did: then the calls under way were settled first.
+    OSError if ``take`` did (the reader of a pipe went away, the disk is full): then the calls under way were
+    settled first.
     """
     loop = asyncio.get_running_loop()
     entered = second = False
     error: RunEnded | None = None
-    reader_gone: BrokenPipeError | None = None
+    not_taken: OSError | None = None
 
     def deliver(outcome: Outcome[Item]) -> None:
-        nonlocal reader_gone
-        if reader_gone is not None:
+        nonlocal not_taken
+        if not_taken is not None:
             return
         try:
             take(outcome)
-        except BrokenPipeError as gone:
+        except OSError as error_of_take:
             # Calls under way are paid for: where there is a ledger, their answers belong in it.
-            reader_gone = gone
+            not_taken = error_of_take
             settle()
 
     def settle() -> None:
@@ -111,6 +112,6 @@ async def run_stream(
                 deliver(outcome)
         except RunEnded as ended:
             error = ended
-    if reader_gone is not None:
-        raise reader_gone
+    if not_taken is not None:
+        raise not_taken
     return Ending(stats=stream.stats, error=error, outage=outage.lasted, left_at_once=second)

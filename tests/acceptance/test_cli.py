@@ -718,3 +718,25 @@ def test_a_signal_ends_a_run_that_waits_for_its_input(start_sandbox: Any) -> Non
     assert json.loads(output)["status"] == "UNCHECKED"
     assert "Fatal" not in errors
     assert set(sandbox.asked()) == {"987654321"}
+
+
+def test_a_full_disk_under_standard_output_settles_what_is_paid_for(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    sandbox = start_sandbox(latency=100)
+    source = tmp_path / "leads.csv"
+    source.write_text("phone\n" + "".join(f"{987650000 + n}\n" for n in range(400)))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "accucheck", "bulk", source, "-o", "-", "--quiet", "--rate", "200"],
+            env=environment(sandbox),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+        )
+    assert done.returncode == 5
+    info = json.loads(accucheck("ledger", "info", f"{source}.ledger", "--json").stdout)
+    assert info["yes"] + info["no"] == len(sandbox.requests()) > 0
