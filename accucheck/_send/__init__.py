@@ -10,16 +10,15 @@ cancelled leak its slots until all the others die of PoolTimeout). So requests a
 - else our own: keep-alive connections on an asyncio protocol, the last one used first, parsed by llhttp
   (``accucheck[fast]`` brings httptools) or h11 (httpx brings it).
 
-CPU per call against nginx, 200 calls under way, client and server pinned to a core each, medians of 5
-interleaved runs (CPython 3.11, November 2026, a noisy 2-core machine: read the ratios). All rows but the last
-are this sender whole, decoding included:
+CPU per check of the whole stream against nginx, 200 calls under way, client and server pinned to a core each
+(``python -m benchmarks transports``; CPython 3.11, November 2026, a noisy 2-core machine: read the ratios):
 
-    our own, llhttp          uvloop  31 µs   asyncio  48 µs     (the seam alone: 23 and 41)
-    our own, h11             uvloop  72 µs   asyncio 105 µs
-    over pyreqwest           uvloop  76 µs
-    over httpx-aiohttp       uvloop 166 µs
-    stock, one for each call uvloop 370 µs
-    raw aiohttp, gather      uvloop 149 µs   asyncio 153 µs
+    our own, llhttp            uvloop   49 µs   asyncio  41 µs
+    our own, h11               uvloop   98 µs   asyncio 105 µs
+    over pyreqwest             uvloop  202 µs
+    over httpx-aiohttp         uvloop  257 µs
+    stock, one for each call   uvloop  494 µs
+    stock, one pool            uvloop 12.9 ms
 
 A protocol of our own is justified only by that, and only because it passes every fault test that the stock
 transport passes, and some that it does not: see ``tests/integration/test_transport_*.py``.

@@ -8,6 +8,7 @@ does not bind.
 
 from __future__ import annotations
 
+import ssl
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -43,7 +44,9 @@ def other_transport(job: Job) -> httpx.AsyncBaseTransport | None:
     if "over-httpx-each" in job.option:
         from accucheck._send._stock import OneCallTransports
 
-        return OneCallTransports(httpx.AsyncHTTPTransport)
+        # One context for all, as accucheck has it behind a proxy: making one takes 10 ms.
+        context, one = ssl.create_default_context(), httpx.Limits(max_connections=1)
+        return OneCallTransports(lambda: httpx.AsyncHTTPTransport(verify=context, limits=one))
     return None
 
 

@@ -96,6 +96,8 @@ def begin(*words: str | Path, sandbox: RunningSandbox) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests themselves run under nohup, what they start would be deaf to a terminal that goes away.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -51,6 +52,15 @@ def test_a_third_signal_is_left_to_the_system() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.fixture
+def heard_hang_up() -> Iterator[None]:
+    """Not ignored, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard_hang_up")
 def test_a_terminal_that_goes_away_asks_once_however_often_it_says_so() -> None:
     seen: list[str] = []
     with (
