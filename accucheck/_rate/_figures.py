@@ -29,6 +29,9 @@ CLIMB_DOUBLING: Final = 2.0
 CONFIRM_DOUBLING: Final = 14.0
 """The same for the slow climb that measures, 5 % a second: refused a second after it has passed 100/s, so
 that 100 calls are measured, and 4 % over the limit."""
+CONFIRM_EXCESS: Final = 0.2
+"""A slow climb that passes at 20 % over the cruise goes on as a probe. A limit that doubled during the climb
+was taken for 1.5 times the old one else, and reached half a minute later."""
 WINDOW_DOUBLING: Final = 28.0
 """In windows of a second, that count exactly: at 2.5 % a second the window refused holds 1 or 2 % too much."""
 WINDOW_CLIMB: Final = 0.985

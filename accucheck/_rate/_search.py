@@ -69,6 +69,9 @@ class Search:
             case Phase.CLIMB:
                 windows = self._windows.suspected
                 self._grow(evidence, figures.WINDOW_DOUBLING if windows else figures.CONFIRM_DOUBLING)
+                excess = self.rate / self._probed(0.0) - 1
+                if excess > figures.CONFIRM_EXCESS:  # the limit has risen: nothing is left to confirm
+                    self.phase, self.excess = Phase.PROBE, excess
             case Phase.PROBE:
                 slowed = 1 if self.excess < figures.WIDE_EXCESS else 2
                 self.excess *= 2 ** (evidence / (slowed * figures.PROBE_DOUBLING))

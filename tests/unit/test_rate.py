@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Callable
 
 import pytest
@@ -111,6 +112,14 @@ def test_a_limit_that_doubles_is_found_within_fifteen_seconds(limit: int, at: fl
     trace = ride(doubles, NGINX, seconds=at + 25)
     assert trace.utilisation(limit * 2, at + 15, at + 25) >= 0.9
     assert trace.refused_share(at, at + 25) <= 0.01
+
+
+def test_a_limit_that_doubles_while_it_is_measured_is_found_as_fast() -> None:
+    # A probe is refused at 39.5 s, and the slow climb after it is under way until 40.7 s.
+    trace = ride(Replaced(nginx(100), 39.8, nginx(200, 2)), NGINX, seconds=68)
+    assert 39 < trace.refused[bisect_left(trace.refused, 30)] < 39.8
+    assert trace.utilisation(200, 54.8, 68) >= 0.9
+    assert trace.refused_share(39.8, 68) <= 0.01
 
 
 # Limits of other kinds
