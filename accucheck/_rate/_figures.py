@@ -125,6 +125,9 @@ SETTLED: Final = 4.0
 """Latencies that a measurement must last: less, and the refusals in flight at its ends count for too much."""
 SATURATED: Final = 0.8
 """The rate grows only while this share of it is used (BBR: app-limited samples prove nothing)."""
+IDLE_SHARE: Final = 0.05
+"""A measurement of which more than 5 % was idle says nothing: after two seconds in which the machine stood still
+a limit of 100/s was taken for 72, one of 50/s for 16."""
 CALLS_REMEMBERED: Final = 16_384
 """Calls whose moment is remembered: a second of 16,000/s, so that a window's calls can be counted (0.5 MB)."""
 LATENCY_GAIN: Final = 1 / 16

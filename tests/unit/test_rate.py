@@ -122,6 +122,20 @@ def test_a_limit_that_doubles_while_it_is_measured_is_found_as_fast() -> None:
     assert trace.refused_share(39.8, 68) <= 0.01
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_seconds_in_which_nobody_calls_are_not_taken_for_a_lower_limit(share: float) -> None:
+    trace = simulate(
+        RateController(),
+        Replaced(nginx(100), 28.2, nginx(100 * share, share)),
+        seconds=60,
+        latency=NGINX,
+        workers=50,
+        # In the slow climb that measures: the exhaustion after it closes a measurement that was mostly idle.
+        demand=lambda now: 0.3 if 26.0 < now < 28.0 else 1000.0,
+    )
+    assert trace.utilisation(100 * share, 33.2, 60) >= 0.9
+
+
 # Limits of other kinds
 
 
