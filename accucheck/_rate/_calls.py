@@ -34,6 +34,8 @@ class Measurement(NamedTuple):
     calls: int
     refused: int
     seconds: float
+    idle: float = 0.0
+    """Seconds in which less was sent than permitted: a limiter that is not used cannot be measured."""
     of_window: bool = False
     """Whether it began with the turn of a window: then its calls are the quota."""
 
@@ -55,7 +57,11 @@ class Measurement(NamedTuple):
         return self.seconds > figures.SETTLED * latency
 
     def is_telling(self, latency: float) -> bool:
-        return self.calls >= figures.FEW_CALLS and self.is_settled(latency)
+        return self.calls >= figures.FEW_CALLS and self.is_settled(latency) and not self.is_idle
+
+    @property
+    def is_idle(self) -> bool:
+        return self.idle > figures.IDLE_SHARE * self.seconds
 
 
 class Mark(NamedTuple):
@@ -64,6 +70,7 @@ class Mark(NamedTuple):
     moment: float
     sent: int
     refused: int
+    idle: float
     turn: Turn | None = None
 
     def measure(self, later: Mark, turn: Turn | None = None) -> Measurement:
@@ -73,7 +80,7 @@ class Mark(NamedTuple):
         if self.turn is not None and turn is not None:
             seconds = self.turn.until(turn)
         calls = max(later.sent - self.sent - refused, 0)
-        return Measurement(calls, refused, seconds, self.turn is not None)
+        return Measurement(calls, refused, seconds, later.idle - self.idle, self.turn is not None)
 
 
 class Calls:
@@ -83,11 +90,12 @@ class Calls:
     of a measurement, and refusals come back sooner than answers: at 50 ms it would find a limit 5 % low.
     """
 
-    __slots__ = ("_permitted", "_used_from", "admitted", "latency", "refused", "sent", "times")
+    __slots__ = ("_permitted", "_used_from", "admitted", "idle", "latency", "refused", "sent", "times")
 
     def __init__(self) -> None:
         self.sent = self.admitted = self.refused = 0
         self.latency = 0.0
+        self.idle = 0.0
         self.times: deque[float] = deque(maxlen=figures.CALLS_REMEMBERED)
         """When the last calls were sent, as the caller's clock had it."""
         self._permitted = 0.0
@@ -102,10 +110,13 @@ class Calls:
             sent -= 1
         return sent
 
-    def saturate(self, permitted: float) -> bool:
-        """Whether most of what was permitted is used, when so many more calls have been permitted."""
-        self._permitted += permitted
+    def saturate(self, rate: float, step: float) -> bool:
+        """Whether most of what was permitted is used, when the rate has been permitted for ``step`` seconds more."""
+        self._permitted += rate * step
         if self._permitted > 2 * figures.PACE_CALLS:
             self._permitted /= 2
             self._used_from += (self.sent - self._used_from) // 2
-        return self.sent - self._used_from >= figures.SATURATED * self._permitted - 2
+        if self.sent - self._used_from >= figures.SATURATED * self._permitted - 2:
+            return True
+        self.idle += step
+        return False

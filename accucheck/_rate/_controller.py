@@ -72,7 +72,7 @@ class RateController:
         self._started = False
         self._calls = Calls()
         # The exhaustion, or the turn of a window, that the next exhaustion is measured from.
-        self._since = Mark(0.0, 0, 0)
+        self._since = Mark(0.0, 0, 0, 0.0)
         # The last cut: replies to calls sent before it are no news. A trial ends when a call has passed.
         self._cut_at = -math.inf
         self._passed = 0
@@ -128,7 +128,7 @@ class RateController:
         sent_at = self._clock.sent(sent_at, now)
         news = sent_at > self._cut_at
         if news and self._outage is None:
-            self._exhausted(now, Mark(sent_at, sent, self._calls.refused))
+            self._exhausted(now, Mark(sent_at, sent, self._calls.refused, self._calls.idle))
         elif news and self._outage is not None:
             if self._outage.awaits_turn:
                 self._windows.forget()
@@ -150,7 +150,7 @@ class RateController:
             self._hold(self._hold_until)
         if not self._started:
             self._started = True
-            self._search.mark = self._since = Mark(now, 0, 0)
+            self._search.mark = self._since = Mark(now, 0, 0, 0.0)
             self._search.quota.begin(now, 0)
         if step and now > self._hold_until:
             self._search.run(now, min(step, now - self._hold_until))
@@ -255,7 +255,7 @@ class RateController:
         else:
             self._search.lower(phase, rate, measurement)
         if outage.is_window:
-            self._since = Mark(turn.middle, self._calls.sent - 1, self._calls.refused, turn)
+            self._since = Mark(turn.middle, self._calls.sent - 1, self._calls.refused, self._calls.idle, turn)
             self._search.quota.begin(turn.middle, self._calls.admitted - 1)
         elif not outage.resumes:
             self._since = outage.mark

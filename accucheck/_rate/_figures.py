@@ -29,6 +29,9 @@ CLIMB_DOUBLING: Final = 2.0
 CONFIRM_DOUBLING: Final = 14.0
 """The same for the slow climb that measures, 5 % a second: refused a second after it has passed 100/s, so
 that 100 calls are measured, and 4 % over the limit."""
+CONFIRM_EXCESS: Final = 0.2
+"""A slow climb that passes at 20 % over the cruise goes on as a probe. A limit that doubled during the climb
+was taken for 1.5 times the old one else, and reached half a minute later."""
 WINDOW_DOUBLING: Final = 28.0
 """In windows of a second, that count exactly: at 2.5 % a second the window refused holds 1 or 2 % too much."""
 WINDOW_CLIMB: Final = 0.985
@@ -122,6 +125,9 @@ SETTLED: Final = 4.0
 """Latencies that a measurement must last: less, and the refusals in flight at its ends count for too much."""
 SATURATED: Final = 0.8
 """The rate grows only while this share of it is used (BBR: app-limited samples prove nothing)."""
+IDLE_SHARE: Final = 0.05
+"""A measurement of which more than 5 % was idle says nothing: after two seconds in which the machine stood still
+a limit of 100/s was taken for 72, one of 50/s for 16."""
 CALLS_REMEMBERED: Final = 16_384
 """Calls whose moment is remembered: a second of 16,000/s, so that a window's calls can be counted (0.5 MB)."""
 LATENCY_GAIN: Final = 1 / 16

@@ -27,7 +27,7 @@ class Search:
             self.limit = self.rate / figures.CRUISE_SHARE
         self.next_phase = Phase.CRUISE
         """What follows a dip."""
-        self.mark = Mark(0.0, 0, 0)
+        self.mark = Mark(0.0, 0, 0, 0.0)
         """The last exhaustion."""
         self.quota = Quota()
         self.excess = figures.PROBE_EXCESS
@@ -54,7 +54,7 @@ class Search:
     def run(self, now: float, step: float) -> None:
         """Let so many seconds pass, in which calls could be sent."""
         calls = self._calls
-        if not calls.saturate(self.rate * step):
+        if not calls.saturate(self.rate, step):
             return
         step = min(step, max(figures.LONGEST_LOOK, 2 / self.rate))
         evidence = step * min(1.0, self.rate / figures.PACE_CALLS)
@@ -69,6 +69,9 @@ class Search:
             case Phase.CLIMB:
                 windows = self._windows.suspected
                 self._grow(evidence, figures.WINDOW_DOUBLING if windows else figures.CONFIRM_DOUBLING)
+                excess = self.rate / self._probed(0.0) - 1
+                if excess > figures.CONFIRM_EXCESS:  # the limit has risen: nothing is left to confirm
+                    self.phase, self.excess = Phase.PROBE, excess
             case Phase.PROBE:
                 slowed = 1 if self.excess < figures.WIDE_EXCESS else 2
                 self.excess *= 2 ** (evidence / (slowed * figures.PROBE_DOUBLING))
@@ -208,7 +211,11 @@ class Search:
             ):
                 least = figures.CHANCE_STEP * limit
             limit = min(limit, max(measured, least))
-        elif limit < figures.SURE_LIMIT and measurement.calls_per_second < figures.CUT * limit:
+        elif (
+            limit < figures.SURE_LIMIT
+            and not measurement.is_idle
+            and measurement.calls_per_second < figures.CUT * limit
+        ):
             # Refused again so soon: the limit fell in the probe that was refused before, or right after it.
             # (Where a slow climb follows a probe, a fall is met in that.)
             self.limit = figures.CUT**2 * rate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Callable
 
 import pytest
@@ -111,6 +112,28 @@ def test_a_limit_that_doubles_is_found_within_fifteen_seconds(limit: int, at: fl
     trace = ride(doubles, NGINX, seconds=at + 25)
     assert trace.utilisation(limit * 2, at + 15, at + 25) >= 0.9
     assert trace.refused_share(at, at + 25) <= 0.01
+
+
+def test_a_limit_that_doubles_while_it_is_measured_is_found_as_fast() -> None:
+    # A probe is refused at 39.5 s, and the slow climb after it is under way until 40.7 s.
+    trace = ride(Replaced(nginx(100), 39.8, nginx(200, 2)), NGINX, seconds=68)
+    assert 39 < trace.refused[bisect_left(trace.refused, 30)] < 39.8
+    assert trace.utilisation(200, 54.8, 68) >= 0.9
+    assert trace.refused_share(39.8, 68) <= 0.01
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_seconds_in_which_nobody_calls_are_not_taken_for_a_lower_limit(share: float) -> None:
+    trace = simulate(
+        RateController(),
+        Replaced(nginx(100), 28.2, nginx(100 * share, share)),
+        seconds=60,
+        latency=NGINX,
+        workers=50,
+        # In the slow climb that measures: the exhaustion after it closes a measurement that was mostly idle.
+        demand=lambda now: 0.3 if 26.0 < now < 28.0 else 1000.0,
+    )
+    assert trace.utilisation(100 * share, 33.2, 60) >= 0.9
 
 
 # Limits of other kinds
