@@ -89,10 +89,11 @@ def accucheck(
     )
 
 
-def begin(*words: str | Path, sandbox: RunningSandbox) -> subprocess.Popen[str]:
+def begin(*words: str | Path, sandbox: RunningSandbox, stdin: int | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "accucheck", *map(str, words)],
         env=environment(sandbox),
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -673,14 +674,7 @@ def test_failures_are_told_apart_from_answers_and_how_to_ask_again(
 
 def test_a_row_on_standard_input_is_answered_before_the_next_one_comes(start_sandbox: Any) -> None:
     sandbox = start_sandbox()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "accucheck", "bulk", "-", "-o", "-", "--quiet"],
-        env=environment(sandbox),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begin("bulk", "-", "-o", "-", "--quiet", sandbox=sandbox, stdin=subprocess.PIPE)
     with process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -698,14 +692,7 @@ def test_a_row_on_standard_input_is_answered_before_the_next_one_comes(start_san
 
 def test_a_signal_ends_a_run_that_waits_for_its_input(start_sandbox: Any) -> None:
     sandbox = start_sandbox()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "accucheck", "bulk", "-", "-o", "-", "--quiet"],
-        env=environment(sandbox),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = begin("bulk", "-", "-o", "-", "--quiet", sandbox=sandbox, stdin=subprocess.PIPE)
     with process:
         assert process.stdin is not None
         assert process.stdout is not None
