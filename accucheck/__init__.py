@@ -35,9 +35,9 @@ from accucheck._errors import (
     Unauthorized,
 )
 from accucheck._events import CallEnded, CircuitChanged, Event, Settled
-from accucheck._ledger import Ledger
 from accucheck._models import Check, Checked, Failed, Outcome, Stats
-from accucheck._phone import normalise
+from accucheck._phone import normalize
+from accucheck._store import Ledger
 from accucheck._stream import Stream
 from accucheck._timeouts import Timeouts
 
@@ -74,7 +74,7 @@ __all__ = [
     "Timeouts",
     "TransportError",
     "Unauthorized",
-    "normalise",
+    "normalize",
 ]
 
 __version__ = "0.1.0"

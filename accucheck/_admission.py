@@ -1,4 +1,4 @@
-"""From the caller's items to numbers that need a call: normalise, know, join, or stand ready."""
+"""From the caller's items to numbers that need a call: normalize, know, join, or stand ready."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from accucheck._attempt import Progress
 from accucheck._errors import InvalidNumber
-from accucheck._ledger import AnswerStore
 from accucheck._models import Check, Failed
-from accucheck._outcomes import Outcomes
-from accucheck._phone import normalise
-from accucheck._turn import Progress
+from accucheck._outcome_queue import OutcomeQueue
+from accucheck._phone import normalize
+from accucheck._store import AnswerStore
 
 Item = TypeVar("Item")
 
@@ -31,7 +31,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     parked: int
     """Numbers waiting for a poll or a retry."""
     buffered: int
-    """Outcomes waiting for the caller."""
+    """OutcomeQueue waiting for the caller."""
     grace: float
     """Seconds that calls under way get to settle when the block is left early."""
 
@@ -46,7 +46,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return self.parked + self.buffered + 4 * self.workers
 
 
-class Flight(Progress, Generic[Item]):
+class PendingNumber(Progress, Generic[Item]):
     """A number under way, and the rows of the input that wait for it."""
 
     __slots__ = ("index", "item", "more", "number")
@@ -74,7 +74,7 @@ class Admission(Generic[Item]):
         mobile_only: bool,
         store: AnswerStore,
         durable: bool,
-        outcomes: Outcomes[Item],
+        outcomes: OutcomeQueue[Item],
         limits: Limits,
         waiting: Callable[[], int],
         on_ready: Callable[[int], None],
@@ -82,8 +82,8 @@ class Admission(Generic[Item]):
         """``durable`` says whether the store may know answers of earlier runs. ``waiting`` counts the numbers
         parked or due again; ``on_ready`` is told how many were added.
         """
-        self.ready: deque[Flight[Item]] = deque()
-        self.flights: dict[int, Flight[Item]] = {}
+        self.ready: deque[PendingNumber[Item]] = deque()
+        self.flights: dict[int, PendingNumber[Item]] = {}
         self.read = self.rejected = self.duplicates = self.known = self.known_failed = 0
         self._items = items
         self._number = number
@@ -134,7 +134,7 @@ class Admission(Generic[Item]):
         return True
 
     def _admit(self, items: Sequence[Item]) -> None:
-        fresh: list[Flight[Item]] = []
+        fresh: list[PendingNumber[Item]] = []
         try:
             for item in items:
                 flight = self._flight_for(item)
@@ -145,20 +145,20 @@ class Admission(Generic[Item]):
             if fresh:
                 self._look_up(fresh)
 
-    def _flight_for(self, item: Item) -> Flight[Item] | None:
+    def _flight_for(self, item: Item) -> PendingNumber[Item] | None:
         """Return the item's number if it is new to this run's numbers under way."""
         text = self._number(item)
         index = self.read
         self.read += 1
         try:
-            number = normalise(text, mobile_only=self._mobile_only)
+            number = normalize(text, mobile_only=self._mobile_only)
         except InvalidNumber as error:
             self.rejected += 1
             self._outcomes.put(Failed(item=item, error=error, index=index))
             return None
         flight = self.flights.get(number)
         if flight is None:
-            flight = self.flights[number] = Flight(number, index, item)
+            flight = self.flights[number] = PendingNumber(number, index, item)
             return flight
         self.duplicates += 1
         if flight.more is None:
@@ -166,7 +166,7 @@ class Admission(Generic[Item]):
         flight.more.append((index, item))
         return None
 
-    def _look_up(self, fresh: list[Flight[Item]]) -> None:
+    def _look_up(self, fresh: list[PendingNumber[Item]]) -> None:
         known = self._store.find([flight.number for flight in fresh])
         if not known:
             self.ready.extend(fresh)

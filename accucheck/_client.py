@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from accucheck._admission import Limits
+from accucheck._attempt import Attempt, Progress
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._credentials import Credentials
 from accucheck._decide import Done, Policy, Stop, Wait
 from accucheck._errors import CheckError, ConfigurationError
 from accucheck._events import OnEvent, guarded
 from accucheck._gate import CallBudget, Gate, Rate, make_gate, one_lease
-from accucheck._ledger import Ledger, MemoryStore
 from accucheck._models import Check
-from accucheck._phone import normalise
+from accucheck._phone import normalize
 from accucheck._polls import PollTimes
-from accucheck._sharing import Sharing
-from accucheck._stream import Equipment, Stream
+from accucheck._single_flight import SingleFlight
+from accucheck._store import Ledger, MemoryStore
+from accucheck._stream import RunContext, Stream
 from accucheck._timeouts import Timeouts
-from accucheck._turn import Progress, Turn
 from accucheck._wire import BodyStyle
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Client:
         mobile_only: bool = False,
     ) -> None:
         # Here, since httpx is a quarter of the time that importing accucheck would take.
-        from accucheck._send import Sender
+        from accucheck._http import Sender
 
         if endpoint not in _PATHS:
             raise ConfigurationError(f"endpoint is 'advanced' or 'basic', not {endpoint!r}")
@@ -103,7 +103,7 @@ class Client:
         self._burst = burst
         self._gate = make_gate(rate, burst)
         self._polls = PollTimes()
-        self._checking: Sharing[Check] = Sharing()
+        self._checking: SingleFlight[Check] = SingleFlight()
         self._sender = Sender(
             url=self._base_url + _PATHS[endpoint],
             headers=credentials.headers(),
@@ -139,7 +139,7 @@ class Client:
         cancelled. Raises InvalidNumber (no call was made), a CheckError for what is wrong with this number, or
         a RunEnded such as OutOfQuota.
         """
-        national = normalise(number, mobile_only=self._mobile_only)
+        national = normalize(number, mobile_only=self._mobile_only)
         self._sender.bind()
         return await self._checking.get(national, lambda: self._check(str(national)))
 
@@ -206,7 +206,7 @@ class Client:
             retry_failed: With a ledger: numbers that failed in an earlier run are asked again.
             job: With a ledger that several lists share: whose calls ``max_calls`` caps.
             max_parked: Numbers waiting for a poll or a retry at most; they hold no worker.
-            buffer: Outcomes waiting for the reader at most.
+            buffer: OutcomeQueue waiting for the reader at most.
             grace: Seconds that calls under way get to settle when the block is left early.
             on_event: Called with every ``Event``, for metrics; what it raises is logged and ignored.
 
@@ -266,13 +266,13 @@ class Client:
         retry_failed: bool,
         job: str,
         on_event: OnEvent | None,
-    ) -> Equipment:
+    ) -> RunContext:
         self._sender.bind()
         if ledger is None:
             gate = self._gate if rate is None else make_gate(rate, burst)
             budget = None if max_calls is None else CallBudget(one_lease(max_calls))
             store = MemoryStore()
-            return Equipment(self._new_turn(gate, workers, on_event), store, budget, store.aclose)
+            return RunContext(self._new_turn(gate, workers, on_event), store, budget, store.aclose)
         book = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         place = f"rate {urlsplit(self._base_url).netloc}"
         try:
@@ -300,7 +300,7 @@ class Client:
                 if book is not ledger:
                     book.close()
 
-        return Equipment(turn, session, budget, close, durable=True)
+        return RunContext(turn, session, budget, close, durable=True)
 
     def _gate_after(self, remembered: str | None, rate: Rate | None, burst: int | None) -> Gate:
         """Return the gate of a stream that knows where an earlier run found the limit."""
@@ -312,8 +312,8 @@ class Client:
             self._turn.gate = self._gate
         return self._gate
 
-    def _new_turn(self, gate: Gate, workers: int, on_event: OnEvent | None) -> Turn:
-        return Turn(
+    def _new_turn(self, gate: Gate, workers: int, on_event: OnEvent | None) -> Attempt:
+        return Attempt(
             send=self._sender,
             gate=gate,
             policy=self._policy,

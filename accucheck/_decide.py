@@ -71,7 +71,7 @@ class Policy:
             raise ConfigurationError(f"retry_budget is a share from 0 to 1, not {self.retry_budget!r}")
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
     """How far a number has come, at the moment that a reply to it arrived."""
 
     failures: int = 0
@@ -127,7 +127,7 @@ _ENDINGS: Final[dict[str, tuple[type[RunEnded], str]]] = {
 }
 
 
-def decide(attempt: Attempt, reply: Reply, policy: Policy, chance: float) -> Decision:
+def decide(attempt: AttemptHistory, reply: Reply, policy: Policy, chance: float) -> Decision:
     """Return what a reply means for its number.
 
     ``chance`` is drawn once by the caller, evenly from [0, 1), and is all the randomness there is.
@@ -148,7 +148,7 @@ def decide(attempt: Attempt, reply: Reply, policy: Policy, chance: float) -> Dec
             assert_never(reply)
 
 
-def _decide_status(attempt: Attempt, reply: StatusReply, policy: Policy, chance: float) -> Decision:
+def _decide_status(attempt: AttemptHistory, reply: StatusReply, policy: Policy, chance: float) -> Decision:
     if reply.status == "PENDING":
         return _poll_or_fail(attempt, reply, policy)
     if reply.status == "RATE_LIMIT_EXCEEDED":
@@ -167,7 +167,7 @@ def _decide_status(attempt: Attempt, reply: StatusReply, policy: Policy, chance:
     return Stop(ending(advice + said, request_id=reply.request_id, http_status=reply.http_status))
 
 
-def _poll_or_fail(attempt: Attempt, reply: StatusReply, policy: Policy) -> Decision:
+def _poll_or_fail(attempt: AttemptHistory, reply: StatusReply, policy: Policy) -> Decision:
     seconds = attempt.learned_poll_wait
     state = _state(attempt.polls + 1, attempt.pending_for, attempt.waited, seconds)
     if policy.poll_wait is not None:
@@ -180,7 +180,7 @@ def _poll_or_fail(attempt: Attempt, reply: StatusReply, policy: Policy) -> Decis
 
 
 def _retry_or_fail(
-    attempt: Attempt, policy: Policy, chance: float, error: CheckError, retry_after: float | None
+    attempt: AttemptHistory, policy: Policy, chance: float, error: CheckError, retry_after: float | None
 ) -> Decision:
     state = _state(attempt.failures + 1, attempt.failing_for, attempt.waited, 0.0)
     at_least = max(min(retry_after or 0.0, LONGEST_WAIT), attempt.budget_wait)

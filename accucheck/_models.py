@@ -116,7 +116,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     possibly_double_charged: int = 0
     """Calls whose answer was lost after they were sent."""
     delivered: int = 0
-    """Outcomes that the caller has taken."""
+    """OutcomeQueue that the caller has taken."""
     rate: float | None = None
     """Calls per second the gate lets through now; None if it does not limit."""
     elapsed: float = 0.0

@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from accucheck._errors import InvalidNumber, NumberProblem
 
-__all__ = ["e164", "mask", "normalise"]
+__all__ = ["e164", "mask", "normalize"]
 
 COUNTRY_CODE: Final = "51"
 
@@ -58,7 +58,7 @@ _BETWEEN_DIGITS = " \t\r\n\v\f-–—.,/\\()[]_·•+*#~:;|&"
 _DROP_SEPARATORS = str.maketrans("", "", _BETWEEN_DIGITS)
 
 
-def normalise(text: str | float | None, *, mobile_only: bool = False) -> int:
+def normalize(text: str | float | None, *, mobile_only: bool = False) -> int:
     """Return the national number that ``text`` holds.
 
     Accepts what lead lists hold: ``987654321``, ``+51 987 654 321``, ``0051…``, ``51…``, ``051…``,

@@ -2,9 +2,9 @@
 
 The way of one number, with no back and forth::
 
-    items -> Admission -> ready -> a worker: gate, take, turn -> store -> committed -> Outcomes
+    items -> Admission -> ready -> a worker: gate, take, turn -> store -> committed -> OutcomeQueue
                             ^                     |
-                            +------ Parking <-----+     (a poll or a retry: its worker is free meanwhile)
+                            +------ DelayQueue <-----+     (a poll or a retry: its worker is free meanwhile)
 
 A stream is a context manager, not an async generator: a task group inside a generator keeps making
 paid calls after ``break`` (PEP 789).
@@ -24,26 +24,26 @@ import anyio
 import anyio.abc
 import msgspec
 
-from accucheck._admission import Admission, Flight, Limits
+from accucheck._admission import Admission, Limits, PendingNumber
+from accucheck._attempt import Attempt
 from accucheck._decide import Decision, Done, Stop, Wait
+from accucheck._delay_queue import DelayQueue
 from accucheck._errors import BudgetExhausted, LedgerError
 from accucheck._events import CircuitChanged, OnEvent, Settled
 from accucheck._gate import CallBudget
-from accucheck._ledger import AnswerStore
 from accucheck._models import Check, Outcome, Settlement, Stats
-from accucheck._outcomes import Outcomes
-from accucheck._parking import Parking
+from accucheck._outcome_queue import OutcomeQueue
 from accucheck._phone import mask
-from accucheck._turn import Turn
+from accucheck._store import AnswerStore
 
 Item = TypeVar("Item")
 logger = logging.getLogger("accucheck")
 
 
-class Equipment(msgspec.Struct, frozen=True):
+class RunContext(msgspec.Struct, frozen=True):
     """What a run works with; made when the stream is entered, so that one never entered holds nothing."""
 
-    turn: Turn
+    turn: Attempt
     store: AnswerStore
     budget: CallBudget | None
     close: Callable[[], Awaitable[None]]
@@ -63,7 +63,7 @@ class _Worker:
 
 
 class Stream(Generic[Item]):
-    """Outcomes as they finish: ``async with client.stream(...) as outcomes: async for outcome in outcomes``.
+    """OutcomeQueue as they finish: ``async with client.stream(...) as outcomes: async for outcome in outcomes``.
 
     Errors that end the run are raised from the iteration, after every outcome that was already paid for.
     Made by ``Client.stream``; several tasks may iterate over one stream.
@@ -74,7 +74,7 @@ class Stream(Generic[Item]):
         items: Iterable[Item] | AsyncIterable[Item],
         number: Callable[[Item], str | int | float | None],
         *,
-        equip: Callable[[], Equipment],
+        equip: Callable[[], RunContext],
         limits: Limits,
         ordered: bool = False,
         mobile_only: bool = False,
@@ -86,9 +86,9 @@ class Stream(Generic[Item]):
         self._limits = limits
         self._mobile_only = mobile_only
         self._on_event = on_event
-        self._outcomes: Outcomes[Item] = Outcomes(ordered=ordered)
-        self._due: deque[Flight[Item]] = deque()
-        self._parking: Parking[Flight[Item]] = Parking(self._unpark)
+        self._outcomes: OutcomeQueue[Item] = OutcomeQueue(ordered=ordered)
+        self._due: deque[PendingNumber[Item]] = deque()
+        self._parking: DelayQueue[PendingNumber[Item]] = DelayQueue(self._unpark)
         self._repeated_last = False  # when both wait, repeated and new calls alternate
 
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -272,7 +272,7 @@ class Stream(Generic[Item]):
         circuit = self._turn.circuit
         return not circuit.opened or circuit.admits(self._turn.gate.now())
 
-    def _take(self, now: float) -> Flight[Item] | None:
+    def _take(self, now: float) -> PendingNumber[Item] | None:
         """Choose the number that a permit goes to, and reserve its call; None if no call may go now."""
         ready, due, circuit = self._admission.ready, self._due, self._turn.circuit
         if self._stopping or not (ready or due) or (circuit.opened and not circuit.admits(now)):
@@ -294,7 +294,7 @@ class Stream(Generic[Item]):
         finally:
             self._claims -= 1
 
-    def _act(self, flight: Flight[Item], decision: Decision) -> None:
+    def _act(self, flight: PendingNumber[Item], decision: Decision) -> None:
         match decision:
             case Done(result):
                 self._store.settle(Settlement(flight.number, result, flight.calls, flight.lost))
@@ -332,7 +332,7 @@ class Stream(Generic[Item]):
             self._spawned += 1
             self._tasks.start_soon(self._work, name="accucheck worker")
 
-    def _unpark(self, flights: list[Flight[Item]]) -> None:
+    def _unpark(self, flights: list[PendingNumber[Item]]) -> None:
         self._due.extend(flights)
         self._wake(len(flights))
 

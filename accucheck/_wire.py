@@ -134,7 +134,7 @@ def decode_reply(
     *,
     now: Callable[[], datetime] = utc_now,
 ) -> Reply:
-    """Turn one whole reply into a value; never raises, whatever the bytes.
+    """Attempt one whole reply into a value; never raises, whatever the bytes.
 
     ``national`` is the number that was asked for: a result for another one is ``Malformed``.
     ``retry_after`` is that header's text, seconds or an HTTP date.

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from accucheck import Check, Ledger
-from accucheck._ledger import AnswerStore, MemoryStore
 from accucheck._models import Settlement
+from accucheck._store import AnswerStore, MemoryStore
 
 FIRST_MOBILE, MOBILES = 900_000_000, 10**8
 CHUNK = 256

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from accucheck._rate import _figures as figures
+from accucheck._rate import _constants as constants
 
-__all__ = ["Calls", "Mark", "Measurement", "Turn"]
+__all__ = ["Attempt", "Calls", "Mark", "Measurement"]
 
 
-class Turn(NamedTuple):
+class Attempt(NamedTuple):
     """A window turned between two moments: a call was refused at the one and admitted at the other."""
 
     after: float
@@ -20,7 +20,7 @@ class Turn(NamedTuple):
     def middle(self) -> float:
         return (self.after + self.before) / 2
 
-    def until(self, later: Turn) -> float:
+    def until(self, later: Attempt) -> float:
         """Return the seconds between two turns: whole ones if they may be, which is how windows are made."""
         shortest, longest = later.after - self.before, later.before - self.after
         middle = (shortest + longest) / 2
@@ -41,7 +41,7 @@ class Measurement(NamedTuple):
 
     @property
     def calls_per_second(self) -> float:
-        return self.calls / max(self.seconds, figures.HOLD_SECONDS)
+        return self.calls / max(self.seconds, constants.HOLD_SECONDS)
 
     @property
     def least(self) -> float:
@@ -51,17 +51,17 @@ class Measurement(NamedTuple):
     @property
     def doubt(self) -> float:
         """How little it says, from 1 to 0."""
-        return 1 / (1 + self.calls / 10) if self.calls < figures.MEASURED_CALLS else 0.0
+        return 1 / (1 + self.calls / 10) if self.calls < constants.MEASURED_CALLS else 0.0
 
     def is_settled(self, latency: float) -> bool:
-        return self.seconds > figures.SETTLED * latency
+        return self.seconds > constants.SETTLED * latency
 
     def is_telling(self, latency: float) -> bool:
-        return self.calls >= figures.FEW_CALLS and self.is_settled(latency) and not self.is_idle
+        return self.calls >= constants.FEW_CALLS and self.is_settled(latency) and not self.is_idle
 
     @property
     def is_idle(self) -> bool:
-        return self.idle > figures.IDLE_SHARE * self.seconds
+        return self.idle > constants.IDLE_SHARE * self.seconds
 
 
 class Mark(NamedTuple):
@@ -71,9 +71,9 @@ class Mark(NamedTuple):
     sent: int
     refused: int
     idle: float
-    turn: Turn | None = None
+    turn: Attempt | None = None
 
-    def measure(self, later: Mark, turn: Turn | None = None) -> Measurement:
+    def measure(self, later: Mark, turn: Attempt | None = None) -> Measurement:
         """Measure from here to a later exhaustion, which lasted until the ``turn`` of a window if there is one."""
         refused = later.refused - self.refused
         seconds = later.moment - self.moment
@@ -96,7 +96,7 @@ class Calls:
         self.sent = self.admitted = self.refused = 0
         self.latency = 0.0
         self.idle = 0.0
-        self.times: deque[float] = deque(maxlen=figures.CALLS_REMEMBERED)
+        self.times: deque[float] = deque(maxlen=constants.CALLS_REMEMBERED)
         """When the last calls were sent, as the caller's clock had it."""
         self._permitted = 0.0
         self._used_from = 0
@@ -113,10 +113,10 @@ class Calls:
     def saturate(self, rate: float, step: float) -> bool:
         """Whether most of what was permitted is used, when the rate has been permitted for ``step`` seconds more."""
         self._permitted += rate * step
-        if self._permitted > 2 * figures.PACE_CALLS:
+        if self._permitted > 2 * constants.PACE_CALLS:
             self._permitted /= 2
             self._used_from += (self.sent - self._used_from) // 2
-        if self.sent - self._used_from >= figures.SATURATED * self._permitted - 2:
+        if self.sent - self._used_from >= constants.SATURATED * self._permitted - 2:
             return True
         self.idle += step
         return False

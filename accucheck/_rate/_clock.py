@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from accucheck._rate import _figures as figures
+from accucheck._rate import _constants as constants
 
 __all__ = ["SteadyClock"]
 
@@ -24,7 +24,7 @@ class SteadyClock:
         if self._now is None:
             self._now = now
         step = now - self._now
-        if not 0 <= step <= figures.LONGEST_STEP:
+        if not 0 <= step <= constants.LONGEST_STEP:
             self.shift = self._now - reading
             return self._now, 0.0
         self._now = now
@@ -33,7 +33,7 @@ class SteadyClock:
     def sent(self, reading: float, now: float) -> float:
         """Return the steady time of an earlier reading; ``now`` if the clock has jumped since."""
         sent_at = reading + self.shift
-        return sent_at if now - figures.LONGEST_STEP < sent_at <= now else now
+        return sent_at if now - constants.LONGEST_STEP < sent_at <= now else now
 
     def reading(self, steady: float) -> float:
         """Return what the clock will show at a steady time."""

@@ -16,7 +16,7 @@ What happens is always one of seven phases:
     PROBE     cruise has lasted: exceed the cruise by 3 %, then more and more, until refused
     OUTAGE    everything is refused (a window's quota is used up): single calls, less and less often; none
               until the window turns, once it is known when that is
-    WINDOW    after a long outage: spread the window's quota until the window turns
+    WINDOW    after a long lockout: spread the window's quota until the window turns
 
 A measurement holds while the limiter has no time to recover: once a token bucket is full again, what we
 cruised at is measured and not what it would have admitted (BBR's app-limited samples). That is why a probe
@@ -34,11 +34,11 @@ from __future__ import annotations
 import math
 
 from accucheck._errors import ConfigurationError
-from accucheck._rate import _figures as figures
+from accucheck._rate import _constants as constants
 from accucheck._rate._calls import Calls, Mark
 from accucheck._rate._clock import SteadyClock
-from accucheck._rate._figures import LATENCY_GAIN, LONGEST_STEP
-from accucheck._rate._outage import Outage
+from accucheck._rate._constants import LATENCY_GAIN, LONGEST_STEP
+from accucheck._rate._lockout import Lockout
 from accucheck._rate._phase import Phase
 from accucheck._rate._search import Search
 from accucheck._rate._windows import Windows
@@ -81,7 +81,7 @@ class RateController:
         self.resume_at = -math.inf
         """Nobody sends before this moment of the caller's clock. Replies may move it."""
         self._hold_until = self._asked_until = -math.inf
-        self._outage: Outage | None = None
+        self._outage: Lockout | None = None
         self._windows = Windows(self._calls, self._clock)
         self._search = Search(self._calls, self._windows, low, high, start)
 
@@ -105,7 +105,7 @@ class RateController:
         calls.sent += 1
         calls.times.append(now)
         if self._outage is not None:  # this call is the try; nobody follows before its reply
-            self._hold(self._advance(now) + figures.HOLD_SECONDS + 4 * calls.latency)
+            self._hold(self._advance(now) + constants.HOLD_SECONDS + 4 * calls.latency)
 
     def admitted(self, now: float, sent_at: float) -> None:
         """Take note of a reply that is not a refusal for frequency."""
@@ -136,7 +136,7 @@ class RateController:
         if retry_after is not None and 0 < retry_after < math.inf:
             if news and self._outage is None:
                 self._begin_outage(now, self._search.rate)
-            self._asked_until = now + min(retry_after, figures.LONGEST_RETRY_AFTER)
+            self._asked_until = now + min(retry_after, constants.LONGEST_RETRY_AFTER)
             self._hold(max(self._hold_until, self._asked_until))
 
     # Time
@@ -161,7 +161,7 @@ class RateController:
         self.resume_at = self._clock.reading(until)
 
     def _pass(self, now: float, sent_at: float) -> None:
-        """A call has passed that may be the first since a cut, or a try in an outage."""
+        """A call has passed that may be the first since a cut, or a try in an lockout."""
         if self._calls.admitted == 1:
             self._calls.latency /= LATENCY_GAIN
         now = self._advance(now)
@@ -174,7 +174,7 @@ class RateController:
             self._recover(now, sent_at, self._outage)
         elif self._search.phase is not Phase.DIP:
             self._awaits_pass = False
-        elif self._passed >= figures.DIP_CALLS:
+        elif self._passed >= constants.DIP_CALLS:
             self._search.enter(self._search.next_phase)
 
     # Exhaustion
@@ -186,7 +186,7 @@ class RateController:
         measurement = self._since.measure(mark)
         if phase in (Phase.PROBE, Phase.CLIMB) and self._windows.contradicted(mark, self._cut_at):
             self._windows.acquit()
-        if phase is Phase.PROBE and rate <= (1 + figures.WIDE_EXCESS) * self._search.known_limit:
+        if phase is Phase.PROBE and rate <= (1 + constants.WIDE_EXCESS) * self._search.known_limit:
             self._search.end_probe(rate, measurement)
             self._since = mark
         elif self._search.confirms and not self._on_trial and not measurement.is_settled(self._calls.latency):
@@ -201,61 +201,61 @@ class RateController:
         if self._windows.known:
             self._hold(max(self._windows.next(mark.moment), now))
         else:
-            self._hold(now + figures.HOLD_CALLS / self._search.rate)
+            self._hold(now + constants.HOLD_CALLS / self._search.rate)
 
     # Outages
 
     def _begin_outage(self, now: float, rate: float) -> None:
-        outage = Outage(
+        lockout = Lockout(
             self._search.mark, self._search.phase, rate, latency=self._calls.latency, resumes=self._on_trial
         )
-        self._hold(now + figures.HOLD_CALLS / self._search.rate)
+        self._hold(now + constants.HOLD_CALLS / self._search.rate)
         if self._windows.known:
             turn = max(now, self._windows.next(self._search.mark.moment))
             if self._windows.contradicted(self._search.mark, self._cut_at):
-                outage.doubt_turn(turn)
+                lockout.doubt_turn(turn)
             else:
-                outage.await_turn()
+                lockout.await_turn()
                 self._hold(turn)
-        self._outage = outage
+        self._outage = lockout
         self._search.phase = Phase.OUTAGE
         self._cut_at, self._passed, self._on_trial, self._awaits_pass = now, 0, False, True
 
-    def _recover(self, now: float, sent_at: float, outage: Outage) -> None:
+    def _recover(self, now: float, sent_at: float, lockout: Lockout) -> None:
         """A try has passed: the limiter has tokens again, or its window has turned."""
         self._outage = None
         self._hold(now)
         self._cut_at, self._passed = now, 0
-        phase, rate, turn = outage.phase, outage.rate, outage.turn(sent_at)
-        if self._windows.known and not outage.awaits_turn:
+        phase, rate, turn = lockout.phase, lockout.rate, lockout.turn(sent_at)
+        if self._windows.known and not lockout.awaits_turn:
             self._windows.acquit()
-        begun = self._windows.begun(outage.mark.moment)
-        early = self._windows.known and outage.mark.moment - begun.before < figures.FULL_WINDOW
-        self._windows.learn(outage, sent_at)
-        if phase is Phase.WINDOW and not outage.is_long and self._search.quota.is_young(now):
+        begun = self._windows.begun(lockout.mark.moment)
+        early = self._windows.known and lockout.mark.moment - begun.before < constants.FULL_WINDOW
+        self._windows.learn(lockout, sent_at)
+        if phase is Phase.WINDOW and not lockout.is_long and self._search.quota.is_young(now):
             # Too early for a turn: the window slides.
             self._search.slide(rate)
             return
         # From exhaustion to exhaustion or from turn to turn: between unlike moments lies a part of a window.
-        measurement = self._since.measure(outage.mark, turn)
+        measurement = self._since.measure(lockout.mark, turn)
         if early:
-            least, most = self._windows.count(outage.mark)
-            self._search.cruise((least + most) / 2, figures.SHORT_CRUISE_SECONDS)
-        elif phase is Phase.WINDOW or outage.is_long:
+            least, most = self._windows.count(lockout.mark)
+            self._search.cruise((least + most) / 2, constants.SHORT_CRUISE_SECONDS)
+        elif phase is Phase.WINDOW or lockout.is_long:
             limit, spread = self._search.quota.spread(now, turn, self._calls.admitted - 1)
             self._search.spread(limit, spread)
-        elif outage.resumes:
+        elif lockout.resumes:
             self._search.phase = phase
         elif (
-            outage.is_window
+            lockout.is_window
             and phase not in (Phase.STARTUP, Phase.PROBE)
-            and measurement.calls >= figures.FEW_CALLS
+            and measurement.calls >= constants.FEW_CALLS
         ):
-            self._search.cruise(min(measurement.calls_per_second, rate), figures.SHORT_CRUISE_SECONDS)
+            self._search.cruise(min(measurement.calls_per_second, rate), constants.SHORT_CRUISE_SECONDS)
         else:
             self._search.lower(phase, rate, measurement)
-        if outage.is_window:
+        if lockout.is_window:
             self._since = Mark(turn.middle, self._calls.sent - 1, self._calls.refused, self._calls.idle, turn)
             self._search.quota.begin(turn.middle, self._calls.admitted - 1)
-        elif not outage.resumes:
-            self._since = outage.mark
+        elif not lockout.resumes:
+            self._since = lockout.mark

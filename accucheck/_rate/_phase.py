@@ -13,5 +13,5 @@ class Phase(Enum):
     CLIMB = "climb"
     CRUISE = "cruise"
     PROBE = "probe"
-    OUTAGE = "outage"
+    OUTAGE = "lockout"
     WINDOW = "window"

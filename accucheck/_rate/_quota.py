@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from accucheck._rate import _figures as figures
-from accucheck._rate._calls import Turn
+from accucheck._rate import _constants as constants
+from accucheck._rate._calls import Attempt
 
 __all__ = ["Quota"]
 
@@ -23,15 +23,15 @@ class Quota:
         """A window begins, when so many calls have been admitted in all."""
         self._turned_at, self._admitted = moment, admitted
 
-    def spread(self, now: float, turn: Turn, admitted: int) -> tuple[float, float]:
+    def spread(self, now: float, turn: Attempt, admitted: int) -> tuple[float, float]:
         """Return the limit, and the rate at which the window that has just begun is used up as the next may begin.
 
         Its quota is what the window before has admitted.
         """
         quota = admitted - self._admitted
-        longest = max(turn.middle - self._turned_at, figures.HOLD_SECONDS)
-        shortest = max(turn.after - self._turned_at, figures.HOLD_SECONDS)
-        self._seconds = min(turn.before - self._turned_at, figures.LONGEST_WINDOW)
+        longest = max(turn.middle - self._turned_at, constants.HOLD_SECONDS)
+        shortest = max(turn.after - self._turned_at, constants.HOLD_SECONDS)
+        self._seconds = min(turn.before - self._turned_at, constants.LONGEST_WINDOW)
         self._ends = now + self._seconds
         time_left = turn.after + shortest - now
         return quota / longest, quota / max(time_left, shortest / 2)

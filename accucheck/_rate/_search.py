@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accucheck._rate import _figures as figures
+from accucheck._rate import _constants as constants
 from accucheck._rate._calls import Calls, Mark, Measurement
 from accucheck._rate._phase import Phase
 from accucheck._rate._quota import Quota
@@ -20,20 +20,20 @@ class Search:
         self._low = low
         self._high = high
         self.limit: float | None = None
-        self.rate = self._bounded(figures.START if start is None else start)
+        self.rate = self._bounded(constants.START if start is None else start)
         self.phase = Phase.STARTUP
         if start is not None:
             self.phase = Phase.CRUISE
-            self.limit = self.rate / figures.CRUISE_SHARE
+            self.limit = self.rate / constants.CRUISE_SHARE
         self.next_phase = Phase.CRUISE
         """What follows a dip."""
         self.mark = Mark(0.0, 0, 0, 0.0)
         """The last exhaustion."""
         self.quota = Quota()
-        self.excess = figures.PROBE_EXCESS
+        self.excess = constants.PROBE_EXCESS
         """By how much a probe exceeds the cruise."""
         self._confirming = False
-        self._cruise_left = figures.SHORT_CRUISE_SECONDS
+        self._cruise_left = constants.SHORT_CRUISE_SECONDS
         self._refused_probes = 0
         self._known_good = 0.0
 
@@ -56,25 +56,25 @@ class Search:
         calls = self._calls
         if not calls.saturate(self.rate, step):
             return
-        step = min(step, max(figures.LONGEST_LOOK, 2 / self.rate))
-        evidence = step * min(1.0, self.rate / figures.PACE_CALLS)
+        step = min(step, max(constants.LONGEST_LOOK, 2 / self.rate))
+        evidence = step * min(1.0, self.rate / constants.PACE_CALLS)
         match self.phase:
             case Phase.STARTUP:
-                risked = figures.RISKED_CALLS + figures.RISKED_SHARE * calls.admitted
+                risked = constants.RISKED_CALLS + constants.RISKED_SHARE * calls.admitted
                 if self.rate * calls.latency < risked:
-                    gentle = self.rate < figures.SURE_RATE
-                    self._grow(step, figures.STARTUP_DOUBLING if gentle else figures.SURE_DOUBLING)
+                    gentle = self.rate < constants.SURE_RATE
+                    self._grow(step, constants.STARTUP_DOUBLING if gentle else constants.SURE_DOUBLING)
             case Phase.CLIMB if not self._confirming:
-                self._grow(evidence, figures.CLIMB_DOUBLING)
+                self._grow(evidence, constants.CLIMB_DOUBLING)
             case Phase.CLIMB:
                 windows = self._windows.suspected
-                self._grow(evidence, figures.WINDOW_DOUBLING if windows else figures.CONFIRM_DOUBLING)
+                self._grow(evidence, constants.WINDOW_DOUBLING if windows else constants.CONFIRM_DOUBLING)
                 excess = self.rate / self._probed(0.0) - 1
-                if excess > figures.CONFIRM_EXCESS:  # the limit has risen: nothing is left to confirm
+                if excess > constants.CONFIRM_EXCESS:  # the limit has risen: nothing is left to confirm
                     self.phase, self.excess = Phase.PROBE, excess
             case Phase.PROBE:
-                slowed = 1 if self.excess < figures.WIDE_EXCESS else 2
-                self.excess *= 2 ** (evidence / (slowed * figures.PROBE_DOUBLING))
+                slowed = 1 if self.excess < constants.WIDE_EXCESS else 2
+                self.excess *= 2 ** (evidence / (slowed * constants.PROBE_DOUBLING))
                 self.rate = self._bounded(self._probed(self.excess))
             case Phase.CRUISE:
                 self._cruise_left -= evidence
@@ -90,14 +90,14 @@ class Search:
         self.rate = self._bounded(self.rate * 2 ** (step / doubling))
 
     def _probed(self, excess: float) -> float:
-        return figures.CRUISE_SHARE * self.known_limit * (1 + excess)
+        return constants.CRUISE_SHARE * self.known_limit * (1 + excess)
 
     def enter(self, phase: Phase) -> None:
         self.phase = phase
         if phase is Phase.PROBE:
-            self.excess = figures.PROBE_EXCESS
+            self.excess = constants.PROBE_EXCESS
         elif phase is Phase.CRUISE:
-            share = figures.WINDOW_SHARE if self._windows.suspected else figures.CRUISE_SHARE
+            share = constants.WINDOW_SHARE if self._windows.suspected else constants.CRUISE_SHARE
             self.rate = self._bounded(share * self.known_limit)
 
     def cruise(self, limit: float, seconds: float) -> None:
@@ -109,12 +109,12 @@ class Search:
         """Spread the quota of a long window over it at a rate."""
         self.limit = max(limit, self._low)
         self.rate = self._bounded(rate)
-        self._cruise_left = figures.SHORT_CRUISE_SECONDS
+        self._cruise_left = constants.SHORT_CRUISE_SECONDS
         self.phase = Phase.WINDOW
 
     def slide(self, rate: float) -> None:
         """Slow down in a long window that slides: it frees calls as slowly as they once were made."""
-        self.rate = self._bounded(max(figures.CUT * rate, figures.SLIDING_SHARE * self.known_limit))
+        self.rate = self._bounded(max(constants.CUT * rate, constants.SLIDING_SHARE * self.known_limit))
         self.phase = Phase.WINDOW
 
     def _confirm(self, limit: float) -> None:
@@ -132,9 +132,9 @@ class Search:
     def rate_when_sent(self, latency: float) -> float:
         """The rate at the moment a call was sent that is replied to now."""
         if self.phase is Phase.STARTUP:
-            return self.rate / 2 ** (latency / figures.STARTUP_DOUBLING)
+            return self.rate / 2 ** (latency / constants.STARTUP_DOUBLING)
         if self.phase is Phase.PROBE:
-            return self._probed(self.excess / 2 ** (latency / figures.PROBE_DOUBLING))
+            return self._probed(self.excess / 2 ** (latency / constants.PROBE_DOUBLING))
         return self.rate
 
     def end_probe(self, rate: float, measurement: Measurement) -> None:
@@ -149,17 +149,17 @@ class Search:
             self.cruise((limit + max(limit, most)) / 2, self._patience())
         elif windows.suspected:
             # Refused in the first window that held a few calls more: then the limit is what it was.
-            brushed = self.excess <= max(figures.BRUSH_EXCESS, figures.BRUSH_CALLS / limit)
+            brushed = self.excess <= max(constants.BRUSH_EXCESS, constants.BRUSH_CALLS / limit)
             self.cruise(limit, self._patience()) if brushed else self._confirm(limit)
-        elif limit >= figures.SURE_LIMIT:
+        elif limit >= constants.SURE_LIMIT:
             self._confirm(limit)
         else:
             self.cruise(limit, self._patience())
 
     def _patience(self) -> float:
         """Return how long to cruise: longer once several probes in a row have found the same limit."""
-        growth = figures.PATIENCE ** max(0, self._refused_probes - figures.PATIENT_PROBES)
-        return min(figures.CRUISE_SECONDS * growth, figures.LONG_CRUISE_SECONDS)
+        growth = constants.PATIENCE ** max(0, self._refused_probes - constants.PATIENT_PROBES)
+        return min(constants.CRUISE_SECONDS * growth, constants.LONG_CRUISE_SECONDS)
 
     def lower(self, phase: Phase, rate: float, measurement: Measurement) -> None:
         """Lower the ``rate`` that was refused in ``phase``."""
@@ -170,24 +170,24 @@ class Search:
         match phase:
             case Phase.STARTUP | Phase.PROBE:
                 self._known_good = 0.0 if self.limit is None else max(self.limit, measured or 0.0)
-                self.limit = figures.STARTUP_CUT * rate
+                self.limit = constants.STARTUP_CUT * rate
                 self._confirming = False
                 self._dip(self.limit, Phase.CLIMB)
             case Phase.DIP:
                 # What was good before the limit fell is over the rate that is refused now, and says nothing.
                 good = max((g for g in (self._known_good, measured or 0.0) if g < rate), default=0.0)
-                self.limit = max(good, figures.CUT * rate)
-                self._cruise_left = figures.SHORT_CRUISE_SECONDS
-                self._dip(figures.CRUISE_SHARE * self.limit, self.next_phase)
+                self.limit = max(good, constants.CUT * rate)
+                self._cruise_left = constants.SHORT_CRUISE_SECONDS
+                self._dip(constants.CRUISE_SHARE * self.limit, self.next_phase)
             case Phase.CLIMB if not self._confirming:
                 self._confirm(
-                    figures.CUT * rate if measured is None else self._likely(measured, rate, measurement)
+                    constants.CUT * rate if measured is None else self._likely(measured, rate, measurement)
                 )
             case Phase.CLIMB:
                 limit = self.known_limit if measured is None else self._likely(measured, rate, measurement)
                 if self._windows.suspected:
-                    limit = max(limit, figures.WINDOW_CLIMB * rate)
-                self.cruise(limit, figures.CRUISE_SECONDS)
+                    limit = max(limit, constants.WINDOW_CLIMB * rate)
+                self.cruise(limit, constants.CRUISE_SECONDS)
             case _:
                 likely = None if measured is None else self._likely(measured, rate, measurement)
                 self._refused_in_cruise(rate, likely, measurement)
@@ -205,26 +205,27 @@ class Search:
         least = 0.0
         if measured is not None:
             if self._windows.suspected:
-                least = figures.WINDOW_STEP * limit
+                least = constants.WINDOW_STEP * limit
             elif (
-                limit > figures.SURE_LIMIT and measurement.refused <= figures.CHANCE_SHARE * measurement.calls
+                limit > constants.SURE_LIMIT
+                and measurement.refused <= constants.CHANCE_SHARE * measurement.calls
             ):
-                least = figures.CHANCE_STEP * limit
+                least = constants.CHANCE_STEP * limit
             limit = min(limit, max(measured, least))
         elif (
-            limit < figures.SURE_LIMIT
+            limit < constants.SURE_LIMIT
             and not measurement.is_idle
-            and measurement.calls_per_second < figures.CUT * limit
+            and measurement.calls_per_second < constants.CUT * limit
         ):
             # Refused again so soon: the limit fell in the probe that was refused before, or right after it.
             # (Where a slow climb follows a probe, a fall is met in that.)
-            self.limit = figures.CUT**2 * rate
-            self._cruise_left = figures.SHORT_CRUISE_SECONDS
-            self._dip(figures.CRUISE_SHARE * self.limit, Phase.CRUISE)
+            self.limit = constants.CUT**2 * rate
+            self._cruise_left = constants.SHORT_CRUISE_SECONDS
+            self._dip(constants.CRUISE_SHARE * self.limit, Phase.CRUISE)
             return
         if least:
-            self.cruise(limit, max(self._cruise_left, figures.SHORT_CRUISE_SECONDS))
+            self.cruise(limit, max(self._cruise_left, constants.SHORT_CRUISE_SECONDS))
         else:
             self.limit = limit
-            self._cruise_left = figures.CRUISE_SECONDS
-            self._dip(figures.CUT * rate, Phase.CRUISE)
+            self._cruise_left = constants.CRUISE_SECONDS
+            self._dip(constants.CUT * rate, Phase.CRUISE)

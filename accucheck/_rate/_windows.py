@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-from accucheck._rate import _figures as figures
-from accucheck._rate._calls import Calls, Mark, Turn
+from accucheck._rate import _constants as constants
+from accucheck._rate._calls import Attempt, Calls, Mark
 from accucheck._rate._clock import SteadyClock
-from accucheck._rate._outage import Outage
+from accucheck._rate._lockout import Lockout
 
 __all__ = ["Windows"]
 
 
 class Windows:
-    """A suspicion, and the moment of the turn as an interval that narrows with every outage.
+    """A suspicion, and the moment of the turn as an interval that narrows with every lockout.
 
     Most limits that are windows are windows of a second, and the turn of one second is the turn of all.
     Once it is known, an exhausted window needs no tries: the next one is awaited. And what the window has
@@ -25,8 +25,8 @@ class Windows:
     def __init__(self, calls: Calls, clock: SteadyClock) -> None:
         self._calls = calls
         self._clock = clock
-        self._suspicion = figures.FIRST_SUSPICION
-        self._turn = Turn(0.0, 0.0)
+        self._suspicion = constants.FIRST_SUSPICION
+        self._turn = Attempt(0.0, 0.0)
         self._seen_at = 0.0
         self._agreed = 0
 
@@ -38,18 +38,18 @@ class Windows:
     @property
     def known(self) -> bool:
         """Whether it is known when windows of a second turn."""
-        return self.suspected and self._agreed >= figures.TURNS_TO_TRUST
+        return self.suspected and self._agreed >= constants.TURNS_TO_TRUST
 
-    def learn(self, outage: Outage, passed: float) -> None:
-        """Learn from an outage that has ended with the try sent at ``passed``."""
-        turn = outage.turn(passed)
+    def learn(self, lockout: Lockout, passed: float) -> None:
+        """Learn from an lockout that has ended with the try sent at ``passed``."""
+        turn = lockout.turn(passed)
         agrees = self.suspected and self._agreed > 0 and self._agrees(turn)
-        if outage.tried_in_vain or outage.awaits_turn or agrees:
+        if lockout.tried_in_vain or lockout.awaits_turn or agrees:
             self._narrow(turn)
-        elif self.suspected and not outage.is_window:
+        elif self.suspected and not lockout.is_window:
             self._suspicion -= 1  # the very first try has passed, as in a token bucket
-        if outage.is_window:
-            self._suspicion = figures.SUSPICION
+        if lockout.is_window:
+            self._suspicion = constants.SUSPICION
 
     def forget(self) -> None:
         """A turn did not come when it was expected."""
@@ -59,19 +59,19 @@ class Windows:
         """The limiter does not count in windows of a second."""
         self._agreed = self._suspicion = 0
 
-    def begun(self, refused_at: float) -> Turn:
+    def begun(self, refused_at: float) -> Attempt:
         """Return when the window began that refused a call sent then."""
-        seconds = math.floor(refused_at - self._turn.before - figures.SURE_TURN)
-        return Turn(self._turn.after + seconds, self._turn.before + seconds)
+        seconds = math.floor(refused_at - self._turn.before - constants.SURE_TURN)
+        return Attempt(self._turn.after + seconds, self._turn.before + seconds)
 
     def next(self, refused_at: float) -> float:
         """Return when to try the window after the one that refused a call sent then.
 
         In the middle of a wide interval: whatever becomes of the try, the interval is half as wide after it.
         """
-        wide = self._turn.before - self._turn.after > figures.SURE_TURN
+        wide = self._turn.before - self._turn.after > constants.SURE_TURN
         turn = self._turn.middle if wide else self._turn.before
-        return turn + math.ceil(refused_at - turn - figures.SURE_TURN)
+        return turn + math.ceil(refused_at - turn - constants.SURE_TURN)
 
     def count(self, mark: Mark) -> tuple[int, int]:
         """Return the least and the most calls that the window exhausted at a mark can have admitted."""
@@ -96,36 +96,36 @@ class Windows:
         if cut_at > begun - 1:
             return False
         _, most = self.count(mark)
-        return self._sent_until(begun) - self._sent_until(begun - 1) > figures.SAME_COUNT * most + 2
+        return self._sent_until(begun) - self._sent_until(begun - 1) > constants.SAME_COUNT * most + 2
 
     def _sent_until(self, moment: float) -> int:
         return self._calls.sent_until(self._clock.reading(moment))
 
-    def _agrees(self, turn: Turn) -> bool:
+    def _agrees(self, turn: Attempt) -> bool:
         later, earlier = self._overlap(turn)
-        return turn.before - turn.after < figures.VAGUE_TURN and later < earlier
+        return turn.before - turn.after < constants.VAGUE_TURN and later < earlier
 
-    def _narrow(self, turn: Turn) -> None:
+    def _narrow(self, turn: Attempt) -> None:
         width = turn.before - turn.after
         if width > 1:
             self._agreed = 0
-        if width >= figures.VAGUE_TURN:
+        if width >= constants.VAGUE_TURN:
             return
         after, before = self._overlap(turn)
-        if self._agreed and turn.middle - self._seen_at < figures.SAME_SECOND:
+        if self._agreed and turn.middle - self._seen_at < constants.SAME_SECOND:
             self._agreed = 0  # no window of a second turns twice in one
             return
         self._seen_at = turn.middle
-        if self._agreed and after < before + figures.SURE_TURN:
+        if self._agreed and after < before + constants.SURE_TURN:
             # Two that just miss each other differ by how long calls travel: the turn is between them.
-            self._turn = Turn(min(after, before), max(after, before))
+            self._turn = Attempt(min(after, before), max(after, before))
             self._agreed += 1
         else:
             self._turn = turn
             self._agreed = 1
 
-    def _overlap(self, turn: Turn) -> Turn:
+    def _overlap(self, turn: Attempt) -> Attempt:
         seconds = round(turn.middle - self._turn.middle)
-        return Turn(
+        return Attempt(
             max(turn.after, self._turn.after + seconds), min(turn.before, self._turn.before + seconds)
         )

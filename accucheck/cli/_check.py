@@ -36,7 +36,7 @@ __all__ = ["check"]
 
 UNCHECKED = "UNCHECKED"
 
-Outcomes = Sequence[Outcome[str] | None]
+OutcomeQueue = Sequence[Outcome[str] | None]
 """One for each number asked, in order; None where there is none."""
 
 
@@ -111,7 +111,7 @@ def _record(number: str, outcome: Outcome[str] | None) -> dict[str, Any]:
             assert_never(outcome)
 
 
-def _table(numbers: Sequence[str], outcomes: Outcomes) -> Table:
+def _table(numbers: Sequence[str], outcomes: OutcomeQueue) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("Number", "WhatsApp", "Business", "Avatar", "Since"):
         table.add_column(heading, no_wrap=True)

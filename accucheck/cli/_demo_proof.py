@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import normalise
+from accucheck._phone import normalize
 from accucheck.sandbox import request_id, truth
 
 __all__ = ["Proof", "prove"]
@@ -62,7 +62,7 @@ def prove(leads: Path, checked: Path, seed: int) -> Proof:
 def _judge(proof: Proof, phone: str, results: list[str], seed: int) -> None:
     whatsapp, status_update, business_user, avatar, _, status, _, request = results
     try:
-        number = normalise(phone)
+        number = normalize(phone)
     except InvalidNumber:
         if status == "INVALID_NUMBER" and not whatsapp:
             proof.invalid += 1

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from accucheck._client import Client
 from accucheck._errors import LedgerError
-from accucheck._ledger import Ledger
+from accucheck._store import Ledger
 from accucheck.cli._conclusion import conclude, how_to_go_on, tell_what_ended_it
 from accucheck.cli._event_loop import run_to_end
 from accucheck.cli._exit_codes import ExitCode

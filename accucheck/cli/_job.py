@@ -13,8 +13,8 @@ from typing import Literal, TypeVar
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError
 from accucheck._events import OnEvent
-from accucheck._ledger import Ledger
 from accucheck._models import Stats
+from accucheck._store import Ledger
 from accucheck._stream import Stream
 from accucheck.cli._messages import say
 from accucheck.cli._options import (

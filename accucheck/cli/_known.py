@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from accucheck._errors import ConfigurationError
-from accucheck._ledger import Ledger
 from accucheck._models import Settlement
+from accucheck._store import Ledger
 
 __all__ = ["Find", "existing_ledger", "known_in", "nothing_known"]
 

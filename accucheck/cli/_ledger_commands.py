@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import App, Parameter
 
-from accucheck._ledger import LedgerInfo
+from accucheck._store import LedgerInfo
 from accucheck.cli._answer_columns import columns_of
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._known import existing_ledger

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from accucheck._ledger import Ledger
 from accucheck._models import Check, Settlement
 from accucheck._phone import e164
+from accucheck._store import Ledger
 from accucheck.files import NumberColumn, Row, Source
 
 __all__ = ["LedgerRows"]

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Protocol
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import normalise
+from accucheck._phone import normalize
 from accucheck.cli._answer_columns import UNCHECKED, Tally, columns_of
 from accucheck.cli._known import Find
 from accucheck.files import ResultColumns, Row, Source
@@ -56,6 +56,6 @@ def invalid_columns(row: Row, error: InvalidNumber) -> ResultColumns:
 
 def _number_of(row: Row, *, mobile_only: bool) -> int | InvalidNumber:
     try:
-        return normalise(row.number, mobile_only=mobile_only)
+        return normalize(row.number, mobile_only=mobile_only)
     except InvalidNumber as error:
         return error

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from accucheck._errors import ConfigurationError
-from accucheck._ledger import Ledger
+from accucheck._store import Ledger
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._job import open_list
 from accucheck.cli._known import Find, known_in, nothing_known
@@ -43,7 +43,7 @@ PROBLEMS = {
     "not_mobile": "a landline, and --mobile-only is given",
     "not_peruvian": "not Peruvian",
 }
-"""The reasons of the normaliser, for a person."""
+"""The reasons of the normalizer, for a person."""
 
 _COST = Group("What it costs", sort_key=2)
 _KNOWN = Group("What is already known", sort_key=3)

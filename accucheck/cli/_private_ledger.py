@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accucheck._errors import LedgerError
-from accucheck._ledger import Ledger
+from accucheck._store import Ledger
 from accucheck.cli._messages import say
 
 __all__ = ["private_ledger"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import normalise
+from accucheck._phone import normalize
 from accucheck.cli._distinct import DistinctNumbers
 from accucheck.cli._known import Find
 from accucheck.cli._output_pass import CHUNK
@@ -54,7 +54,7 @@ def survey(
         new: list[int] = []
         for text in chunk:
             try:
-                number = normalise(text, mobile_only=mobile_only)
+                number = normalize(text, mobile_only=mobile_only)
             except InvalidNumber as error:
                 found.invalid[error.problem] += 1
                 continue

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from accucheck.files._faults import FileError
+from accucheck.files._errors import FileError
 from accucheck.files._number_column import NumberColumn
 from accucheck.files._origin import Origin, StoredOrigin, live_or_spooled
 from accucheck.files._registry import FORMATS, by_content, by_name, split_suffixes

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from accucheck.files._faults import OutputError, told_clearly
+from accucheck.files._errors import OutputError, translate_errors
 
 if os.name == "posix":
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -53,7 +53,7 @@ class AtomicFile:
         self._fsync = fsync
         self._target = Path(os.path.realpath(path))
         self._temporary: str | None = None
-        with told_clearly(self.name):
+        with translate_errors(self.name):
             mode = self._target.stat().st_mode if self._target.exists() else None
             if mode is not None and stat.S_ISDIR(mode):
                 raise IsADirectoryError
@@ -73,7 +73,7 @@ class AtomicFile:
     def commit(self) -> None:
         """Put the file under its name. If this raises, the old file is untouched and the new one is gone."""
         try:
-            with told_clearly(self.name):
+            with translate_errors(self.name):
                 self.stream.flush()
                 if self._temporary is None:
                     self.stream.close()

@@ -6,7 +6,7 @@ import gzip
 import io
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
-from accucheck.files._faults import needs
+from accucheck.files._errors import needs
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

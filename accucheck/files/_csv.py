@@ -20,7 +20,7 @@ import msgspec
 
 from accucheck.files._dialect import opening_of
 from accucheck.files._encoding import UTF_8, detect
-from accucheck.files._faults import FileError, told_clearly
+from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import ResultColumns, column_names, formula_safe, printable
@@ -60,7 +60,7 @@ class CsvSource(Source):
         # The library's limit is the whole process's: raised, never lowered.
         csv.field_size_limit(max(csv.field_size_limit(), _CELL_LIMIT))
         if origin.repeatable and encoding is None:
-            with told_clearly(self.name), origin.open() as plain:
+            with translate_errors(self.name), origin.open() as plain:
                 self.encoding = detect(plain, self.name)
         else:
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
@@ -109,7 +109,7 @@ class CsvSource(Source):
         return [as_text(cell) for cell in cells]
 
     def _rows(self) -> Iterator[Row]:
-        with told_clearly(self.name, csv.Error):
+        with translate_errors(self.name, csv.Error):
             stream = self.origin.open()
             try:
                 stream.read(len(self.encoding.mark))

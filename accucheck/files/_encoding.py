@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 from typing import BinaryIO, NamedTuple
 
-from accucheck.files._faults import FileError
+from accucheck.files._errors import FileError
 
 __all__ = ["UTF_8", "Encoding", "detect"]
 

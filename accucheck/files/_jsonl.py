@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, ClassVar
 import msgspec
 
 from accucheck.files._encoding import detect
-from accucheck.files._faults import FileError, told_clearly
+from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._number_column import NumberColumn, find_number_column
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
@@ -43,7 +43,7 @@ class JsonLinesSource(Source):
     ) -> None:
         super().__init__(origin)
         if origin.repeatable and encoding is None:
-            with told_clearly(self.name), origin.open() as plain:
+            with translate_errors(self.name), origin.open() as plain:
                 self.encoding = detect(plain, self.name)
         else:
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
@@ -92,7 +92,7 @@ class JsonLinesSource(Source):
 
     def _rows(self) -> Iterator[Row]:
         decode = self._decode_number
-        with told_clearly(self.name):
+        with translate_errors(self.name):
             stream = self.origin.open()
             try:
                 for place, line in enumerate(self._lines(stream), start=1):

@@ -13,8 +13,8 @@ from typing import Literal
 import msgspec
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import normalise
-from accucheck.files._faults import FileError
+from accucheck._phone import normalize
+from accucheck.files._errors import FileError
 
 __all__ = ["NumberColumn", "find_number_column", "is_a_phone_name", "looks_like_a_number", "names_a_phone"]
 
@@ -161,7 +161,7 @@ def _weight(cell: object) -> float:
     if not isinstance(cell, (str, int, float)) or isinstance(cell, bool) or len(str(cell)) > _SAMPLE_CELL:
         return 0.0
     try:
-        return 1.0 if normalise(cell) >= 900_000_000 else _FIXED_LINE_WEIGHT
+        return 1.0 if normalize(cell) >= 900_000_000 else _FIXED_LINE_WEIGHT
     except InvalidNumber:
         return 0.0
 

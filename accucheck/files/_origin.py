@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
 from accucheck.files._compression import Compression, by_magic, decompressed
-from accucheck.files._faults import FileError, told_clearly
+from accucheck.files._errors import FileError, translate_errors
 
 __all__ = ["HEAD_SIZE", "LiveOrigin", "Origin", "StoredOrigin", "live_or_spooled"]
 
@@ -61,7 +61,7 @@ class StoredOrigin:
         self._path = path
         self.name = name
         self._raw: BinaryIO | None = None
-        with told_clearly(name):
+        with translate_errors(name):
             if path.is_dir():
                 raise IsADirectoryError
             with path.open("rb") as raw:
@@ -72,13 +72,13 @@ class StoredOrigin:
         if not self._size:
             raise FileError(f"{name}: the file is empty")
         self._compression: Compression | None = by_magic(magic)
-        with told_clearly(name), self.open() as plain:
+        with translate_errors(name), self.open() as plain:
             self.head = _first_lines(plain)
 
     @classmethod
     def spooled(cls, stream: BinaryIO, name: str = "stdin") -> StoredOrigin:
         """Copy a stream to a private temporary file (mode 0600) and return that."""
-        with told_clearly("the copy of standard input in the temporary directory"):
+        with translate_errors("the copy of standard input in the temporary directory"):
             descriptor, path = tempfile.mkstemp(prefix="accucheck-stdin-")
             with open(descriptor, "wb", closefd=False) as spool:
                 shutil.copyfileobj(stream, spool, _BUFFER)
@@ -91,7 +91,7 @@ class StoredOrigin:
         return 1.0 if self._raw.closed else min(1.0, self._raw.tell() / self._size)
 
     def open(self) -> BinaryIO:
-        with told_clearly(self.name):
+        with translate_errors(self.name):
             self._raw = self._path.open("rb", buffering=_BUFFER)
             return decompressed(self._raw, self._compression)
 
@@ -136,7 +136,7 @@ class LiveOrigin:
 
     def __init__(self, stream: BinaryIO, name: str = "stdin") -> None:
         self.name = name
-        with told_clearly(name):
+        with translate_errors(name):
             magic = _beginning(stream, 4)
             kind = by_magic(magic)
             plain = decompressed(_rejoined(magic, stream), kind)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO, ClassVar
 
 from accucheck.files._arrow_cells import can_hold_numbers, cells_of
-from accucheck.files._faults import needs, told_clearly
+from accucheck.files._errors import needs, translate_errors
 from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import Origin
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
@@ -66,7 +66,7 @@ class ParquetSource(Source):
         super().__init__(origin)
         self._arrow, self._parquet = _pyarrow()
         self._done = 0
-        with told_clearly(self.name, self._arrow.ArrowException), self._open() as file:
+        with translate_errors(self.name, self._arrow.ArrowException), self._open() as file:
             self.schema = file.schema_arrow
             self.rows_total = file.metadata.num_rows
             groups = file.metadata.num_row_groups
@@ -111,7 +111,7 @@ class ParquetSource(Source):
 
     def _batches(self, columns: list[str] | None) -> Iterator[Any]:
         self._done = 0
-        with told_clearly(self.name, self._arrow.ArrowException), self._open() as file:
+        with translate_errors(self.name, self._arrow.ArrowException), self._open() as file:
             for batch in file.iter_batches(self._batch_rows, columns=columns, use_threads=False):
                 yield batch
                 self._done += batch.num_rows
@@ -121,7 +121,7 @@ class ParquetSource(Source):
         return [cell if type(cell) is str else as_text(cell) for cell in cells]
 
     def _cells(self, batch: Any) -> list[Sequence[object]]:
-        with told_clearly(self.name, self._arrow.ArrowException):
+        with translate_errors(self.name, self._arrow.ArrowException):
             return list(zip(*(cells_of(self._arrow, column) for column in batch.columns), strict=True))
 
     def _sampled(self, batch: Any) -> list[Sequence[object]]:
@@ -174,7 +174,7 @@ class ParquetWriter:
         for name, kind in zip(column_names(schema.names), self._result_types, strict=True):
             schema = schema.append(arrow.field(name, kind))
         self._schema = schema
-        with told_clearly("the Parquet output", arrow.ArrowException):
+        with translate_errors("the Parquet output", arrow.ArrowException):
             self._writer = parquet.ParquetWriter(out, schema, compression=compression)
         self._kept = isinstance(source, ParquetSource)
         self._batch: Any = None

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from accucheck.files._compression import SUFFIXES, Compression
 from accucheck.files._csv import CsvSource, CsvWriter
-from accucheck.files._faults import FileError
+from accucheck.files._errors import FileError
 from accucheck.files._jsonl import JsonLinesSource, JsonLinesWriter
 from accucheck.files._parquet import ParquetSource, ParquetWriter
 from accucheck.files._results import ResultColumns

@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 from accucheck.files._atomic import AtomicFile
 from accucheck.files._compression import compressed
 from accucheck.files._csv import CsvSource, CsvWriter
-from accucheck.files._faults import FileError, output_told_clearly
+from accucheck.files._errors import FileError, translate_output_errors
 from accucheck.files._registry import FORMATS, Format, Writer, by_name, split_suffixes
 from accucheck.files._results import ResultColumns
 from accucheck.files._source import Row, Source
@@ -40,11 +40,11 @@ class FileSink:
         _refuse_what_is_needed(self.path, source)
         # Asked before the file is made: it may read the whole input.
         source.all_columns()
-        with output_told_clearly(str(path)):
+        with translate_output_errors(str(path)):
             self._file = AtomicFile(self.path, replace=replace, fsync=fsync)
         self._stream = self._file.stream
         try:
-            with output_told_clearly(str(path)):
+            with translate_output_errors(str(path)):
                 self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
                 self._writer = _writer(self.format, self._stream, source)
         except BaseException:
@@ -61,7 +61,7 @@ class FileSink:
         try:
             self._writer.write(row, result)
         except OSError:
-            with output_told_clearly(str(self.path)):
+            with translate_output_errors(str(self.path)):
                 raise
 
     def __enter__(self) -> Self:
@@ -74,14 +74,14 @@ class FileSink:
             self._discard()
             return
         try:
-            with output_told_clearly(str(self.path)):
+            with translate_output_errors(str(self.path)):
                 self._writer.finish()
                 if self._stream is not self._file.stream:
                     self._stream.close()
         except BaseException:
             self._discard()
             raise
-        with output_told_clearly(str(self.path)):
+        with translate_output_errors(str(self.path)):
             self._file.commit()
 
     def _discard(self) -> None:
@@ -190,6 +190,6 @@ def _refuse_what_is_needed(path: Path, source: Source) -> None:
         return
     if there is not None and path.samefile(there):
         raise FileError(f"{path}: the output would overwrite the input; give it another name")
-    with output_told_clearly(str(path)), path.open("rb") as old:
+    with translate_output_errors(str(path)), path.open("rb") as old:
         if old.read(16).startswith(_DATABASE):
             raise FileError(f"{path}: the output would overwrite a ledger; give it another name")

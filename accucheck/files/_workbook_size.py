@@ -10,7 +10,7 @@ import re
 import zipfile
 from typing import IO, BinaryIO
 
-from accucheck.files._faults import FileError
+from accucheck.files._errors import FileError
 
 __all__ = ["refuse_huge_workbook"]
 

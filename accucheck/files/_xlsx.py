@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 
-from accucheck.files._faults import FileError, needs, told_clearly
+from accucheck.files._errors import FileError, needs, translate_errors
 from accucheck.files._header import header_place
 from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import Origin
@@ -47,7 +47,7 @@ class ExcelSource(Source):
         except ImportError as error:
             raise needs("xlsx", "Excel") from error
         broken = (python_calamine.CalamineError, python_calamine.ZipError, python_calamine.XmlError)
-        with told_clearly(self.name, *broken, python_calamine.PasswordError), origin.open() as stream:
+        with translate_errors(self.name, *broken, python_calamine.PasswordError), origin.open() as stream:
             refuse_huge_workbook(stream, self.name)
             workbook = python_calamine.load_workbook(stream)
             sheet = next(

@@ -19,8 +19,8 @@ from tenacity import retry, stop_after_attempt
 
 import accucheck
 from accucheck._gate import make_gate
-from accucheck._phone import normalise
-from accucheck._send import Sender
+from accucheck._http import Sender
+from accucheck._phone import normalize
 from accucheck._wire import Reply, decode_reply, encode_number
 from benchmarks.clients.null_transport import NullTransport, reply_for
 from benchmarks.job import API_ID, API_SECRET, CREDENTIALS, Job, report, run_async, stay_on_core
@@ -117,7 +117,7 @@ async def null_transport(job: Job) -> None:
 
 async def normalising(job: Job) -> None:
     for number in job.numbers():
-        normalise(number)
+        normalize(number)
 
 
 async def writing_and_reading(job: Job) -> None:
@@ -162,7 +162,7 @@ LAYERS: dict[str, Layer] = {
     "a loop of workers that do nothing": nothing,
     "the null transport itself, in that loop": null_transport,
     "a send that answers at once, in that loop": stand_in,
-    "normalise": normalising,
+    "normalize": normalising,
     "write the body, read the reply": writing_and_reading,
     "gate, nobody waiting": gate_alone,
     "gate, all workers passing, in that loop": gate_among_workers,

@@ -42,7 +42,7 @@ def other_transport(job: Job) -> httpx.AsyncBaseTransport | None:
     if "over-httpx" in job.option:
         return httpx.AsyncHTTPTransport(limits=limits)
     if "over-httpx-each" in job.option:
-        from accucheck._send._stock import OneCallTransports
+        from accucheck._http._stock import OneCallTransports
 
         # One context for all, as accucheck has it behind a proxy: making one takes 10 ms.
         context, one = ssl.create_default_context(), httpx.Limits(max_connections=1)

@@ -22,11 +22,11 @@ class RefusalDetector:
     def is_throttling_error(self, *, refused: bool, **_: Any) -> bool:
         return refused
 
-    def is_throttling_error_from_context(self, context: Attempt) -> bool:
+    def is_throttling_error_from_context(self, context: AttemptHistory) -> bool:
         return True  # nothing but a refusal is retried here
 
 
-class Attempt:
+class AttemptHistory:
     """What botocore's back-off reads of its RetryContext."""
 
     http_response = None
@@ -56,7 +56,7 @@ def check_all(job: Job) -> Answers:
     with httpx.Client(headers=CREDENTIALS, limits=limits, timeout=30) as client:
 
         def check(number: str) -> None:
-            attempt = Attempt()
+            attempt = AttemptHistory()
             while True:
                 limiter.on_sending_request(request=None)
                 reply = client.post(job.url, data={"number": number}).json()

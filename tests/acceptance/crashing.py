@@ -49,9 +49,9 @@ def at_nth(nth: int) -> Callable[[], None]:
 
 def arm(point: str, nth: int) -> None:
     """Put the step's trap into the code."""
-    from accucheck import _admission, _ledger
-    from accucheck._ledger import _journal, _mover
-    from accucheck._send import Sender
+    from accucheck import _admission, _store
+    from accucheck._http import Sender
+    from accucheck._store import _journal, _mover
 
     reached = at_nth(nth)
 
@@ -101,13 +101,13 @@ def arm(point: str, nth: int) -> None:
         case "after_reply":
             around_send(reply=True)
         case "before_commit" | "after_commit":
-            session = _ledger.Ledger.session
+            session = _store.Ledger.session
 
-            def trapped(self: _ledger.Ledger, **options: Any) -> Any:
+            def trapped(self: _store.Ledger, **options: Any) -> Any:
                 self._on_step = lambda step: reached() if step == point else None
                 return session(self, **options)
 
-            _ledger.Ledger.session = trapped  # type: ignore[method-assign]
+            _store.Ledger.session = trapped  # type: ignore[method-assign]
         case "before_move":
             move_often()
             before(_journal, "move")

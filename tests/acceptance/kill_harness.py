@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accucheck import InvalidNumber, Ledger, normalise
+from accucheck import InvalidNumber, Ledger, normalize
 from accucheck.sandbox import truth
 from tests.acceptance.crashing import POINTS
 
@@ -152,7 +152,7 @@ def check_output(leads: Path, output: Path) -> None:
         for given, written in zip(csv.DictReader(before), csv.DictReader(after), strict=True):
             assert {name: written[name] for name in given} == given
             try:
-                number = str(normalise(given["phone"]))
+                number = str(normalize(given["phone"]))
             except InvalidNumber:
                 assert written["status"] == "INVALID_NUMBER"
                 assert written["whatsapp"] == ""

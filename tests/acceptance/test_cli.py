@@ -20,7 +20,7 @@ from urllib.request import urlopen
 import pytest
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import normalise
+from accucheck._phone import normalize
 from accucheck.cli._sample_list import HEADER, leads, write_leads
 from accucheck.sandbox import request_id, truth
 
@@ -124,7 +124,7 @@ def assert_whole(path: Path, rows: list[list[str]], statuses: set[str]) -> Count
         whatsapp, _, _, _, _, status, reason, request = row[len(HEADER) :]
         found[status] += 1
         try:
-            number = normalise(row[2])
+            number = normalize(row[2])
         except InvalidNumber:
             assert (status, whatsapp) == ("INVALID_NUMBER", "")
             assert reason
@@ -246,7 +246,7 @@ def test_a_signal_settles_what_is_paid_for_and_the_same_command_goes_on(
     found = assert_whole(output, rows, {"OK", "UNCHECKED"})
     assert found["UNCHECKED"] > 0
     bought = sandbox.asked()
-    assert {str(normalise(row[2])) for row in table(output) if row[-3] == "OK"} == set(bought)
+    assert {str(normalize(row[2])) for row in table(output) if row[-3] == "OK"} == set(bought)
     again = accucheck(*command, "--rate", "600", sandbox=sandbox)
     assert again.returncode == 1
     assert_whole(output, rows, {"OK"})
@@ -373,7 +373,7 @@ def test_a_plan_needs_no_account_and_counts_right(tmp_path: Path) -> None:
     numbers: Counter[int] = Counter()
     for row in leads(400, 9):
         try:
-            numbers[normalise(row[2])] += 1
+            numbers[normalize(row[2])] += 1
         except InvalidNumber:
             continue
     command = ("plan", source, "--rate", "20", "--price", "0.002", "--calls-per-number", "1.25", "--json")

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 
-from accucheck._send import Sender
-from accucheck._send._parsers import H11Parser, LlhttpParser
-from accucheck._send._stock import OneCallTransports
-from accucheck._send._transport import LeanTransport
+from accucheck._http import Sender
+from accucheck._http._parsers import H11Parser, LlhttpParser
+from accucheck._http._stock import OneCallTransports
+from accucheck._http._transport import LeanTransport
 
 LEAN = ("lean-httptools", "lean-h11")
 ARRANGEMENTS = (*LEAN, "stock")

@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from accucheck import Ledger, LedgerError
-from accucheck._ledger import _file
-from accucheck._ledger._jobs import block_size
+from accucheck._store import _file
+from accucheck._store._jobs import block_size
 from tests.unit.ledger_samples import MOBILE, Listener, answered
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from accucheck import Timeouts
-from accucheck._send import Sender
+from accucheck._http import Sender
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
 from tests.integration import arrangements
 from tests.integration.arrangements import ARRANGEMENTS, LEAN, LOOPS, backend

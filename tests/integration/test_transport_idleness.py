@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from accucheck import Timeouts
-from accucheck._send import Sender, _dial, _transport
-from accucheck._send._dial import Address
-from accucheck._send._transport import LeanTransport
+from accucheck._http import Sender, _dial, _transport
+from accucheck._http._dial import Address
+from accucheck._http._transport import LeanTransport
 from accucheck._wire import Answered, Broken
 from tests.integration.arrangements import HEADERS
 from tests.integration.scripted_server import Peer, ScriptedServer, answer, answers_all, eventually, reply

@@ -7,8 +7,8 @@ from typing import Any
 
 from accucheck import Check, InternalError
 from accucheck._errors import CheckError, LedgerError
-from accucheck._ledger import AnswerStore
 from accucheck._models import Settlement
+from accucheck._store import AnswerStore
 
 MOBILE = 900_000_000
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)

@@ -4,7 +4,7 @@ import pytest
 
 from accucheck import _errors
 from accucheck.cli._exit_codes import EXPLANATION, ExitCode, exit_code_of
-from accucheck.files._faults import FileError, OutputError
+from accucheck.files._errors import FileError, OutputError
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from accucheck._ledger import Ledger
 from accucheck._models import Check, Settlement
+from accucheck._store import Ledger
 from accucheck.cli._private_ledger import private_ledger
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import normalise
+from accucheck._phone import normalize
 from accucheck.cli._sample_list import HEADER, leads, write_leads
 
 
@@ -22,7 +22,7 @@ def test_the_leads_are_messy_in_every_way_that_the_demo_promises() -> None:
     numbers: Counter[int] = Counter()
     for row in rows:
         try:
-            numbers[normalise(row[HEADER.index("Teléfono")])] += 1
+            numbers[normalize(row[HEADER.index("Teléfono")])] += 1
         except InvalidNumber as error:
             problems[error.problem] += 1
     assert len(rows) == 3000

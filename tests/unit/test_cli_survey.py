@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accucheck._errors import NumberProblem
-from accucheck._ledger import Ledger
 from accucheck._models import Check, Settlement, Stats
+from accucheck._store import Ledger
 from accucheck.cli._distinct import DistinctNumbers
 from accucheck.cli._known import known_in, nothing_known
 from accucheck.cli._plan import PROBLEMS

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tenacity
 
-from accucheck._decide import LONGEST_WAIT, Attempt, Decision, Done, Policy, Stop, Wait, decide
+from accucheck._decide import LONGEST_WAIT, AttemptHistory, Decision, Done, Policy, Stop, Wait, decide
 from accucheck._errors import (
     CheckError,
     ConfigurationError,
@@ -29,11 +29,13 @@ from accucheck._models import Check
 from accucheck._wire import KNOWN_STATUSES, Answered, Broken, Malformed, Reply, StatusReply
 
 CHECK = Check(number="+51987654321", whatsapp=True, checked_at=datetime(2026, 11, 23, tzinfo=UTC))
-FRESH = Attempt()
+FRESH = AttemptHistory()
 POLICY = Policy()
 
 
-def fate(reply: Reply, attempt: Attempt = FRESH, policy: Policy = POLICY, chance: float = 0.5) -> Decision:
+def fate(
+    reply: Reply, attempt: AttemptHistory = FRESH, policy: Policy = POLICY, chance: float = 0.5
+) -> Decision:
     return decide(attempt, reply, policy, chance)
 
 
@@ -168,7 +170,7 @@ def test_a_protocol_error_tells_what_was_seen() -> None:
 
 
 def test_a_transport_error_tells_the_phase_and_the_cause() -> None:
-    decision = fate(Broken("connect", "connection refused", sent=False), Attempt(failures=4))
+    decision = fate(Broken("connect", "connection refused", sent=False), AttemptHistory(failures=4))
     assert isinstance(decision, Done)
     assert isinstance(decision.result, TransportError)
     assert decision.result.reason == "connect failed: connection refused"
@@ -182,7 +184,7 @@ FAILURE = StatusReply("INTERNAL_ERROR", 500)
 
 @pytest.mark.parametrize(("failures", "longest"), [(0, 1), (1, 2), (2, 4), (3, 8)])
 def test_retries_back_off_exponentially_with_full_jitter(failures: int, longest: float) -> None:
-    attempt = Attempt(failures=failures)
+    attempt = AttemptHistory(failures=failures)
     assert fate(FAILURE, attempt, chance=0.0) == Wait(0.0, "retry")
     assert fate(FAILURE, attempt, chance=0.25) == Wait(longest / 4, "retry")
     assert fate(FAILURE, attempt, chance=0.999) == Wait(0.999 * longest, "retry")
@@ -190,26 +192,28 @@ def test_retries_back_off_exponentially_with_full_jitter(failures: int, longest:
 
 def test_the_backoff_has_a_ceiling() -> None:
     patient = Policy(retry_stop=tenacity.stop_never)
-    assert fate(FAILURE, Attempt(failures=5_000), patient, chance=0.5) == Wait(15.0, "retry")
+    assert fate(FAILURE, AttemptHistory(failures=5_000), patient, chance=0.5) == Wait(15.0, "retry")
 
 
 @pytest.mark.parametrize(
     ("reply", "kind"), [(FAILURE, InternalError), (Broken("read", "reset", sent=True), TransportError)]
 )
 def test_the_fifth_failed_try_is_the_last(reply: Reply, kind: type[CheckError]) -> None:
-    assert isinstance(fate(reply, Attempt(failures=3)), Wait)
-    assert ending(fate(reply, Attempt(failures=4))) is kind
+    assert isinstance(fate(reply, AttemptHistory(failures=3)), Wait)
+    assert ending(fate(reply, AttemptHistory(failures=4))) is kind
 
 
 @pytest.mark.parametrize("reply", [FAILURE, Broken("connect", "refused", sent=False)])
 def test_an_empty_retry_budget_makes_the_number_wait_and_not_fail(reply: Reply) -> None:
-    assert fate(reply, Attempt(budget_wait=40.0)) == Wait(40.0, "retry")
-    assert isinstance(fate(reply, Attempt(failures=4, budget_wait=40.0)), Done)
+    assert fate(reply, AttemptHistory(budget_wait=40.0)) == Wait(40.0, "retry")
+    assert isinstance(fate(reply, AttemptHistory(failures=4, budget_wait=40.0)), Done)
 
 
 def test_an_empty_retry_budget_holds_neither_polls_nor_refusals() -> None:
-    assert fate(StatusReply("PENDING", 400), Attempt(budget_wait=40.0)) == Wait(2.0, "poll")
-    assert fate(StatusReply("RATE_LIMIT_EXCEEDED", 403), Attempt(budget_wait=40.0)) == Wait(0.0, "refused")
+    assert fate(StatusReply("PENDING", 400), AttemptHistory(budget_wait=40.0)) == Wait(2.0, "poll")
+    assert fate(StatusReply("RATE_LIMIT_EXCEEDED", 403), AttemptHistory(budget_wait=40.0)) == Wait(
+        0.0, "refused"
+    )
 
 
 def test_a_lost_answer_may_be_left_lost() -> None:
@@ -226,14 +230,14 @@ def test_a_call_that_never_went_out_is_retried_even_when_lost_answers_are_not() 
 
 def test_the_retry_stop_may_look_at_time() -> None:
     policy = Policy(retry_stop=tenacity.stop_after_delay(30))
-    assert isinstance(fate(FAILURE, Attempt(failures=50, failing_for=29.9), policy), Wait)
-    assert ending(fate(FAILURE, Attempt(failures=1, failing_for=30.0), policy)) is InternalError
+    assert isinstance(fate(FAILURE, AttemptHistory(failures=50, failing_for=29.9), policy), Wait)
+    assert ending(fate(FAILURE, AttemptHistory(failures=1, failing_for=30.0), policy)) is InternalError
 
 
 def test_the_retry_stop_may_look_at_the_wait_that_would_come() -> None:
     policy = Policy(retry_wait=tenacity.wait_fixed(10), retry_stop=tenacity.stop_before_delay(30))
-    assert fate(FAILURE, Attempt(failures=1, failing_for=24.0), policy) == Wait(5.0, "retry")
-    assert ending(fate(FAILURE, Attempt(failures=1, failing_for=26.0), policy)) is InternalError
+    assert fate(FAILURE, AttemptHistory(failures=1, failing_for=24.0), policy) == Wait(5.0, "retry")
+    assert ending(fate(FAILURE, AttemptHistory(failures=1, failing_for=26.0), policy)) is InternalError
 
 
 # Polls
@@ -242,8 +246,10 @@ PENDING = StatusReply("PENDING", 400, request_id="TID2")
 
 
 def test_polls_are_given_up_after_ten_minutes_of_pending() -> None:
-    assert fate(PENDING, Attempt(polls=99, pending_for=599.9, learned_poll_wait=4.5)) == Wait(4.5, "poll")
-    decision = fate(PENDING, Attempt(polls=99, pending_for=600.0))
+    assert fate(PENDING, AttemptHistory(polls=99, pending_for=599.9, learned_poll_wait=4.5)) == Wait(
+        4.5, "poll"
+    )
+    decision = fate(PENDING, AttemptHistory(polls=99, pending_for=600.0))
     assert ending(decision) is PendingTimeout
     assert isinstance(decision, Done)
     assert isinstance(decision.result, PendingTimeout)
@@ -252,12 +258,12 @@ def test_polls_are_given_up_after_ten_minutes_of_pending() -> None:
 
 
 def test_a_pending_number_never_uses_up_its_tries() -> None:
-    assert isinstance(fate(PENDING, Attempt(polls=10_000, failures=4, refusals=10_000)), Wait)
+    assert isinstance(fate(PENDING, AttemptHistory(polls=10_000, failures=4, refusals=10_000)), Wait)
 
 
 def test_the_poll_wait_may_be_brought_along() -> None:
     policy = Policy(poll_wait=tenacity.wait_incrementing(start=1, increment=2))
-    assert [fate(PENDING, Attempt(polls=polls), policy) for polls in range(3)] == [
+    assert [fate(PENDING, AttemptHistory(polls=polls), policy) for polls in range(3)] == [
         Wait(1.0, "poll"),
         Wait(3.0, "poll"),
         Wait(5.0, "poll"),
@@ -267,9 +273,9 @@ def test_the_poll_wait_may_be_brought_along() -> None:
 @pytest.mark.parametrize("poll_wait", [None, tenacity.wait_fixed(60)])
 def test_the_poll_stop_may_look_at_the_wait_that_would_come(poll_wait: Any) -> None:
     policy = Policy(poll_wait=poll_wait, poll_stop=tenacity.stop_before_delay(600))
-    attempt = Attempt(polls=1, pending_for=539.0, learned_poll_wait=60.0)
+    attempt = AttemptHistory(polls=1, pending_for=539.0, learned_poll_wait=60.0)
     assert fate(PENDING, attempt, policy) == Wait(60.0, "poll")
-    later = Attempt(polls=1, pending_for=541.0, learned_poll_wait=60.0)
+    later = AttemptHistory(polls=1, pending_for=541.0, learned_poll_wait=60.0)
     assert ending(fate(PENDING, later, policy)) is PendingTimeout
 
 
@@ -279,12 +285,12 @@ REFUSAL = StatusReply("RATE_LIMIT_EXCEEDED", 403)
 
 
 def test_a_refusal_never_uses_up_the_tries_of_a_number() -> None:
-    assert fate(REFUSAL, Attempt(refusals=100_000, failures=4)) == Wait(0.0, "refused")
+    assert fate(REFUSAL, AttemptHistory(refusals=100_000, failures=4)) == Wait(0.0, "refused")
 
 
 def test_refusals_are_given_up_after_fifteen_minutes_of_them() -> None:
-    assert fate(REFUSAL, Attempt(refusals=50, refused_for=899.9)) == Wait(0.0, "refused")
-    decision = fate(REFUSAL, Attempt(refusals=50, refused_for=900.0))
+    assert fate(REFUSAL, AttemptHistory(refusals=50, refused_for=899.9)) == Wait(0.0, "refused")
+    decision = fate(REFUSAL, AttemptHistory(refusals=50, refused_for=900.0))
     assert ending(decision) is RateLimited
     assert isinstance(decision, Done)
     assert isinstance(decision.result, RateLimited)
@@ -294,8 +300,8 @@ def test_refusals_are_given_up_after_fifteen_minutes_of_them() -> None:
 def test_the_refusal_stop_may_look_at_the_wait_that_would_come() -> None:
     policy = Policy(refusal_stop=tenacity.stop_before_delay(100))
     reply = StatusReply("RATE_LIMIT_EXCEEDED", 429, retry_after=60.0)
-    assert fate(reply, Attempt(refusals=1, refused_for=39.0), policy) == Wait(60.0, "refused")
-    assert ending(fate(reply, Attempt(refusals=1, refused_for=41.0), policy)) is RateLimited
+    assert fate(reply, AttemptHistory(refusals=1, refused_for=39.0), policy) == Wait(60.0, "refused")
+    assert ending(fate(reply, AttemptHistory(refusals=1, refused_for=41.0), policy)) is RateLimited
 
 
 # The policy itself
@@ -313,7 +319,7 @@ def test_a_strategy_sees_how_far_its_own_kind_of_attempt_has_come() -> None:
         return stop
 
     policy = Policy(retry_stop=watch("retry"), poll_stop=watch("poll"), refusal_stop=watch("refusal"))
-    attempt = Attempt(
+    attempt = AttemptHistory(
         failures=1,
         failing_for=10.0,
         polls=2,
@@ -338,9 +344,9 @@ def test_tenacitys_own_combinations_of_strategies_fit() -> None:
         + tenacity.wait_fixed(2),
         retry_stop=tenacity.stop_after_attempt(9) | tenacity.stop_after_delay(60),
     )
-    assert fate(FAILURE, Attempt(), policy) == Wait(1.5, "retry")
-    assert fate(FAILURE, Attempt(failures=1), policy) == Wait(5.0, "retry")
-    assert ending(fate(FAILURE, Attempt(failing_for=60.0), policy)) is InternalError
+    assert fate(FAILURE, AttemptHistory(), policy) == Wait(1.5, "retry")
+    assert fate(FAILURE, AttemptHistory(failures=1), policy) == Wait(5.0, "retry")
+    assert ending(fate(FAILURE, AttemptHistory(failing_for=60.0), policy)) is InternalError
 
 
 @pytest.mark.parametrize("value", ["ignore", "", None, True, "RETRY"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
-from accucheck._decide import LONGEST_WAIT, Attempt, Decision, Done, Policy, Stop, Wait, decide
+from accucheck._decide import LONGEST_WAIT, AttemptHistory, Decision, Done, Policy, Stop, Wait, decide
 from accucheck._models import Check
 from accucheck._wire import KNOWN_STATUSES, Answered, Broken, Malformed, Reply, StatusReply
 
@@ -20,7 +20,7 @@ CHECK = Check(number="+51987654321", whatsapp=False, checked_at=datetime(2026, 1
 seconds = st.floats(0, 1e9)
 counts = st.integers(0, 10_000)
 attempts = st.builds(
-    Attempt,
+    AttemptHistory,
     failures=counts,
     failing_for=seconds,
     polls=counts,
@@ -87,7 +87,7 @@ def shown(decision: Decision) -> object:
 
 @given(attempts, replies, policies, chances)
 def test_every_reply_has_a_fate_and_no_wait_is_negative_or_no_number(
-    attempt: Attempt, reply: Reply, policy: Policy, chance: float
+    attempt: AttemptHistory, reply: Reply, policy: Policy, chance: float
 ) -> None:
     decision = decide(attempt, reply, policy, chance)
     match decision:
@@ -102,14 +102,14 @@ def test_every_reply_has_a_fate_and_no_wait_is_negative_or_no_number(
 
 @given(attempts, replies, policies, chances)
 def test_the_same_question_has_the_same_answer(
-    attempt: Attempt, reply: Reply, policy: Policy, chance: float
+    attempt: AttemptHistory, reply: Reply, policy: Policy, chance: float
 ) -> None:
     assert shown(decide(attempt, reply, policy, chance)) == shown(decide(attempt, reply, policy, chance))
 
 
 @given(attempts, replies, chances)
 def test_under_the_default_policy_every_wait_is_short_and_every_number_ends(
-    attempt: Attempt, reply: Reply, chance: float
+    attempt: AttemptHistory, reply: Reply, chance: float
 ) -> None:
     decision = decide(attempt, reply, Policy(), chance)
     if isinstance(decision, Wait):
@@ -120,12 +120,16 @@ def test_under_the_default_policy_every_wait_is_short_and_every_number_ends(
 
 
 @given(attempts, replies, policies, chances)
-def test_only_an_answer_gives_a_check(attempt: Attempt, reply: Reply, policy: Policy, chance: float) -> None:
+def test_only_an_answer_gives_a_check(
+    attempt: AttemptHistory, reply: Reply, policy: Policy, chance: float
+) -> None:
     decision = decide(attempt, reply, policy, chance)
     has_check = isinstance(decision, Done) and isinstance(decision.result, Check)
     assert has_check == isinstance(reply, Answered)
 
 
 @given(attempts, policies, chances)
-def test_a_malformed_reply_is_never_asked_again(attempt: Attempt, policy: Policy, chance: float) -> None:
+def test_a_malformed_reply_is_never_asked_again(
+    attempt: AttemptHistory, policy: Policy, chance: float
+) -> None:
     assert isinstance(decide(attempt, Malformed(200, "not JSON"), policy, chance), Done)

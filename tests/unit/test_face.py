@@ -25,7 +25,7 @@ DOCUMENTED = {
     "Policy",
     "Timeouts",
     "Ledger",
-    "normalise",
+    "normalize",
     # events
     "CallEnded",
     "CircuitChanged",

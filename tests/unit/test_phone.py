@@ -1,4 +1,4 @@
-"""The normaliser: what lead lists hold, and what cannot be a Peru number."""
+"""The normalizer: what lead lists hold, and what cannot be a Peru number."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import e164, mask, normalise
+from accucheck._phone import e164, mask, normalize
 
 every_time_the_same = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -17,7 +17,7 @@ lima_lines = st.integers(12_000_000, 17_999_999)
 
 def problem_of(text: object, *, mobile_only: bool = False) -> str:
     with pytest.raises(InvalidNumber) as refused:
-        normalise(text, mobile_only=mobile_only)  # type: ignore[arg-type]
+        normalize(text, mobile_only=mobile_only)  # type: ignore[arg-type]
     return refused.value.problem
 
 
@@ -59,7 +59,7 @@ def problem_of(text: object, *, mobile_only: bool = False) -> str:
     ],
 )
 def test_a_mobile_is_read_however_it_is_spaced_and_prefixed(text: str) -> None:
-    assert normalise(text) == 987_654_321
+    assert normalize(text) == 987_654_321
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_mobile_is_read_however_it_is_spaced_and_prefixed(text: str) -> None:
     ],
 )
 def test_what_a_spreadsheet_makes_of_a_mobile_is_undone(text: str) -> None:
-    assert normalise(text) == 987_654_321
+    assert normalize(text) == 987_654_321
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_what_a_spreadsheet_makes_of_a_mobile_is_undone(text: str) -> None:
     ],
 )
 def test_what_is_wrapped_around_a_mobile_is_taken_off(text: str) -> None:
-    assert normalise(text) == 987_654_321
+    assert normalize(text) == 987_654_321
 
 
 @pytest.mark.parametrize(
@@ -145,12 +145,12 @@ def test_what_is_wrapped_around_a_mobile_is_taken_off(text: str) -> None:
     ],
 )
 def test_a_fixed_line_keeps_its_area_code(text: str, national: int) -> None:
-    assert normalise(text) == national
+    assert normalize(text) == national
 
 
 @pytest.mark.parametrize("text", ["51363636", "051-363636", "+51 51 363636", "5151363636", "0051 51 363636"])
 def test_the_area_code_of_puno_is_not_taken_for_the_country_code(text: str) -> None:
-    assert normalise(text) == 51_363_636
+    assert normalize(text) == 51_363_636
 
 
 @pytest.mark.parametrize(
@@ -207,11 +207,11 @@ def test_what_cannot_be_a_peru_number_is_refused_with_its_problem(text: str, pro
 )
 def test_a_number_that_a_spreadsheet_rounded_is_refused(text: str) -> None:
     with pytest.raises(InvalidNumber, match="rounded by a spreadsheet"):
-        normalise(text)
+        normalize(text)
 
 
 def test_a_program_that_drops_trailing_zeros_of_a_float_has_lost_nothing() -> None:
-    assert normalise("9.876543E8") == 987_654_300
+    assert normalize("9.876543E8") == 987_654_300
 
 
 @pytest.mark.parametrize(
@@ -233,17 +233,17 @@ def test_a_program_that_drops_trailing_zeros_of_a_float_has_lost_nothing() -> No
 )
 def test_two_numbers_in_one_cell_are_refused_and_named_as_such(text: str) -> None:
     with pytest.raises(InvalidNumber, match="more than one number"):
-        normalise(text)
+        normalize(text)
 
 
 def test_a_country_is_named_so_that_a_person_can_find_the_mistake() -> None:
     with pytest.raises(InvalidNumber, match=r"another country \(\+593, EC\)"):
-        normalise("+593 98 765 4321")
+        normalize("+593 98 765 4321")
 
 
 def test_the_message_shows_the_cell_shortened_and_printable() -> None:
     with pytest.raises(InvalidNumber) as refused:
-        normalise("\x1b[31mhola\u202e" + "\n" + "x" * 100_000)
+        normalize("\x1b[31mhola\u202e" + "\n" + "x" * 100_000)
     assert str(refused.value).startswith("“�[31mhola� xxx")
     assert "…” " in str(refused.value)
     assert len(str(refused.value)) < 100
@@ -252,15 +252,15 @@ def test_the_message_shows_the_cell_shortened_and_printable() -> None:
 
 def test_mobile_only_refuses_fixed_lines_and_nothing_else() -> None:
     assert problem_of("01 4567890", mobile_only=True) == "not_mobile"
-    assert normalise("+51 987654321", mobile_only=True) == 987_654_321
-    assert normalise("987654321", mobile_only=True) == 987_654_321
+    assert normalize("+51 987654321", mobile_only=True) == 987_654_321
+    assert normalize("987654321", mobile_only=True) == 987_654_321
 
 
 @pytest.mark.parametrize(
     "cell", [987654321, 987654321.0, 51987654321, "987654321", type("Text", (str,), {})("987654321")]
 )
 def test_numbers_of_a_data_frame_are_read_like_their_text(cell: str | float) -> None:
-    assert normalise(cell) == 987_654_321
+    assert normalize(cell) == 987_654_321
 
 
 @pytest.mark.parametrize("cell", [None, float("nan")])
@@ -281,7 +281,7 @@ def test_values_that_are_no_number_are_refused(cell: object) -> None:
 )
 def test_any_text_gives_a_possible_number_or_a_reason(text: str) -> None:
     try:
-        national = normalise(text)
+        national = normalize(text)
     except InvalidNumber as refused:
         reason = refused.reason
     else:
@@ -295,12 +295,12 @@ def test_any_text_gives_a_possible_number_or_a_reason(text: str) -> None:
 @given(st.text("0123456789+ -", min_size=6, max_size=20))
 def test_what_was_accepted_is_read_the_same_again(text: str) -> None:
     try:
-        national = normalise(text)
+        national = normalize(text)
     except InvalidNumber:
         return
-    assert normalise(str(national)) == national
-    assert normalise(national) == national
-    assert normalise(e164(national)) == national
+    assert normalize(str(national)) == national
+    assert normalize(national) == national
+    assert normalize(e164(national)) == national
 
 
 WRITTEN = [
@@ -327,16 +327,16 @@ def test_every_way_to_write_a_number_reads_back_as_that_number(
 ) -> None:
     digits = str(national)
     grouped = separator.join([digits[:3], digits[3:6], digits[6:]])
-    assert normalise(written.format(grouped)) == national
+    assert normalize(written.format(grouped)) == national
 
 
 @every_time_the_same
 @given(mobiles)
 def test_full_width_digits_and_floats_read_back(national: int) -> None:
     wide = str(national).translate({ord("0") + n: ord("０") + n for n in range(10)})
-    assert normalise(wide) == national
-    assert normalise(float(national)) == national
-    assert normalise(f"{national:.8E}") == national
+    assert normalize(wide) == national
+    assert normalize(float(national)) == national
+    assert normalize(f"{national:.8E}") == national
 
 
 @every_time_the_same

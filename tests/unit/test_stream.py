@@ -25,15 +25,15 @@ from accucheck import (
     Stream,
     TransportError,
 )
+from accucheck._attempt import Attempt
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._events import OnEvent, guarded
 from accucheck._gate import CallBudget, Gate, make_gate, one_lease
-from accucheck._ledger import AnswerStore, MemoryStore
 from accucheck._models import Settlement
-from accucheck._outcomes import Outcomes
+from accucheck._outcome_queue import OutcomeQueue
 from accucheck._polls import PollTimes
-from accucheck._stream import Equipment, Limits
-from accucheck._turn import Turn
+from accucheck._store import AnswerStore, MemoryStore
+from accucheck._stream import Limits, RunContext
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
 from tests.virtual_time import run
 
@@ -104,9 +104,9 @@ def make_stream(
 ) -> Stream[Any]:
     hook = None if on_event is None else guarded(on_event)
 
-    def equip() -> Equipment:
+    def equip() -> RunContext:
         chance = random.Random(7).random
-        turn = Turn(
+        turn = Attempt(
             send=vendor,
             gate=gate or make_gate(rate),
             policy=policy or Policy(),
@@ -121,7 +121,7 @@ def make_stream(
         async def close() -> None:
             closed()
 
-        return Equipment(turn, store or MemoryStore(), budget, close, durable)
+        return RunContext(turn, store or MemoryStore(), budget, close, durable)
 
     limits = Limits(workers=workers, parked=max_parked, buffered=buffer, grace=grace)
     return Stream(items, number, equip=equip, limits=limits, ordered=ordered, on_event=hook)
@@ -703,7 +703,7 @@ def test_a_reader_that_never_waits_does_not_hold_up_the_event_loop() -> None:
     async def main() -> tuple[int, int]:
         now, turns = 0.0, 0
         stream = make_stream(numbers(300), Vendor(), workers=300, buffer=1_000)
-        stream._outcomes = Outcomes(ordered=False, clock=lambda: now)
+        stream._outcomes = OutcomeQueue(ordered=False, clock=lambda: now)
 
         async def count_turns() -> None:
             nonlocal turns

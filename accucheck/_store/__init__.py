@@ -1,0 +1,8 @@
+"""What is known of each number, and what is bought, kept: in a file, or in memory for one run. All the SQL."""
+
+from accucheck._store._info import LedgerInfo
+from accucheck._store._ledger import Ledger
+from accucheck._store._memory import MemoryStore
+from accucheck._store._protocol import AnswerStore
+
+__all__ = ["AnswerStore", "Ledger", "LedgerInfo", "MemoryStore"]

@@ -1,0 +1,69 @@
+"""The errors of the files room, and the place that turns a library's exceptions into it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from accucheck._errors import ConfigurationError
+
+__all__ = ["FileError", "OutputError", "needs", "translate_errors", "translate_output_errors"]
+
+
+class FileError(ConfigurationError):
+    """A file cannot be read or written; the message names it and says what to do."""
+
+    status = "FILE_ERROR"
+
+
+class OutputError(FileError):
+    """The system does not let the output be written: no room, no permission, no directory, a read-only disk."""
+
+    status = "OUTPUT_ERROR"
+
+
+def needs(extra: str, what: str) -> FileError:
+    """Return the error for a format whose library is not installed."""
+    return FileError(f"{what} needs an extra package: pip install 'accucheck[{extra}]'")
+
+
+@contextmanager
+def translate_errors(name: str, *also: type[Exception]) -> Iterator[None]:
+    """Attempt what reading or writing ``name`` can raise (and the exceptions ``also``) into a FileError."""
+    try:
+        yield
+    except FileError:
+        raise
+    except BrokenPipeError:
+        raise  # the reader of our output went away: that is no mistake, and the caller ends quietly
+    except FileNotFoundError as error:
+        raise FileError(f"{name}: there is no such file or directory") from error
+    except IsADirectoryError as error:
+        raise FileError(f"{name}: this is a directory, give a file") from error
+    except PermissionError as error:
+        raise FileError(f"{name}: no permission to open it") from error
+    except (EOFError, zlib.error) as error:
+        raise FileError(f"{name}: the compressed data is torn or ends early; copy the file again") from error
+    except UnicodeError as error:
+        raise FileError(
+            f"{name}: the text does not fit its encoding ({error}); give the right encoding"
+        ) from error
+    except OSError as error:
+        raise FileError(f"{name}: {error.strerror or error}") from error
+    except also as error:
+        detail = " ".join(str(error).split())[:200]
+        raise FileError(f"{name}: the file is torn or not what its name says ({detail})") from error
+
+
+@contextmanager
+def translate_output_errors(name: str) -> Iterator[None]:
+    """As ``translate_errors`` for the output ``name``: what the system does not allow is an ``OutputError``."""
+    try:
+        with translate_errors(name):
+            yield
+    except FileError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and not isinstance(cause, IsADirectoryError):
+            raise OutputError(str(error)) from cause
+        raise

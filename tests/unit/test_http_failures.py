@@ -1,0 +1,101 @@
+"""What each failure says about the money, row by row."""
+
+from __future__ import annotations
+
+import zlib
+
+import httpx
+import pytest
+
+from accucheck import Timeouts
+from accucheck._errors import ConfigurationError
+from accucheck._http._body import MAX_BODY, UnreadableBody, decoded
+from accucheck._http._failures import AttemptTimeout, Truncated, broken
+
+FATES = [
+    (httpx.ConnectTimeout(""), "connect", False),
+    (httpx.ConnectError("refused"), "connect", False),
+    (httpx.PoolTimeout(""), "connect", False),
+    (httpx.ProxyError("407"), "connect", False),
+    (httpx.UnsupportedProtocol("ftp"), "connect", False),
+    (AttemptTimeout(""), "timeout", True),
+    (TimeoutError(), "timeout", True),
+    (httpx.ReadTimeout(""), "read", True),
+    (httpx.ReadError(""), "read", True),
+    (httpx.RemoteProtocolError("Server disconnected without sending a response."), "read", True),
+    (httpx.WriteTimeout(""), "write", True),
+    (httpx.WriteError(""), "write", True),
+    (Truncated("x"), "truncated", True),
+    (
+        httpx.RemoteProtocolError("peer closed connection without sending complete message body"),
+        "truncated",
+        True,
+    ),
+    (httpx.RemoteProtocolError("illegal status line"), "protocol", True),
+    (httpx.LocalProtocolError("x"), "protocol", True),
+    (RuntimeError("x"), "protocol", True),
+]
+
+
+@pytest.mark.parametrize(("error", "phase", "sent"), FATES, ids=lambda value: repr(value)[:40])
+def test_each_failure_has_a_phase_and_says_whether_it_may_have_been_charged(
+    error: Exception, phase: str, sent: bool
+) -> None:
+    outcome = broken(error)
+    assert (outcome.phase, outcome.sent) == (phase, sent)
+    assert outcome.message
+
+
+def test_a_strange_exceptions_text_is_not_repeated() -> None:
+    assert broken(ValueError("bad header 'the-api-secret'")).message == "the transport raised ValueError"
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), "10", None])
+@pytest.mark.parametrize("phase", ["connect", "read", "attempt"])
+def test_a_timeout_that_is_no_positive_finite_number_is_refused(phase: str, seconds: object) -> None:
+    with pytest.raises(ConfigurationError, match=phase):
+        Timeouts(**{phase: seconds})  # type: ignore[arg-type]
+
+
+def squeeze(body: bytes, window_bits: int) -> bytes:
+    compressor = zlib.compressobj(9, wbits=window_bits)
+    return compressor.compress(body) + compressor.flush()
+
+
+@pytest.mark.parametrize(
+    ("body", "encodings"),
+    [
+        (b"hello", ""),
+        (b"hello", "identity"),
+        (squeeze(b"hello", 31), "gzip"),
+        (squeeze(b"hello", 31), "X-GZIP"),
+        (squeeze(b"hello", 15), "deflate"),
+        (squeeze(b"hello", -15), "deflate"),
+        (squeeze(squeeze(b"hello", 15), 31), "deflate, gzip"),
+    ],
+)
+def test_a_body_is_decoded_as_its_encodings_say(body: bytes, encodings: str) -> None:
+    assert decoded(body, encodings) == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("body", "encodings", "why"),
+    [
+        (b"hello", "br", "not asked for"),
+        (b"hello", "gzip", "not valid gzip"),
+        (b"hello", "deflate", "not valid deflate"),
+        (b"", "gzip", "ends early"),
+        (squeeze(b"hello" * 100, 31)[:-9], "gzip", "ends early"),
+        (squeeze(bytes(MAX_BODY + 1), 31), "gzip", "larger"),
+        (b"hello", "gzip, gzip, gzip", "more than twice"),
+    ],
+)
+def test_a_body_that_cannot_be_decoded_within_the_cap_is_unreadable(
+    body: bytes, encodings: str, why: str
+) -> None:
+    with pytest.raises(UnreadableBody, match=why):
+        decoded(body, encodings)
+
+
+def test_a_body_of_exactly_the_cap_is_read() -> None:
+    assert decoded(squeeze(bytes(MAX_BODY), 31), "gzip") == bytes(MAX_BODY)

@@ -1,0 +1,156 @@
+"""Both parsers, any way the bytes are cut: the same replies, and no exception but the transport's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accucheck._http._parsers import H11Parser, LlhttpParser, RawReply, ReplyParser, best_parser
+
+PARSERS = (LlhttpParser, H11Parser)
+
+bodies = st.binary(max_size=200)
+
+
+@st.composite
+def replies(draw: st.DrawFn) -> tuple[bytes, int, bytes, bool]:
+    """(bytes on the wire, status, body, whether the end of the connection ends it)."""
+    status = draw(st.sampled_from([200, 400, 401, 403, 404, 429, 500, 502]))
+    body = draw(bodies)
+    interim = draw(st.sampled_from([b"", b"HTTP/1.1 100 Continue\r\n\r\n"]))
+    head = interim + b"HTTP/1.1 %d Whatever\r\nServer: x\r\n" % status
+    match draw(st.sampled_from(["length", "chunked", "until the end"])):
+        case "length":
+            return head + b"Content-Length: %d\r\n\r\n" % len(body) + body, status, body, False
+        case "chunked":
+            size = draw(st.integers(1, 50))
+            chunks = [body[at : at + size] for at in range(0, len(body), size)]
+            coded = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+            return head + b"Transfer-Encoding: chunked\r\n\r\n" + coded, status, body, False
+        case _:
+            return head + b"\r\n" + body, status, body, True
+
+
+def in_pieces(data: bytes, sizes: list[int]) -> list[bytes]:
+    pieces = []
+    for size in sizes:
+        if not data:
+            break
+        pieces.append(data[:size])
+        data = data[size:]
+    return [*pieces, data] if data else pieces
+
+
+def take(parser: ReplyParser, pieces: list[bytes], ends: bool) -> RawReply:
+    parser.begin()
+    for piece in pieces[:-1]:
+        assert parser.feed(piece) is None
+    reply = parser.feed(pieces[-1])
+    if ends:
+        assert reply is None
+        return parser.feed_eof()
+    assert reply is not None
+    return reply
+
+
+def feed_all(parser: ReplyParser, pieces: Iterable[bytes]) -> None:
+    for piece in pieces:
+        parser.feed(piece)
+
+
+@pytest.mark.parametrize("make", PARSERS)
+@given(sent=replies(), then=replies(), sizes=st.lists(st.integers(1, 60)))
+@settings(deadline=None)
+def test_a_reply_is_the_same_however_it_is_cut(make: Any, sent: Any, then: Any, sizes: list[int]) -> None:
+    parser = make()
+    for wire, status, body, ends in (sent, then):
+        reply = take(parser, in_pieces(wire, sizes), ends)
+        assert (reply.status, reply.body, reply.reusable) == (status, body, not ends)
+        assert (b"server", b"x") in [(name.lower(), value) for name, value in reply.headers]
+        if ends:
+            break
+
+
+@pytest.mark.parametrize("make", PARSERS)
+@given(sent=replies(), cut=st.integers(1, 300))
+@settings(deadline=None)
+def test_a_reply_cut_short_is_never_taken_for_whole(make: Any, sent: Any, cut: int) -> None:
+    wire, _, _, ends = sent
+    if ends:
+        return
+    parser = make()
+    parser.begin()
+    part = wire[: max(0, len(wire) - cut)]
+    if part:
+        assert parser.feed(part) is None
+    with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+        parser.feed_eof()
+
+
+@pytest.mark.parametrize("make", PARSERS)
+@given(
+    noise=st.lists(st.binary(min_size=1, max_size=100), min_size=1), wire=replies(), at=st.integers(0, 300)
+)
+@settings(deadline=None)
+def test_noise_raises_nothing_but_a_transport_error(
+    make: Any, noise: list[bytes], wire: Any, at: int
+) -> None:
+    parser = make()
+    parser.begin()
+    try:
+        for piece in [wire[0][:at], *noise, wire[0][at:]]:
+            if piece and parser.feed(piece) is not None:
+                return
+        parser.feed_eof()
+    except httpx.TransportError:
+        pass
+
+
+@pytest.mark.parametrize("make", PARSERS)
+def test_an_end_before_the_first_byte_is_no_reply(make: Any) -> None:
+    parser = make()
+    parser.begin()
+    with pytest.raises(httpx.ReadError):
+        parser.feed_eof()
+
+
+@pytest.mark.parametrize("make", PARSERS)
+@pytest.mark.parametrize("size", [1000, 300_000])
+def test_a_head_over_its_cap_is_refused_in_one_piece_or_many(make: Any, size: int) -> None:
+    filler = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 100) for n in range(400))
+    wire = b"HTTP/1.1 200 OK\r\n" + filler + b"Content-Length: 2\r\n\r\nhi"
+    parser = make()
+    parser.begin()
+    with pytest.raises(httpx.RemoteProtocolError):
+        feed_all(parser, (wire[at : at + size] for at in range(0, len(wire), size)))
+
+
+@pytest.mark.parametrize("make", PARSERS)
+def test_trailers_without_end_are_refused(make: Any) -> None:
+    parser = make()
+    parser.begin()
+    assert parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n") is None
+    with pytest.raises(httpx.RemoteProtocolError):
+        feed_all(parser, (b"X-Trailer-%d: %s\r\n" % (n, b"x" * 100) for n in range(20_000)))
+
+
+@pytest.mark.parametrize("make", PARSERS)
+def test_the_headers_of_an_interim_reply_are_not_the_replys(make: Any) -> None:
+    parser = make()
+    parser.begin()
+    reply = parser.feed(
+        b"HTTP/1.1 103 Early\r\nRetry-After: 5\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    )
+    assert reply is not None
+    assert [name.lower() for name, _ in reply.headers] == [b"content-length"]
+
+
+def test_httptools_is_used_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert best_parser() is LlhttpParser
+    monkeypatch.setitem(__import__("sys").modules, "httptools", None)
+    assert best_parser() is H11Parser

@@ -1,0 +1,99 @@
+"""Slots for calls under way: never more than there are, first come first served, none lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from accucheck._http._slots import Slots
+from tests.virtual_time import VIRTUAL_TIME, run
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return VIRTUAL_TIME
+
+
+def free_slots(slots: Slots) -> int:
+    taken = 0
+    while slots.try_take():
+        taken += 1
+    for _ in range(taken):
+        slots.give_back()
+    return taken
+
+
+async def test_who_waits_is_served_in_turn_and_before_who_comes_later() -> None:
+    slots = Slots(1)
+    assert slots.try_take()
+    served: list[int] = []
+
+    async def wait(place: int) -> None:
+        await slots.take()
+        served.append(place)
+
+    waiting = [asyncio.create_task(wait(place)) for place in range(3)]
+    await asyncio.sleep(0)
+    for _ in range(3):
+        slots.give_back()
+        assert not slots.try_take()  # it belongs to the first in line already
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    assert served == [0, 1, 2]
+    slots.give_back()
+    assert free_slots(slots) == 1
+
+
+async def test_a_slot_handed_to_one_who_is_cancelled_that_moment_goes_on_to_the_next() -> None:
+    slots = Slots(1)
+    assert slots.try_take()
+    first, second = (asyncio.create_task(slots.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    slots.give_back()
+    first.cancel()
+    await asyncio.wait([first])
+    await asyncio.wait_for(second, 1)
+    assert not slots.try_take()
+    slots.give_back()
+    assert free_slots(slots) == 1
+
+
+@given(
+    calls=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 3), st.none() | st.floats(0, 3)), max_size=30),
+    count=st.integers(1, 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_whoever_is_cancelled_when_no_slot_is_lost_or_made(
+    calls: list[tuple[float, float, float | None]], count: int
+) -> None:
+    async def main() -> None:
+        slots = Slots(count)
+        under_way = 0
+
+        async def call(starts: float, lasts: float) -> None:
+            nonlocal under_way
+            await asyncio.sleep(starts)
+            if not slots.try_take():
+                await slots.take()
+            under_way += 1
+            assert under_way <= count
+            try:
+                await asyncio.sleep(lasts)
+            finally:
+                under_way -= 1
+                slots.give_back()
+
+        loop = asyncio.get_running_loop()
+        tasks = []
+        for starts, lasts, cancelled_after in calls:
+            tasks.append(asyncio.create_task(call(starts, lasts)))
+            if cancelled_after is not None:
+                loop.call_later(starts + cancelled_after, tasks[-1].cancel)
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+        assert free_slots(slots) == count
+
+    run(main())
