@@ -15,9 +15,9 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env
 
 from accucheck._errors import ConfigurationError
+from accucheck.cli._console import complain, say
 from accucheck.cli._exit_codes import EXPLANATION, ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
-from accucheck.cli._messages import complain, say
 from accucheck.cli._options import HIDDEN_STREAM, STANDARD_STREAM
 
 __all__ = ["app", "run"]

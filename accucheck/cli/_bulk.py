@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
-from accucheck.cli._connect import make_client
+from accucheck.cli._account import make_client
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._file_job import run_file_job
 from accucheck.cli._interruption import Interruption
@@ -28,7 +28,7 @@ from accucheck.cli._options import (
     Talk,
 )
 from accucheck.cli._pipe_job import run_pipe_job
-from accucheck.cli._sample_job import run_sample_job
+from accucheck.cli._sample import run_sample_job
 
 __all__ = ["bulk"]
 

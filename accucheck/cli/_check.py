@@ -13,11 +13,10 @@ from rich.text import Text
 
 from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Checked, Failed, Outcome
-from accucheck.cli._connect import make_client
-from accucheck.cli._event_loop import run_to_end
+from accucheck.cli._account import make_client
+from accucheck.cli._console import complain
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._messages import complain
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
     DEFAULT_PACE,
@@ -28,9 +27,8 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
-from accucheck.cli._outage import OutageWatch
 from accucheck.cli._render import json_line, terminal_safe
-from accucheck.cli._run import Ending, run_stream
+from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
 
 __all__ = ["check"]
 

@@ -7,16 +7,14 @@ from typing import NoReturn
 from accucheck._client import Client
 from accucheck._errors import LedgerError
 from accucheck._store import Ledger
-from accucheck.cli._conclusion import conclude, how_to_go_on, tell_what_ended_it
-from accucheck.cli._event_loop import run_to_end
+from accucheck.cli._console import complain, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, row_total
-from accucheck.cli._known import known_in
-from accucheck.cli._messages import complain, say
-from accucheck.cli._outage import OutageWatch
-from accucheck.cli._output_pass import write_rows
-from accucheck.cli._run import Ending, run_stream
+from accucheck.cli._ledger import known_in
+from accucheck.cli._rows import write_rows
+from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
+from accucheck.cli._summary import conclude, how_to_go_on, tell_what_ended_it
 from accucheck.files import FileError, FileSink, Source
 
 __all__ = ["run_file_job"]

@@ -16,7 +16,8 @@ from accucheck._events import OnEvent
 from accucheck._models import Stats
 from accucheck._store import Ledger
 from accucheck._stream import Stream
-from accucheck.cli._messages import say
+from accucheck.cli._console import say
+from accucheck.cli._ledger import private_ledger
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
@@ -27,7 +28,6 @@ from accucheck.cli._options import (
     Pace,
     Talk,
 )
-from accucheck.cli._private_ledger import private_ledger
 from accucheck.cli._progress import Total
 from accucheck.cli._run import GRACE
 from accucheck.files import Source, open_source

@@ -13,10 +13,10 @@ from cyclopts import Group, Parameter
 
 from accucheck._errors import ConfigurationError
 from accucheck._store import Ledger
+from accucheck.cli._console import report
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._job import open_list
-from accucheck.cli._known import Find, known_in, nothing_known
-from accucheck.cli._messages import report
+from accucheck.cli._ledger import Find, known_in, nothing_known
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_TALK,

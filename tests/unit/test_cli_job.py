@@ -17,11 +17,10 @@ from accucheck._errors import (
 )
 from accucheck._events import CallEnded, CircuitChanged
 from accucheck._models import Stats
-from accucheck.cli._conclusion import how_to_go_on
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._options import DEFAULT_LIST_OPTIONS, Talk
-from accucheck.cli._outage import OutageWatch
-from accucheck.cli._summary import calls_facts
+from accucheck.cli._run import OutageWatch
+from accucheck.cli._summary import calls_facts, how_to_go_on
 
 
 @pytest.mark.parametrize(

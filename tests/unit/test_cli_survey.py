@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from accucheck._errors import NumberProblem
 from accucheck._models import Check, Settlement, Stats
 from accucheck._store import Ledger
-from accucheck.cli._distinct import DistinctNumbers
-from accucheck.cli._known import known_in, nothing_known
+from accucheck.cli._ledger import known_in, nothing_known
 from accucheck.cli._plan import PROBLEMS
-from accucheck.cli._sample_job import sample_facts
-from accucheck.cli._survey import survey
+from accucheck.cli._sample import sample_facts
+from accucheck.cli._survey import DistinctNumbers, survey
 
 
 @given(st.lists(st.one_of(st.integers(900_000_000, 900_000_050), st.integers(14_000_000, 14_000_005))))

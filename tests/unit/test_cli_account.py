@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from accucheck import _errors
-from accucheck.cli._credentials import find_secret
+from accucheck.cli._account import find_secret
 
 
 def nobody(prompt: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from accucheck._models import Check, Settlement
 from accucheck._store import Ledger
-from accucheck.cli._private_ledger import private_ledger
+from accucheck.cli._ledger import private_ledger
 
 
 class Trouble(Exception):

@@ -1,28 +1,65 @@
-"""A random sample before the whole list: what share is on WhatsApp, and what the rest would take."""
+"""``bulk --sample``: check a random part of the list, and estimate what the rest holds and costs."""
 
 from __future__ import annotations
 
+import math
 import sys
 from random import Random
+from typing import Generic, TypeVar
 
 from accucheck._client import Client
 from accucheck._models import Stats
-from accucheck.cli._conclusion import tell_what_ended_it
-from accucheck.cli._estimate import Reservoir, wilson_interval
-from accucheck.cli._event_loop import run_to_end
+from accucheck.cli._console import report, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list
-from accucheck.cli._known import known_in
-from accucheck.cli._messages import report, say
+from accucheck.cli._ledger import known_in
 from accucheck.cli._options import Rate
-from accucheck.cli._outage import OutageWatch
 from accucheck.cli._render import duration, thousands
-from accucheck.cli._run import Ending, run_stream
-from accucheck.cli._summary import calls_facts
+from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
+from accucheck.cli._summary import calls_facts, tell_what_ended_it
 from accucheck.cli._survey import survey
 
-__all__ = ["run_sample_job", "sample_facts"]
+__all__ = ["Reservoir", "run_sample_job", "sample_facts", "wilson_interval"]
+
+Value = TypeVar("Value")
+
+
+class Reservoir(Generic[Value]):
+    """A uniform random sample of ``size`` values out of a stream of unknown length (Vitter's algorithm R)."""
+
+    def __init__(self, size: int, chance: Random) -> None:
+        self._size = size
+        self._chance = chance
+        self.offered = 0
+        """How many values were offered."""
+        self.chosen: list[Value] = []
+        """The sample so far: every value offered has had the same chance to be in it."""
+
+    def offer(self, value: Value) -> None:
+        """Let ``value`` take part in the draw."""
+        self.offered += 1
+        if len(self.chosen) < self._size:
+            self.chosen.append(value)
+            return
+        place = self._chance.randrange(self.offered)
+        if place < self._size:
+            self.chosen[place] = value
+
+
+def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share, by Wilson's score (1927).
+
+    Unlike the textbook interval it holds for few trials and for shares near 0 and 1, and never leaves 0 to 1.
+    """
+    if trials == 0:
+        return 0.0, 1.0
+    z = 1.959964  # the normal quantile of 97.5 %
+    share = hits / trials
+    scale = 1 + z * z / trials
+    middle = (share + z * z / (2 * trials)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def run_sample_job(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck.cli._estimate import Reservoir, wilson_interval
+from accucheck.cli._sample import Reservoir, wilson_interval
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from accucheck._errors import CHECK_ERRORS, CheckError, PendingTimeout
 from accucheck._models import Check, Settlement
-from accucheck.cli import _output_pass
-from accucheck.cli._answer_columns import UNCHECKED, Tally, columns_of
-from accucheck.cli._output_pass import answered_rows
+from accucheck.cli import _rows
+from accucheck.cli._rows import UNCHECKED, Tally, answered_rows, columns_of
 from accucheck.files import ResultColumns, Row
 
 
@@ -21,7 +20,7 @@ def yes(number: int) -> Check:
     )
 
 
-def known(settled: dict[int, Check | CheckError]) -> _output_pass.Find:
+def known(settled: dict[int, Check | CheckError]) -> _rows.Find:
     def find(numbers: Sequence[int]) -> dict[int, Settlement]:
         assert len(set(numbers)) == len(numbers)
         return {number: Settlement(number, settled[number]) for number in numbers if number in settled}
@@ -69,7 +68,7 @@ def test_rows_come_out_once_and_in_order_however_they_are_chunked(
 ) -> None:
     rows = [Row(str(number), place) for place, number in enumerate(numbers)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_output_pass, "CHUNK", 7)
+        patch.setattr(_rows, "CHUNK", 7)
         found = list(
             answered_rows(iter(rows), known({number: yes(number) for number in settled}), mobile_only=False)
         )

@@ -1,0 +1,121 @@
+"""The result columns of a row, the pass that writes every row, and the count of what was written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import Protocol
+
+from accucheck._errors import CheckError, InvalidNumber
+from accucheck._models import Check
+from accucheck._phone import normalize
+from accucheck.cli._ledger import Find
+from accucheck.files import ResultColumns, Row, Source
+
+__all__ = ["UNCHECKED", "Tally", "answered_rows", "columns_of", "invalid_columns", "write_rows"]
+
+UNCHECKED = ResultColumns(status="UNCHECKED", reason="the run ended before this number was checked")
+"""Of a row that has no outcome: never a "no"."""
+
+
+def columns_of(result: Check | CheckError | InvalidNumber) -> ResultColumns:
+    """Return the eight columns for an answer, or for the reason why there is none."""
+    match result:
+        case Check():
+            return ResultColumns(
+                whatsapp=result.whatsapp,
+                status_update=result.status_update,
+                business_user=result.business_user,
+                avatar=result.avatar,
+                signature=result.signature,
+                status="OK",
+                request_id=result.request_id,
+            )
+        case CheckError():
+            return ResultColumns(status=result.status, reason=result.reason, request_id=result.request_id)
+        case InvalidNumber():
+            return ResultColumns(status=result.status, reason=result.reason)
+
+
+class Tally:
+    """Counts the rows of an output."""
+
+    def __init__(self) -> None:
+        self.by_status: Counter[str] = Counter()
+        """Rows by the word in their ``status`` column."""
+        self.yes = 0
+        """Rows that are on WhatsApp."""
+
+    def count(self, columns: ResultColumns) -> None:
+        """Count one row."""
+        self.by_status[columns.status] += 1
+        if columns.whatsapp:
+            self.yes += 1
+
+    @property
+    def rows(self) -> int:
+        """All rows."""
+        return self.by_status.total()
+
+    @property
+    def answered(self) -> int:
+        """Rows with an answer."""
+        return self.by_status["OK"]
+
+    @property
+    def failed(self) -> int:
+        """Rows whose number was asked for, and has no answer."""
+        return self.rows - self.answered - self.unchecked - self.by_status[InvalidNumber.status]
+
+    @property
+    def unchecked(self) -> int:
+        """Rows whose turn did not come."""
+        return self.by_status[UNCHECKED.status]
+
+
+CHUNK = 512
+"""Rows that are looked up at once."""
+
+
+class RowWriter(Protocol):
+    """Where rows go."""
+
+    def write(self, row: Row, result: ResultColumns) -> None: ...
+
+
+def write_rows(source: Source, writer: RowWriter, find: Find, *, mobile_only: bool) -> Tally:
+    """Write every row of ``source`` exactly once, and return their count."""
+    tally = Tally()
+    for row, columns in answered_rows(source.rows(), find, mobile_only=mobile_only):
+        writer.write(row, columns)
+        tally.count(columns)
+    return tally
+
+
+def answered_rows(
+    rows: Iterator[Row], find: Find, *, mobile_only: bool
+) -> Iterator[tuple[Row, ResultColumns]]:
+    """Yield every row with its columns, in order."""
+    while chunk := list(islice(rows, CHUNK)):
+        numbers = [_number_of(row, mobile_only=mobile_only) for row in chunk]
+        known = find(list({number for number in numbers if isinstance(number, int)}))
+        for row, number in zip(chunk, numbers, strict=True):
+            if isinstance(number, InvalidNumber):
+                yield row, invalid_columns(row, number)
+            else:
+                settlement = known.get(number)
+                yield row, UNCHECKED if settlement is None else columns_of(settlement.result)
+
+
+def invalid_columns(row: Row, error: InvalidNumber) -> ResultColumns:
+    """Return the columns of a row without a number: a row that could not be read says why."""
+    columns = columns_of(error)
+    return columns._replace(reason=row.fault) if row.fault else columns
+
+
+def _number_of(row: Row, *, mobile_only: bool) -> int | InvalidNumber:
+    try:
+        return normalize(row.number, mobile_only=mobile_only)
+    except InvalidNumber as error:
+        return error
