@@ -26,7 +26,8 @@ from accucheck._models import Check
 from accucheck._phone import normalize
 from accucheck._polls import PollTimes
 from accucheck._single_flight import SingleFlight
-from accucheck._store import Ledger, MemoryStore
+from accucheck._store import Ledger
+from accucheck._store import OldMemoryStore as MemoryStore
 from accucheck._stream import RunContext, Stream
 from accucheck._timeouts import Timeouts
 from accucheck._wire import BodyStyle

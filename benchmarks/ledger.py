@@ -26,7 +26,8 @@ from typing import Any
 
 from accucheck import Check, Ledger
 from accucheck._models import Settlement
-from accucheck._store import AnswerStore, MemoryStore
+from accucheck._store import AnswerStore
+from accucheck._store import OldMemoryStore as MemoryStore
 
 FIRST_MOBILE, MOBILES = 900_000_000, 10**8
 CHUNK = 256

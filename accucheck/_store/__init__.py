@@ -3,6 +3,18 @@
 from accucheck._store._info import LedgerInfo
 from accucheck._store._ledger import Ledger
 from accucheck._store._memory import MemoryStore
-from accucheck._store._protocol import AnswerStore
+from accucheck._store._old_memory import OldMemoryStore
+from accucheck._store._old_protocol import AnswerStore
+from accucheck._store._protocol import Claims, Endpoint, Query, Store
 
-__all__ = ["AnswerStore", "Ledger", "LedgerInfo", "MemoryStore"]
+__all__ = [
+    "AnswerStore",
+    "Claims",
+    "Endpoint",
+    "Ledger",
+    "LedgerInfo",
+    "MemoryStore",
+    "OldMemoryStore",
+    "Query",
+    "Store",
+]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sqlite3
-from collections.abc import Sequence
-from datetime import date, datetime
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, TypeAlias
 
-import msgspec
+from accucheck._bitset import Bitset
+from accucheck._errors import LedgerError
+from accucheck._models import Settlement
+from accucheck._store._packing import Choice, head_of, key_of, number_of, packed, settlement_of
+from accucheck._store._protocol import Claims, Endpoint, Query
 
-from accucheck._errors import CHECK_ERRORS, CheckError, LedgerError
-from accucheck._models import Check, Settlement
-from accucheck._store._protocol import OnCommit, OnFailure
-from accucheck._store._seen import SeenNumbers
+__all__ = ["MemoryStore"]
+
+_Known: TypeAlias = tuple[int, int, bool | None, Settlement]
 
 _KEPT: Final = 20_000
 """Settlements kept as they are, the latest ones (15 MB): a duplicate is mostly close to its first."""
@@ -25,82 +27,139 @@ _SEGMENT: Final = 128 * 1024
 """Settlements a table. Each fits in SQLite's cache while it is filled, so that every page is written once; in
 one table of millions every row would rewrite a page. The price is a look-up in every table for an old duplicate."""
 _CACHE_KIB: Final = 16_384
+_ROWS: Final = ",".join(["(?,?,?,?)"] * _SPILLED_AT_ONCE)
 
 
 class MemoryStore:
-    """Knows every number that was settled since it was made; see ``AnswerStore`` for its methods.
+    """Knows what was settled since it was made, and nothing of earlier runs; see ``Store`` for its methods.
 
-    A bitmap tells whether a number was settled. The latest settlements are kept as they are; older ones go to
+    A bitset tells whether a number was settled. The latest settlements are kept as they are; older ones go to
     a temporary database without a name, which the system removes with the process (SQLITE_TMPDIR tells where).
     """
 
-    def __init__(self, *, kept: int = _KEPT, segment: int = _SEGMENT) -> None:
+    durable = False
+
+    def __init__(
+        self, *, kept: int = _KEPT, segment: int = _SEGMENT, now: Callable[[], float] = time.time
+    ) -> None:
+        """``now`` returns seconds since 1970."""
         self._kept = kept
         self._segment = segment
-        self._seen = SeenNumbers()
-        self._recent: dict[int, Settlement] = {}
+        self._now = now
+        self._seen = Bitset()
+        self._recent: dict[int, _Known] = {}
+        self._claimed: set[int] = set()
         self._spill: sqlite3.Connection | None = None
         self._segments = 0
         self._room = 0  # in the newest segment
-        self._uncommitted: list[Settlement] = []
-        self._spent = 0
-        self._trouble: LedgerError | None = None
+        self._full: LedgerError | None = None
+        self._leased: Counter[str] = Counter()
+        self._made: Counter[str] = Counter()
+        self._settings: dict[str, str] = {}
 
-    def start(self, on_commit: OnCommit, on_failure: OnFailure) -> None:
-        self._on_commit, self._on_failure = on_commit, on_failure
-        self._loop = asyncio.get_running_loop()
+    async def open(self) -> None:
+        """Nothing is opened before it is needed."""
 
-    def find(self, numbers: Sequence[int]) -> dict[int, Settlement]:
+    async def aclose(self) -> None:
+        self._claimed.clear()
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
+
+    async def find(self, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
+        return self._find(numbers, query)
+
+    async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
+        if self._full is not None:
+            raise self._full
+        known = self._find(numbers, query)
+        taken: set[int] = set()
+        for number in set(numbers):
+            if number not in known:
+                key = key_of(number, query.endpoint)
+                if key in self._claimed:
+                    taken.add(number)
+                else:
+                    self._claimed.add(key)
+        return Claims(known, taken)
+
+    async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
+        self._claimed.difference_update(key_of(number, endpoint) for number in numbers)
+
+    async def settle(
+        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+    ) -> None:
+        del job
+        for settlement in settlements:
+            key, at, whatsapp = head_of(settlement, endpoint, self._now())
+            self._seen.add(settlement.number)
+            self._claimed.discard(key_of(settlement.number, endpoint))
+            before = self._recent.get(key)
+            if before is None or before[1] <= at:
+                self._recent[key] = key, at, whatsapp, settlement
+        while len(self._recent) >= self._kept + _SPILLED_AT_ONCE and self._full is None:
+            try:
+                self._spill_oldest()
+            except sqlite3.Error as trouble:
+                # Without its answer a duplicate would be bought again. What is in memory stays known.
+                self._full = LedgerError(
+                    f"no room in the temporary directory ({trouble}): free some space, name another directory "
+                    "in SQLITE_TMPDIR, or keep a ledger"
+                )
+
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+        if self._full is not None:
+            raise self._full
+        granted = wanted if max_calls is None else max(0, min(wanted, max_calls - self._leased[job]))
+        self._leased[job] += granted
+        return granted
+
+    def note_call(self, job: str = "") -> None:
+        self._made[job] += 1
+
+    async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
+        del lost  # the run counts them; there is no later run to tell
+        self._leased[job] -= unused
+
+    async def calls_made(self, job: str = "") -> int:
+        return self._made[job]
+
+    async def recall(self, name: str) -> str | None:
+        return self._settings.get(name)
+
+    async def remember(self, name: str, value: str) -> None:
+        self._settings[name] = value
+
+    def _find(self, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
         seen = self._seen
         wanted = [number for number in numbers if number in seen]
         if not wanted:
             return {}
+        choice: Choice[Settlement] = Choice(query)
         recent = self._recent
-        found = {number: recent[number] for number in wanted if number in recent}
-        if len(found) < len(wanted):
-            self._find_spilled([number for number in wanted if number not in recent], found)
-        return found
+        rows = {number: [recent[key] for key in choice.keys(number) if key in recent] for number in wanted}
+        if self._segments:
+            # Only those of which a key is missing here may have more there.
+            self._add_spilled(
+                {key: rows[number] for number in wanted for key in choice.keys(number) if key not in recent}
+            )
+        found = {number: choice.best(rows[number]) for number in wanted}
+        return {number: settlement for number, settlement in found.items() if settlement is not None}
 
-    def settle(self, settlement: Settlement) -> None:
-        number = settlement.number
-        self._seen.add(number)
-        self._recent[number] = settlement
-        if not self._uncommitted:
-            self._loop.call_soon(self._commit)
-        self._uncommitted.append(settlement)
-
-    def _commit(self) -> None:
-        settlements, self._uncommitted = self._uncommitted, []
-        if settlements:
-            self._on_commit(settlements)
-        if len(self._recent) >= self._kept + _SPILLED_AT_ONCE and self._trouble is None:
+    def _add_spilled(self, missing: dict[int, list[_Known]]) -> None:
+        """Add the rows of keys, each to its list."""
+        for segment in reversed(
+            range(self._segments)
+        ):  # a key that was settled twice is newer in a later one
+            assert self._spill is not None
+            marks = ",".join("?" * len(missing))
+            select = f"SELECT * FROM segment{segment} WHERE key IN ({marks})"  # noqa: S608
             try:
-                self._spill_oldest()
+                rows = self._spill.execute(select, [*missing]).fetchall()
             except sqlite3.Error as trouble:
-                # Without its answer a duplicate would be bought again.
-                self._trouble = LedgerError(
-                    f"no room in the temporary directory ({trouble}): free some space, name another directory "
-                    "in SQLITE_TMPDIR, or keep a ledger"
-                )
-                self._on_failure(self._trouble)
-
-    async def flush(self) -> None:
-        if self._uncommitted:
-            self._commit()
-
-    def lease_calls(self, wanted: int, max_calls: int | None) -> int:
-        granted = wanted if max_calls is None else max(0, min(wanted, max_calls - self._spent))
-        self._spent += granted
-        return granted
-
-    def return_calls(self, unused: int, *, lost: int = 0) -> None:
-        del lost  # it is told in the run's own counts; there is no later run to tell
-        self._spent -= unused
-
-    async def aclose(self) -> None:
-        if self._spill is not None:
-            self._spill.close()
-            self._spill = None
+                raise LedgerError(f"the temporary database cannot be read: {trouble}") from trouble
+            for key, at, whatsapp, stored in rows:
+                missing.pop(key).append((key, at, whatsapp, settlement_of(number_of(key), stored)))
 
     def _spill_oldest(self) -> None:
         oldest = list(islice(self._recent.values(), _SPILLED_AT_ONCE))
@@ -108,43 +167,25 @@ class MemoryStore:
             self._spill = _open_spill()
         if self._room < len(oldest):
             self._spill.execute(
-                f"CREATE TABLE segment{self._segments} (number INTEGER PRIMARY KEY, row BLOB)"
+                f"CREATE TABLE segment{self._segments} "
+                "(key INTEGER PRIMARY KEY, at INTEGER, whatsapp INTEGER, packed BLOB)"
             )
             self._segments += 1
             self._room = max(self._segment, len(oldest))
-        values: list[int | bytes] = []
-        for settlement in sorted(oldest, key=_number_of):
-            values += settlement.number, _packed(settlement)
+        values: list[int | bool | bytes | None] = []
+        for key, at, whatsapp, settlement in sorted(oldest, key=_key_of_known):
+            values += key, at, whatsapp, packed(settlement, at / 1e6)
         self._spill.execute(
-            f"INSERT OR REPLACE INTO segment{self._segments - 1} VALUES {_PAIRS}",  # noqa: S608
+            f"INSERT OR REPLACE INTO segment{self._segments - 1} VALUES {_ROWS}",  # noqa: S608
             values,
         )
         self._room -= len(oldest)
-        for settlement in oldest:
-            del self._recent[settlement.number]
-
-    def _find_spilled(self, wanted: list[int], found: dict[int, Settlement]) -> None:
-        for segment in reversed(range(self._segments)):  # a number settled twice is newer in a later one
-            if not wanted:
-                return
-            assert self._spill is not None
-            marks = ",".join("?" * len(wanted))
-            select = f"SELECT number, row FROM segment{segment} WHERE number IN ({marks})"  # noqa: S608
-            try:
-                rows = self._spill.execute(select, wanted).fetchall()
-            except sqlite3.Error as trouble:
-                raise LedgerError(f"the temporary database cannot be read: {trouble}") from trouble
-            for number, packed in rows:
-                found[number] = _unpacked(number, packed)
-            if rows:
-                wanted = [number for number in wanted if number not in found]
+        for key, *_ in oldest:
+            del self._recent[key]
 
 
-_PAIRS: Final = ",".join(["(?,?)"] * _SPILLED_AT_ONCE)
-
-
-def _number_of(settlement: Settlement) -> int:
-    return settlement.number
+def _key_of_known(known: _Known) -> int:
+    return known[0]
 
 
 def _open_spill() -> sqlite3.Connection:
@@ -153,73 +194,3 @@ def _open_spill() -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     return connection
-
-
-class _Answer(msgspec.Struct, array_like=True, tag="A", gc=False):
-    """An answer as it is spilled: a quarter of the time that a ledger's row takes, and as small."""
-
-    whatsapp: bool
-    status_update: date | None
-    signature: str | None
-    business_user: bool | None
-    avatar: bool | None
-    request_id: str
-    checked_at: datetime
-    extra: str | None
-    calls: int
-    lost: int
-
-
-class _Failure(msgspec.Struct, array_like=True, tag="F", gc=False):
-    """A failure as it is spilled."""
-
-    status: str
-    reason: str
-    request_id: str
-    http_status: int | None
-    calls: int
-    lost: int
-
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(_Answer | _Failure).decode
-
-
-def _packed(settlement: Settlement) -> bytes:
-    result, calls, lost = settlement.result, settlement.calls, settlement.possibly_double_charged
-    if isinstance(result, Check):
-        return _encode(
-            _Answer(
-                result.whatsapp,
-                result.status_update,
-                result.signature,
-                result.business_user,
-                result.avatar,
-                result.request_id,
-                result.checked_at,
-                json.dumps(dict(result.extra), default=str) if result.extra else None,
-                calls,
-                lost,
-            )
-        )
-    return _encode(_Failure(result.status, result.reason, result.request_id, result.http_status, calls, lost))
-
-
-def _unpacked(number: int, packed: bytes) -> Settlement:
-    row = _decode(packed)
-    if isinstance(row, _Failure):
-        kind = CHECK_ERRORS.get(row.status, CheckError)
-        error = kind(row.reason, request_id=row.request_id, http_status=row.http_status)
-        return Settlement(number, error, row.calls, row.lost)
-    check = Check(
-        number=f"+51{number}",
-        whatsapp=row.whatsapp,
-        status_update=row.status_update,
-        signature=row.signature,
-        business_user=row.business_user,
-        avatar=row.avatar,
-        request_id=row.request_id,
-        checked_at=row.checked_at,
-        extra={} if row.extra is None else json.loads(row.extra),
-    )
-    return Settlement(number, check, row.calls, row.lost)

@@ -1,75 +1,110 @@
-"""What the engine needs of a store of answers."""
+"""What the engine needs of a store: answers, claims, the call budget and small settings of one account."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Literal, Protocol, TypeAlias
 
-from accucheck._errors import LedgerError
+import msgspec
+
 from accucheck._models import Settlement
 
-OnCommit = Callable[[Sequence[Settlement]], None]
-OnFailure = Callable[[LedgerError], None]
+__all__ = ["Claims", "Endpoint", "Query", "Store"]
+
+Endpoint: TypeAlias = Literal["advanced", "basic"]
 
 
-class AnswerStore(Protocol):
-    """Where one run finds what is known and puts what it buys.
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What counts as known. Times are seconds since 1970 (UTC); by default any age does."""
 
-    A store belongs to one run on one event loop. Every method is called from that loop's thread, and the two
-    callbacks run there, never from inside a call to the store.
+    endpoint: Endpoint = "advanced"
+    """Answers of "advanced" serve "basic" too, not the other way round."""
+    yes_since: float = -math.inf
+    """An answer "on WhatsApp" counts if it was given at this time or later."""
+    no_since: float = -math.inf
+    """The same for an answer "not on WhatsApp"."""
+    failed_since: float = -math.inf
+    """A failure counts if it happened at this time or later. The start of the run asks for earlier failures again,
+    and still asks once for a number that stands in two rows."""
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What became of the numbers given to ``Store.claim``. Those in neither are now claimed for the caller."""
+
+    known: Mapping[int, Settlement]
+    """What is known of them already."""
+    taken: AbstractSet[int]
+    """Claimed by somebody else: another process, another client, another task of this one. Claim them again later:
+    by then they are known, or free."""
+
+
+class Store(Protocol):
+    """Answers, claims, the call budget and small settings of one account.
+
+    One object serves any number of streams and single checks of one event loop at once. No method blocks the loop,
+    and what a method has returned from is as durable as the store makes it. A batch that raised may be given again.
+
+    Every method raises ``LedgerError`` if the store cannot be read or written, with one sentence that says what
+    happened and what to do. ``claim`` and ``lease_calls`` also raise it while answers can still be stored and no more
+    should be bought: the disk is nearly full, or the file has vanished.
     """
 
-    def start(self, on_commit: OnCommit, on_failure: OnFailure) -> None:
-        """Begin; must be called in the running loop, once.
+    @property
+    def durable(self) -> bool:
+        """Whether answers survive the process. If so, a kill loses what is bought and not yet settled."""
 
-        ``on_commit`` gets the settlements, in the order of ``settle`` and in batches, once they are as durable
-        as the store makes them. ``on_failure`` is called once, the first time that something could not be
-        stored.
-        """
-
-    def find(self, numbers: Sequence[int]) -> dict[int, Settlement]:
-        """Return what is known of the national ``numbers``; those that are not known are left out.
-
-        What was settled but is not committed yet may be missing. Blocks for microseconds a number.
-
-        Raises:
-            LedgerError: the store cannot be read.
-        """
-
-    def settle(self, settlement: Settlement) -> None:
-        """Take one settlement to be stored. Returns at once; ``on_commit`` tells when it is durable."""
-
-    async def flush(self) -> None:
-        """Return once everything settled so far is committed and ``on_commit`` has been called for it.
-
-        After a failure this is a new attempt to store what could not be stored.
-
-        Raises:
-            LedgerError: some of it could not be stored; it is kept in memory for the next attempt.
-        """
-
-    def lease_calls(self, wanted: int, max_calls: int | None) -> int:
-        """Reserve calls before they are made; return how many were granted, at most ``wanted``.
-
-        0 means that ``max_calls`` calls have been reserved since the job began, across restarts. A grant is
-        counted as spent until it is given back, so a budget holds whatever happens to the process.
-
-        Raises:
-            LedgerError: the reservation could not be stored.
-        """
-
-    def return_calls(self, unused: int, *, lost: int = 0) -> None:
-        """Give back ``unused`` calls of earlier grants, before ``aclose``.
-
-        ``lost`` is how many calls were cut off under way: the vendor may have charged for them, and will
-        again when their numbers are asked once more.
-        """
+    async def open(self) -> None:
+        """Open files or connections, and make the tables if there are none. Opening again does nothing."""
 
     async def aclose(self) -> None:
-        """Store what is left, then let go of everything. To be shielded from cancellation by the caller.
+        """Release every claim and unused call of this store, and close it. Closing again does nothing."""
 
-        Closing again does nothing.
+    async def find(self, numbers: Sequence[int], query: Query) -> Mapping[int, Settlement]:
+        """Return what is known of national ``numbers``; those that are not known are left out.
 
-        Raises:
-            LedgerError: some settlements could not be stored; says how many.
+        An answer wins over a failure, and of two answers the newer one.
         """
+
+    async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
+        """Return what is known, and claim the rest for ``query.endpoint``, atomically.
+
+        A claim ends with ``settle``, ``release``, ``aclose`` or the death of the process.
+        """
+
+    async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
+        """Give up claims of this store whose numbers will not be settled. Others are left alone."""
+
+    async def settle(
+        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+    ) -> None:
+        """Store answers and failures, and end their claims.
+
+        A settlement is stored whether or not its number is still claimed: it was paid for. An older answer does not
+        replace a newer one, and a failure does not replace an answer.
+        """
+
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+        """Reserve calls before they are made; return how many were granted, at most ``wanted``.
+
+        0 means that ``job`` has reserved ``max_calls`` calls, over all its processes and runs. ``job`` is any name.
+        """
+
+    def note_call(self, job: str = "") -> None:
+        """Note that a leased call is being sent. Called before every call; takes a microsecond and never raises.
+
+        Of the calls that a killed process had leased, those it noted are spent and the others come back.
+        """
+
+    async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
+        """Give back ``unused`` leased calls. ``lost`` counts calls that were cut off: they may be charged for."""
+
+    async def calls_made(self, job: str = "") -> int:
+        """Return how many calls ``job`` has made so far, over all its processes and runs."""
+
+    async def recall(self, name: str) -> str | None:
+        """Return what was kept under ``name``, or None."""
+
+    async def remember(self, name: str, value: str) -> None:
+        """Keep a small thing for later runs, such as the rate that was found. Never a secret."""

@@ -22,7 +22,7 @@ from accucheck._store._journal import LARGEST_BATCH, Batch, OnStep
 from accucheck._store._lock import RunLock
 from accucheck._store._lookup import Lookup
 from accucheck._store._mover import Mover
-from accucheck._store._protocol import OnCommit, OnFailure
+from accucheck._store._old_protocol import OnCommit, OnFailure
 from accucheck._store._reserve import Reserve
 from accucheck._store._rows import (
     ENDPOINT_CODES,

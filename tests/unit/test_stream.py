@@ -32,7 +32,8 @@ from accucheck._gate import CallBudget, Gate, make_gate, one_lease
 from accucheck._models import Settlement
 from accucheck._outcome_queue import OutcomeQueue
 from accucheck._polls import PollTimes
-from accucheck._store import AnswerStore, MemoryStore
+from accucheck._store import AnswerStore
+from accucheck._store import OldMemoryStore as MemoryStore
 from accucheck._stream import Limits, RunContext
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
 from tests.virtual_time import run

@@ -1,0 +1,228 @@
+"""Settlements <-> the bytes that stores keep of them.
+
+All of a settlement is packed into one small piece of bytes, by msgspec in C: an array, so that no field name is
+stored ten million times.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from accucheck._errors import CHECK_ERRORS, CheckError
+from accucheck._models import Check, Settlement
+from accucheck._store._protocol import Endpoint, Query
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = ("advanced", "basic")
+ENDPOINT_CODES: Final[dict[Endpoint, int]] = {endpoint: code for code, endpoint in enumerate(ENDPOINTS)}
+KEY_SHIFT: Final = 3
+"""A row's key is ``number << 3 | failed << 2 | endpoint code``: all that is known of a number is in one place."""
+FAILED: Final = 4
+_ENDPOINT_MASK: Final = 3
+_LOW_BITS: Final = (1 << KEY_SHIFT) - 1
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_ALWAYS, _NEVER = -(1 << 63), (1 << 63) - 1
+_NOTHING: Final[Mapping[str, Any]] = {}
+Payload = TypeVar("Payload")
+
+
+class _Packed(msgspec.Struct, array_like=True, gc=False):
+    """About 60 bytes. What is stored stays readable: new fields go last, with a default."""
+
+    whatsapp: bool | None
+    """None for a failure."""
+    at: datetime
+    """When the answer came, or the number failed."""
+    status_update: date | None
+    signature: str | None
+    business_user: bool | None
+    avatar: bool | None
+    trace: bytes | None
+    """The vendor's usual request id, ``TID`` and 32 hexadecimal digits, in 16 bytes."""
+    request_id: str | None
+    """Any other request id."""
+    calls: int
+    possibly_double_charged: int
+    extra: str | None
+    """JSON: fields that the vendor's page does not name."""
+    status: str = ""
+    """Failures only, from here on."""
+    reason: str = ""
+    http_status: int | None = None
+
+
+Row: TypeAlias = tuple[int, int, bool | None, bytes]
+"""A settlement as a table keeps it: key, when (microseconds since 1970), whatsapp (None for a failure), and all of it
+packed. The middle two are in the bytes as well; here they serve SQL."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Packed).decode
+
+
+def key_of(number: int, endpoint: Endpoint) -> int:
+    """Return the key of a national number's answer, and of the claim on it."""
+    return number << KEY_SHIFT | ENDPOINT_CODES[endpoint]
+
+
+def number_of(key: int) -> int:
+    """Return the national number of a key."""
+    return key >> KEY_SHIFT
+
+
+def endpoint_of(key: int) -> Endpoint:
+    """Return the endpoint of a key."""
+    return ENDPOINTS[key & _ENDPOINT_MASK]
+
+
+def microseconds(seconds: float) -> int:
+    """Return seconds since 1970 as stores keep instants; exact for any instant of our days."""
+    if math.isinf(seconds):
+        return _ALWAYS if seconds < 0 else _NEVER
+    return round(seconds * 1_000_000)
+
+
+def instant(stored: int) -> datetime:
+    """Return the UTC datetime of a stored instant."""
+    return _EPOCH + timedelta(0, 0, stored)
+
+
+def head_of(settlement: Settlement, endpoint: Endpoint, now: float) -> tuple[int, int, bool | None]:
+    """Return a settlement's key, when it was (a failure is ``now``, in seconds since 1970), and whatsapp."""
+    result = settlement.result
+    key = settlement.number << KEY_SHIFT | ENDPOINT_CODES[endpoint]
+    if isinstance(result, Check):
+        return key, (result.checked_at - _EPOCH) // _MICROSECOND, result.whatsapp
+    return key | FAILED, microseconds(now), None
+
+
+def row_of(settlement: Settlement, endpoint: Endpoint, now: float) -> Row:
+    """Return the row of a settlement; ``now`` is when a failure happened, in seconds since 1970."""
+    return *head_of(settlement, endpoint, now), packed(settlement, now)
+
+
+def packed(settlement: Settlement, now: float) -> bytes:
+    """Return the bytes of a settlement; ``now`` is when a failure happened, in seconds since 1970."""
+    result = settlement.result
+    request_id = result.request_id
+    trace = _trace(request_id)
+    fields: tuple[Any, ...]
+    # Tuples in the order of the fields: making a _Packed first costs a tenth more.
+    if isinstance(result, Check):
+        fields = (
+            result.whatsapp,
+            result.checked_at,
+            result.status_update,
+            result.signature,
+            result.business_user,
+            result.avatar,
+            trace,
+            request_id if trace is None else None,
+            settlement.calls,
+            settlement.possibly_double_charged,
+            json.dumps(dict(result.extra), default=str) if result.extra else None,
+        )
+    else:
+        fields = (
+            *(None, instant(microseconds(now)), None, None, None, None, trace),
+            *(request_id if trace is None else None, settlement.calls, settlement.possibly_double_charged),
+            *(None, result.status, result.reason, result.http_status),
+        )
+    try:
+        return _encode(fields)
+    except UnicodeEncodeError:
+        return _encode(tuple(map(_storable, fields)))
+
+
+def settlement_of(number: int, stored: bytes) -> Settlement:
+    """Return the settlement of a row's bytes.
+
+    Raises:
+        msgspec.MsgspecError: these bytes are no settlement.
+    """
+    try:
+        row = _decode(stored)
+        extra = _NOTHING if row.extra is None else json.loads(row.extra)
+    except (TypeError, ValueError) as error:
+        # No UTF-8, no JSON; or no bytes: SQLite gives what a damaged page says it is, a text or a number.
+        raise msgspec.ValidationError(str(error)) from error
+    request_id = row.request_id or "" if row.trace is None else "TID" + row.trace.hex()
+    result: Check | CheckError
+    if row.whatsapp is None:
+        kind = CHECK_ERRORS.get(row.status, CheckError)
+        result = kind(row.reason, request_id=request_id, http_status=row.http_status)
+    else:
+        result = Check(
+            number=f"+51{number}",
+            whatsapp=row.whatsapp,
+            status_update=row.status_update,
+            signature=row.signature,
+            business_user=row.business_user,
+            avatar=row.avatar,
+            request_id=request_id,
+            checked_at=row.at,
+            extra=extra,
+        )
+    return Settlement(number, result, row.calls, row.possibly_double_charged)
+
+
+class Choice(Generic[Payload]):
+    """Chooses, among what is kept of one number, what a query takes as known."""
+
+    __slots__ = ("_answers", "_failure", "_since")
+
+    def __init__(self, query: Query) -> None:
+        code = ENDPOINT_CODES[query.endpoint]
+        # An advanced answer holds all that a basic one does; not the other way round.
+        self._answers = frozenset({code, ENDPOINT_CODES["advanced"]})
+        self._failure = code | FAILED
+        self._since = {
+            True: microseconds(query.yes_since),
+            False: microseconds(query.no_since),
+            None: microseconds(query.failed_since),
+        }
+
+    def keys(self, number: int) -> list[int]:
+        """Return the keys of what may be known of a number."""
+        return [number << KEY_SHIFT | low for low in (*self._answers, self._failure)]
+
+    def best(self, rows: Iterable[tuple[int, int, bool | None, Payload]]) -> Payload | None:
+        """Return the newest answer that is fresh enough, else the failure if it is and no answer came after it."""
+        answer: Payload | None = None
+        failure: Payload | None = None
+        answered_at = failed_at = fresh_at = _ALWAYS
+        for key, at, whatsapp, payload in rows:
+            low = key & _LOW_BITS
+            if low in self._answers:
+                answered_at = max(answered_at, at)
+                if at >= self._since[whatsapp] and at >= fresh_at:
+                    answer, fresh_at = payload, at
+            elif low == self._failure and at >= self._since[None]:
+                failure, failed_at = payload, at
+        return failure if answer is None and failed_at >= answered_at else answer
+
+
+def _trace(request_id: str) -> bytes | None:
+    """Return the vendor's usual request id in 16 bytes, None if it is another."""
+    if len(request_id) == 35 and request_id[:3] == "TID":
+        digits = request_id[3:]
+        try:
+            trace = bytes.fromhex(digits)
+        except ValueError:
+            return None
+        if trace.hex() == digits:  # fromhex also takes capitals and spaces
+            return trace
+    return None
+
+
+def _storable(field: Any) -> Any:
+    """Replace lone surrogates: stores keep UTF-8, and one such character must not fail a whole batch."""
+    if isinstance(field, str) and not field.isascii():
+        return field.encode("utf-8", "replace").decode("utf-8")
+    return field

@@ -1,0 +1,28 @@
+"""The stores of accucheck do what every ``Store`` must do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from accucheck._store import MemoryStore, Store
+from tests.store_conformance import StoreConformance
+from tests.unit.ledger_samples import Clock
+
+
+@pytest.fixture
+def now() -> Clock:
+    return Clock()
+
+
+class TestMemoryStore(StoreConformance):
+    @pytest.fixture
+    def make_store(self, now: Clock) -> Callable[[], Store]:
+        return lambda: MemoryStore(now=now)
+
+
+class TestMemoryStoreThatSpills(StoreConformance):
+    @pytest.fixture
+    def make_store(self, now: Clock) -> Callable[[], Store]:
+        return lambda: MemoryStore(kept=0, segment=600, now=now)
