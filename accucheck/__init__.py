@@ -35,6 +35,7 @@ from accucheck._errors import (
     Unauthorized,
 )
 from accucheck._events import CallEnded, CircuitChanged, Event, Settled
+from accucheck._gate import AdaptiveGate, Gate, UnlimitedGate
 from accucheck._models import Check, Checked, Failed, Outcome, Stats
 from accucheck._phone import normalize
 from accucheck._store import Ledger
@@ -43,6 +44,7 @@ from accucheck._timeouts import Timeouts
 
 __all__ = [
     "AccucheckError",
+    "AdaptiveGate",
     "BudgetExhausted",
     "CallEnded",
     "Check",
@@ -53,6 +55,7 @@ __all__ = [
     "ConfigurationError",
     "Event",
     "Failed",
+    "Gate",
     "InternalError",
     "InvalidArgument",
     "InvalidNumber",
@@ -74,6 +77,7 @@ __all__ = [
     "Timeouts",
     "TransportError",
     "Unauthorized",
+    "UnlimitedGate",
     "normalize",
 ]
 

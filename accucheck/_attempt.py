@@ -9,7 +9,7 @@ from typing import TypeAlias
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, Decision, Done, Policy, Wait, decide
 from accucheck._events import CallEnded, CallKind, OnEvent
-from accucheck._gate import Gate
+from accucheck._gate import PacedGate
 from accucheck._models import Check
 from accucheck._polls import PollTimes
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
@@ -69,7 +69,7 @@ class Attempt:
         self,
         *,
         send: Send,
-        gate: Gate,
+        gate: PacedGate,
         policy: Policy,
         polls: PollTimes,
         circuit: Circuit,

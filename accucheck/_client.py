@@ -21,7 +21,7 @@ from accucheck._credentials import Credentials
 from accucheck._decide import Done, Policy, Stop, Wait
 from accucheck._errors import CheckError, ConfigurationError
 from accucheck._events import OnEvent, guarded
-from accucheck._gate import CallBudget, Gate, Rate, make_gate, one_lease
+from accucheck._gate import AdaptiveGate, CallBudget, Rate, one_lease
 from accucheck._models import Check
 from accucheck._phone import normalize
 from accucheck._polls import PollTimes
@@ -100,9 +100,7 @@ class Client:
         self._endpoint = endpoint
         self._mobile_only = mobile_only
         self._policy = policy or Policy()
-        self._rate: Rate = rate
-        self._burst = burst
-        self._gate = make_gate(rate, burst)
+        self._gate = AdaptiveGate(rate, burst)
         self._polls = PollTimes()
         self._checking: SingleFlight[Check] = SingleFlight()
         self._sender = Sender(
@@ -153,7 +151,7 @@ class Client:
                 # Not at the gate: a permit that nobody may use would be one less for a stream.
                 await asyncio.sleep(max(circuit.retry_at - now, 0.01))
                 continue
-            sent_at = await self._gate.acquire()
+            sent_at = await self._gate.acquire(urgent=True)
             if circuit.opened and not circuit.admits(sent_at):
                 continue
             match await self._turn.take(progress, sent_at):
@@ -230,7 +228,7 @@ class Client:
         if rate is None and burst is not None:
             raise ConfigurationError("burst goes with rate: give both, or give both to the client")
         if rate is not None:
-            make_gate(rate, burst)  # a wrong rate is told here, not on entering
+            AdaptiveGate(rate, burst)  # a wrong rate is told here, not on entering
         if ledger is None and (fresh_within is not None or retry_failed or job):
             raise ConfigurationError("fresh_within, retry_failed and job need a ledger: give its path")
         hook = None if on_event is None else guarded(on_event)
@@ -270,7 +268,7 @@ class Client:
     ) -> RunContext:
         self._sender.bind()
         if ledger is None:
-            gate = self._gate if rate is None else make_gate(rate, burst)
+            gate = self._gate if rate is None else AdaptiveGate(rate, burst)
             budget = None if max_calls is None else CallBudget(one_lease(max_calls))
             store = MemoryStore()
             return RunContext(self._new_turn(gate, workers, on_event), store, budget, store.aclose)
@@ -295,25 +293,23 @@ class Client:
             session.return_calls(budget.unused, lost=turn.counters.cut_off)
             try:
                 await session.aclose()
-                if gate.pace.learned is not None:
-                    book.remember(place, repr(gate.pace.learned))
+                if gate.learned is not None:
+                    book.remember(place, repr(gate.learned))
             finally:
                 if book is not ledger:
                     book.close()
 
         return RunContext(turn, session, budget, close, durable=True)
 
-    def _gate_after(self, remembered: str | None, rate: Rate | None, burst: int | None) -> Gate:
+    def _gate_after(self, remembered: str | None, rate: Rate | None, burst: int | None) -> AdaptiveGate:
         """Return the gate of a stream that knows where an earlier run found the limit."""
         if rate is not None:
-            return make_gate(rate, burst, learned=None if remembered is None else float(remembered))
-        if remembered is not None and not self._gate.used:
-            # Only then: beside a gate that others hold a second one would double the rate.
-            self._gate = make_gate(self._rate, self._burst, learned=float(remembered))
-            self._turn.gate = self._gate
+            return AdaptiveGate(rate, burst, learned=None if remembered is None else float(remembered))
+        if remembered is not None:
+            self._gate.start_from(float(remembered))
         return self._gate
 
-    def _new_turn(self, gate: Gate, workers: int, on_event: OnEvent | None) -> Attempt:
+    def _new_turn(self, gate: AdaptiveGate, workers: int, on_event: OnEvent | None) -> Attempt:
         return Attempt(
             send=self._sender,
             gate=gate,

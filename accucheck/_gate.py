@@ -1,15 +1,18 @@
-"""The gate: one permit before every call, first tries, retries and polls alike.
+"""The gate: one permit before every call, first attempts, retries and polls alike.
 
-A ``Pace`` says how many calls a second are right; an aiolimiter bucket lets them through at that
-pace. Refusals hold everyone. The hard cap on calls is kept here too.
+``Gate`` is what the engine asks of one. ``AdaptiveGate`` finds the account's rate limit and stays just under it;
+``UnlimitedGate`` is for tests, and for accounts whose calls are paced elsewhere. Yours is as good as ours if it
+passes ``tests/gate_conformance.py``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 from accucheck._errors import ConfigurationError
 from accucheck._rate import RateController
@@ -17,7 +20,7 @@ from accucheck._rate import RateController
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-__all__ = ["CallBudget", "Gate", "Pace", "Rate", "make_gate"]
+__all__ = ["AdaptiveGate", "CallBudget", "Gate", "Pace", "PacedGate", "Rate", "UnlimitedGate", "one_lease"]
 
 Rate: TypeAlias = float | tuple[float, float] | Literal["auto"]
 """Calls per second: a ceiling, a range to search, or ``"auto"``: found from the vendor's refusals."""
@@ -34,6 +37,130 @@ _LOOK_AGAIN: Final = 0.05
 _BLOCK: Final = 0.001
 """Seconds of calls taken from a full bucket at once, and kept for no longer than that. One by one a permit costs
 2 µs; at 10,000 calls/s and more, with the limit not binding, a block makes that 0.4."""
+_URGENT_IN_A_ROW: Final = 2
+"""Permits that urgent callers may take one after the other while others wait, too."""
+_BLIND_HOLD: Final = 1.0
+"""Seconds that ``UnlimitedGate`` waits after a refusal that does not say how long to wait."""
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """Says when the next call may go, for everyone who calls one account.
+
+    A gate belongs to one event loop; all its times are that loop's (``loop.time()``), in seconds. The engine
+    takes one permit for each call, and reports each reply; a permit that is not used is not given back. Any number
+    of tasks may wait at once, and a waiter that is cancelled must cost the others nothing.
+    """
+
+    @property
+    def rate(self) -> float | None:
+        """Calls per second let through at present; None if the gate does not limit them."""
+
+    async def acquire(self, *, urgent: bool = False) -> float:
+        """Wait for a permit and return the moment it was given.
+
+        Callers are served in the order in which they came; ``urgent`` ones (single checks) before the others (rows
+        of a list), who still get a share. Raises RuntimeError once the gate is closed.
+        """
+
+    def try_acquire(self) -> float | None:
+        """Return the moment of a permit that is free now; None if one would have to be waited for.
+
+        Overtakes nobody: while others wait, there is none. Raises RuntimeError once the gate is closed.
+        """
+
+    def admitted(self, sent_at: float) -> None:
+        """Report that the call whose permit was given at ``sent_at`` was not refused for its rate."""
+
+    def refused(self, sent_at: float, retry_after: float | None = None) -> None:
+        """Report that the call whose permit was given at ``sent_at`` was rate-limited: hold everyone.
+
+        ``retry_after`` is the number of seconds that the vendor asks us to wait, if it does.
+        """
+
+    async def aclose(self) -> None:
+        """Give no more permits. Callers that wait get RuntimeError. May be called twice."""
+
+
+class UnlimitedGate:
+    """A ``Gate`` that lets every call through at once.
+
+    Only a refusal makes callers wait: for as long as the vendor asks, or a second.
+    """
+
+    def __init__(self) -> None:
+        self._resume_at = -math.inf
+        self._closed = asyncio.Event()
+
+    @property
+    def rate(self) -> float | None:
+        return None
+
+    async def acquire(self, *, urgent: bool = False) -> float:
+        while (now := self.try_acquire()) is None:
+            held_for = self._resume_at - asyncio.get_running_loop().time()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), held_for)
+        return now
+
+    def try_acquire(self) -> float | None:
+        if self._closed.is_set():
+            raise _closed()
+        now = asyncio.get_running_loop().time()
+        return now if now >= self._resume_at else None
+
+    def admitted(self, sent_at: float) -> None:
+        pass
+
+    def refused(self, sent_at: float, retry_after: float | None = None) -> None:
+        makes_sense = retry_after is not None and 0 <= retry_after < math.inf
+        held_for = retry_after if retry_after is not None and makes_sense else _BLIND_HOLD
+        self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + held_for)
+
+    async def aclose(self) -> None:
+        self._closed.set()
+
+
+class _Waiters:
+    """Who waits for a permit, and who is next: the urgent first, but for every third permit."""
+
+    def __init__(self) -> None:
+        self._urgent: OrderedDict[asyncio.Future[float], None] = OrderedDict()
+        self._others: OrderedDict[asyncio.Future[float], None] = OrderedDict()
+        self._urgent_in_a_row = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._urgent or self._others)
+
+    def join(self, *, urgent: bool) -> asyncio.Future[float]:
+        waiter: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        (self._urgent if urgent else self._others)[waiter] = None
+        return waiter
+
+    def leave(self, waiter: asyncio.Future[float]) -> None:
+        """Take out a waiter that was cancelled; a permit that it was given meanwhile goes to the next."""
+        self._urgent.pop(waiter, None)
+        self._others.pop(waiter, None)
+        if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            self.give(waiter.result())
+
+    def give(self, now: float) -> None:
+        """Give a permit to who is next."""
+        others_turn = self._others and self._urgent_in_a_row >= _URGENT_IN_A_ROW
+        queue = self._others if others_turn or not self._urgent else self._urgent
+        self._urgent_in_a_row = self._urgent_in_a_row + 1 if queue is self._urgent else 0
+        while queue:
+            waiter, _ = queue.popitem(last=False)
+            if not waiter.done():  # one whose task was cancelled just now has not left yet
+                waiter.set_result(now)
+                return
+
+    def fail(self, error: BaseException) -> None:
+        for queue in (self._urgent, self._others):
+            while queue:
+                waiter, _ = queue.popitem(last=False)
+                if not waiter.done():
+                    waiter.set_exception(error)
 
 
 class Pace(Protocol):
@@ -54,17 +181,16 @@ class Pace(Protocol):
         """Note that a call goes out."""
 
     def admitted(self, now: float, sent_at: float) -> None:
-        """Note that a call was not refused for frequency."""
+        """Note that a call was not refused for its rate."""
 
     def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
-        """Note that a call was refused for frequency."""
+        """Note that a call was refused for its rate."""
 
 
-class Gate:
-    """Lets calls through at a pace, in the order in which they came.
+class PacedGate:
+    """A ``Gate`` that lets calls through at a ``Pace``: a token bucket whose rate may change at any time.
 
-    Only one task at a time waits for the bucket, the others wait for their turn: hundreds waiting on one
-    aiolimiter cost 54 µs an acquire, and 200 to 850 on uvloop. A gate belongs to one event loop.
+    One task takes the permits and hands them on: hundreds waiting on one aiolimiter cost 54 µs an acquire.
     """
 
     def __init__(
@@ -83,7 +209,9 @@ class Gate:
         self._burst = burst
         self._clock = clock
         self._sleep = sleep
-        self._turn = asyncio.Lock()
+        self._waiters = _Waiters()
+        self._server: asyncio.Task[None] | None = None  # runs while anybody waits
+        self._closed = False
         self._limiter: AsyncLimiter | None = None
         self._current = 0.0
         self._recheck_at = -math.inf
@@ -92,17 +220,13 @@ class Gate:
 
     @property
     def rate(self) -> float:
-        """Calls per second let through now."""
+        """Calls per second let through at present."""
         return self._current or self._pace.rate(self.now())
 
     @property
-    def pace(self) -> Pace:
-        return self._pace
-
-    @property
-    def used(self) -> bool:
-        """Whether anybody has asked for a permit."""
-        return self._limiter is not None
+    def learned(self) -> float | None:
+        """The account's limit in calls per second, once a refusal has shown it."""
+        return self._pace.learned
 
     def now(self) -> float:
         """Return the time on the gate's clock: the event loop's, which the bucket uses too."""
@@ -113,13 +237,14 @@ class Gate:
         return clock()
 
     def try_acquire(self) -> float | None:
-        """Return the moment of a permit that is to be had at once; None if the caller must wait for one."""
         now = self.now()
         if self._block and now < self._block_until:
             self._block -= 1
             self._pace.sent(now)
             return now
-        if self._turn.locked() or self._pace.resume_at > now:
+        if self._closed:
+            raise _closed()
+        if self._waiters or self._pace.resume_at > now:
             return None
         bucket = self._bucket(now)
         block = max(1, int(self._current * _BLOCK)) if self._burst is None else 1
@@ -133,13 +258,43 @@ class Gate:
         self._sent(now)
         return now
 
-    async def acquire(self) -> float:
-        """Wait for a permit; return the moment it was given."""
+    async def acquire(self, *, urgent: bool = False) -> float:
         now = self.try_acquire()
         if now is not None:
             return now
-        async with self._turn:
-            while True:
+        waiter = self._waiters.join(urgent=urgent)
+        if self._server is None:
+            self._server = asyncio.create_task(self._serve(), name="accucheck gate")
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self._waiters.leave(waiter)
+            if self._server is not None and not self._waiters:
+                self._server.cancel()  # it would take a permit for nobody
+                self._server = None
+            raise
+
+    def admitted(self, sent_at: float) -> None:
+        self._pace.admitted(self.now(), sent_at)
+
+    def refused(self, sent_at: float, retry_after: float | None = None) -> None:
+        self._pace.refused(self.now(), sent_at, retry_after)
+        self._recheck_at = -math.inf
+        self._block = 0
+
+    async def aclose(self) -> None:
+        self._closed = True
+        self._block = 0
+        server, self._server = self._server, None
+        if server is not None:
+            server.cancel()
+            await asyncio.wait([server])
+        self._waiters.fail(_closed())
+
+    async def _serve(self) -> None:
+        """Take permits from the bucket and give them to those who wait."""
+        try:
+            while self._waiters:
                 now = self.now()
                 held_for = self._pace.resume_at - now
                 if held_for > 0:
@@ -150,22 +305,17 @@ class Gate:
                 # A refusal may have come in while this task waited for the bucket.
                 if self._pace.resume_at <= now:
                     self._sent(now)
-                    return now
+                    self._waiters.give(now)
+        except Exception as error:  # noqa: BLE001 (it is raised again, where a permit was asked for)
+            self._waiters.fail(error)
+        finally:
+            if self._server is asyncio.current_task():
+                self._server = None
 
     def _sent(self, now: float) -> None:
         self._pace.sent(now)
         if self._pace.resume_at > now:  # one call was let through, to see whether it passes
             self._block = 0
-
-    def admitted(self, sent_at: float) -> None:
-        """Note that the call sent then was not refused for frequency."""
-        self._pace.admitted(self.now(), sent_at)
-
-    def refused(self, sent_at: float, retry_after: float | None) -> None:
-        """Note that the call sent then was refused for frequency: holds everyone."""
-        self._pace.refused(self.now(), sent_at, retry_after)
-        self._recheck_at = -math.inf
-        self._block = 0
 
     def _bucket(self, now: float) -> AsyncLimiter:
         if self._limiter is None or now >= self._recheck_at or now < self._recheck_at - 2 * _RECHECK:
@@ -194,8 +344,52 @@ class Gate:
         return new
 
 
+class AdaptiveGate(PacedGate):
+    """The ``Gate`` of a client: finds the account's rate limit and stays just under it.
+
+    Args:
+        rate: Calls per second. "auto" finds the limit from the vendor's refusals; a number is a ceiling, tried at
+            once; ``(low, high)`` bounds the search.
+        burst: Calls that may go at once after a silence, 1 or more; by default one, and what falls due in 10 ms.
+        learned: The limit that an earlier run has found: see ``start_from``.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+    """
+
+    def __init__(
+        self, rate: Rate = "auto", burst: int | None = None, *, learned: float | None = None
+    ) -> None:
+        if burst is not None and (isinstance(burst, bool) or not isinstance(burst, int) or burst < 1):
+            raise ConfigurationError(f"burst is a whole number of calls, 1 or more, not {burst!r}")
+        self._low, self._high, self._start = _bounds(rate)
+        super().__init__(self._controller(self._start), burst=burst)
+        if learned is not None:
+            self.start_from(learned)
+
+    def start_from(self, learned: float) -> None:
+        """Begin the search at 90 % of the limit that an earlier run has found, in calls per second.
+
+        Without effect once a permit was given, and where the rate is a number.
+        """
+        if self._limiter is None and self._start is None and 0 < learned < math.inf:
+            self._pace = self._controller(min(max(0.9 * learned, self._low), self._high))
+
+    def _controller(self, start: float | None) -> RateController:
+        return RateController(low=self._low, high=self._high, start=start)
+
+
+def _closed() -> RuntimeError:
+    return RuntimeError("the gate is closed, and so is its client: make a new client")
+
+
 def _take_at_once(bucket: AsyncLimiter, permits: float) -> None:
-    """Take permits that the bucket is known to have, so that nobody is kept waiting."""
+    """Take permits that the bucket is known to have, without awaiting it.
+
+    The one place where aiolimiter is driven by hand. ``try_acquire`` cannot await: a caller that did would give up its
+    turn at each call although permits are there. ``acquire`` does not suspend where ``has_capacity`` has said yes;
+    tests/unit/test_gate_bucket.py holds the installed release to that.
+    """
     coroutine = bucket.acquire(permits)
     try:
         coroutine.send(None)
@@ -236,29 +430,19 @@ def one_lease(max_calls: int) -> Callable[[], int]:
     return lambda: next(blocks, 0)
 
 
-def make_gate(rate: Rate, burst: int | None = None, *, learned: float | None = None) -> Gate:
-    """Return a gate for what a caller asked for.
-
-    ``rate`` is calls per second: a number is a ceiling, tried at once; ``(low, high)`` bounds the search;
-    ``"auto"`` searches without bounds. ``learned`` is where an earlier run found the limit: the search
-    starts at 90 % of it. ``burst`` is how many calls may go at once after a silence, 1 or more.
-    Raises ConfigurationError for anything else.
-    """
-    if burst is not None and (isinstance(burst, bool) or not isinstance(burst, int) or burst < 1):
-        raise ConfigurationError(f"burst is a whole number of calls, 1 or more, not {burst!r}")
-    start = None if learned is None else 0.9 * learned
+def _bounds(rate: Rate) -> tuple[float, float, float | None]:
+    """Return between which rates to search, and where to begin: None to begin gently."""
     match rate:
         case "auto":
-            return Gate(RateController(start=start), burst=burst)
+            return RateController.LOWEST, math.inf, None
         case (low, high):
             low, high = _calls_per_second(low), _calls_per_second(high)
             if low > high:
                 raise ConfigurationError(f"rate is a range (low, high) with low below high, not {rate!r}")
-            start = None if start is None else min(max(start, low), high)
-            return Gate(RateController(low=low, high=high, start=start), burst=burst)
+            return low, high, None
         case _:
             ceiling = _calls_per_second(rate)
-            return Gate(RateController(high=ceiling, start=ceiling), burst=burst)
+            return min(RateController.LOWEST, ceiling), ceiling, ceiling
 
 
 def _calls_per_second(value: object) -> float:

@@ -32,6 +32,7 @@ limit that has doubled is found within seconds.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from accucheck._errors import ConfigurationError
 from accucheck._rate import _constants as constants
@@ -55,7 +56,10 @@ class RateController:
     seconds of one monotonic clock; a clock that jumps is tolerated.
     """
 
-    def __init__(self, *, low: float = 0.02, high: float = math.inf, start: float | None = None) -> None:
+    LOWEST: ClassVar = 0.02
+    """Calls per second below which it does not go by itself: one in 50 s."""
+
+    def __init__(self, *, low: float = LOWEST, high: float = math.inf, start: float | None = None) -> None:
         """``low`` and ``high`` bound the rate (calls per second). ``start`` is where to begin: about 90 % of
         the limit that an earlier run has learned; None begins gently.
 

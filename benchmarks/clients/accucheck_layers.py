@@ -18,7 +18,7 @@ from aiolimiter import AsyncLimiter
 from tenacity import retry, stop_after_attempt
 
 import accucheck
-from accucheck._gate import make_gate
+from accucheck._gate import AdaptiveGate
 from accucheck._http import Sender
 from accucheck._phone import normalize
 from accucheck._wire import Reply, decode_reply, encode_number
@@ -128,13 +128,13 @@ async def writing_and_reading(job: Job) -> None:
 
 
 async def gate_alone(job: Job) -> None:
-    gate = make_gate(NOT_BINDING)
+    gate = AdaptiveGate(NOT_BINDING)
     for _ in range(job.checks):
         gate.admitted(await gate.acquire())
 
 
 async def gate_among_workers(job: Job) -> None:
-    gate = make_gate(NOT_BINDING)
+    gate = AdaptiveGate(NOT_BINDING)
 
     async def pass_through(number: str) -> None:
         sent_at = await gate.acquire()

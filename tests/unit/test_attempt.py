@@ -21,7 +21,7 @@ from accucheck._errors import (
     TransportError,
 )
 from accucheck._events import CallEnded, Event
-from accucheck._gate import Gate
+from accucheck._gate import PacedGate
 from accucheck._models import Check
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
 from tests.virtual_time import START, run
@@ -95,7 +95,7 @@ class Bench:
         self.progress = Progress("987654321")
         self.turn = Attempt(
             send=self.send,
-            gate=Gate(self.pace),
+            gate=PacedGate(self.pace),
             policy=policy or Policy(),
             polls=cast("Any", self.polls),
             circuit=self.circuit,
@@ -467,7 +467,7 @@ def test_the_hook_and_the_chance_have_defaults() -> None:
         polls = FakePolls()
         turn = Attempt(
             send=cast("Callable[[str], Awaitable[Reply]]", send),
-            gate=Gate(FakePace()),
+            gate=PacedGate(FakePace()),
             policy=Policy(),
             polls=cast("Any", polls),
             circuit=Circuit(),

@@ -26,6 +26,10 @@ DOCUMENTED = {
     "Timeouts",
     "Ledger",
     "normalize",
+    # the seams
+    "Gate",
+    "AdaptiveGate",
+    "UnlimitedGate",
     # events
     "CallEnded",
     "CircuitChanged",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accucheck._gate import Gate
+from accucheck._gate import PacedGate
 from tests.virtual_time import START, run
 
 EXACT = 1e-6
@@ -45,7 +45,7 @@ def elapsed() -> float:
     return asyncio.get_running_loop().time() - START
 
 
-async def take(gate: Gate, calls: int, workers: int = 10) -> list[float]:
+async def take(gate: PacedGate, calls: int, workers: int = 10) -> list[float]:
     """Make so many calls as fast as the gate lets so many workers; return the moments from the start."""
     left = calls
     moments: list[float] = []
@@ -77,7 +77,7 @@ def most_above(moments: list[float], rate: float) -> float:
 
 
 def test_a_burst_goes_at_once_and_then_the_pace_is_exact() -> None:
-    moments = run(take(Gate(FakePace(10.0), burst=5), 50))
+    moments = run(take(PacedGate(FakePace(10.0), burst=5), 50))
     assert moments == pytest.approx([0.0] * 5 + [n / 10 for n in range(1, 46)], abs=EXACT)
 
 
@@ -85,19 +85,19 @@ def test_a_burst_goes_at_once_and_then_the_pace_is_exact() -> None:
 @pytest.mark.parametrize("burst", [1, 2, 30, None])
 def test_the_pace_holds_in_the_long_run_and_in_every_window(rate: float, burst: int | None) -> None:
     calls = 300
-    moments = run(take(Gate(FakePace(rate), burst=burst), calls))
+    moments = run(take(PacedGate(FakePace(rate), burst=burst), calls))
     depth = 1 + rate / 100 if burst is None else burst
     assert moments[-1] == pytest.approx((calls - depth) / rate, rel=1e-4)
     assert most_above(moments, rate) <= depth + 0.001
 
 
 def test_an_hour_at_a_call_a_second_is_an_hour_of_calls() -> None:
-    assert run(take(Gate(FakePace(1.0), burst=1), 3_601))[-1] == pytest.approx(3_600, abs=0.001)
+    assert run(take(PacedGate(FakePace(1.0), burst=1), 3_601))[-1] == pytest.approx(3_600, abs=0.001)
 
 
 def test_a_silence_saves_up_no_more_than_the_burst() -> None:
     async def main() -> list[float]:
-        gate = Gate(FakePace(10.0), burst=3)
+        gate = PacedGate(FakePace(10.0), burst=3)
         await take(gate, 3)
         await asyncio.sleep(1_000)
         return await take(gate, 6)
@@ -115,7 +115,7 @@ def test_however_callers_arrive_each_goes_as_soon_as_the_pace_allows(
     rate: float, burst: int, arrivals: list[float]
 ) -> None:
     async def main() -> list[tuple[float, float]]:
-        gate = Gate(FakePace(rate), burst=burst)
+        gate = PacedGate(FakePace(rate), burst=burst)
         calls: list[tuple[float, float]] = []
 
         async def arrive(at: float) -> None:
@@ -142,7 +142,7 @@ def test_however_callers_arrive_each_goes_as_soon_as_the_pace_allows(
 
 def test_a_faster_pace_takes_over_without_a_burst() -> None:
     pace = FakePace(lambda now: 10.0 if now < START + 5 else 100.0)
-    moments = run(take(Gate(pace, burst=10), 500))
+    moments = run(take(PacedGate(pace, burst=10), 500))
     assert sum(moment < 5 for moment in moments) == pytest.approx(10 + 50, abs=1)
     assert sum(5 <= moment < 6 for moment in moments) == pytest.approx(100, abs=2)
     later = [moment for moment in moments if moment >= 5.02]
@@ -151,7 +151,7 @@ def test_a_faster_pace_takes_over_without_a_burst() -> None:
 
 def test_a_slower_pace_takes_over_without_a_burst() -> None:
     pace = FakePace(lambda now: 100.0 if now < START + 5 else 10.0)
-    moments = run(take(Gate(pace, burst=10), 600))
+    moments = run(take(PacedGate(pace, burst=10), 600))
     later = [moment for moment in moments if moment >= 5.02]
     assert most_above(later, 10.0) < 2.1
     assert len(later) == pytest.approx(10 * (moments[-1] - 5), abs=2)
@@ -160,7 +160,7 @@ def test_a_slower_pace_takes_over_without_a_burst() -> None:
 def test_a_deeper_bucket_is_not_filled_by_the_swap() -> None:
     async def main() -> list[float]:
         pace = FakePace(10.0)
-        gate = Gate(pace)  # holds one call
+        gate = PacedGate(pace)  # holds one call
         await gate.acquire()
         await asyncio.sleep(10)
         pace.rate_at = lambda _now: 1_000.0  # holds eleven
@@ -172,7 +172,7 @@ def test_a_deeper_bucket_is_not_filled_by_the_swap() -> None:
 def test_a_shallower_bucket_keeps_no_more_than_it_holds() -> None:
     async def main() -> list[float]:
         pace = FakePace(1_000.0)
-        gate = Gate(pace)
+        gate = PacedGate(pace)
         await gate.acquire()
         await asyncio.sleep(10)
         pace.rate_at = lambda _now: 10.0
@@ -186,7 +186,7 @@ def test_a_pace_that_rises_all_the_time_loses_no_permits_to_the_swaps(doubling: 
     def rate(now: float) -> float:
         return min(2.0 * 2 ** ((now - START) / doubling), 300.0)
 
-    moments = run(take(Gate(FakePace(rate)), 2_000))
+    moments = run(take(PacedGate(FakePace(rate)), 2_000))
     end = moments[-1]
     steps = 20_000
     allowed = sum(rate(START + end * (step + 0.5) / steps) for step in range(steps)) * end / steps
@@ -196,7 +196,7 @@ def test_a_pace_that_rises_all_the_time_loses_no_permits_to_the_swaps(doubling: 
 def test_a_change_too_small_to_notice_keeps_the_bucket() -> None:
     async def main() -> tuple[float, float]:
         pace = FakePace(100.0)
-        gate = Gate(pace)
+        gate = PacedGate(pace)
         await gate.acquire()
         pace.rate_at = lambda _now: 100.4
         await asyncio.sleep(1)
@@ -217,7 +217,7 @@ def test_the_pace_is_looked_at_once_in_ten_milliseconds() -> None:
         looks.append(now)
         return 10_000.0
 
-    run(take(Gate(FakePace(rate)), 3_000))  # 0.29 s
+    run(take(PacedGate(FakePace(rate)), 3_000))  # 0.29 s
     assert len(looks) <= 30
     assert min(later - earlier for earlier, later in pairwise(looks)) >= 0.01 - EXACT
 
@@ -225,7 +225,7 @@ def test_the_pace_is_looked_at_once_in_ten_milliseconds() -> None:
 def test_a_refusal_makes_the_next_call_look_at_the_pace_at_once() -> None:
     async def main() -> float:
         pace = FakePace(1_000.0)
-        gate = Gate(pace)
+        gate = PacedGate(pace)
         sent_at = await gate.acquire()
         pace.rate_at = lambda _now: 5.0
         gate.refused(sent_at, None)
@@ -237,7 +237,7 @@ def test_a_refusal_makes_the_next_call_look_at_the_pace_at_once() -> None:
 
 def test_the_rate_can_be_read_before_the_first_call() -> None:
     async def main() -> float:
-        return Gate(FakePace(42.0)).rate
+        return PacedGate(FakePace(42.0)).rate
 
     assert run(main()) == 42.0
 
@@ -249,7 +249,7 @@ def test_a_hold_holds_everyone_until_its_moment() -> None:
     async def main() -> list[float]:
         pace = FakePace(10.0)
         pace.resume_at = START + 60
-        return await take(Gate(pace, burst=2), 4)
+        return await take(PacedGate(pace, burst=2), 4)
 
     assert run(main()) == pytest.approx([60.0, 60.0, 60.1, 60.2], abs=EXACT)
 
@@ -257,7 +257,7 @@ def test_a_hold_holds_everyone_until_its_moment() -> None:
 def test_a_hold_that_comes_while_a_task_waits_for_the_bucket_is_respected() -> None:
     async def main() -> list[float]:
         pace = FakePace(1.0)
-        gate = Gate(pace, burst=1)
+        gate = PacedGate(pace, burst=1)
         await gate.acquire()
         waiting = asyncio.create_task(take(gate, 3))
         await asyncio.sleep(0.5)  # the next permit is due at 1
@@ -272,7 +272,7 @@ def test_a_hold_that_is_prolonged_while_it_lasts_is_respected() -> None:
     async def main() -> list[float]:
         pace = FakePace(10.0)
         pace.resume_at = START + 5
-        waiting = asyncio.create_task(take(Gate(pace, burst=1), 2))
+        waiting = asyncio.create_task(take(PacedGate(pace, burst=1), 2))
         await asyncio.sleep(4)
         pace.resume_at = START + 9
         return await waiting
@@ -283,7 +283,7 @@ def test_a_hold_that_is_prolonged_while_it_lasts_is_respected() -> None:
 def test_a_hold_is_followed_by_no_more_than_a_burst() -> None:
     async def main() -> list[float]:
         pace = FakePace(10.0)
-        gate = Gate(pace, burst=4)
+        gate = PacedGate(pace, burst=4)
         await take(gate, 4)
         pace.resume_at = START + 100
         return await take(gate, 8, workers=8)
@@ -294,7 +294,7 @@ def test_a_hold_is_followed_by_no_more_than_a_burst() -> None:
 def test_no_call_is_noted_as_sent_during_a_hold() -> None:
     async def main() -> list[float]:
         pace = FakePace(20.0)
-        gate = Gate(pace, burst=1)
+        gate = PacedGate(pace, burst=1)
         calls = asyncio.create_task(take(gate, 200))
         for _ in range(8):
             await asyncio.sleep(0.33)
@@ -315,7 +315,7 @@ def test_no_call_is_noted_as_sent_during_a_hold() -> None:
 def test_permits_are_given_in_the_order_of_asking() -> None:
     async def main() -> list[int]:
         pace = FakePace(50.0)
-        gate = Gate(pace, burst=3)
+        gate = PacedGate(pace, burst=3)
         order: list[int] = []
 
         async def ask(number: int) -> None:
@@ -336,7 +336,7 @@ def test_permits_are_given_in_the_order_of_asking() -> None:
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
 def test_a_cancelled_waiter_costs_the_others_neither_turn_nor_permit(cancelled: int) -> None:
     async def main() -> list[float]:
-        gate = Gate(FakePace(1.0), burst=1)
+        gate = PacedGate(FakePace(1.0), burst=1)
         await gate.acquire()
         waiters = [asyncio.create_task(gate.acquire()) for _ in range(4)]
         await asyncio.sleep(0.5)
@@ -352,7 +352,7 @@ def test_a_waiter_cancelled_during_a_hold_leaves_the_gate_open_for_the_next() ->
     async def main() -> float:
         pace = FakePace(1.0)
         pace.resume_at = START + 10
-        gate = Gate(pace, burst=1)
+        gate = PacedGate(pace, burst=1)
         first = asyncio.create_task(gate.acquire())
         second = asyncio.create_task(gate.acquire())
         await asyncio.sleep(5)
@@ -366,7 +366,7 @@ def test_a_waiter_cancelled_during_a_hold_leaves_the_gate_open_for_the_next() ->
 def test_a_storm_of_cancellations_leaves_the_pace_exact(seed: int) -> None:
     async def main() -> list[float]:
         chance = random.Random(seed)
-        gate = Gate(FakePace(100.0), burst=1)
+        gate = PacedGate(FakePace(100.0), burst=1)
         await gate.acquire()
         waiters = [asyncio.create_task(gate.acquire()) for _ in range(300)]
         while not all(waiter.done() for waiter in waiters):
@@ -380,14 +380,55 @@ def test_a_storm_of_cancellations_leaves_the_pace_exact(seed: int) -> None:
     assert moments == pytest.approx([n / 100 for n in range(1, len(moments) + 1)], abs=EXACT)
 
 
+def test_a_permit_given_to_a_caller_that_is_cancelled_at_that_moment_goes_to_the_next() -> None:
+    async def main() -> float:
+        gate = PacedGate(FakePace(1.0), burst=1)
+        await gate.acquire()
+        first = asyncio.create_task(gate.acquire())
+        second = asyncio.create_task(gate.acquire())
+        # Runs right after the permit is given, and before the caller's task does.
+        asyncio.get_running_loop().call_at(
+            START + 1.0, lambda: asyncio.get_running_loop().call_soon(cancel, first)
+        )
+        cancelled_in_time: list[bool] = []
+
+        def cancel(task: asyncio.Task[float]) -> None:
+            if gate._waiters and len(gate._waiters._others) == 1 and not task.done():
+                cancelled_in_time.append(task.cancel())
+            elif not task.done():
+                asyncio.get_running_loop().call_soon(cancel, task)
+
+        await asyncio.wait([first])
+        assert cancelled_in_time == [True]
+        assert first.cancelled()
+        return await second - START
+
+    assert run(main()) == pytest.approx(1.0, abs=EXACT)
+
+
+def test_what_is_wrong_with_the_pace_is_raised_where_permits_are_asked_for() -> None:
+    async def main() -> None:
+        def rate(now: float) -> float:
+            if now > START + 1:
+                raise ZeroDivisionError("a mistake in the pace")
+            return 0.4
+
+        gate = PacedGate(FakePace(rate), burst=1)
+        await gate.acquire()
+        waiters = [asyncio.create_task(gate.acquire()) for _ in range(3)]
+        done = await asyncio.gather(*waiters, return_exceptions=True)
+        assert [type(outcome) for outcome in done] == [float, ZeroDivisionError, ZeroDivisionError]
+
+    run(main())
+
+
 # What the pace is told
 
 
 def test_the_pace_hears_of_every_call_and_of_what_became_of_it() -> None:
     async def main() -> FakePace:
         pace = FakePace(10.0)
-        gate = Gate(pace, burst=1)
-        assert gate.pace is pace
+        gate = PacedGate(pace, burst=1)
         first = await gate.acquire()
         second = await gate.acquire()
         await asyncio.sleep(0.25)
@@ -414,7 +455,7 @@ def test_clock_and_sleep_are_parameters() -> None:
 
         pace = FakePace(10.0)
         pace.resume_at = 107.0
-        return await Gate(pace, clock=lambda: now, sleep=sleep).acquire(), slept
+        return await PacedGate(pace, clock=lambda: now, sleep=sleep).acquire(), slept
 
     given_at, slept = run(main())
     assert given_at == pytest.approx(107.0)
@@ -426,7 +467,7 @@ def test_a_clock_that_jumps_back_does_not_freeze_the_pace() -> None:
     async def main() -> float:
         now = 1_000.0
         pace = FakePace(100.0)
-        gate = Gate(pace, clock=lambda: now)
+        gate = PacedGate(pace, clock=lambda: now)
         await gate.acquire()
         now = 5.0
         pace.rate_at = lambda _now: 20.0
@@ -441,7 +482,7 @@ def test_a_clock_that_jumps_back_does_not_freeze_the_pace() -> None:
 
 def test_a_permit_that_is_there_needs_no_waiting_and_none_is_made_up() -> None:
     async def main() -> tuple[int, float | None]:
-        gate = Gate(FakePace(5_000.0))
+        gate = PacedGate(FakePace(5_000.0))
         taken = 0
         while gate.try_acquire() is not None:
             taken += 1
@@ -455,7 +496,7 @@ def test_a_permit_that_is_there_needs_no_waiting_and_none_is_made_up() -> None:
 
 def test_who_waits_is_not_overtaken() -> None:
     async def main() -> float | None:
-        gate = Gate(FakePace(1.0), burst=1)
+        gate = PacedGate(FakePace(1.0), burst=1)
         await gate.acquire()
         waiting = asyncio.create_task(gate.acquire())
         await asyncio.sleep(0.5)
@@ -469,7 +510,7 @@ def test_who_waits_is_not_overtaken() -> None:
 def test_a_refusal_takes_back_what_was_not_given_out_yet() -> None:
     async def main() -> list[float | None]:
         pace = FakePace(100_000.0)
-        gate = Gate(pace)
+        gate = PacedGate(pace)
         permits = [gate.try_acquire()]
         pace.resume_at = gate.now() + 1
         gate.refused(gate.now(), None)
@@ -488,7 +529,7 @@ def test_the_one_call_that_is_to_show_whether_it_passes_is_one() -> None:
             self.resume_at = now + 1
 
     async def main() -> list[float | None]:
-        gate = Gate(Trying(100_000.0))
+        gate = PacedGate(Trying(100_000.0))
         return [gate.try_acquire() for _ in range(3)]
 
     assert [permit is not None for permit in run(main())] == [True, False, False]
@@ -500,7 +541,7 @@ def test_permits_taken_ahead_and_dropped_keep_nobody_waiting_below_the_rate(
     rate: float, calls_at_once: int
 ) -> None:
     async def main() -> int:
-        gate, kept_waiting = Gate(FakePace(rate)), 0
+        gate, kept_waiting = PacedGate(FakePace(rate)), 0
         for _ in range(300):
             for _ in range(calls_at_once):
                 kept_waiting += gate.try_acquire() is None

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accucheck._errors import ConfigurationError
-from accucheck._gate import CallBudget, Gate, make_gate, one_lease
-from accucheck._rate import RateController
+from accucheck._gate import AdaptiveGate, CallBudget, one_lease
 from tests.virtual_time import run
 
 
@@ -80,10 +79,10 @@ def test_a_lease_that_fails_leaves_the_budget_as_it_was() -> None:
     assert budget.unused == 0
 
 
-# make_gate
+# What a caller may ask of the gate
 
 
-def first_rate(gate: Gate) -> float:
+def first_rate(gate: AdaptiveGate) -> float:
     async def main() -> float:
         await gate.acquire()
         return gate.rate
@@ -108,29 +107,25 @@ def first_rate(gate: Gate) -> float:
 def test_the_first_pace_is_what_was_asked_for_or_learned(
     rate: Any, learned: float | None, expected: float
 ) -> None:
-    assert first_rate(make_gate(rate, learned=learned)) == pytest.approx(expected)
+    assert first_rate(AdaptiveGate(rate, learned=learned)) == pytest.approx(expected)
 
 
 def test_without_anything_learned_auto_begins_gently() -> None:
-    assert 0 < first_rate(make_gate("auto")) <= 10
+    assert 0 < first_rate(AdaptiveGate("auto")) <= 10
 
 
 def test_a_range_without_anything_learned_begins_inside_it() -> None:
-    assert 40 <= first_rate(make_gate((40, 60))) <= 60
+    assert 40 <= first_rate(AdaptiveGate((40, 60))) <= 60
 
 
 def test_a_number_is_a_ceiling_that_the_search_never_exceeds() -> None:
     async def main() -> float:
-        gate = make_gate(20.0, burst=1)
+        gate = AdaptiveGate(20.0, burst=1)
         for _ in range(2_000):
             gate.admitted(await gate.acquire())
         return gate.rate
 
     assert run(main()) == 20.0
-
-
-def test_a_gate_is_paced_by_the_rate_controller() -> None:
-    assert isinstance(make_gate("auto").pace, RateController)
 
 
 NO_RATES = [
@@ -156,22 +151,22 @@ NO_RATES = [
 @pytest.mark.parametrize("rate", [*NO_RATES, (), (5,), (1, 2, 3), {}, {"rate": 5}, object()])
 def test_what_is_no_rate_is_refused_with_an_example_of_one(rate: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"such as 50 or 0\.5.*'auto'"):
-        make_gate(rate)
+        AdaptiveGate(rate)
 
 
 @pytest.mark.parametrize("bad", NO_RATES)
 def test_what_is_no_rate_is_no_end_of_a_range(bad: Any) -> None:
     for ends in ((bad, 10), (10, bad)):
         with pytest.raises(ConfigurationError, match="rate is calls per second above zero"):
-            make_gate(ends)
+            AdaptiveGate(ends)
 
 
 def test_a_range_that_is_upside_down_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="low below high"):
-        make_gate((20, 10))
+        AdaptiveGate((20, 10))
 
 
 @pytest.mark.parametrize("burst", [0, -1, 1.5, 2.0, True, False, "5", math.nan, math.inf, [1]])
 def test_what_is_no_burst_is_refused(burst: Any) -> None:
     with pytest.raises(ConfigurationError, match="burst is a whole number of calls, 1 or more"):
-        make_gate(50, burst)
+        AdaptiveGate(50, burst)

@@ -28,7 +28,7 @@ from accucheck import (
 from accucheck._attempt import Attempt
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._events import OnEvent, guarded
-from accucheck._gate import CallBudget, Gate, make_gate, one_lease
+from accucheck._gate import AdaptiveGate, CallBudget, PacedGate, one_lease
 from accucheck._models import Settlement
 from accucheck._outcome_queue import OutcomeQueue
 from accucheck._polls import PollTimes
@@ -91,7 +91,7 @@ def make_stream(
     number: Callable[[Any], Any] = lambda item: item,
     workers: int = 10,
     rate: float = 1_000_000.0,
-    gate: Gate | None = None,
+    gate: PacedGate | None = None,
     max_calls: int | None = None,
     policy: Policy | None = None,
     ordered: bool = False,
@@ -109,7 +109,7 @@ def make_stream(
         chance = random.Random(7).random
         turn = Attempt(
             send=vendor,
-            gate=gate or make_gate(rate),
+            gate=gate or AdaptiveGate(rate),
             policy=policy or Policy(),
             polls=PollTimes(),
             circuit=Circuit(),
