@@ -26,6 +26,7 @@ from accucheck._errors import (
     LedgerError,
     NoPermission,
     NotFound,
+    Outage,
     OutOfQuota,
     PendingTimeout,
     ProtocolError,
@@ -33,6 +34,9 @@ from accucheck._errors import (
     RunEnded,
     TransportError,
     Unauthorized,
+    Undetermined,
+    UniformRefusals,
+    VendorUnavailable,
 )
 from accucheck._events import CallEnded, CircuitChanged, Event, Settled
 from accucheck._gate import AdaptiveGate, Gate, UnlimitedGate
@@ -65,6 +69,7 @@ __all__ = [
     "NoPermission",
     "NotFound",
     "OutOfQuota",
+    "Outage",
     "Outcome",
     "PendingTimeout",
     "Policy",
@@ -77,7 +82,10 @@ __all__ = [
     "Timeouts",
     "TransportError",
     "Unauthorized",
+    "Undetermined",
+    "UniformRefusals",
     "UnlimitedGate",
+    "VendorUnavailable",
     "normalize",
 ]
 

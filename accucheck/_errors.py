@@ -2,31 +2,35 @@
 
 AccucheckError
 ├── ConfigurationError          an argument or a credential is missing or wrong (also a ValueError)
-├── InvalidNumber               the text cannot be a Peru phone number; no call was made
-├── CheckError                  one number could not be settled; the run goes on
+├── CheckError                  one number has no answer; the run continues
+│   ├── InvalidNumber           the text cannot be a Peru phone number; no call was made
 │   ├── InvalidArgument         the vendor refuses the number
-│   ├── InternalError           the vendor failed (INTERNAL_ERROR or any 5xx), every try
-│   ├── RateLimited             the vendor refused for frequency until the deadline
+│   ├── Undetermined            the vendor answered, but could not say yes or no
+│   ├── InternalError           the vendor failed (INTERNAL_ERROR or any 5xx) at every try
+│   ├── RateLimited             the vendor rate-limited the number until the deadline
 │   ├── PendingTimeout          the vendor was still checking at the deadline
 │   ├── ProtocolError           a reply that the vendor's page does not allow
-│   └── TransportError          no whole reply came back, every try
-└── RunEnded                    the run cannot go on; tells how far it came
+│   ├── TransportError          no whole reply came back at any try
+│   └── VendorUnavailable       the vendor is down, so the number was not asked
+└── RunEnded                    the run cannot continue; says how far it came
     ├── Unauthorized            the vendor does not know the credentials
     ├── KeyExpired              the vendor says that the API id has expired
     ├── NoPermission            the account may not use this API
     ├── OutOfQuota              the account's calls are used up
     ├── NotFound                the vendor does not know the endpoint
+    ├── UniformRefusals         every number is refused for the same reason
+    ├── Outage                  no call has gone through for too long
     ├── BudgetExhausted         our own ``max_calls`` is used up
     └── LedgerError             an answer could not be stored, or the ledger could not be opened
 
-Errors carry plain data, can be pickled, and never hold a credential. ``status`` is the word that
-outputs show: the vendor's own where there is one ("4. Error Codes" of its page), ours in the same
-style otherwise.
+Errors carry plain data. They can be pickled and copied, two with the same data are equal, ``to_dict`` makes them
+ready for JSON, and none ever holds a credential. ``status`` is the word that outputs show: the vendor's own where
+there is one ("4. Error Codes" of its page), ours in the same style otherwise.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 __all__ = [
     "AccucheckError",
@@ -41,12 +45,16 @@ __all__ = [
     "NoPermission",
     "NotFound",
     "OutOfQuota",
+    "Outage",
     "PendingTimeout",
     "ProtocolError",
     "RateLimited",
     "RunEnded",
     "TransportError",
     "Unauthorized",
+    "Undetermined",
+    "UniformRefusals",
+    "VendorUnavailable",
 ]
 
 NumberProblem = Literal[
@@ -62,8 +70,23 @@ NumberProblem = Literal[
 ]
 
 
+def mask(number: str | int) -> str:
+    """Return ``9876•••21`` for 987654321: fit for a log.
+
+    Only digits are ever shown, at least three stay hidden, and the country code is left out.
+    """
+    digits = "".join(filter(str.isdecimal, str(number)))
+    if len(digits) > 9:
+        digits = digits.removeprefix("00").removeprefix("51")
+    if len(digits) >= 9:
+        return f"{digits[:4]}•••{digits[-2:]}"
+    if len(digits) >= 7:
+        return f"{digits[:2]}•••{digits[-2:]}"
+    return "•••"
+
+
 class AccucheckError(Exception):
-    """The root: ``except AccucheckError`` catches all that this package raises on purpose."""
+    """The root: ``except AccucheckError`` catches everything that this package raises on purpose."""
 
     status: ClassVar[str] = "ERROR"
 
@@ -72,8 +95,29 @@ class AccucheckError(Exception):
 
     @property
     def reason(self) -> str:
-        """One sentence for a person: what was wrong."""
-        return str(self)
+        """One sentence for a person: what happened, and what to do."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return self.reason
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.args == other.args and self._data() == other._data()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.args))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return ``status``, ``reason`` and the error's own fields as plain JSON-ready values."""
+        return {"status": self.status, "reason": self.reason} | self._data()
+
+    def _data(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
 
 class ConfigurationError(AccucheckError, ValueError):
@@ -82,7 +126,41 @@ class ConfigurationError(AccucheckError, ValueError):
     status = "CONFIGURATION_ERROR"
 
 
-class InvalidNumber(AccucheckError):
+class CheckError(AccucheckError):
+    """One number has no answer. The run continues; nothing is known about the number, least of all a "no"."""
+
+    status = "CHECK_ERROR"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        number: str = "",
+        request_id: str = "",
+        http_status: int | None = None,
+        calls: int = 0,
+        retry_after: float | None = None,
+        possibly_double_charged: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.number = number
+        """The number in E.164 (``+51`` and the national number), or ``""``. ``str()`` shows it masked."""
+        self.request_id = request_id
+        """The vendor's id of the last request, or ``""``."""
+        self.http_status = http_status
+        """The HTTP code of the last reply, or None if none came."""
+        self.calls = calls
+        """Calls that were made for the number."""
+        self.retry_after = retry_after
+        """Seconds after which asking again may help, or None if nobody knows."""
+        self.possibly_double_charged = possibly_double_charged
+        """Calls whose answer was lost after they were sent: the vendor may have charged for them too."""
+
+    def __str__(self) -> str:
+        return f"{mask(self.number)}: {self.reason}" if self.number else self.reason
+
+
+class InvalidNumber(CheckError):
     """The text cannot be a Peru phone number, so no call was spent on it."""
 
     status = "INVALID_NUMBER"
@@ -93,23 +171,19 @@ class InvalidNumber(AccucheckError):
         """Why, as one word: fit to count by."""
 
 
-class CheckError(AccucheckError):
-    """One number could not be settled. The run goes on."""
-
-    status = "CHECK_ERROR"
-
-    def __init__(self, message: str = "", *, request_id: str = "", http_status: int | None = None) -> None:
-        super().__init__(message)
-        self.request_id = request_id
-        """The vendor's id of the last request, or ``""``."""
-        self.http_status = http_status
-        """The HTTP code of the last reply, or None if none came."""
-
-
 class InvalidArgument(CheckError):
     """The vendor refuses the number (INVALID_ARGUMENT)."""
 
     status = "INVALID_ARGUMENT"
+
+
+class Undetermined(CheckError):
+    """The vendor answered, but could not say yes or no: "unavailable", NOT_HIT, or a status nobody knows.
+
+    The reason holds the vendor's own word. Ask again another day (``retry_failed=True`` with a ledger).
+    """
+
+    status = "UNDETERMINED"
 
 
 class InternalError(CheckError):
@@ -119,7 +193,7 @@ class InternalError(CheckError):
 
 
 class RateLimited(CheckError):
-    """The vendor refused for frequency (RATE_LIMIT_EXCEEDED, HTTP 429) until the deadline."""
+    """The vendor rate-limited the number (RATE_LIMIT_EXCEEDED, HTTP 429) until the deadline."""
 
     status = "RATE_LIMIT_EXCEEDED"
 
@@ -137,20 +211,28 @@ class ProtocolError(CheckError):
 
 
 class TransportError(CheckError):
-    """No whole reply came back (connection, timeout, truncation) at every try."""
+    """No whole reply came back (connection, timeout, truncation) at any try."""
 
     status = "TRANSPORT_ERROR"
 
 
+class VendorUnavailable(CheckError):
+    """The vendor is down (the circuit is open), so the number was not asked. ``retry_after`` is the next probe."""
+
+    status = "VENDOR_UNAVAILABLE"
+
+
 class RunEnded(AccucheckError):
-    """The run cannot go on. Raised after every outcome that was already paid for."""
+    """The run cannot continue. Raised after every outcome that was already paid for."""
 
     status = "RUN_ENDED"
 
     def __init__(self, message: str = "", *, request_id: str = "", http_status: int | None = None) -> None:
         super().__init__(message)
         self.request_id = request_id
+        """The vendor's id of the request that ended the run, or ``""``."""
         self.http_status = http_status
+        """The HTTP code of that reply, or None."""
         self.done = 0
         """Items that have an outcome."""
         self.not_done = 0
@@ -187,6 +269,54 @@ class NotFound(RunEnded):
     status = "NOT_FOUND"
 
 
+class UniformRefusals(RunEnded):
+    """Call after call was refused with the same status and reason, and none succeeded.
+
+    That is a wrong setting, not a list of bad numbers: the message says what to try.
+    """
+
+    status = "UNIFORM_REFUSALS"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        vendor_status: str = "",
+        vendor_reason: str = "",
+        numbers: int = 0,
+        request_id: str = "",
+        http_status: int | None = None,
+    ) -> None:
+        super().__init__(message, request_id=request_id, http_status=http_status)
+        self.vendor_status = vendor_status
+        """The status that all of them had."""
+        self.vendor_reason = vendor_reason
+        """The reason that all of them gave, or ``""``."""
+        self.numbers = numbers
+        """How many numbers in a row were refused."""
+
+
+class Outage(RunEnded):
+    """No call has gone through for as long as ``outage_after`` allows."""
+
+    status = "OUTAGE"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        host: str = "",
+        cause: str = "",
+        request_id: str = "",
+        http_status: int | None = None,
+    ) -> None:
+        super().__init__(message, request_id=request_id, http_status=http_status)
+        self.host = host
+        """The vendor's host."""
+        self.cause = cause
+        """What became of the last call, in a few words."""
+
+
 class BudgetExhausted(RunEnded):
     """``max_calls`` calls have been made."""
 
@@ -201,6 +331,15 @@ class LedgerError(RunEnded):
 
 CHECK_ERRORS: dict[str, type[CheckError]] = {
     kind.status: kind
-    for kind in (InvalidArgument, InternalError, RateLimited, PendingTimeout, ProtocolError, TransportError)
+    for kind in (
+        InvalidArgument,
+        Undetermined,
+        InternalError,
+        RateLimited,
+        PendingTimeout,
+        ProtocolError,
+        TransportError,
+        VendorUnavailable,
+    )
 }
-"""The errors of one number, by the word that the ledger and the outputs keep."""
+"""The errors of a number that was admitted, by the word that the ledger and the outputs keep."""

@@ -8,11 +8,12 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from accucheck._errors import CheckError, InvalidNumber
+from accucheck._errors import CheckError
 
 __all__ = ["Check", "Checked", "Failed", "Outcome", "Settlement", "Stats"]
 
 Item = TypeVar("Item")
+Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -42,11 +43,14 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
+    def __hash__(self) -> int:
+        return hash((self.number, self.whatsapp, self.request_id, self.checked_at))
 
-class Checked(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
+
+class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
     """The outcome of an item whose number was answered."""
 
-    item: Item
+    item: Item_co
     """The caller's own item, as it came in."""
     check: Check
     calls: int = 0
@@ -56,18 +60,42 @@ class Checked(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
     index: int = 0
     """The item's place in the input, from 0."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values: ``status`` is "OK", ``check`` holds the answer.
 
-class Failed(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
-    """The outcome of an item whose number could not be settled; never a "no"."""
+        What JSON has no form for inside ``item`` becomes its ``str()``.
+        """
+        return _plain(self, status="OK", check=self.check.to_dict())
 
-    item: Item
-    error: CheckError | InvalidNumber
+
+class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
+    """The outcome of an item whose number has no answer; never a "no"."""
+
+    item: Item_co
+    """The caller's own item, as it came in."""
+    error: CheckError
+    """Why there is none: ``InvalidNumber`` if no call was made, another CheckError otherwise."""
     calls: int = 0
+    """Calls that this number cost in this run (tries, polls and refusals)."""
     possibly_double_charged: int = 0
+    """Calls whose answer was lost after they were sent: the vendor may have charged for them too."""
     index: int = 0
+    """The item's place in the input, from 0."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values: ``status`` is the error's, ``error`` holds all of it.
+
+        What JSON has no form for inside ``item`` becomes its ``str()``.
+        """
+        return _plain(self, status=self.error.status, error=self.error.to_dict())
 
 
 Outcome = Checked[Item] | Failed[Item]
+
+
+def _plain(outcome: Checked[Any] | Failed[Any], **first: Any) -> dict[str, Any]:
+    rest = {name: getattr(outcome, name) for name in ("calls", "possibly_double_charged", "index")}
+    return {"item": msgspec.to_builtins(outcome.item, enc_hook=str, str_keys=True)} | first | rest
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -116,7 +144,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     possibly_double_charged: int = 0
     """Calls whose answer was lost after they were sent."""
     delivered: int = 0
-    """OutcomeQueue that the caller has taken."""
+    """Outcomes that the caller has taken."""
     rate: float | None = None
     """Calls per second the gate lets through now; None if it does not limit."""
     elapsed: float = 0.0

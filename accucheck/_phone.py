@@ -18,7 +18,7 @@ import unicodedata
 from typing import Final, NoReturn
 from urllib.parse import unquote
 
-from accucheck._errors import InvalidNumber, NumberProblem
+from accucheck._errors import InvalidNumber, NumberProblem, mask
 
 __all__ = ["e164", "mask", "normalize"]
 
@@ -94,21 +94,6 @@ def normalize(text: str | float | None, *, mobile_only: bool = False) -> int:
 def e164(national: int) -> str:
     """Return the number with its country code, as ``+51987654321`` (ITU-T E.164)."""
     return f"+{COUNTRY_CODE}{national}"
-
-
-def mask(number: str | int) -> str:
-    """Return ``9876•••21`` for 987654321: fit for a log.
-
-    Only digits are ever shown, at least three stay hidden, and the country code is left out.
-    """
-    digits = "".join(filter(str.isdecimal, str(number)))
-    if len(digits) > 9:
-        digits = digits.removeprefix("00").removeprefix(COUNTRY_CODE)
-    if len(digits) >= 9:
-        return f"{digits[:4]}•••{digits[-2:]}"
-    if len(digits) >= 7:
-        return f"{digits[:2]}•••{digits[-2:]}"
-    return "•••"
 
 
 def _as_text(value: object) -> str:

@@ -156,7 +156,14 @@ def settlement_of(number: int, stored: bytes) -> Settlement:
     result: Check | CheckError
     if row.whatsapp is None:
         kind = CHECK_ERRORS.get(row.status, CheckError)
-        result = kind(row.reason, request_id=request_id, http_status=row.http_status)
+        result = kind(
+            row.reason,
+            number=f"+51{number}",
+            request_id=request_id,
+            http_status=row.http_status,
+            calls=row.calls,
+            possibly_double_charged=row.possibly_double_charged,
+        )
     else:
         result = Check(
             number=f"+51{number}",

@@ -12,8 +12,10 @@ from accucheck._errors import (
     LedgerError,
     NoPermission,
     NotFound,
+    Outage,
     OutOfQuota,
     Unauthorized,
+    UniformRefusals,
 )
 
 __all__ = ["EXPLANATION", "ExitCode", "exit_code_of"]
@@ -40,7 +42,7 @@ EXPLANATION = {
     ExitCode.ALL_ANSWERED: "done; with check and bulk: every number was answered",
     ExitCode.SOME_NOT_ANSWERED: "some numbers have no answer (invalid, failed or not checked)",
     ExitCode.USAGE: "wrong usage: an option, the input file or a missing credential",
-    ExitCode.NOT_ALLOWED: "the vendor refused the credentials, the permission or the endpoint",
+    ExitCode.NOT_ALLOWED: "the vendor refused the credentials, the permission, the endpoint or every number",
     ExitCode.USED_UP: "the account's quota or --max-calls is used up",
     ExitCode.STORAGE: "the ledger or the output could not be written or read",
     ExitCode.OUTAGE: "no call went through for --outage-deadline; the same command goes on",
@@ -52,7 +54,7 @@ EXPLANATION = {
 }
 """One line each: printed by ``--help`` and held complete by a test."""
 
-_NOT_ALLOWED = (Unauthorized, KeyExpired, NoPermission, NotFound)
+_NOT_ALLOWED = (Unauthorized, KeyExpired, NoPermission, NotFound, UniformRefusals)
 _USED_UP = (OutOfQuota, BudgetExhausted)
 
 
@@ -64,6 +66,8 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return ExitCode.USED_UP
     if isinstance(error, LedgerError):
         return ExitCode.STORAGE
+    if isinstance(error, Outage):
+        return ExitCode.OUTAGE
     # By its word: the files room takes a tenth of the time in which `check`, which has no file, starts.
     if isinstance(error, AccucheckError) and error.status == "OUTPUT_ERROR":
         return ExitCode.STORAGE

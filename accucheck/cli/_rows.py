@@ -19,7 +19,7 @@ UNCHECKED = ResultColumns(status="UNCHECKED", reason="the run ended before this 
 """Of a row that has no outcome: never a "no"."""
 
 
-def columns_of(result: Check | CheckError | InvalidNumber) -> ResultColumns:
+def columns_of(result: Check | CheckError) -> ResultColumns:
     """Return the eight columns for an answer, or for the reason why there is none."""
     match result:
         case Check():
@@ -34,8 +34,6 @@ def columns_of(result: Check | CheckError | InvalidNumber) -> ResultColumns:
             )
         case CheckError():
             return ResultColumns(status=result.status, reason=result.reason, request_id=result.request_id)
-        case InvalidNumber():
-            return ResultColumns(status=result.status, reason=result.reason)
 
 
 class Tally:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import pickle
 import re
+import traceback
 from typing import Any
 
 import pytest
@@ -18,8 +20,10 @@ from accucheck._errors import (
     ConfigurationError,
     InvalidNumber,
     LedgerError,
+    Outage,
     OutOfQuota,
     RunEnded,
+    UniformRefusals,
 )
 
 KINDS: list[type[AccucheckError]] = [
@@ -74,6 +78,10 @@ def test_no_two_errors_share_a_status_word_and_each_is_in_the_vendors_style() ->
         ("PendingTimeout", "PENDING_TIMEOUT"),
         ("ProtocolError", "PROTOCOL_ERROR"),
         ("TransportError", "TRANSPORT_ERROR"),
+        ("Undetermined", "UNDETERMINED"),
+        ("VendorUnavailable", "VENDOR_UNAVAILABLE"),
+        ("UniformRefusals", "UNIFORM_REFUSALS"),
+        ("Outage", "OUTAGE"),
         ("BudgetExhausted", "BUDGET_EXHAUSTED"),
         ("LedgerError", "LEDGER_ERROR"),
     ],
@@ -82,8 +90,9 @@ def test_the_status_is_the_vendors_own_word_or_one_that_outputs_promise(name: st
     assert getattr(_errors, name).status == status
 
 
-def test_the_errors_of_one_number_are_found_by_their_word() -> None:
-    assert {kind.status: kind for kind in CHECK_KINDS if kind is not CheckError} == CHECK_ERRORS
+def test_the_errors_of_an_admitted_number_are_found_by_their_word() -> None:
+    admitted = [kind for kind in CHECK_KINDS if kind not in (CheckError, InvalidNumber)]
+    assert {kind.status: kind for kind in admitted} == CHECK_ERRORS
 
 
 def test_a_configuration_error_is_a_value_error_too() -> None:
@@ -96,19 +105,29 @@ def test_the_reason_is_the_message(kind: type[AccucheckError]) -> None:
     assert kind().reason == ""
 
 
-def same(one: Any, other: Any) -> bool:
-    return (type(one), one.args, vars(one)) == (type(other), other.args, vars(other))
-
-
 def filled(kind: type[AccucheckError]) -> AccucheckError:
-    if issubclass(kind, RunEnded):
-        error = kind("the reason", request_id="TID1", http_status=403)
-        error.done, error.not_done = 7, 5
-        return error
-    if issubclass(kind, CheckError):
-        return kind("the reason", request_id="TID1", http_status=500)
+    """An error whose every field differs from its default."""
     if issubclass(kind, InvalidNumber):
         return kind("the reason", problem="too_short")
+    if issubclass(kind, CheckError):
+        return kind(
+            "the reason",
+            number="+51987654321",
+            request_id="TID1",
+            http_status=500,
+            calls=5,
+            retry_after=2.5,
+            possibly_double_charged=1,
+        )
+    if issubclass(kind, RunEnded):
+        own: dict[str, Any] = {}
+        if issubclass(kind, UniformRefusals):
+            own = {"vendor_status": "INVALID_ARGUMENT", "vendor_reason": "why", "numbers": 20}
+        elif issubclass(kind, Outage):
+            own = {"host": "cloudapi.peru.accuauth.com", "cause": "connection refused"}
+        error = kind("the reason", request_id="TID1", http_status=403, **own)
+        error.done, error.not_done = 7, 5
+        return error
     return kind("the reason")
 
 
@@ -118,22 +137,66 @@ def test_every_error_travels_to_another_process_with_its_data(
     kind: type[AccucheckError], protocol: int
 ) -> None:
     error = filled(kind)
-    assert same(pickle.loads(pickle.dumps(error, protocol)), error)
-    assert same(copy.copy(error), error)
-    assert same(copy.deepcopy(error), error)
+    for other in (
+        pickle.loads(pickle.dumps(error, protocol)),
+        copy.copy(error),
+        copy.deepcopy(error),
+    ):
+        assert other is not error
+        assert type(other) is kind
+        assert (other.args, vars(other)) == (error.args, vars(error))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_with_the_same_data_are_equal_and_one_in_a_set(kind: type[AccucheckError]) -> None:
+    assert filled(kind) == filled(kind)
+    assert len({filled(kind), filled(kind)}) == 1
+    assert kind("one") != kind("other")
+    assert filled(kind) != kind("the reason") or not vars(filled(kind))
+    assert not any(kind("x") == other("x") for other in KINDS if other is not kind)
+
+
+def test_a_note_that_a_reader_adds_makes_no_error_another() -> None:
+    error = OutOfQuota("why")
+    error.add_note("in the nightly job")
+    assert error == OutOfQuota("why")
+    assert "nightly" not in json.dumps(error.to_dict())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_plain_form_of_an_error_holds_all_of_it_and_is_ready_for_json(kind: type[AccucheckError]) -> None:
+    error = filled(kind)
+    plain = error.to_dict()
+    assert plain == {"status": kind.status, "reason": "the reason"} | vars(error)
+    assert json.loads(json.dumps(plain)) == plain
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CHECK_KINDS if kind is not InvalidNumber])
+def test_an_error_of_a_number_holds_it_whole_and_shows_it_masked(kind: type[CheckError]) -> None:
+    error = kind("still checking", number="+51987654321")
+    assert error.number == "+51987654321"
+    assert error.reason == "still checking"
+    assert str(error) == "9876•••21: still checking"
+    for shown in (repr(error), repr([error]), f"{error}", "".join(traceback.format_exception(error))):
+        assert "987654321" not in shown
 
 
 @pytest.mark.parametrize("kind", CHECK_KINDS)
-def test_a_check_error_tells_the_last_reply(kind: type[CheckError]) -> None:
-    error = kind("why", request_id="TID1", http_status=500)
-    assert (error.request_id, error.http_status) == ("TID1", 500)
-    assert (kind().request_id, kind().http_status) == ("", None)
+def test_nothing_is_known_of_a_number_that_an_error_does_not_tell(kind: type[CheckError]) -> None:
+    error = kind()
+    assert (error.number, error.request_id, error.http_status) == ("", "", None)
+    assert (error.calls, error.retry_after, error.possibly_double_charged) == (0, None, 0)
 
 
 @pytest.mark.parametrize("kind", RUN_KINDS)
 def test_the_end_of_a_run_tells_how_far_it_came(kind: type[RunEnded]) -> None:
     error = kind("why", request_id="TID1", http_status=403)
     assert (error.request_id, error.http_status, error.done, error.not_done) == ("TID1", 403, 0, 0)
+
+
+def test_an_invalid_number_is_caught_with_what_else_is_wrong_with_one_number() -> None:
+    with pytest.raises(CheckError):
+        raise InvalidNumber("7 digits", problem="too_short")
 
 
 def test_an_invalid_number_has_a_problem_to_count_by() -> None:

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -77,6 +78,62 @@ def test_a_failure_travels_with_its_row_and_its_errors_data(error: Any) -> None:
 def test_a_row_that_is_passed_through_is_the_callers_own_object() -> None:
     assert Checked(item=ROW, check=CHECK).item is ROW
     assert Failed(item=ROW, error=InvalidNumber("x")).item is ROW
+
+
+def test_equal_checks_are_one_in_a_set_whatever_their_extra_fields() -> None:
+    assert len({CHECK, copy.deepcopy(CHECK)}) == 1
+    assert len({CHECK, msgspec.structs.replace(CHECK, whatsapp=False)}) == 2
+
+
+def test_outcomes_of_a_hashable_item_can_be_kept_in_a_set() -> None:
+    checked = Checked(item="987654321", check=CHECK)
+    failed = Failed(item="987654321", error=PendingTimeout("still", number="+51987654321"))
+    assert len({checked, copy.deepcopy(checked), failed, copy.deepcopy(failed)}) == 2
+
+
+def test_failures_with_the_same_data_are_equal() -> None:
+    one, other = (Failed(item=ROW, error=PendingTimeout("still", calls=3), calls=3) for _ in range(2))
+    assert one == other
+    assert one != Failed(item=ROW, error=PendingTimeout("still", calls=4), calls=3)
+
+
+def test_the_plain_form_of_an_outcome_is_ready_for_json() -> None:
+    checked = Checked(item=ROW, check=CHECK, calls=3, possibly_double_charged=1, index=41).to_dict()
+    assert checked == {
+        "item": ROW,
+        "status": "OK",
+        "check": CHECK.to_dict(),
+        "calls": 3,
+        "possibly_double_charged": 1,
+        "index": 41,
+    }
+    error = PendingTimeout("still", number="+51987654321", request_id="TID1", http_status=400, calls=9)
+    failed = Failed(item=ROW, error=error, calls=9, index=3).to_dict()
+    assert failed == {
+        "item": ROW,
+        "status": "PENDING_TIMEOUT",
+        "error": error.to_dict(),
+        "calls": 9,
+        "possibly_double_charged": 0,
+        "index": 3,
+    }
+    for plain in (checked, failed):
+        assert json.loads(json.dumps(plain)) == plain
+
+
+@pytest.mark.parametrize(
+    ("item", "plain"),
+    [
+        (date(2026, 11, 23), "2026-11-23"),
+        (("987654321", 7), ["987654321", 7]),
+        (Path("leads.csv"), "leads.csv"),
+        ({"row": Path("leads.csv")}, {"row": "leads.csv"}),
+        ({7: 1j}, {"7": "1j"}),
+    ],
+)
+def test_an_item_that_json_has_no_form_for_is_written_as_its_text(item: Any, plain: Any) -> None:
+    for outcome in (Checked(item=item, check=CHECK), Failed(item=item, error=InvalidNumber("x"))):
+        assert json.loads(json.dumps(outcome.to_dict()))["item"] == plain
 
 
 def test_outcomes_can_be_told_apart_by_pattern() -> None:
