@@ -111,7 +111,8 @@ class Attempt:
         finally:
             counters.in_flight -= 1
         if self._on_event is not None:
-            self._on_event(CallEnded(_name(reply), progress.next, self.gate.now() - sent_at))
+            detail = reply.message if isinstance(reply, Broken) else ""
+            self._on_event(CallEnded(_name(reply), progress.next, self.gate.now() - sent_at, detail))
         if type(reply) is Answered:
             # The common way, told apart so that a good reply builds no AttemptHistory and draws no chance.
             self.gate.admitted(sent_at)

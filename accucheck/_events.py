@@ -22,6 +22,8 @@ class CallEnded(msgspec.Struct, frozen=True):
     kind: CallKind
     seconds: float
     """From the permit to the reply."""
+    detail: str = ""
+    """For ``BROKEN``: what went wrong, as one clause."""
 
 
 class CircuitChanged(msgspec.Struct, frozen=True):

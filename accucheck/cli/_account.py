@@ -28,9 +28,9 @@ def find_secret(
     is_terminal: Callable[[], bool] = lambda: sys.stdin.isatty() and sys.stderr.isatty(),
     ask: Callable[[str], str] = getpass.getpass,
 ) -> str:
-    """Return the API secret: from ``secret_file``, else ``ACCUCHECK_API_SECRET``, else by asking a person.
+    """Return the API secret: from ``secret_file``, ``ACCUCHECK_API_SECRET`` or a prompt.
 
-    Raises ConfigurationError if the file cannot be read or is empty, or if there is nobody to ask.
+    Raises ConfigurationError if the file cannot be read or is empty, or if there is no terminal for a prompt.
     """
     if secret_file is not None:
         try:
@@ -39,7 +39,7 @@ def find_secret(
             raise ConfigurationError(f"cannot read the secret from {secret_file}: {_cause(error)}") from error
         if not secret:
             raise ConfigurationError(
-                f"{secret_file} is empty; it should hold the API secret and nothing else"
+                f"{secret_file} is empty; it must contain the API secret and nothing else"
             )
         return secret
     secret = environment.get("ACCUCHECK_API_SECRET", "").strip()
@@ -49,9 +49,7 @@ def find_secret(
         secret = ask("AccuAuth API secret: ").strip()
         if secret:
             return secret
-    raise ConfigurationError(
-        "no API secret: set ACCUCHECK_API_SECRET, or name a file that holds it with --secret-file"
-    )
+    raise ConfigurationError("no API secret: set ACCUCHECK_API_SECRET, or add --secret-file FILE")
 
 
 def _cause(error: OSError | UnicodeDecodeError) -> str:
@@ -59,9 +57,9 @@ def _cause(error: OSError | UnicodeDecodeError) -> str:
 
 
 def make_client(account: Account, patience: Patience, pace: Pace, *, mobile_only: bool) -> Client:
-    """Return the client that the options describe; raises ConfigurationError if they cannot work."""
+    """Return the client that the options describe. Raises ConfigurationError if they are wrong."""
     if not account.api_id:
-        raise ConfigurationError("no API id: set ACCUCHECK_API_ID, or give --api-id")
+        raise ConfigurationError("no API id: set ACCUCHECK_API_ID, or add --api-id")
     return Client(
         account.api_id,
         find_secret(account.secret_file),

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Env
 
 from accucheck._errors import ConfigurationError
-from accucheck.cli._console import complain, say
+from accucheck.cli._console import complain, finish_streams, prepare_streams, say
 from accucheck.cli._exit_codes import EXPLANATION, ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._options import HIDDEN_STREAM, STANDARD_STREAM
@@ -23,15 +21,29 @@ from accucheck.cli._options import HIDDEN_STREAM, STANDARD_STREAM
 __all__ = ["app", "run"]
 
 DESCRIPTION = """\
-Check Peru phone numbers on WhatsApp through AccuAuth, one or a million: no answer lost, none bought twice.
+Check Peru phone numbers on WhatsApp through AccuAuth, one or a million. No answer is lost or bought twice.
 
-Try it without an account: accucheck demo
+$ accucheck demo                             see it at work, without an account
+$ accucheck check 987654321                  check one number
+$ accucheck plan leads.xlsx                  what a list would cost
+$ accucheck bulk leads.xlsx -o checked.xlsx  check the list"""
 
-Every option can be set in the environment too: --max-calls is ACCUCHECK_MAX_CALLS. The API secret is \
-read from ACCUCHECK_API_SECRET or --secret-file, never from the command line, which other users of the \
-machine can see."""
+ENVIRONMENT = """\
+Environment:
+  ACCUCHECK_API_ID, ACCUCHECK_API_SECRET   the credentials
+  ACCUCHECK_MAX_CALLS and so on            any option: this one is --max-calls
+  ACCUCHECK_SANDBOX_SEED and so on         any option of the sandbox
 
-EPILOGUE = "Exit codes:\n" + "\n".join(f"{code.value:>3}  {words}" for code, words in EXPLANATION.items())
+The secret is never read from the command line, which every user of the machine can see. The other ways to give it \
+are --secret-file and a prompt."""
+
+EXIT_CODES = (
+    "Exit codes:\n" + "\n".join(f"{code.value:>5}  {words}" for code, words in EXPLANATION.items()) + "\n"
+)
+
+
+WITH_EXIT_CODES = ("check", "bulk")
+"""The commands that scripts call and whose help ends with the exit codes."""
 
 
 def _version() -> str:
@@ -41,11 +53,11 @@ def _version() -> str:
 app = App(
     name="accucheck",
     help=DESCRIPTION,
-    help_epilogue=EPILOGUE,
+    help_epilogue=f"{ENVIRONMENT}\n\n{EXIT_CODES}",
     help_format="plaintext",
     version=_version,
     config=Env("ACCUCHECK_", command=False),
-    default_parameter=Parameter(negative=""),
+    default_parameter=Parameter(negative="", show_env_var=False),
     exit_on_error=False,
     print_error=False,
     result_action="return_value",
@@ -53,94 +65,122 @@ app = App(
 
 
 def _in_paragraphs(text: str) -> str:
-    """Return ``text`` with each paragraph on one line, so that only the terminal wraps it."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    """Return ``text`` with each paragraph on one line, so that only the terminal wraps it; examples stay apart."""
+    return "\n\n".join(
+        ("\n" if "$ " in paragraph else " ").join(line.strip() for line in paragraph.splitlines())
+        for paragraph in text.split("\n\n")
+    )
 
 
 COMMANDS = {
     "check": (
         "_check:check",
-        """Check one number or several, and show the answers.
+        """Check one number or several and show the answers.
 
-        A table on a terminal; JSON lines with --json, or when the output goes to a file or another program.""",
+        $ accucheck check 987654321 "+51 912 345 678"
+        $ accucheck check 987654321 --json
+
+        A table on a terminal; JSON lines with --json or when the output goes to a file or another program.""",
     ),
     "bulk": (
         "_bulk:bulk",
         """Check a whole list: a file in, the same file with the answers out.
 
+        $ accucheck bulk leads.xlsx -o checked.xlsx
+        $ accucheck bulk leads.csv -o checked.csv --sample 200
+
         Your own columns come back untouched, followed by whatsapp, status_update, business_user, avatar,
         signature, status, reason and request_id. Every input row is in the output, in order.
 
-        Each answer is kept in a ledger (OUTPUT.ledger) before it counts: after a crash, Ctrl-C or an empty
-        account, run the same command again. What is answered is not asked again.
+        Each answer is stored in a ledger before it counts. After a crash, Ctrl-C or an empty account, run the same
+        command again: numbers already answered are not bought again.
 
-        Ctrl-C stops: the calls under way are settled and the output is written. Once more leaves at once.""",
+        Ctrl-C stops: calls in flight are settled and the output is written. Press it again to leave at once.""",
     ),
     "plan": (
         "_plan:plan",
-        """Say what checking a list would take, without a single call. Needs no account.""",
+        """Show what checking a list would cost, without a single call. Needs no account.
+
+        $ accucheck plan leads.xlsx --rate 50 --price 0.002
+        $ accucheck plan leads.csv -o checked.csv""",
     ),
     "demo": (
         "_demo:demo",
-        """See it at work on made-up leads and a simulated AccuAuth; no account needed.
+        """See accucheck at work on made-up leads and a simulated AccuAuth. Needs no account.
 
-        Starts the sandbox with a rate limit that it keeps to itself, pending numbers and server errors,
-        checks a messy list against it as bulk would, and compares every row of the output with the truth.""",
+        $ accucheck demo
+        $ accucheck demo --rows 10000 --directory demo
+
+        Starts the sandbox with a rate limit the client does not know, pending numbers and server errors, checks a
+        messy list against it as bulk would, and compares every row of the output with the truth.""",
     ),
     "sandbox": (
         "_sandbox:app",
-        """Run a simulated AccuAuth on this machine, to try things on.
+        """Run a simulated AccuAuth on this machine.
 
-        It answers the vendor's whole contract over real HTTP; its page at / shows live counts. Every answer
-        is a function of the number and --seed. The credentials are sandbox and sandbox:
+        $ accucheck sandbox --rate 100 --pending 0.1
+        $ accucheck sandbox --quota 50 --port 0
 
-        ACCUCHECK_API_ID=sandbox ACCUCHECK_API_SECRET=sandbox accucheck check 987654321
-        --base-url http://127.0.0.1:8000
+        It answers the vendor's whole contract over real HTTP; its page at / shows live counts. Every answer is a
+        function of the number and --seed. To use it, set ACCUCHECK_API_ID and ACCUCHECK_API_SECRET to sandbox
+        and ACCUCHECK_BASE_URL to its address.
 
-        Its options are set in the environment as ACCUCHECK_SANDBOX_…: those of the client do not reach it.""",
+        Its own options are set as ACCUCHECK_SANDBOX_… in the environment.""",
     ),
-    "ledger": ("_ledger_commands:app", "Look into a ledger, export it, or delete from it."),
+    "ledger": (
+        "_ledger_commands:app",
+        """Look into a ledger, export it, or delete from it.
+
+        $ accucheck ledger info checked.csv.ledger
+        $ accucheck ledger export checked.csv.ledger -o answers.csv""",
+    ),
 }
 for place, (name, (target, description)) in enumerate(COMMANDS.items()):
     # Named by path and imported when used, so that `accucheck check` does not load what `demo` needs.
-    app.command(f"accucheck.cli.{target}", name=name, help=_in_paragraphs(description), sort_key=place)
+    options = (
+        {} if target.endswith(":app") else {"help_epilogue": EXIT_CODES if name in WITH_EXIT_CODES else ""}
+    )
+    app.command(
+        f"accucheck.cli.{target}", name=name, help=_in_paragraphs(description), sort_key=place, **options
+    )
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Every error ends here."""
-    debug = False
+    prepare_streams()
     with Interruption() as interruption:
-        try:
-            words = [HIDDEN_STREAM if word == STANDARD_STREAM else word for word in arguments]
-            run_command: Callable[..., object]
-            run_command, bound, injected = app.parse_args(words)
-            debug = _wants_debug(bound.arguments)
-            # What the library logs for operators, a person is told in other words.
-            logging.getLogger("accucheck").addHandler(logging.NullHandler())
-            if debug:
-                logging.basicConfig(
-                    stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s"
-                )
-                logging.getLogger("accucheck").setLevel(logging.DEBUG)
-            if "interruption" in injected:
-                bound.arguments["interruption"] = interruption
-            exit_code = run_command(*bound.args, **bound.kwargs)
-            sys.stdout.flush()
-            return int(exit_code) if isinstance(exit_code, int) else ExitCode.ALL_ANSWERED
-        except CycloptsError as error:
-            command = " ".join(["accucheck", *(error.command_chain or ())])
-            say(str(error).replace(HIDDEN_STREAM, STANDARD_STREAM), hint=f"{command} --help")
-            return ExitCode.USAGE
-        except Interrupted as interrupted:
-            say(str(interrupted), hint=interrupted.hint)
-            return interruption.exit_code
-        except BrokenPipeError:
-            _drop_standard_output()
-            return ExitCode.READER_GONE
-        except Exception as error:  # noqa: BLE001 the last line of defence: a person gets one line, not a traceback
-            if debug:
-                traceback.print_exc()
-            return complain(_without_wrapping(error))
+        return finish_streams(_run(arguments, interruption))
+
+
+def _run(arguments: Sequence[str], interruption: Interruption) -> int:
+    debug = False
+    try:
+        words = [HIDDEN_STREAM if word == STANDARD_STREAM else word for word in arguments]
+        run_command: Callable[..., object]
+        run_command, bound, injected = app.parse_args(words)
+        debug = _wants_debug(bound.arguments)
+        # The library logs for operators; a person gets the same facts in other words.
+        logging.getLogger("accucheck").addHandler(logging.NullHandler())
+        if debug:
+            logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+            logging.getLogger("accucheck").setLevel(logging.DEBUG)
+        if "interruption" in injected:
+            bound.arguments["interruption"] = interruption
+        exit_code = run_command(*bound.args, **bound.kwargs)
+        return int(exit_code) if isinstance(exit_code, int) else ExitCode.ALL_ANSWERED
+    except CycloptsError as error:
+        command = " ".join(["accucheck", *(error.command_chain or ())])
+        say(str(error).replace(HIDDEN_STREAM, STANDARD_STREAM), hint=f"{command} --help")
+        return ExitCode.USAGE
+    except Interrupted as interrupted:
+        say(str(interrupted), hint=interrupted.hint)
+        return interruption.exit_code
+    except BrokenPipeError:
+        return ExitCode.READER_GONE
+    except Exception as error:  # noqa: BLE001 the last line of defence: a person gets one line, not a traceback
+        if debug:
+            traceback.print_exc()
+        return complain(_without_wrapping(error))
 
 
 def _wants_debug(arguments: dict[str, Any]) -> bool:
@@ -149,14 +189,8 @@ def _wants_debug(arguments: dict[str, Any]) -> bool:
 
 
 def _without_wrapping(error: Exception) -> Exception:
-    """Return what a command's own import raised, in place of "cannot import module": it says what to install."""
+    """Return the error of a command's own import, which says what to install, instead of "cannot import module"."""
     cause = error.__cause__
     if isinstance(error, ImportError) and isinstance(cause, ImportError) and "pip install" in str(cause):
         return ConfigurationError(str(cause))
     return error
-
-
-def _drop_standard_output() -> None:
-    """Let the interpreter's last flush go nowhere: the reader (head, less) has seen enough and is gone."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

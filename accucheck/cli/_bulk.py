@@ -19,6 +19,7 @@ from accucheck.cli._options import (
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
     DEFAULT_TALK,
+    PATIENCE,
     Account,
     Duration,
     ListOptions,
@@ -33,7 +34,8 @@ from accucheck.cli._sample import run_sample_job
 __all__ = ["bulk"]
 
 _OUTPUT = Group("Output", sort_key=5)
-_KNOWN = Group("What is already known", sort_key=15)
+_KNOWN = Group("Ledger and earlier answers", sort_key=15)
+_SAMPLE = Group("Sample", sort_key=8)
 
 
 def bulk(
@@ -48,9 +50,10 @@ def bulk(
     job: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
-    sample: Annotated[PositiveInt | None, Parameter(group=_KNOWN)] = None,
-    seed: Annotated[int | None, Parameter(group=_KNOWN)] = None,
-    grace: NonNegativeFloat = 5.0,
+    sample: Annotated[PositiveInt | None, Parameter(group=_SAMPLE)] = None,
+    seed: Annotated[int | None, Parameter(group=_SAMPLE)] = None,
+    allow_invalid: Annotated[bool, Parameter(group=_OUTPUT)] = False,
+    grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
     patience: Patience = DEFAULT_PATIENCE,
@@ -63,31 +66,32 @@ def bulk(
     Parameters
     ----------
     input
-        The list: CSV, TSV, JSON lines, Parquet or Excel, also .gz and .zst; - is standard input.
+        The list: CSV, TSV, JSON lines, Parquet or Excel, plain or as .gz or .zst; - reads standard input.
     output
-        Where to write: the suffix tells the format. - is standard output: JSON lines, as they are answered.
+        File to write; its suffix sets the format. - writes JSON lines to standard output as numbers are answered.
     format
-        Format of the output, whatever its name: csv, tsv, jsonl, parquet or xlsx.
+        Output format, whatever the file's suffix: csv, tsv, jsonl, parquet or xlsx.
     ordered
-        With -o -: in the order of the input; a slow number holds back those behind it.
+        With -o -: keep the order of the input; a slow number holds back those behind it.
     ledger
-        Where answers are kept; by default OUTPUT.ledger, or INPUT.ledger with -o -. Lists that share one buy
-        no number twice.
+        File that keeps the answers. Default: OUTPUT.ledger, or INPUT.ledger with -o -. Lists that share a ledger
+        never buy a number twice.
     no_ledger
-        Leave no ledger behind: a run that is cut off starts anew.
+        Keep no ledger: an interrupted run starts from zero.
     job
-        Whose calls --max-calls caps, over all runs that name it, those of --sample too; by default the list's,
-        told by its output.
+        Name under which --max-calls counts calls, over all runs and samples. Default: the path of the output.
     fresh_within
-        Buy answers anew that are older than this: 30d.
+        Check again what was answered longer ago than this: 30d.
     retry_failed
-        Ask again for numbers that failed in an earlier run.
+        Check again what failed in an earlier run.
     sample
-        Check only this many, drawn at random, and say what they tell of the rest; writes no output.
+        Check only this many random numbers and estimate the rest. Writes no output.
     seed
-        What the sample is drawn from, to draw the same one again from the same list.
+        Seed of the random sample, to draw the same one again.
+    allow_invalid
+        Exit with 0 even if rows are blank or invalid, as long as every other row is answered.
     grace
-        Seconds that calls under way get to settle after the first Ctrl-C.
+        Seconds that calls in flight get to finish after Ctrl-C.
     """
     task = Job(
         input=input,
@@ -101,6 +105,7 @@ def bulk(
         retry_failed=retry_failed,
         sample=sample,
         seed=seed,
+        allow_invalid=allow_invalid,
         grace=grace,
         outage_deadline=patience.outage_deadline,
         endpoint=account.endpoint,

@@ -1,4 +1,4 @@
-"""``accucheck check``: a few numbers, answered on the spot."""
+"""``accucheck check``: a few numbers, answered right away."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Checked, Failed, Outcome
 from accucheck.cli._account import make_client
-from accucheck.cli._console import complain
+from accucheck.cli._console import complain, print_json
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._options import (
@@ -27,15 +27,15 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
-from accucheck.cli._render import json_line, terminal_safe
+from accucheck.cli._render import terminal_safe
 from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
 
 __all__ = ["check"]
 
 UNCHECKED = "UNCHECKED"
 
-OutcomeQueue = Sequence[Outcome[str] | None]
-"""One for each number asked, in order; None where there is none."""
+Outcomes = Sequence[Outcome[str] | None]
+"""One for each number, in order; None for a number without an outcome."""
 
 
 def check(
@@ -53,14 +53,14 @@ def check(
     Parameters
     ----------
     numbers
-        Peru numbers as people write them: 987654321, "+51 987 654 321", "(01) 456-7890".
+        Peru numbers in any notation: 987654321, "+51 987 654 321", "(01) 456-7890".
     json
         Print one JSON object per line.
     mobile_only
-        Refuse landlines (they are allowed by default: WhatsApp Business uses them).
+        Treat landlines as invalid. They are checked by default, since WhatsApp Business uses them.
     """
     if not numbers:
-        raise ConfigurationError("no number given: accucheck check 987654321 …")
+        raise ConfigurationError("No number given. For example: accucheck check 987654321")
     outcomes: list[Outcome[str] | None] = [None] * len(numbers)
 
     def keep(outcome: Outcome[str]) -> None:
@@ -84,7 +84,7 @@ def check(
     ending = run_to_end(ask())
     if json or not sys.stdout.isatty():
         for number, outcome in zip(numbers, outcomes, strict=True):
-            print(json_line(_record(number, outcome)))
+            print_json(_record(number, outcome))
     else:
         Console(highlight=False, markup=False, emoji=False).print(_table(numbers, outcomes))
     if ending.error is not None:
@@ -109,11 +109,11 @@ def _record(number: str, outcome: Outcome[str] | None) -> dict[str, Any]:
             assert_never(outcome)
 
 
-def _table(numbers: Sequence[str], outcomes: OutcomeQueue) -> Table:
+def _table(numbers: Sequence[str], outcomes: Outcomes) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("Number", "WhatsApp", "Business", "Avatar", "Since"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("Signature, or what is wrong")
+    table.add_column("Signature or reason")
     for number, outcome in zip(numbers, outcomes, strict=True):
         shown, whatsapp, *others = (terminal_safe(cell, 200) for cell in _cells(number, outcome))
         style = {"yes": "green", "no": "yellow"}.get(whatsapp, "red")

@@ -43,9 +43,9 @@ TROUBLE = {
     "errors": "0.02",
     "latency": "40",
 }
-"""What the simulated vendor does to the client; refusals come of the rate, which the client is not told."""
+"""How the sandbox behaves; the client does not know its rate limit."""
 START_SECONDS = 20.0
-"""How long the sandbox may take to start: much, so that a slow first import does not look like a fault."""
+"""How long the sandbox may take to start; generous, since a first import can be slow."""
 
 
 def demo(
@@ -55,22 +55,22 @@ def demo(
     talk: Talk = DEFAULT_TALK,
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
-    """See it at work on made-up leads and a simulated AccuAuth; no account needed.
+    """See accucheck at work on made-up leads and a simulated AccuAuth. Needs no account.
 
     Parameters
     ----------
     rows
-        Leads to make up.
+        Number of leads.
     directory
-        A new directory for list, output and ledger. By default one in the system's temporary directory.
+        New directory for list, output and ledger. Default: one in the system's temporary directory.
     """
     place = _new_directory(directory)
     leads, checked = place / "leads.csv", place / "checked.csv"
     write_leads(leads, rows, SEED)
     with _sandbox() as url:
         if not talk.quiet:
-            say(f"{thousands(rows)} made-up leads are in {leads}")
-            say(f"a simulated AccuAuth is at {url}: open it in a browser to watch")
+            say(f"made-up leads: {leads} ({thousands(rows)} rows)")
+            say(f"simulated AccuAuth: {url} (open it in a browser to watch)")
         code = run_file_job(
             Job(input=str(leads), output=str(checked), talk=talk),
             Client("sandbox", "sandbox", base_url=url),
@@ -79,7 +79,7 @@ def demo(
     if code not in (ExitCode.ALL_ANSWERED, ExitCode.SOME_NOT_ANSWERED):
         return code
     proof = prove(leads, checked, SEED)
-    _tell(proof)
+    _report_proof(proof)
     return ExitCode.ALL_ANSWERED if proof.holds else ExitCode.UNEXPECTED
 
 
@@ -89,17 +89,17 @@ def _new_directory(wanted: Path | None) -> Path:
     try:
         wanted.mkdir(parents=True)
     except FileExistsError:
-        raise ConfigurationError(f"{wanted} is there already; name a new directory") from None
+        raise ConfigurationError(f"{wanted} exists already; name a new directory") from None
     return wanted
 
 
 @contextmanager
 def _sandbox() -> Iterator[str]:
-    """Run the simulated vendor as a process of its own, and give its address."""
+    """Run the sandbox as a separate process and yield its URL."""
     command = [sys.executable, "-m", "accucheck.sandbox", "--port", "0", "--seed", str(SEED)]
     for name, value in TROUBLE.items():
         command += [f"--{name}", value]
-    # In a group of its own: Ctrl-C is for the client, which still needs the sandbox to settle its calls.
+    # In its own process group: Ctrl-C must reach the client only, which still has calls to settle.
     process = subprocess.Popen(  # noqa: S603 our own module
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -108,7 +108,7 @@ def _sandbox() -> Iterator[str]:
         line = process.stdout.readline()
         if not line.startswith("listening on "):
             _, trouble = process.communicate(timeout=START_SECONDS)
-            reason = trouble.strip().rpartition("\n")[2] or "it ended at once"
+            reason = trouble.strip().rpartition("\n")[2] or "it exited at once"
             raise ConfigurationError(f"the sandbox did not start: {reason}")
         yield line.removeprefix("listening on ").strip()
     finally:
@@ -116,11 +116,11 @@ def _sandbox() -> Iterator[str]:
         process.communicate()
 
 
-def _tell(proof: Proof) -> None:
+def _report_proof(proof: Proof) -> None:
     report(
         [
             ("verified", f"{thousands(proof.answers)} answers, {thousands(proof.wrong)} of them wrong"),
-            ("", f"{thousands(proof.invalid)} invalid numbers, {thousands(proof.misjudged)} by mistake"),
+            ("", f"{thousands(proof.invalid)} invalid numbers, {thousands(proof.misjudged)} misjudged"),
             ("", f"{thousands(proof.rows)} rows in order, {thousands(proof.misplaced)} missing or changed"),
         ]
     )
@@ -128,29 +128,29 @@ def _tell(proof: Proof) -> None:
 
 @dataclass(kw_only=True)
 class Proof:
-    """What the comparison found."""
+    """The result of the comparison."""
 
     rows: int = 0
     """Rows of the input."""
     answers: int = 0
-    """Rows of the output with an answer."""
+    """Output rows with an answer."""
     wrong: int = 0
     """Answers that differ from the truth."""
     invalid: int = 0
-    """Rows rightly told to be no Peru number."""
+    """Rows correctly reported as invalid."""
     misjudged: int = 0
-    """Rows told to be no Peru number that are one, or the other way round."""
+    """Rows reported as invalid that are valid, or the other way round."""
     misplaced: int = 0
-    """Rows that are missing, repeated, out of place or changed."""
+    """Rows that are missing, repeated, out of order or changed."""
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was wrong."""
+        """Whether everything was right."""
         return not (self.wrong or self.misjudged or self.misplaced)
 
 
 def prove(leads: Path, checked: Path, seed: int) -> Proof:
-    """Compare an output with its input, row by row, and with what the sandbox knows."""
+    """Compare an output row by row with its input and with the sandbox's truth."""
     proof = Proof()
     inputs, outputs = _rows(leads), _rows(checked)
     header = next(inputs)

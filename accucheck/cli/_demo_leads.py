@@ -1,4 +1,4 @@
-"""The demo's lead list: made-up leads, as messy as real ones, the same ones for the same seed."""
+"""The demo's lead list: made-up leads, as messy as real ones, and the same for the same seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the exit code of a command means, for scripts that go on from there."""
+"""The exit codes of every command, for the scripts that call it."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class ExitCode(IntEnum):
 
 
 EXPLANATION = {
-    ExitCode.ALL_ANSWERED: "done; with check and bulk: every number was answered",
-    ExitCode.SOME_NOT_ANSWERED: "some numbers have no answer (invalid, failed or not checked)",
-    ExitCode.USAGE: "wrong usage: an option, the input file or a missing credential",
-    ExitCode.NOT_ALLOWED: "the vendor refused the credentials, the permission, the endpoint or every number",
-    ExitCode.USED_UP: "the account's quota or --max-calls is used up",
-    ExitCode.STORAGE: "the ledger or the output could not be written or read",
-    ExitCode.OUTAGE: "no call went through for --outage-deadline; the same command goes on",
-    ExitCode.UNEXPECTED: "a mistake in accucheck itself (--debug shows where)",
-    ExitCode.HUNG_UP: "the terminal went away; run the same command again to go on",
-    ExitCode.INTERRUPTED: "interrupted (Ctrl-C); run the same command again to go on",
-    ExitCode.READER_GONE: "the reader of standard output went away (as in: accucheck … | head)",
-    ExitCode.TERMINATED: "terminated; run the same command again to go on",
+    ExitCode.ALL_ANSWERED: "done; check and bulk: every number was answered",
+    ExitCode.SOME_NOT_ANSWERED: "some rows have no answer: invalid, failed or not checked",
+    ExitCode.USAGE: "a wrong option, an unreadable input or a missing credential",
+    ExitCode.NOT_ALLOWED: "AccuAuth refused the credentials, the endpoint or every number",
+    ExitCode.USED_UP: "the account's quota, --max-calls or --max-cost is used up",
+    ExitCode.STORAGE: "the ledger or the output could not be read or written",
+    ExitCode.OUTAGE: "AccuAuth could not be reached for --outage-deadline",
+    ExitCode.UNEXPECTED: "internal error (please report it; --debug shows where)",
+    ExitCode.HUNG_UP: "the terminal was closed",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
+    ExitCode.READER_GONE: "the reader of standard output closed it (accucheck … | head)",
+    ExitCode.TERMINATED: "terminated",
 }
-"""One line each: printed by ``--help`` and held complete by a test."""
+"""One line for each code, shown by ``--help``. A test checks that none is missing."""
 
 _NOT_ALLOWED = (Unauthorized, KeyExpired, NoPermission, NotFound, UniformRefusals)
 _USED_UP = (OutOfQuota, BudgetExhausted)
@@ -68,7 +68,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
         return ExitCode.STORAGE
     if isinstance(error, Outage):
         return ExitCode.OUTAGE
-    # By its word: the files room takes a tenth of the time in which `check`, which has no file, starts.
+    # By its status, not its class: importing `files` would slow down `check`, which reads no file.
     if isinstance(error, AccucheckError) and error.status == "OUTPUT_ERROR":
         return ExitCode.STORAGE
     if isinstance(error, ConfigurationError):

@@ -1,9 +1,9 @@
-"""INT, TERM and HUP: the first asks a run to come to an end, the second leaves at once.
+"""INT, TERM and HUP: the first stops a run gracefully, the second leaves at once.
 
-One handler stays installed for a whole command, so that no signal falls between two phases. A phase says
-what the first and the second signal do while it lasts; outside of every phase a signal ends the command.
-A third signal is left to the system, in case the second one cannot be obeyed. A terminal that goes away may send
-HUP twice, once itself and once by its shell: that is one signal, and none under nohup.
+One handler stays installed for the whole command, so that no signal is lost between two phases. A phase defines
+what the first and the second signal do; outside a phase a signal ends the command. A third signal gets the
+system's default action, in case the second one has no effect. A closing terminal may send HUP twice, from the terminal
+and from its shell: that counts once, and not at all under nohup.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ _HANG_UP: int = getattr(signal, "SIGHUP", 0)
 
 
 class Interrupted(BaseException):
-    """A signal ended the command. Not an Exception, as KeyboardInterrupt is not: nothing may swallow it."""
+    """A signal ended the command. A BaseException, like KeyboardInterrupt: ``except Exception`` must not catch it."""
 
     def __init__(self, message: str = "stopped", hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-        """What to do next, for a person."""
+        """What the user can do next."""
 
 
 def leave() -> NoReturn:
-    """End what runs now."""
+    """End the command."""
     raise Interrupted
 
 
 class Interruption:
-    """Counts the signals of one command: use it as a context manager, in the main thread."""
+    """Counts the signals of one command. Use it as a context manager in the main thread."""
 
     def __init__(self) -> None:
         self.first: signal.Signals | None = None
-        """The signal that came first: it gives the exit code. None if none came."""
+        """The first signal, which sets the exit code; None if there was none."""
         self._count = 0
         self._on_first: Callable[[], object] = leave
         self._on_second: Callable[[], object] = leave
@@ -52,7 +52,7 @@ class Interruption:
     def __enter__(self) -> Self:
         for number in SIGNALS:
             if number == _HANG_UP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # nohup: the run is to outlive its terminal
+                continue  # nohup: the run must outlive its terminal
             self._before[number] = signal.signal(number, self._received)
         return self
 
@@ -64,12 +64,12 @@ class Interruption:
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit code of a command that a signal ended, as shells count it: 128 and the signal's number."""
+        """The exit code after a signal, by the shells' convention: 128 plus the signal's number."""
         return ExitCode.INTERRUPTED if self.first is None else ExitCode(128 + self.first)
 
     @contextmanager
     def phase(self, *, first: Callable[[], object], second: Callable[[], object] = leave) -> Iterator[None]:
-        """While the block runs, call ``first`` at the command's first signal and ``second`` at its second."""
+        """While the block runs, call ``first`` on the command's first signal and ``second`` on its second."""
         outside = self._on_first, self._on_second
         self._on_first, self._on_second = first, second
         try:

@@ -1,4 +1,4 @@
-"""One bulk run as it was asked for, and what its kinds have in common: the list, the ledger, the client."""
+"""One bulk job: what was asked for, and how its list, ledger and stream are opened."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ __all__ = ["Job", "open_list", "row_total"]
 Item = TypeVar("Item")
 
 QUICKLY_COUNTED = 4_000_000
-"""Bytes of a file whose rows are counted before the run: a fraction of a second, for an exact total."""
+"""Size in bytes up to which a file's rows are counted before the run, for an exact total."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a bulk run is to do. See the options of ``accucheck bulk`` for each."""
+    """What to do. Each field is an option of ``accucheck bulk``."""
 
     input: str
     output: str
@@ -56,6 +56,7 @@ class Job:
     retry_failed: bool = False
     sample: int | None = None
     seed: int | None = None
+    allow_invalid: bool = False
     grace: float = GRACE
     outage_deadline: timedelta = DEFAULT_PATIENCE.outage_deadline
     pace: Pace = DEFAULT_PACE
@@ -67,7 +68,7 @@ class Job:
             for name in ("fresh_within", "retry_failed", "sample"):
                 if getattr(self, name):
                     option = f"--{name.replace('_', '-')}"
-                    raise ConfigurationError(f"{option} needs a ledger: name one with --ledger")
+                    raise ConfigurationError(f"{option} needs a ledger: add --ledger PATH")
         if self.ledger_path is not None and not self.to_stdout:
             ledger = os.path.realpath(self.ledger_path)
             if os.path.realpath(self.output) in {
@@ -77,19 +78,17 @@ class Job:
                 f"{ledger}.lock",
                 f"{ledger}.reserve",
             }:
-                raise ConfigurationError(
-                    f"{self.output}: the output would overwrite the ledger; give one of them another name"
-                )
+                raise ConfigurationError(f"{self.output} is the ledger; write the output to another file")
         if self.no_ledger and self.ledger is not None:
-            raise ConfigurationError("--ledger and --no-ledger exclude each other")
+            raise ConfigurationError("give either --ledger or --no-ledger, not both")
         if self.seed is not None and self.sample is None:
-            raise ConfigurationError("--seed goes with --sample")
+            raise ConfigurationError("--seed needs --sample")
         if self.ordered and (not self.to_stdout or self.sample):
-            raise ConfigurationError("--ordered is for -o -; a file is always in the order of the input")
+            raise ConfigurationError("--ordered is for -o - only; a file always keeps the order of the input")
 
     @property
     def to_stdout(self) -> bool:
-        """Whether the rows go to standard output, as they are answered."""
+        """Whether rows go to standard output as they are answered."""
         return self.output == STANDARD_STREAM
 
     @property
@@ -105,8 +104,10 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Whose calls ``--max-calls`` caps, over all runs: this list's, told by its output, or its input."""
-        return self.job or os.path.abspath(self.input if self.to_stdout else self.output)
+        """Under which name ``--max-calls`` counts calls over all runs: by default the path of the output, or input."""
+        name = self.job or os.path.abspath(self.input if self.to_stdout else self.output)
+        # A file name may hold bytes that are not UTF-8; a database takes text only.
+        return name.encode("utf-8", "backslashreplace").decode()
 
     def stream(
         self,
@@ -117,7 +118,7 @@ class Job:
         on_event: OnEvent,
         number: Callable[[Item], str | int | None] | None = None,
     ) -> Stream[Item]:
-        """Return the stream of this job over ``items``; ``run_stream`` gives the calls their grace."""
+        """Return the stream of this job over ``items``. Its grace is 0, since ``run_stream`` grants it."""
         return client.stream(
             items,
             number=number,
@@ -134,7 +135,7 @@ class Job:
 
     @contextmanager
     def opened_ledger(self) -> Iterator[Ledger]:
-        """Give the job's ledger, or a private one that is gone when the block has ended well: see there."""
+        """Open the job's ledger, or a temporary one that is deleted if the block succeeds."""
         if self.ledger_path is not None:
             with Ledger(self.ledger_path) as ledger:
                 yield ledger
@@ -146,7 +147,7 @@ class Job:
 def open_list(
     name: str, reading: ListOptions, talk: Talk, *, file_format: str | None = None, live: bool = False
 ) -> Source:
-    """Open a lead list, and say which column holds the numbers. ``live``: standard input is read as it comes."""
+    """Open a lead list and print which column has the numbers. ``live``: read standard input as it arrives."""
     column = reading.column
     source = open_source(
         name,
@@ -154,12 +155,12 @@ def open_list(
         encoding=reading.encoding,
         file_format=file_format,
         live=live,
-        # Not sys.stdin: a thread that waits in its lock when the process ends would be a crash.
+        # Not sys.stdin: a thread that holds its lock when the interpreter exits crashes the process.
         stdin=open(0, "rb", buffering=0, closefd=False) if live else None,  # noqa: SIM115
     )
     try:
         if not talk.quiet:
-            say(f"numbers are in column {source.number_column}")
+            say(f"phone numbers: column {source.number_column}")
         path = source.origin.path
         if source.rows_total is None and path is not None and os.stat(path).st_size <= QUICKLY_COUNTED:
             for _ in source.numbers():
@@ -171,7 +172,7 @@ def open_list(
 
 
 def row_total(source: Source) -> Total:
-    """Return what tells how many rows there are: exactly once they were counted, by the bytes read before."""
+    """Return a function that gives the number of rows: exact if they were counted, else estimated from bytes read."""
 
     def total(stats: Stats) -> tuple[int, bool] | None:
         if source.rows_total is not None:

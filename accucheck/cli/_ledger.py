@@ -20,7 +20,7 @@ from accucheck.cli._console import say
 __all__ = ["Find", "existing_ledger", "known_in", "nothing_known", "private_ledger"]
 
 Find = Callable[[Sequence[int]], dict[int, Settlement]]
-"""Returns what is known of some national numbers."""
+"""Returns what is known about some national numbers."""
 
 
 def known_in(
@@ -33,8 +33,8 @@ def known_in(
 ) -> Find:
     """Return a look-up in ``ledger``.
 
-    How old an answer may be counts from now, not from each look-up: what is fresh enough when a run begins
-    does not go stale on the way. With ``retry_failed`` a number that failed before now is as good as unknown.
+    Ages count from now, not from each look-up: an answer that is fresh when a run begins does not expire in mid-run.
+    With ``retry_failed`` a number that failed before now counts as unknown.
     """
     began = now()
 
@@ -47,25 +47,25 @@ def known_in(
 
 
 def nothing_known(numbers: Sequence[int]) -> dict[int, Settlement]:
-    """Know nothing: where there is no ledger."""
+    """Know nothing, for want of a ledger."""
     return {}
 
 
 @contextmanager
 def existing_ledger(path: Path) -> Iterator[Ledger]:
-    """Open a ledger that must be there already: looking into one does not make one."""
+    """Open a ledger that must exist: looking into one does not create it."""
     if not path.exists():
-        raise ConfigurationError(f"{path}: there is no ledger; bulk keeps one as OUTPUT.ledger")
+        raise ConfigurationError(f"{path} does not exist; bulk keeps its ledger as OUTPUT.ledger")
     with Ledger(path) as ledger:
         yield ledger
 
 
 @contextmanager
 def private_ledger(output: Path) -> Iterator[Ledger]:
-    """Give a ledger in the temporary directory, which is deleted when the block has ended well.
+    """Open a ledger in the temporary directory, which is deleted if the block succeeds.
 
-    If it has not, ``output`` was not written, and what was bought is nowhere else: then the ledger is kept, beside
-    the output if that can be.
+    If it raises, ``output`` was not written and the answers are nowhere else: then the ledger is kept, next to
+    the output if possible.
     """
     directory = Path(tempfile.mkdtemp(prefix="accucheck-"))
     private = directory / "ledger"
@@ -76,8 +76,8 @@ def private_ledger(output: Path) -> Iterator[Ledger]:
         if _holds_answers(private):
             kept = _moved(private, Path(f"{output}.ledger"))
             say(
-                f"{output} was not written; what was bought is kept in {kept}",
-                hint=f"go on from there: the same command with --ledger {kept} in place of --no-ledger",
+                f"{output} was not written; the answers bought so far are in {kept}",
+                hint=f"continue with the same command and --ledger {kept} instead of --no-ledger",
             )
             if kept == private:
                 raise
@@ -90,14 +90,14 @@ def _holds_answers(private: Path) -> bool:
     try:
         return private.exists() and bool(Ledger(private).info().answers)
     except LedgerError:
-        return True  # nobody knows: it costs nothing to keep
+        return True  # unknown, and keeping it costs nothing
 
 
 def _moved(private: Path, beside: Path) -> Path:
-    """Move the ledger beside the output and return its new path; return the old one if that cannot be."""
+    """Move the ledger next to the output and return its new path, or the old one if that is impossible."""
     log = private.with_name(f"{private.name}-wal")
     if beside.exists() or (log.exists() and log.stat().st_size):
-        return private  # without its log it would not be whole
+        return private  # without its log it would be incomplete
     unfinished = beside.with_name(f"{beside.name}.new")
     try:
         try:
@@ -110,6 +110,6 @@ def _moved(private: Path, beside: Path) -> Path:
         except OSError:
             unfinished.unlink(missing_ok=True)
             raise
-    except OSError:  # the disk that has no room for the output, say
+    except OSError:  # perhaps the disk that was too full for the output
         return private
     return beside

@@ -13,11 +13,11 @@ from cyclopts import App, Parameter
 from accucheck._models import Check, Settlement
 from accucheck._phone import e164
 from accucheck._store import Ledger, LedgerInfo
-from accucheck.cli._console import report, say
+from accucheck.cli._console import print_json, report, say, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._ledger import existing_ledger
 from accucheck.cli._options import DEFAULT_TALK, STANDARD_STREAM, Duration, StreamOrPath, Talk
-from accucheck.cli._render import json_line, standard_output, thousands
+from accucheck.cli._render import thousands
 from accucheck.cli._rows import columns_of
 from accucheck.files import FileSink, NumberColumn, Row, Source, StreamSink
 
@@ -25,7 +25,7 @@ __all__ = ["LedgerRows", "app"]
 
 
 class _LedgerFile:
-    """The ledger as a sink sees its source: a file that it must not overwrite."""
+    """The ledger as the source of a sink: a file that must not be overwritten."""
 
     head = b""
     repeatable = True
@@ -36,14 +36,14 @@ class _LedgerFile:
         self.name = str(path)
 
     def open(self) -> BinaryIO:
-        raise NotImplementedError("a ledger is read by its own room")
+        raise NotImplementedError("a ledger is not read as a stream of bytes")
 
     def close(self) -> None:
-        """Nothing was opened."""
+        """Do nothing: nothing was opened."""
 
 
 class LedgerRows(Source):
-    """The entries of a ledger: answers first, then failures."""
+    """The entries of a ledger as rows: answers first, then failures."""
 
     format = "jsonl"
 
@@ -70,24 +70,28 @@ class LedgerRows(Source):
         )
 
 
-app = App(name="ledger")
+app = App(name="ledger", help_epilogue="")
 
 
 @app.command
 def info(path: Path, /, *, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
-    """Say what is in a ledger; also while a run uses it.
+    """Show what is in a ledger. Works while a run uses it.
+
+    $ accucheck ledger info checked.csv.ledger
+
+    $ accucheck ledger info checked.csv.ledger --json
 
     Parameters
     ----------
     path
-        The ledger; bulk keeps it beside its output, as OUTPUT.ledger.
+        The ledger, for example checked.csv.ledger.
     json
         Print one JSON object.
     """
     with existing_ledger(path) as ledger:
         facts = ledger.info()
     if json:
-        print(json_line(msgspec.to_builtins(facts)))
+        print_json(msgspec.to_builtins(facts))
     else:
         report(_as_facts(facts), sys.stdout)
     return ExitCode.ALL_ANSWERED
@@ -95,20 +99,24 @@ def info(path: Path, /, *, json: bool = False, talk: Talk = DEFAULT_TALK) -> Exi
 
 @app.command
 def purge(path: Path, /, *, older_than: Duration, talk: Talk = DEFAULT_TALK) -> ExitCode:
-    """Delete what is older than a time, from the file's bytes too: numbers are personal data.
+    """Delete old answers and failures, and overwrite their bytes: phone numbers are personal data.
+
+    $ accucheck ledger purge checked.csv.ledger --older-than 180d
+
+    $ accucheck ledger purge checked.csv.ledger --older-than 0d
 
     Parameters
     ----------
     path
         The ledger. No run may be using it.
     older_than
-        Delete answers and failures older than this: 90d. 0d deletes all.
+        Age from which to delete: 90d. 0d deletes everything, after a question.
     """
     with existing_ledger(path) as ledger:
         deleted = ledger.purge(older_than.total_seconds())
         left = ledger.info()
     if not talk.quiet:
-        say(f"{thousands(deleted)} numbers deleted; {path} has {_size(left.bytes)} now")
+        say(f"deleted {thousands(deleted)} numbers; {path} is {_size(left.bytes)} now")
     return ExitCode.ALL_ANSWERED
 
 
@@ -121,16 +129,20 @@ def export(
     format: str | None = None,  # noqa: A002 the option's name
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
-    """Write a ledger to a file: answers first, then the numbers that failed.
+    """Write a ledger to a file: answers first, then failures.
+
+    $ accucheck ledger export checked.csv.ledger -o answers.xlsx
+
+    $ accucheck ledger export checked.csv.ledger -o -
 
     Parameters
     ----------
     path
         The ledger.
     output
-        Where to write: the suffix tells the format. - is standard output, as JSON lines.
+        File to write; its suffix sets the format. - writes JSON lines to standard output.
     format
-        Format of the output, whatever its name: csv, tsv, jsonl, parquet or xlsx.
+        Output format, whatever the file's suffix: csv, tsv, jsonl, parquet or xlsx.
     """
     with existing_ledger(path) as ledger:
         rows = LedgerRows(ledger)
@@ -142,7 +154,7 @@ def export(
             for row in rows.rows():
                 sink.write(row, columns_of(row.record[1].result))
     if not talk.quiet:
-        say(f"{thousands(rows.rows_total or 0)} numbers written to {output}")
+        say(f"wrote {thousands(rows.rows_total or 0)} numbers to {output}")
     return ExitCode.ALL_ANSWERED
 
 
@@ -161,10 +173,10 @@ def _as_facts(facts: LedgerInfo) -> list[tuple[str, str]]:
     lines.append(("failures", thousands(sum(facts.failures.values()))))
     lines.extend((f"  {status}", thousands(numbers)) for status, numbers in facts.failures.items())
     lines.append(("calls", thousands(facts.calls)))
-    lines.append(("charged twice", f"possibly {thousands(facts.possibly_double_charged)}"))
+    lines.append(("lost replies", f"{thousands(facts.possibly_double_charged)} (their calls may be charged)"))
     if facts.perhaps_lost_in_kills:
         kills = thousands(facts.perhaps_lost_in_kills)
-        lines.append(("", f"and at most {kills} that were under way when a run was killed"))
+        lines.append(("", f"and at most {kills} in flight when a run was killed"))
     if facts.running:
         lines.append(("in use", f"by {facts.running}"))
     return lines

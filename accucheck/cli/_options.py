@@ -1,7 +1,4 @@
-"""The options that several commands share, and how their text is read.
-
-Every option can be given by an environment variable as well: ``--max-calls`` is ``ACCUCHECK_MAX_CALLS``.
-"""
+"""The options that several commands share, and how their text is parsed."""
 
 from __future__ import annotations
 
@@ -22,6 +19,7 @@ __all__ = [
     "DEFAULT_PATIENCE",
     "DEFAULT_TALK",
     "HIDDEN_STREAM",
+    "PATIENCE",
     "STANDARD_STREAM",
     "Account",
     "Duration",
@@ -38,7 +36,7 @@ __all__ = [
 STANDARD_STREAM = "-"
 """The name that means standard input or standard output."""
 HIDDEN_STREAM = "\0"
-"""What ``-`` is called while words are parsed, lest it is taken for an option. No word can hold a NUL."""
+"""Stands for ``-`` while arguments are parsed, so that it does not look like an option. No argument can contain NUL."""
 
 _DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>s|m|min|h|d|w)", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -50,7 +48,7 @@ def read_duration(text: str) -> timedelta:
         return timedelta()
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no length of time: write 90s, 15m, 12h, 30d or 2w")
+        raise ValueError(f"{text!r} is not a duration: write 90s, 15m, 12h, 30d or 2w")
     return timedelta(seconds=float(match["amount"]) * _SECONDS[match["unit"].lower()])
 
 
@@ -66,7 +64,7 @@ def read_rate(text: str) -> float | tuple[float, float] | Literal["auto"]:
     except ValueError:
         low = high = 0.0
     if not 0 < low <= high < float("inf"):
-        raise ValueError(f"{text!r} is no rate: give calls per second (50), bounds (5:200) or auto")
+        raise ValueError(f"{text!r} is not a rate: give calls per second (50), bounds (5:200) or auto")
     return (low, high) if separator else low
 
 
@@ -99,94 +97,94 @@ StreamOrPath = Annotated[
     str, Parameter(converter=_stream_or_path, n_tokens=1, accepts_keys=False, metavar="FILE")
 ]
 
-_ACCOUNT = Group("Account and vendor", sort_key=30)
-_PACE = Group("Pace and budget", sort_key=20)
+_ACCOUNT = Group("Account and connection", sort_key=30)
+_PACE = Group("Speed and budget", sort_key=20)
 _LIST = Group("Reading the list", sort_key=10)
-_PATIENCE = Group("Patience", sort_key=40)
-_TALK = Group("What is shown", sort_key=50)
+PATIENCE = Group("Timeouts and retries", sort_key=40)
+_TALK = Group("Messages", sort_key=50)
 
 
 @Parameter(name="*", group=_ACCOUNT)
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Which account to use, and how the vendor is reached."""
+    """Which account to use, and how to reach AccuAuth."""
 
     api_id: str | None = None
-    """The API id of your AccuAuth account."""
+    """API id of your AccuAuth account."""
     secret_file: Path | None = None
-    """A file that holds the API secret. Without it: ACCUCHECK_API_SECRET, else you are asked."""
+    """File that contains the API secret. Default: ACCUCHECK_API_SECRET, or a prompt."""
     base_url: str = "https://cloudapi.peru.accuauth.com"
-    """Where the API is; plain http only to this machine (the sandbox)."""
+    """URL of the API. http:// is allowed for this machine only (the sandbox)."""
     endpoint: Literal["advanced", "basic"] = "advanced"
-    """basic answers only whether the number is on WhatsApp."""
+    """Endpoint to call. basic answers only whether the number is on WhatsApp."""
     body: Literal["form", "json"] = "form"
-    """How the request is encoded."""
+    """Encoding of the request body."""
     proxy: str | None = None
-    """Proxy to go through; by default what HTTPS_PROXY and NO_PROXY say."""
+    """URL of a proxy. Default: HTTPS_PROXY and NO_PROXY."""
     ca_file: Path | None = None
-    """A PEM file of the authorities to trust, in place of the system's."""
+    """PEM file of certificate authorities to trust instead of the system's."""
 
 
 @Parameter(name="*", group=_PACE)
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How fast to call, and how often at most."""
+    """How fast to call, and how many calls to make at most."""
 
     rate: Rate = "auto"
-    """Calls per second: a hard ceiling (50), bounds to search in (5:200), or auto, which finds the limit."""
+    """Calls per second: a ceiling (50), bounds to search within (5:200), or auto to find the limit."""
     burst: PositiveInt | None = None
     """Calls that may go out at once after a pause."""
     workers: PositiveInt = 100
-    """Calls under way at once at most."""
+    """Most calls in flight at once."""
     max_calls: PositiveInt | None = None
-    """Make no more calls than this, polls and retries included; with a ledger over all runs of a --job."""
+    """Most calls to make, polls and retries included, counted over all runs of this job. +200: 200 more than so far."""
 
 
-@Parameter(name="*", group=_PATIENCE)
+@Parameter(name="*", group=PATIENCE)
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How long to wait, and when to give a number up."""
+    """How long to wait, and when to give up on a number."""
 
     connect_timeout: PositiveFloat = 10.0
     """Seconds to wait for a connection."""
     read_timeout: PositiveFloat = 30.0
     """Seconds to wait for the next byte of a reply."""
     attempt_timeout: PositiveFloat = 60.0
-    """Seconds for one call from start to end."""
+    """Seconds for one whole call."""
     tries: PositiveInt = 5
-    """Give a number up after this many failed calls (connection, server errors); polls do not count."""
+    """Give up on a number after this many failed calls (connection or server errors); polls do not count."""
     poll_deadline: Duration = timedelta(minutes=10)
-    """Give a number up that is still PENDING after this long."""
+    """Give up on a number that is still PENDING after this long."""
     refusal_deadline: Duration = timedelta(minutes=15)
-    """Give a number up that was refused for frequency for this long."""
+    """Give up on a number that has been rate-limited for this long."""
     outage_deadline: Duration = timedelta(minutes=15)
-    """End the run when no call has gone through for this long, as after Ctrl-C; 0 waits for ever."""
+    """End the run if AccuAuth cannot be reached for this long; 0 waits forever."""
     on_lost_answer: Literal["retry", "fail"] = "retry"
-    """What to do if a call was sent and its answer lost: it may have been charged."""
+    """What to do when a reply is lost after its call was sent; that call may have been charged."""
 
 
 @Parameter(name="*", group=_LIST)
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """How the list is read."""
+    """How to read the list."""
 
     column: str | None = None
-    """The column of the phone numbers: its name or its place from 1. By default it is found."""
+    """Column with the phone numbers: its name, or its position from 1. Default: found by name or content."""
     encoding: str | None = None
-    """The text encoding of the input, for example cp1252. By default it is found."""
+    """Text encoding of the input, such as cp1252. Default: detected."""
     mobile_only: bool = False
-    """Refuse landlines (they are allowed by default: WhatsApp Business uses them)."""
+    """Treat landlines as invalid. They are checked by default, since WhatsApp Business uses them."""
 
 
 @Parameter(name="*", group=_TALK)
 @dataclass(frozen=True, kw_only=True)
 class Talk:
-    """How much is shown."""
+    """What to print on standard error."""
 
     quiet: bool = False
-    """Show no progress and no summary; errors are still shown."""
+    """Print errors only: no progress and no summary."""
     debug: bool = False
-    """Log what happens, and show where an error came from."""
+    """Print a log, and tracebacks of errors."""
 
 
 DEFAULT_ACCOUNT = Account()

@@ -6,6 +6,7 @@ Standard input that is still being written is read in a thread beside the event 
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import threading
 from collections import deque
@@ -14,13 +15,12 @@ from contextlib import suppress
 
 from accucheck._client import Client
 from accucheck._models import Checked, Outcome
-from accucheck.cli._console import say
+from accucheck.cli._console import has_standard_output, say, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._ledger import nothing_known
 from accucheck.cli._options import STANDARD_STREAM
-from accucheck.cli._render import standard_output
 from accucheck.cli._rows import Tally, answered_rows, columns_of
 from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
 from accucheck.cli._summary import conclude
@@ -29,13 +29,13 @@ from accucheck.files import Row, Source, StreamSink
 __all__ = ["LiveRows", "run_pipe_job"]
 
 _AHEAD = 1_000
-"""Rows read and not yet taken, at most: a writer that is quicker than the account waits."""
+"""Most rows read and not yet taken; a faster writer has to wait."""
 
 
 class LiveRows:
-    """Reads ``rows`` in a thread of its own, since the next one may be long in coming.
+    """Reads ``rows`` in a thread, since the next row may take long to arrive.
 
-    The thread is a daemon: when a run ends before its input does, it is left where it waits.
+    The thread is a daemon: a run that ends before its input does not wait for it.
     """
 
     def __init__(self, rows: Iterator[Row]) -> None:
@@ -49,11 +49,11 @@ class LiveRows:
         self._unanswered: dict[int, Row] = {}
 
     def answered(self, place: int) -> None:
-        """Note that the row at ``place``, from 0, has its outcome."""
+        """Note that the row at ``place`` (from 0) has an outcome."""
         self._unanswered.pop(place, None)
 
     def rest(self) -> Iterator[Row]:
-        """Yield every row that has no outcome, to the end of the input; waits for that."""
+        """Yield every row without an outcome. Waits for the end of the input."""
         yield from self._unanswered.values()
         while True:
             self._more.clear()
@@ -87,7 +87,7 @@ class LiveRows:
     def _read(self, loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
         def tell() -> None:
             self._more.set()
-            with suppress(RuntimeError):  # the run is over, and its event loop closed
+            with suppress(RuntimeError):  # the run is over and its event loop closed
                 loop.call_soon_threadsafe(news.set)
 
         try:
@@ -96,14 +96,14 @@ class LiveRows:
                 self._ready.append(row)
                 if len(self._ready) == 1:
                     tell()
-        except BaseException as error:  # noqa: BLE001 (it is raised again, where the rows are taken)
+        except BaseException as error:  # noqa: BLE001 (raised again where the rows are taken)
             self._error = error
         self._ended = True
         tell()
 
 
 class Places:
-    """Places in a list, one bit for each."""
+    """A set of row positions, one bit each."""
 
     def __init__(self) -> None:
         self._bits = bytearray()
@@ -113,7 +113,7 @@ class Places:
         return self._count
 
     def add(self, place: int) -> None:
-        """Note ``place``, from 0, once."""
+        """Add ``place`` (from 0), which must not be in the set."""
         byte = place >> 3
         if byte >= len(self._bits):
             self._bits.extend(bytes(max(byte + 1 - len(self._bits), 1024)))
@@ -126,11 +126,13 @@ class Places:
 
 
 def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCode:
-    """Do the job; return its exit code. Raises BrokenPipeError if nobody reads any more."""
+    """Run the job and return its exit code. Raises BrokenPipeError if the reader has closed the pipe."""
+    if not has_standard_output():
+        raise OSError(errno.EBADF, "standard output is closed")
     written = Places()
     tally = Tally()
     if job.ledger_path is None and not job.talk.quiet:
-        say("no ledger: a run that is cut off starts anew; --ledger PATH keeps the answers")
+        say("no ledger: if this run is interrupted, its answers are lost; --ledger PATH keeps them")
     with (
         open_list(job.input, job.reading, job.talk, live=job.input == STANDARD_STREAM) as source,
         StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
@@ -167,7 +169,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                     outage=outage,
                     total=row_total(source),
                     grace=job.grace,
-                    # The rows themselves show how far it is.
+                    # The rows themselves show the progress.
                     quiet=job.talk.quiet or sys.stdout.isatty(),
                 )
 
@@ -181,6 +183,6 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
 
 
 def _unwritten(source: Source, written: Places) -> Iterator[Row]:
-    """Yield the rows that have no outcome, from a second pass if there are any."""
+    """Yield the rows without an outcome, if there are any, in a second pass over the input."""
     if source.rows_total is None or source.rows_total != len(written):
         yield from (row for place, row in enumerate(source.rows()) if place not in written)

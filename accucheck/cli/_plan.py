@@ -1,4 +1,4 @@
-"""``accucheck plan``: what checking a list would take, without a single call."""
+"""``accucheck plan``: what checking a list would cost, without a single call."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 
 from accucheck._errors import ConfigurationError
 from accucheck._store import Ledger
-from accucheck.cli._console import report
+from accucheck.cli._console import print_json, report
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._job import open_list
 from accucheck.cli._ledger import Find, known_in, nothing_known
@@ -27,7 +27,7 @@ from accucheck.cli._options import (
     StreamOrPath,
     Talk,
 )
-from accucheck.cli._render import duration, json_line, thousands
+from accucheck.cli._render import duration, thousands
 from accucheck.cli._survey import Survey, survey
 
 __all__ = ["plan"]
@@ -36,17 +36,17 @@ PROBLEMS = {
     "empty": "empty",
     "too_short": "too short",
     "too_long": "too long",
-    "several": "two numbers or more in one cell",
+    "several": "more than one number in the cell",
     "letters": "text",
-    "other_country": "of another country",
-    "unknown_area": "a landline of no area",
-    "not_mobile": "a landline, and --mobile-only is given",
+    "other_country": "from another country",
+    "unknown_area": "landline without a valid area code",
+    "not_mobile": "landline (--mobile-only)",
     "not_peruvian": "not Peruvian",
 }
-"""The reasons of the normalizer, for a person."""
+"""The normalizer's reasons in words."""
 
-_COST = Group("What it costs", sort_key=2)
-_KNOWN = Group("What is already known", sort_key=3)
+_COST = Group("Cost", sort_key=2)
+_KNOWN = Group("Ledger", sort_key=3)
 
 
 def _read_price(text: str) -> Decimal:
@@ -55,7 +55,7 @@ def _read_price(text: str) -> Decimal:
     except InvalidOperation:
         price = Decimal("NaN")
     if not price.is_finite() or price < 0:
-        raise ValueError(f"{text!r} is no price: write it as 0.002")
+        raise ValueError(f"{text!r} is not a price: write 0.002")
     return price
 
 
@@ -82,45 +82,43 @@ def plan(
     endpoint: Annotated[Literal["advanced", "basic"], Parameter(group=_KNOWN)] = "advanced",
     fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
-    json: bool = False,
+    json: Annotated[bool, Parameter(group=_COST)] = False,
     reading: ListOptions = DEFAULT_LIST_OPTIONS,
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
-    """Say what checking a list would take, without a single call. Needs no account.
+    """Show what checking a list would cost, without a single call. Needs no account.
 
     Parameters
     ----------
     input
         The list: CSV, TSV, JSON lines, Parquet or Excel, also .gz and .zst; - is standard input.
     rate
-        Calls per second of your account: tells the time. Of bounds (5:200) the upper one counts.
+        Calls per second of your account, for the duration. Of bounds (5:200) the upper one counts.
     price
-        Price of one call: tells the cost.
+        Price of one call, for the cost.
     calls_per_number
-        Calls that one number takes on average, from 1. Polls of a PENDING number are calls too; the
-        summary of a run and of bulk --sample tell yours.
+        Average calls per number, 1 or more. Polls of PENDING numbers are calls too; the summary of
+        a run or of bulk --sample shows your average.
     output
-        The output that you mean to write: if its ledger is there, what it knows costs nothing.
+        The output you will write. Numbers in its ledger cost nothing.
     ledger
-        The ledger that you mean to use.
+        The ledger you will use.
     endpoint
-        The endpoint that you mean to use: the ledger keeps answers for each.
+        The endpoint you will use.
     fresh_within
-        Count older answers of the ledger as unknown: 30d.
+        Count older answers in the ledger as unknown: 30d.
     retry_failed
-        Count numbers that failed before as unknown.
+        Count numbers that failed earlier as unknown.
     json
         Print one JSON object.
     """
     if not calls_per_number >= 1:
-        raise ConfigurationError(
-            f"--calls-per-number is {calls_per_number}: a number takes one call at least"
-        )
+        raise ConfigurationError(f"--calls-per-number must be 1 or more, not {calls_per_number}")
     path = ledger
     if path is None and output is not None and output != STANDARD_STREAM:
         path = Path(f"{output}.ledger")
     if path is None and (fresh_within is not None or retry_failed):
-        raise ConfigurationError("--fresh-within and --retry-failed need a ledger: name it with --ledger")
+        raise ConfigurationError("--fresh-within and --retry-failed need a ledger: add --ledger PATH")
     with ExitStack() as stack:
         find: Find = nothing_known
         if path is not None and path.exists():
@@ -130,7 +128,7 @@ def plan(
         found = survey(source.numbers(), find, mobile_only=reading.mobile_only)
     ceiling = rate[1] if isinstance(rate, tuple) else None if rate == "auto" else rate
     if json:
-        print(json_line(_json(found, ceiling, price, calls_per_number)))
+        print_json(_json(found, ceiling, price, calls_per_number))
     else:
         report(_facts(found, ceiling, price, calls_per_number), sys.stdout)
     return ExitCode.ALL_ANSWERED
@@ -170,21 +168,24 @@ def _facts(
     facts = [("rows", thousands(found.rows)), ("valid", thousands(found.rows - invalid))]
     facts.append(("invalid", thousands(invalid)))
     facts.extend((f"  {PROBLEMS[problem]}", thousands(rows)) for problem, rows in found.invalid.most_common())
-    facts.append(("duplicates", f"{thousands(found.duplicates)} (asked once)"))
+    facts.append(("duplicates", f"{thousands(found.duplicates)} (each number is checked once)"))
     if found.known:
-        facts.append(("in the ledger", f"{thousands(found.known)} numbers, at no cost"))
-    facts.append(("to ask", f"{thousands(found.to_ask)} distinct numbers"))
-    assumed = f"{calls_per_number:g} a number"
+        facts.append(("in the ledger", f"{thousands(found.known)} numbers (no cost)"))
+    facts.append(("to check", f"{thousands(found.to_ask)} distinct numbers"))
+    assumed = f"{calls_per_number:g} per number"
     if calls_per_number == 1:
-        assumed += "; polls of PENDING numbers come on top: --calls-per-number"
+        assumed += "; polls of PENDING numbers come on top, see --calls-per-number"
     facts.append(("calls", f"{thousands(calls)} ({assumed})"))
     facts.append(
         (
             "time",
-            "unknown without --rate" if rate is None else f"{duration(calls / rate)} at {rate:g} calls/s",
+            "add --rate for an estimate" if rate is None else f"{duration(calls / rate)} at {rate:g} calls/s",
         )
     )
     facts.append(
-        ("cost", "unknown without --price" if price is None else f"{calls * price:,f} at {price:f} a call")
+        (
+            "cost",
+            "add --price for an estimate" if price is None else f"{calls * price:,f} at {price:f} per call",
+        )
     )
     return facts

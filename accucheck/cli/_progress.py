@@ -1,6 +1,6 @@
-"""How far a run is, on standard error: a bar on a terminal, one plain line now and then elsewhere.
+"""Progress on standard error: a bar on a terminal, a plain line now and then elsewhere.
 
-Nothing here is called per outcome: a task reads the run's counts a few times a second.
+Nothing here runs per outcome: a task reads the run's counts a few times a second.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Text for a terminal: nothing that a stranger wrote can move the cursor, change colours or reverse the line.
+"""Text for a terminal: nothing that a stranger wrote can move the cursor, change colors or reverse the line.
 
-A signature is written by the owner of the phone. Without this an escape sequence in it could repaint the
-screen, set the window's title or, on old terminals, type commands (CVE-2003-0063 and its many successors),
-and a bidi override could show a "no" as something else.
+A signature is written by the owner of the phone. An escape sequence in it could repaint the screen, set the window
+title or, on old terminals, type commands (CVE-2003-0063 and its many successors), and a bidi override could make a
+"no" look like something else.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 __all__ = [
     "TerminalWriter",
+    "count",
     "duration",
     "json_line",
-    "standard_output",
     "terminal_safe",
     "thousands",
     "wrapped",
@@ -64,9 +63,9 @@ def json_line(record: Mapping[str, Any]) -> str:
 
 
 class TerminalWriter(io.RawIOBase):
-    """Standard output that is a terminal: UTF-8 lines of JSON or CSV go through it and lose their teeth.
+    """Standard output that is a terminal: lines of JSON or CSV pass through it and come out harmless.
 
-    What a terminal would obey is shown as ``\\uXXXX``. A file or a pipe gets the bytes as they are.
+    Control and bidi characters are shown as ``\\uXXXX``. A file or a pipe gets the bytes unchanged.
     """
 
     def __init__(self, target: BinaryIO) -> None:
@@ -85,13 +84,6 @@ class TerminalWriter(io.RawIOBase):
             self._target.flush()
 
 
-def standard_output() -> BinaryIO:
-    """Return standard output for bytes: guarded if it is a terminal."""
-    if sys.stdout.isatty():
-        return cast("BinaryIO", TerminalWriter(sys.stdout.buffer))
-    return sys.stdout.buffer
-
-
 def _escape(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
 
@@ -105,8 +97,13 @@ def thousands(number: int) -> str:
     return f"{number:,}"
 
 
+def count(number: int, what: str, several: str = "") -> str:
+    """Return ``1 row`` or ``1,200 rows``."""
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
+
+
 def duration(seconds: float) -> str:
-    """Return a length of time as a person says it: ``8 s``, ``4 min 05 s``, ``3 h 20 min``, ``2 d 04 h``."""
+    """Return a length of time in words: ``8 s``, ``4 min 05 s``, ``3 h 20 min``, ``2 d 04 h``."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"

@@ -16,11 +16,11 @@ from accucheck.files import ResultColumns, Row, Source
 __all__ = ["UNCHECKED", "Tally", "answered_rows", "columns_of", "invalid_columns", "write_rows"]
 
 UNCHECKED = ResultColumns(status="UNCHECKED", reason="the run ended before this number was checked")
-"""Of a row that has no outcome: never a "no"."""
+"""For a row without an outcome, which is never a "no"."""
 
 
 def columns_of(result: Check | CheckError) -> ResultColumns:
-    """Return the eight columns for an answer, or for the reason why there is none."""
+    """Return the columns for an answer, or for the reason why there is none."""
     match result:
         case Check():
             return ResultColumns(
@@ -41,7 +41,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.by_status: Counter[str] = Counter()
-        """Rows by the word in their ``status`` column."""
+        """Rows by the value of their ``status`` column."""
         self.yes = 0
         """Rows that are on WhatsApp."""
 
@@ -63,12 +63,17 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """Rows whose number was asked for, and has no answer."""
-        return self.rows - self.answered - self.unchecked - self.by_status[InvalidNumber.status]
+        """Rows whose number was asked and has no answer."""
+        return self.rows - self.answered - self.unchecked - self.invalid
+
+    @property
+    def invalid(self) -> int:
+        """Rows without a number that could be asked."""
+        return self.by_status[InvalidNumber.status]
 
     @property
     def unchecked(self) -> int:
-        """Rows whose turn did not come."""
+        """Rows that were not checked."""
         return self.by_status[UNCHECKED.status]
 
 
@@ -83,7 +88,7 @@ class RowWriter(Protocol):
 
 
 def write_rows(source: Source, writer: RowWriter, find: Find, *, mobile_only: bool) -> Tally:
-    """Write every row of ``source`` exactly once, and return their count."""
+    """Write every row of ``source`` exactly once, and return the count."""
     tally = Tally()
     for row, columns in answered_rows(source.rows(), find, mobile_only=mobile_only):
         writer.write(row, columns)
@@ -107,7 +112,7 @@ def answered_rows(
 
 
 def invalid_columns(row: Row, error: InvalidNumber) -> ResultColumns:
-    """Return the columns of a row without a number: a row that could not be read says why."""
+    """Return the columns of a row without a usable number."""
     columns = columns_of(error)
     return columns._replace(reason=row.fault) if row.fault else columns
 

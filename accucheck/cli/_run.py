@@ -21,11 +21,15 @@ from accucheck.cli._render import duration
 
 __all__ = ["GRACE", "Ending", "OutageWatch", "run_stream", "run_to_end"]
 
+Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+GRACE = 5.0
+"""Seconds that calls in flight get to settle after the first signal."""
 
 
 def run_to_end(coroutine: Coroutine[Any, Any, Value]) -> Value:
-    """Run ``coroutine`` in a new event loop and return its value."""
+    """Run ``coroutine`` in a new event loop, on uvloop if it is installed, and return its value."""
     try:
         import uvloop
     except ImportError:
@@ -36,45 +40,47 @@ def run_to_end(coroutine: Coroutine[Any, Any, Value]) -> Value:
         return runner.run(coroutine)
 
 
-WORDS = {
-    "BROKEN": "no connection, or no whole reply",
-    "MALFORMED": "replies that are not AccuAuth's",
-}
-"""What the words of a call that ended mean to a person; the vendor's own words are shown as they are."""
-
-
 class OutageWatch:
-    """A hook for the events of a run.
+    """Hooks into the events of a run: reports an outage and its end, and ends a run that waits too long.
 
-    Without an end to it, a wrong --base-url would be tried for days: each number is given up after a few probes,
-    and there is one probe every few seconds.
+    Without a deadline, a wrong --base-url would be tried for days: each number is given up after a few probes, and
+    there is one probe every few seconds.
     """
 
-    def __init__(self, deadline: timedelta) -> None:
-        """``deadline`` is how long an outage may last; 0 is for ever."""
+    def __init__(self, deadline: timedelta, host: str = "AccuAuth") -> None:
+        """``deadline`` is how long an outage may last; 0 means forever."""
         self.on_deadline: Callable[[], object] = lambda: None
-        """Called once, when no call has gone through for so long."""
+        """Called once the deadline is reached."""
         self.lasted = False
         """Whether the deadline was reached."""
         self._deadline = deadline.total_seconds()
+        self._host = host
         self._timer: asyncio.TimerHandle | None = None
-        self._last_reply = ""
+        self._last_failure = ""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, CallEnded):
-            self._last_reply = event.reply
+            if event.reply != "OK":
+                self._last_failure = self._in_words(event)
         elif isinstance(event, CircuitChanged):
             if event.opened:
                 self._begins()
             else:
                 self._ends()
 
+    def _in_words(self, event: CallEnded) -> str:
+        if event.reply == "BROKEN":
+            return f"cannot reach {self._host} ({event.detail or 'no reply'})"
+        if event.reply == "MALFORMED":
+            return f"what answers at {self._host} is not AccuAuth's API"
+        return f"AccuAuth answers nearly every call with {event.reply}"
+
     def _begins(self) -> None:
-        seen = WORDS.get(self._last_reply, self._last_reply)
-        at_most = f", for {duration(self._deadline)} at most" if self._deadline else ""
+        words = self._last_failure or f"cannot reach {self._host}"
+        limit = f" for up to {duration(self._deadline)}" if self._deadline else ""
         say(
-            f"nearly all calls fail ({seen}): one is tried now and then until they go again{at_most}",
-            hint="check --base-url, network and proxy; Ctrl-C stops, and what is answered is kept",
+            f"{words}; retrying{limit}",
+            hint="check --base-url, network and proxy. Ctrl-C stops the run and keeps every answer.",
         )
         if self._deadline:
             self._timer = asyncio.get_running_loop().call_later(self._deadline, self._too_long)
@@ -82,18 +88,12 @@ class OutageWatch:
     def _ends(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        say("calls go again")
+        say("calls succeed again; resuming")
 
     def _too_long(self) -> None:
         self.lasted = True
         self.on_deadline()
-        say(f"no call has gone through for {duration(self._deadline)}: the run ends here")
-
-
-Item = TypeVar("Item")
-
-GRACE = 5.0
-"""Seconds that calls under way get to settle after the first signal, unless the user says otherwise."""
+        say(f"no call has succeeded for {duration(self._deadline)}: the run ends")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +105,9 @@ class Ending:
     error: RunEnded | None = None
     """What ended it early: the account, the budget or the ledger. None if nothing did."""
     outage: bool = False
-    """Whether it was ended because no call had gone through for too long."""
+    """Whether it ended because no call had succeeded for too long."""
     left_at_once: bool = False
-    """Whether a second signal cut off the calls that were under way."""
+    """Whether a second signal cut off the calls in flight."""
 
 
 async def run_stream(
@@ -122,13 +122,12 @@ async def run_stream(
 ) -> Ending:
     """Hand every outcome of ``stream`` to ``take``, and return how the run ended.
 
-    The first signal stops the stream and gives the calls under way ``grace`` seconds to settle; the second
-    leaves at once. An ``outage`` that lasts too long is like the first. Make the stream with ``grace=0``: it would
-    add its own.
+    The first signal stops the stream and gives the calls in flight ``grace`` seconds to settle; the second leaves
+    at once. An ``outage`` beyond its deadline acts like the first. Create the stream with ``grace=0``, or its own
+    grace would be added.
 
-    Raises what entering the stream raises (no call was made then), what reading its input raises, and
-    OSError if ``take`` did (the reader of a pipe went away, the disk is full): then the calls under way were
-    settled first.
+    Raises what entering the stream raises (before any call), what reading its input raises, and OSError if ``take``
+    did (a closed pipe, a full disk): in that case the calls in flight are settled first.
     """
     loop = asyncio.get_running_loop()
     entered = second = False
@@ -142,7 +141,7 @@ async def run_stream(
         try:
             take(outcome)
         except OSError as error_of_take:
-            # Calls under way are paid for: where there is a ledger, their answers belong in it.
+            # Calls in flight are paid for: their answers belong in the ledger.
             not_taken = error_of_take
             settle()
 
@@ -152,7 +151,7 @@ async def run_stream(
 
     def stop() -> None:
         settle()
-        say("stopping: the calls under way are settled first; once more to leave at once")
+        say("stopping: waiting for calls in flight (press Ctrl-C again to leave at once)")
 
     def leave() -> None:
         nonlocal second
@@ -177,7 +176,7 @@ async def run_stream(
                 raise
             error = ended
     if scope.cancelled_caught:
-        # What was settled before the calls were cut off is still in the channel, and it is paid for.
+        # What was settled before the calls were cut off is still in the queue, and it is paid for.
         try:
             async for outcome in stream:
                 deliver(outcome)

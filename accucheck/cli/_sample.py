@@ -17,7 +17,7 @@ from accucheck.cli._ledger import known_in
 from accucheck.cli._options import Rate
 from accucheck.cli._render import duration, thousands
 from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
-from accucheck.cli._summary import calls_facts, tell_what_ended_it
+from accucheck.cli._summary import calls_facts, say_what_ended_it
 from accucheck.cli._survey import survey
 
 __all__ = ["Reservoir", "run_sample_job", "sample_facts", "wilson_interval"]
@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 
 class Reservoir(Generic[Value]):
-    """A uniform random sample of ``size`` values out of a stream of unknown length (Vitter's algorithm R)."""
+    """A uniform random sample of ``size`` values from a stream of unknown length (Vitter's algorithm R)."""
 
     def __init__(self, size: int, chance: Random) -> None:
         self._size = size
@@ -34,10 +34,10 @@ class Reservoir(Generic[Value]):
         self.offered = 0
         """How many values were offered."""
         self.chosen: list[Value] = []
-        """The sample so far: every value offered has had the same chance to be in it."""
+        """The sample so far; every offered value is equally likely to be in it."""
 
     def offer(self, value: Value) -> None:
-        """Let ``value`` take part in the draw."""
+        """Give ``value`` its chance to be in the sample."""
         self.offered += 1
         if len(self.chosen) < self._size:
             self.chosen.append(value)
@@ -48,9 +48,9 @@ class Reservoir(Generic[Value]):
 
 
 def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share, by Wilson's score (1927).
+    """Return the 95 % interval of a share by Wilson's score (1927).
 
-    Unlike the textbook interval it holds for few trials and for shares near 0 and 1, and never leaves 0 to 1.
+    Unlike the textbook interval it is valid for few trials and for shares near 0 and 1.
     """
     if trials == 0:
         return 0.0, 1.0
@@ -63,9 +63,9 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
 
 
 def run_sample_job(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:
-    """Check ``size`` numbers drawn from those that are not settled, and print what they say about the rest.
+    """Check ``size`` random numbers that are not in the ledger, and print an estimate for the rest.
 
-    The answers stay in the ledger, so that the whole run does not buy them again.
+    The answers stay in the ledger, so the full run does not buy them again.
     """
     with job.opened_ledger() as ledger:
         draw: Reservoir[int] = Reservoir(size, Random(job.seed))
@@ -73,7 +73,7 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
         with open_list(job.input, job.reading, job.talk) as source:
             survey(source.numbers(), find, mobile_only=job.reading.mobile_only, on_unknown=draw.offer)
         if not draw.offered:
-            say("every number of the list is settled already: there is nothing to sample")
+            say("nothing to sample: every number of the list is in the ledger already")
             return ExitCode.ALL_ANSWERED
 
         async def ask() -> Ending:
@@ -91,19 +91,19 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
 
         ending = run_to_end(ask())
     report(sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate), sys.stdout)
-    code = tell_what_ended_it(job, ending, interruption)
+    code = say_what_ended_it(job, ending, interruption)
     return ExitCode.ALL_ANSWERED if code is None else code
 
 
 def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[tuple[str, str]]:
-    """Return what a sample says: the share on WhatsApp with its 95 % interval, and the cost of the rest."""
+    """Return the results of a sample: the share on WhatsApp with its 95 % interval, and the cost of the rest."""
     answered = stats.yes + stats.no
-    facts = [("sample", f"{thousands(drawn)} of {thousands(population)} numbers that are not settled yet")]
+    facts = [("sample", f"{thousands(drawn)} of {thousands(population)} numbers not in the ledger")]
     if stats.failed:
-        facts.append(("failed", f"{thousands(stats.failed)} of the sample have no answer"))
+        facts.append(("failed", f"{thousands(stats.failed)} of the sample got no answer"))
     facts.extend(calls_facts(stats))
     if not answered:
-        return [*facts, ("on WhatsApp", "nothing was answered, so nothing is known")]
+        return [*facts, ("on WhatsApp", "unknown: no number of the sample was answered")]
     low, high = wilson_interval(stats.yes, answered)
     facts.append(
         (
@@ -123,13 +123,13 @@ def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[
         )
     )
     facts.append(
-        ("", f"of them {thousands(round(rest * low))} to {thousands(round(rest * high))} on WhatsApp")
+        ("", f"{thousands(round(rest * low))} to {thousands(round(rest * high))} of them on WhatsApp")
     )
     return facts
 
 
 def _calls_per_second(stats: Stats, rate: Rate) -> float:
-    """Return the ceiling that was given, or the pace of the sample: a long run only gets faster than that."""
+    """Return the given ceiling, or the speed of the sample; a longer run is at least as fast."""
     if isinstance(rate, float):
         return rate
     return stats.calls / stats.elapsed if stats.elapsed > 0 else 1.0

@@ -35,9 +35,10 @@ LIMIT = Group("Rate limit", sort_key=1)
 TROUBLE = Group("Trouble", sort_key=2)
 ACCOUNT = Group("The simulated account", sort_key=3)
 
-# Its own prefix: ACCUCHECK_RATE is for the client, and a sandbox that took it too would be another sandbox.
+# A separate prefix: ACCUCHECK_RATE is for the client and must not change the sandbox.
 app = App(
     name="sandbox",
+    help_epilogue="",
     config=Env("ACCUCHECK_SANDBOX_", command=False),
 )
 
@@ -76,52 +77,52 @@ def sandbox(
     api_secret: Annotated[str, Parameter(group=ACCOUNT)] = DEFAULTS.api_secret,
     request_log: Annotated[Path | None, Parameter(group=ACCOUNT)] = None,
 ) -> ExitCode:
-    """Run a simulated AccuAuth on this machine, to try things on.
+    """Run a simulated AccuAuth on this machine.
 
     Parameters
     ----------
     host
-        Address to listen on. Other machines can reach only what is not 127.0.0.1.
+        Address to listen on. 127.0.0.1 is not reachable from other machines.
     port
-        Port to listen on; 0 takes a free one.
+        Port to listen on; 0 picks a free one.
     rate
-        Calls per second that are admitted; no limit without it.
+        Calls per second to admit. Default: no limit.
     burst
-        Calls that the token bucket holds (10 without it).
+        Size of the token bucket. Default: 10.
     window
-        How calls are counted: a token bucket, fixed windows or a sliding one.
+        How calls are limited: a token bucket, fixed windows or a sliding window.
     window_seconds
-        Length of a fixed or sliding window (1 without it).
+        Length of a fixed or sliding window in seconds. Default: 1.
     rate_at
-        Changes in mid-run, as seconds after the first call and the new rate: 30:50,60:200.
+        Rate changes, as seconds after the first call and the new rate: 30:50,60:200.
     retry_after
-        Say on a refusal when to come back (Retry-After).
+        Send Retry-After when a call is rate-limited.
     pending
-        Share of the numbers that are PENDING at first, 0 to 1.
+        Share of numbers that are PENDING at first, 0 to 1.
     pending_for
-        Seconds that they are PENDING for.
+        Seconds that they stay PENDING.
     errors
-        Share of the calls that fail with INTERNAL_ERROR, 0 to 1.
+        Share of calls that fail with INTERNAL_ERROR, 0 to 1.
     outage
-        Fail every call for a while: seconds after the first call, and how many seconds: 30:20.
+        Fail every call for a while, as seconds after the first call and duration: 30:20.
     faults
-        Shares of the replies that go wrong on their way: reset=0.01,cut=0.01,stall=0.001,bad_gateway=0.01.
+        Shares of replies that are damaged on the way: reset=0.01,cut=0.01,stall=0.001,bad_gateway=0.01.
     latency
-        Milliseconds that a call takes on average.
+        Average milliseconds per call.
     quota
-        Answers until OUT_OF_QUOTA; no end without it.
+        Answers until OUT_OF_QUOTA. Default: no end.
     expire_after
-        Calls until KEY_EXPIRED; no end without it.
+        Calls until KEY_EXPIRED. Default: no end.
     endpoints
-        The endpoints that the account may use (both without it); another one answers NO_PERMISSION.
+        Endpoints that the account may use. Default: both. Others answer NO_PERMISSION.
     seed
-        What answers and chance are drawn from.
+        Seed of the answers and of everything random.
     api_id
-        The API id that is accepted.
+        API id to accept.
     api_secret
-        The API secret that is accepted. Never use a real one here.
+        API secret to accept. Never use a real one here.
     request_log
-        A file that gets one JSON line for every call.
+        File to append one JSON line to for every call.
     """
     try:
         settings = Settings(
@@ -151,6 +152,6 @@ def sandbox(
         run(settings, host=host, port=port)
     except OSError as error:
         raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 takes a free port"
+            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free port"
         ) from error
     return ExitCode.ALL_ANSWERED

@@ -10,16 +10,82 @@ from accucheck.cli._console import complain, report, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job
-from accucheck.cli._render import duration, thousands
+from accucheck.cli._render import count, duration, thousands
 from accucheck.cli._rows import Tally
 from accucheck.cli._run import Ending
 
-__all__ = ["calls_facts", "conclude", "how_to_go_on", "summarise", "tell_what_ended_it"]
+__all__ = ["calls_facts", "conclude", "how_to_continue", "say_what_ended_it"]
 
 
-def summarise(tally: Tally, stats: Stats, where: list[tuple[str, str]]) -> None:
-    """Print rows by status, calls by kind, time, and ``where`` things are."""
-    report([("rows", thousands(tally.rows)), *_status_facts(tally), *calls_facts(stats), *where])
+def conclude(
+    job: Job, ending: Ending, tally: Tally, interruption: Interruption, where: list[tuple[str, str]]
+) -> ExitCode:
+    """Print how the run ended, ``where`` things are and what to do next; return the exit code."""
+    if not job.talk.quiet:
+        if job.ledger_path is not None:
+            where = [*where, ("ledger", str(job.ledger_path))]
+        report([("rows", thousands(tally.rows)), *_status_facts(tally), *calls_facts(ending.stats), *where])
+    code = say_what_ended_it(job, ending, interruption)
+    if code is None:
+        wanted = tally.rows - (tally.invalid if job.allow_invalid else 0)
+        code = ExitCode.ALL_ANSWERED if tally.answered == wanted else ExitCode.SOME_NOT_ANSWERED
+    if tally.failed and not job.talk.quiet:
+        hint = "add --retry-failed to check them again" if job.ledger_path is not None else None
+        say(f"{count(tally.failed, 'row')} failed", hint=hint)
+    if tally.unchecked:
+        say(
+            f"{count(tally.unchecked, 'row')} not checked yet",
+            hint=how_to_continue(job, ending.error, outage=ending.outage),
+        )
+    return code
+
+
+def say_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> ExitCode | None:
+    """Print what ended the run early and return its exit code; None if it ran to the end."""
+    error = ending.error
+    if isinstance(error, BudgetExhausted):
+        _say_budget(job, ending)
+        return ExitCode.USED_UP
+    if error is not None:
+        code = complain(error)
+        if isinstance(error, LedgerError) and job.ledger_path is None:
+            say(
+                f"without a ledger, answers stay in {tempfile.gettempdir()} until the output is written",
+                hint="free some space there, set TMPDIR, or add --ledger PATH",
+            )
+        return code
+    if interruption.first is not None:
+        return interruption.exit_code
+    return ExitCode.OUTAGE if ending.outage else None
+
+
+def _say_budget(job: Job, ending: Ending) -> None:
+    cap = job.pace.max_calls or 0
+    used = max(cap, ending.stats.calls)
+    more = f"--max-calls +{cap}" if job.ledger_path is not None else f"--max-calls {2 * cap}"
+    say(
+        f"this job has used {count(used, 'call')}; the cap is {thousands(cap)}",
+        hint=f"to allow {thousands(cap)} more: {more}",
+    )
+
+
+def how_to_continue(job: Job, error: RunEnded | None, *, outage: bool = False) -> str:
+    """Return the next step after what ended the run, or after an interruption."""
+    match error:
+        case BudgetExhausted():
+            step = "run the command again with a higher --max-calls"
+        case OutOfQuota():
+            step = "once the account has calls again, run the same command again"
+        case None if outage:
+            step = "once AccuAuth can be reached, run the same command again"
+        case None:
+            step = "run the same command again"
+        case _:
+            step = "fix that and run the same command again"
+    if job.ledger_path is None:
+        return f"{step}; without a ledger (--ledger PATH) it starts from zero"
+    kept = "stored" if isinstance(error, LedgerError) else "answered"
+    return f"{step} to continue: numbers already {kept} are not bought again"
 
 
 def _status_facts(tally: Tally) -> list[tuple[str, str]]:
@@ -35,21 +101,32 @@ def _status_facts(tally: Tally) -> list[tuple[str, str]]:
 def calls_facts(stats: Stats) -> list[tuple[str, str]]:
     """Return what the run cost, by kind of call."""
     settled = stats.yes + stats.no + stats.failed
-    calls = f"{thousands(stats.calls)} for {thousands(settled)} distinct numbers"
-    if settled and stats.calls:
-        calls += f" ({stats.calls / settled:.2f} each)"
-    facts = [("calls", calls)]
+    if settled:
+        words = f"{thousands(stats.calls)} for {count(settled, 'distinct number')}"
+        if stats.calls:
+            words += f" ({stats.calls / settled:.2f} each)"
+    else:
+        words = f"{thousands(stats.calls)}, none answered" if stats.calls else "0"
+    facts = [("calls", words)]
     if stats.pending:
-        polls = f"{thousands(stats.polls)} for {thousands(stats.pending)} pending numbers"
-        facts.append(("  polls", f"{polls} ({stats.polls / stats.pending:.2f} each)"))
+        each = f"{stats.polls / stats.pending:.2f} each"
+        facts.append(
+            ("  polls", f"{thousands(stats.polls)} for {count(stats.pending, 'pending number')} ({each})")
+        )
     if stats.retries:
         facts.append(("  retries", thousands(stats.retries)))
     if stats.refusals:
-        facts.append(("  refused", f"{thousands(stats.refusals)} for frequency"))
-    if stats.possibly_double_charged:
         facts.append(
-            ("  lost", f"{thousands(stats.possibly_double_charged)} answers: possibly charged twice")
+            ("  rate limit", f"slowed down {count(stats.refusals, 'time')} by AccuAuth's rate limit")
         )
+    if stats.possibly_double_charged:
+        lost = stats.possibly_double_charged
+        them = (
+            "that call may have been charged and was"
+            if lost == 1
+            else "those calls may have been charged and were"
+        )
+        facts.append(("  lost replies", f"{thousands(lost)}; {them} made again"))
     if stats.known:
         facts.append(("known", _known(stats)))
     speed = (stats.yes + stats.no) / stats.elapsed if stats.elapsed > 0 else 0.0
@@ -58,85 +135,11 @@ def calls_facts(stats: Stats) -> list[tuple[str, str]]:
 
 
 def _known(stats: Stats) -> str:
-    """Tell answers from failures: both cost nothing, and only the first are what was asked for."""
+    """Tell answers from failures: neither costs a call, but only the first are what the user wants."""
     answered = stats.known - stats.known_failed
     words = []
     if answered:
-        words.append(f"{thousands(answered)} rows were answered by the ledger, at no cost")
+        words.append(f"{count(answered, 'row')} answered from the ledger, at no cost")
     if stats.known_failed:
-        words.append(f"{thousands(stats.known_failed)} rows failed in an earlier run")
+        words.append(f"{count(stats.known_failed, 'row')} failed in an earlier run")
     return "; ".join(words)
-
-
-def conclude(
-    job: Job, ending: Ending, tally: Tally, interruption: Interruption, where: list[tuple[str, str]]
-) -> ExitCode:
-    """Say how the run ended, ``where`` things are and what to do next; return the exit code."""
-    if not job.talk.quiet:
-        if job.ledger_path is not None:
-            where = [*where, ("ledger", str(job.ledger_path))]
-        summarise(tally, ending.stats, where)
-    code = tell_what_ended_it(job, ending, interruption)
-    if code is None:
-        code = ExitCode.ALL_ANSWERED if tally.answered == tally.rows else ExitCode.SOME_NOT_ANSWERED
-    if tally.failed and not job.talk.quiet:
-        hint = "--retry-failed asks for them again" if job.ledger_path is not None else None
-        say(f"{_rows(tally.failed)} failed", hint=hint)
-    if tally.unchecked:
-        not_checked = "is not checked yet" if tally.unchecked == 1 else "are not checked yet"
-        say(
-            f"{_rows(tally.unchecked)} {not_checked}",
-            hint=how_to_go_on(job, ending.error, outage=ending.outage),
-        )
-    return code
-
-
-def tell_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> ExitCode | None:
-    """Say what ended the run early and return the exit code for it; None if it came to its end."""
-    if ending.error is not None:
-        code = complain(ending.error)
-        if isinstance(ending.error, BudgetExhausted):
-            _tell_earlier_calls(job, ending)
-        elif isinstance(ending.error, LedgerError) and job.ledger_path is None:
-            say(
-                f"a run with --no-ledger keeps its answers in {tempfile.gettempdir()} until the output is written",
-                hint="free some space there, set TMPDIR, or name a place with --ledger",
-            )
-        return code
-    if interruption.first is not None:
-        return interruption.exit_code
-    return ExitCode.OUTAGE if ending.outage else None
-
-
-def _tell_earlier_calls(job: Job, ending: Ending) -> None:
-    """Say why a budget ended sooner than its size lets expect."""
-    allowed = job.pace.max_calls or 0
-    earlier = allowed - ending.stats.calls
-    if earlier > 0:
-        say(
-            f"{earlier:,} of the {allowed:,} calls were used by earlier runs of this list",
-            hint="a higher --max-calls goes on; --job NAME begins a budget of its own",
-        )
-
-
-def how_to_go_on(job: Job, error: RunEnded | None, *, outage: bool = False) -> str:
-    """Return the next step as a clause: after what ended the run, or after an interruption."""
-    match error:
-        case BudgetExhausted():
-            step = "run it again with a higher --max-calls"
-        case OutOfQuota():
-            step = "run the same command again once the account has calls"
-        case None if outage:
-            step = "run the same command again once the API can be reached (--base-url, network, proxy)"
-        case None:
-            step = "run the same command again"
-        case _:
-            step = "run the same command again once that is mended"
-    if job.ledger_path is None:
-        return f"{step}; without a ledger (--ledger PATH) every number is asked anew"
-    kept = "stored" if isinstance(error, LedgerError) else "answered"
-    return f"{step} to go on: what is {kept} is not asked again"
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"

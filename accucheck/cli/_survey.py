@@ -19,9 +19,9 @@ MOBILES = 100_000_000
 
 
 class DistinctNumbers:
-    """A set of national numbers: one bit for each of Peru's possible mobiles, a plain set for the few others.
+    """A set of national numbers: one bit for each possible Peru mobile, a plain set for the few others.
 
-    The bits are 12.5 MB of address space, of which the system gives only the pages that are touched.
+    The bits take 12.5 MB of address space, of which the system allocates only the pages that are used.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class DistinctNumbers:
         return self._count
 
     def add(self, number: int) -> bool:
-        """Add ``number``; return whether it is new."""
+        """Add ``number`` and return whether it is new."""
         place = number - FIRST_MOBILE
         if 0 <= place < MOBILES:
             byte, bit = place >> 3, 1 << (place & 7)
@@ -54,13 +54,13 @@ class Survey:
 
     rows: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
-    """Rows that cannot be a Peru number, by the reason in a word."""
+    """Rows that cannot be a Peru number, by the reason in one word."""
     duplicates: int = 0
-    """Rows whose number came before: it is asked once."""
+    """Rows that repeat an earlier number; each number is checked once."""
     known: int = 0
-    """Distinct numbers that the ledger has settled: they cost nothing."""
+    """Distinct numbers that are in the ledger: they cost nothing."""
     to_ask: int = 0
-    """Distinct numbers that are left: each costs one call or more."""
+    """Distinct numbers that are left; each costs one call or more."""
 
     @property
     def distinct(self) -> int:
@@ -77,7 +77,7 @@ def survey(
 ) -> Survey:
     """Read a list to its end and return what is in it.
 
-    ``on_unknown`` is called with every distinct national number that ``find`` knows nothing of.
+    ``on_unknown`` is called with every distinct national number that ``find`` does not know.
     """
     found = Survey()
     seen = DistinctNumbers()

@@ -26,6 +26,12 @@ from accucheck.sandbox import request_id, truth
 
 SEED = 7
 PATIENCE = 60.0
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("PYTHON", "LC_", "ACCUCHECK_")) and name != "LANG"
+}
+"""What users have: no PYTHONUNBUFFERED, which hides what goes wrong when the interpreter exits."""
 
 
 class RunningSandbox:
@@ -73,7 +79,7 @@ def environment(sandbox: RunningSandbox | None = None, **more: str) -> dict[str,
     settings = {"ACCUCHECK_API_ID": "sandbox", "ACCUCHECK_API_SECRET": "sandbox"}
     if sandbox is not None:
         settings["ACCUCHECK_BASE_URL"] = sandbox.url
-    return {**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "200", **settings, **more}
+    return {**CLEAN, "PYTHONWARNINGS": "error", "COLUMNS": "200", **settings, **more}
 
 
 def accucheck(
@@ -180,7 +186,7 @@ def test_what_ends_a_run_is_one_line_and_an_exit_code(
 @pytest.mark.parametrize(
     ("words", "variables", "told"),
     [
-        (["check"], {}, "no number given"),
+        (["check"], {}, "No number given"),
         (["check", "987654321"], {"ACCUCHECK_API_SECRET": ""}, "ACCUCHECK_API_SECRET"),
         (["check", "987654321"], {"ACCUCHECK_BASE_URL": "http://example.com"}, "https"),
         (["check", "987654321"], {"ACCUCHECK_MAX_CALLS": "many"}, "ACCUCHECK_MAX_CALLS"),
@@ -213,7 +219,7 @@ def test_a_list_comes_back_whole_and_true_and_a_second_run_asks_nothing(
     first = accucheck("bulk", source, "-o", output, "--rate", "600", sandbox=sandbox)
     found = assert_whole(output, list(leads(500, 3)), {"OK"})
     assert first.returncode == 1  # there are invalid numbers in the list
-    assert "numbers are in column 'Teléfono'" in first.stderr
+    assert "phone numbers: column 'Teléfono'" in first.stderr
     assert f"{found['OK']:,}" in first.stderr
     assert str(output) in first.stderr
     assert first.stdout == ""
@@ -242,7 +248,7 @@ def test_a_signal_settles_what_is_paid_for_and_the_same_command_goes_on(
     process.send_signal(number)
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == code
-    assert "run the same command again to go on" in told
+    assert "run the same command again to continue" in told
     found = assert_whole(output, rows, {"OK", "UNCHECKED"})
     assert found["UNCHECKED"] > 0
     bought = sandbox.asked()
@@ -268,7 +274,7 @@ def test_a_second_signal_leaves_at_once_and_loses_nothing_that_was_answered(
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
-    assert "stopped at once" in told
+    assert "stopped:" in told
     assert output.read_text() == "what was there before\n"
     info = json.loads(accucheck("ledger", "info", f"{output}.ledger", "--json").stdout)
     answered = [request for request in sandbox.requests() if request["status"] == "OK"]
@@ -283,7 +289,7 @@ def test_an_empty_account_ends_the_run_with_a_whole_output(start_sandbox: Any, t
     assert result.returncode == 4
     found = assert_whole(output, list(leads(300, 5)), {"OK", "UNCHECKED"})
     assert found["OK"] >= 50
-    assert "once the account has calls" in result.stderr
+    assert "once the account has calls again" in result.stderr
 
 
 def test_max_calls_holds_across_restarts(start_sandbox: Any, tmp_path: Path) -> None:
@@ -469,8 +475,8 @@ def test_an_api_that_cannot_be_reached_ends_the_run(tmp_path: Path, stdout: bool
             ACCUCHECK_BASE_URL=f"http://127.0.0.1:{nobody.getsockname()[1]}",
         )
     assert result.returncode == 6
-    assert "no call has gone through for 1 s" in result.stderr
-    assert "the same command again once the API can be reached" in result.stderr
+    assert "no call has succeeded for 1 s" in result.stderr
+    assert "once AccuAuth can be reached, run the same command again" in result.stderr
     if stdout:
         assert sorted(
             row[:5] for row in list(csv.reader(io.StringIO(result.stdout), delimiter=";"))[1:]
@@ -488,7 +494,7 @@ def test_the_demo_proves_itself(tmp_path: Path) -> None:
     assert len(table(place / "checked.csv")) == 61
     again = accucheck("demo", "--directory", place)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_without_its_packages_it_says_what_to_install() -> None:
@@ -531,7 +537,7 @@ def test_an_output_never_takes_the_place_of_its_ledger(tmp_path: Path, output: s
         "bulk", tmp_path / "leads.csv", "-o", tmp_path / output, "--ledger", tmp_path / "answers.db"
     )
     assert result.returncode == 2
-    assert "overwrite the ledger" in result.stderr
+    assert "is the ledger" in result.stderr
 
 
 def test_an_output_never_takes_the_place_of_another_lists_ledger(start_sandbox: Any, tmp_path: Path) -> None:
@@ -564,7 +570,7 @@ def test_a_stream_to_standard_output_goes_on_after_a_signal(start_sandbox: Any, 
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
-    assert "to go on: what is answered is not asked again" in errors
+    assert "to continue: numbers already answered are not bought again" in errors
     assert len(output.splitlines()) == 400
     again = accucheck(*command, sandbox=sandbox)
     assert again.returncode == 1
@@ -576,7 +582,7 @@ def test_a_stream_to_standard_output_goes_on_after_a_signal(start_sandbox: Any, 
 def test_without_a_file_to_name_a_ledger_by_it_says_that_nothing_is_kept(start_sandbox: Any) -> None:
     result = accucheck("bulk", "-", "-o", "-", sandbox=start_sandbox(), stdin="phone\n987654321\n")
     assert result.returncode == 0
-    assert "--ledger PATH keeps the answers" in result.stderr
+    assert "--ledger PATH keeps them" in result.stderr
 
 
 def test_answers_without_a_ledger_are_kept_when_the_output_fails(start_sandbox: Any, tmp_path: Path) -> None:
@@ -589,7 +595,7 @@ def test_answers_without_a_ledger_are_kept_when_the_output_fails(start_sandbox: 
     result = accucheck("bulk", source, "-o", output, "--no-ledger", sandbox=sandbox)
     assert result.returncode == 5
     kept = tmp_path / "full.csv.ledger"
-    assert f"what was bought is kept in {kept}" in result.stderr
+    assert f"the answers bought so far are in {kept}" in result.stderr
     command = ("bulk", source, "-o", tmp_path / "checked.csv", "--ledger", kept)
     assert accucheck(*command, sandbox=sandbox).returncode == 0
     assert set(sandbox.asked().values()) == {1}
@@ -650,7 +656,7 @@ def test_each_list_on_a_shared_ledger_has_a_budget_of_its_own(start_sandbox: Any
         sandbox=sandbox,
     )
     assert once_more.returncode == 4
-    assert "10 of the 10 calls were used by earlier runs" in once_more.stderr
+    assert "this job has used 10 calls; the cap is 10" in once_more.stderr
     assert len(sandbox.requests()) == 70
 
 
@@ -667,7 +673,7 @@ def test_failures_are_told_apart_from_answers_and_how_to_ask_again(
     assert "--retry-failed" in first.stderr
     second = accucheck(*command, sandbox=sandbox)
     assert "2 rows failed in an earlier run" in second.stderr
-    assert "answered by the ledger" not in second.stderr
+    assert "answered from the ledger" not in second.stderr
     assert "--retry-failed" in second.stderr
     assert len(sandbox.requests()) == 2
 
@@ -709,23 +715,149 @@ def test_a_signal_ends_a_run_that_waits_for_its_input(start_sandbox: Any) -> Non
     assert set(sandbox.asked()) == {"987654321"}
 
 
-def test_a_full_disk_under_standard_output_settles_what_is_paid_for(
-    start_sandbox: Any, tmp_path: Path
-) -> None:
-    if not Path("/dev/full").exists():
+FULL = Path("/dev/full")
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Any]:
+    if not FULL.exists():
         pytest.skip("no /dev/full here")
+    with FULL.open("w") as full:
+        yield full
+
+
+def run_with(
+    streams: dict[str, Any], *words: str | Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with unusual standard streams; ``variables`` go into its environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "accucheck", *map(str, words)],
+        env={**environment(), **variables},
+        text=True,
+        timeout=PATIENCE,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **streams},
+    )
+
+
+def test_a_full_disk_under_standard_output_settles_what_is_paid_for(
+    start_sandbox: Any, tmp_path: Path, full_disk: Any
+) -> None:
     sandbox = start_sandbox(latency=100)
     source = tmp_path / "leads.csv"
     source.write_text("phone\n" + "".join(f"{987650000 + n}\n" for n in range(400)))
-    with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "accucheck", "bulk", source, "-o", "-", "--quiet", "--rate", "200"],
-            env=environment(sandbox),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=PATIENCE,
-        )
+    command = ("bulk", source, "-o", "-", "--quiet", "--rate", "200")
+    done = run_with({"stdout": full_disk}, *command, ACCUCHECK_BASE_URL=sandbox.url)
     assert done.returncode == 5
+    assert "Exception ignored" not in done.stderr
     info = json.loads(accucheck("ledger", "info", f"{source}.ledger", "--json").stdout)
     assert info["yes"] + info["no"] == len(sandbox.requests()) > 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bulk", "leads.csv", "-o", "-", "--quiet"],
+        ["check", "987654321"],
+        ["check", "987654321", "--json"],
+        ["plan", "leads.csv"],
+        ["plan", "leads.csv", "--json"],
+        ["ledger", "info", "answers"],
+        ["ledger", "export", "answers", "-o", "-"],
+        ["--help"],
+        ["--version"],
+        ["bulk", "--help"],
+    ],
+)
+def test_every_command_says_so_when_standard_output_cannot_be_written(
+    start_sandbox: Any, tmp_path: Path, full_disk: Any, words: list[str]
+) -> None:
+    sandbox = start_sandbox()
+    (tmp_path / "leads.csv").write_text("phone\n987654321\n")
+    accucheck("bulk", tmp_path / "leads.csv", "-o", "-", "--ledger", tmp_path / "answers", sandbox=sandbox)
+    words = [str(tmp_path / word) if word in ("leads.csv", "answers") else word for word in words]
+    done = run_with({"stdout": full_disk}, *words, ACCUCHECK_BASE_URL=sandbox.url)
+    assert done.returncode == 5
+    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2), (0, 1, 2)])
+def test_closed_standard_streams_cost_neither_an_answer_nor_the_exit_code(
+    start_sandbox: Any, tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    sandbox = start_sandbox()
+    source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
+    source.write_text("phone\n987654321\n912345678\n")
+    redirections = "".join(f" {descriptor}>&-" for descriptor in closed)
+    python = f"{sys.executable} -m accucheck"
+    for command in (f"{python} bulk {source} -o {output}", f"{python} check 987654321"):
+        done = subprocess.run(
+            ["sh", "-c", command + redirections],
+            env=environment(sandbox),
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stderr
+    with output.open(newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["OK", "OK"]
+    # Nothing that was printed went into a file that got the number of a closed descriptor.
+    assert json.loads(accucheck("ledger", "info", f"{output}.ledger", "--json").stdout)["answers"] == {
+        "advanced": 2
+    }
+
+
+def test_rows_for_a_closed_standard_output_are_refused_before_any_call(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox()
+    source = tmp_path / "leads.csv"
+    source.write_text("phone\n987654321\n")
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m accucheck bulk {source} -o - >&-"],
+        env=environment(sandbox),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 5
+    assert "standard output is closed" in done.stderr
+    assert not sandbox.log.exists() or sandbox.requests() == []
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "ascii:strict", "utf-8:strict", "utf-16"])
+def test_every_answer_is_shown_whatever_the_encoding_of_the_terminal(
+    start_sandbox: Any, encoding: str
+) -> None:
+    sandbox = start_sandbox()
+    numbers = [str(987650000 + place) for place in range(30)]
+    done = subprocess.run(
+        [sys.executable, "-m", "accucheck", "check", *numbers],
+        env={**environment(sandbox), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode(encoding.partition(":")[0]).splitlines()
+    assert [json.loads(line)["number"] for line in lines] == [f"+51{number}" for number in numbers]
+
+
+def test_names_that_are_not_utf_8_are_no_obstacle(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    folder = os.path.join(os.fsencode(tmp_path), b"a\xf1o")
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("this file system wants UTF-8 names")
+    source, output = os.path.join(folder, b"campa\xf1a.csv"), os.path.join(folder, b"checked\xf1.csv")
+    with open(source, "w") as file:
+        file.write("name,phone\nA,987650001\nB,987650002\n")
+    for extra in ([], ["--max-calls", "20"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "accucheck", "bulk", source, "-o", output, *extra],
+            env=environment(sandbox),
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 0, done.stderr
+    with open(output) as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["OK", "OK"]

@@ -447,7 +447,7 @@ def test_each_call_is_told_with_its_reply_its_kind_and_its_time_and_no_number() 
         CallEnded("PENDING", "first", LATENCY),
         CallEnded("RATE_LIMIT_EXCEEDED", "poll", LATENCY),
         CallEnded("INTERNAL_ERROR", "refused", LATENCY),
-        CallEnded("BROKEN", "retry", LATENCY),
+        CallEnded("BROKEN", "retry", LATENCY, LOST.message),
         CallEnded("MALFORMED", "retry", LATENCY),
     ]
     assert "987654321" not in repr(bench.events)

@@ -20,7 +20,7 @@ from accucheck._models import Stats
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._options import DEFAULT_LIST_OPTIONS, Talk
 from accucheck.cli._run import OutageWatch
-from accucheck.cli._summary import calls_facts, how_to_go_on
+from accucheck.cli._summary import calls_facts, how_to_continue
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from accucheck.cli._summary import calls_facts, how_to_go_on
         ({"input": "-", "output": "-", "retry_failed": True}, "--retry-failed needs a ledger"),
         ({"input": "-", "output": "-", "fresh_within": timedelta(days=1)}, "--fresh-within needs a ledger"),
         ({"no_ledger": True, "sample": 5}, "--sample needs a ledger"),
-        ({"no_ledger": True, "ledger": Path("x")}, "exclude each other"),
+        ({"no_ledger": True, "ledger": Path("x")}, "not both"),
         ({"seed": 5}, "--sample"),
         ({"ordered": True}, "-o -"),
     ],
@@ -71,7 +71,7 @@ def test_the_rows_of_a_small_list_are_counted_before_the_run(
     path.write_text("name,phone\na,987654321\nb,912345678\n")
     with open_list(str(path), DEFAULT_LIST_OPTIONS, Talk()) as source:
         assert row_total(source)(Stats()) == (2, True)
-    assert capsys.readouterr().err == "accucheck: numbers are in column 'phone' (column 2, found by name)\n"
+    assert capsys.readouterr().err == "accucheck: phone numbers: column 'phone' (column 2, found by name)\n"
 
 
 def test_the_rows_of_a_large_list_are_estimated_from_the_bytes() -> None:
@@ -87,21 +87,21 @@ def test_the_rows_of_a_large_list_are_estimated_from_the_bytes() -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (None, "run the same command again to go on"),
+        (None, "run the same command again to continue"),
         (BudgetExhausted("x"), "higher --max-calls"),
-        (OutOfQuota("x"), "once the account has calls"),
-        (Unauthorized("x"), "once that is mended"),
-        (LedgerError("x"), "once that is mended"),
+        (OutOfQuota("x"), "once the account has calls again"),
+        (Unauthorized("x"), "fix that and run the same command again"),
+        (LedgerError("x"), "fix that and run the same command again"),
     ],
 )
-def test_a_run_that_did_not_finish_says_how_to_go_on(error: RunEnded | None, told: str) -> None:
+def test_a_run_that_did_not_finish_says_how_to_continue(error: RunEnded | None, told: str) -> None:
     job = Job(input="leads.csv", output="out.csv")
-    assert told in how_to_go_on(job, error)
-    assert "is not asked again" in how_to_go_on(job, error)
-    assert "asked anew" in how_to_go_on(Job(input="a", output="b", no_ledger=True), error)
+    assert told in how_to_continue(job, error)
+    assert "not bought again" in how_to_continue(job, error)
+    assert "starts from zero" in how_to_continue(Job(input="a", output="b", no_ledger=True), error)
 
 
-def test_the_summary_names_what_the_run_cost() -> None:
+def test_the_summary_shows_what_the_run_cost() -> None:
     stats = Stats(
         calls=130, yes=60, no=38, failed=2, pending=10, polls=14, retries=6, refusals=3,
         possibly_double_charged=1, known=50, elapsed=2.0,
@@ -110,14 +110,14 @@ def test_the_summary_names_what_the_run_cost() -> None:
         "calls": "130 for 100 distinct numbers (1.30 each)",
         "  polls": "14 for 10 pending numbers (1.40 each)",
         "  retries": "6",
-        "  refused": "3 for frequency",
-        "  lost": "1 answers: possibly charged twice",
-        "known": "50 rows were answered by the ledger, at no cost",
+        "  rate limit": "slowed down 3 times by AccuAuth's rate limit",
+        "  lost replies": "1; that call may have been charged and was made again",
+        "known": "50 rows answered from the ledger, at no cost",
         "time": "2 s (49 checks/s)",
     }
 
 
-def test_an_outage_is_told_once_with_what_was_seen_and_its_end_too(
+def test_an_outage_is_reported_once_with_its_cause_and_so_is_its_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     tell = OutageWatch(timedelta(0))
@@ -126,9 +126,9 @@ def test_an_outage_is_told_once_with_what_was_seen_and_its_end_too(
     tell(CallEnded("OK", "retry", 0.1))
     tell(CircuitChanged(False))
     first, hint, last = capsys.readouterr().err.splitlines()
-    assert "no connection, or no whole reply" in first
+    assert "cannot reach AccuAuth (no reply)" in first
     assert "--base-url" in hint
-    assert last == "accucheck: calls go again"
+    assert last == "accucheck: calls succeed again; resuming"
 
 
 async def test_an_outage_that_lasts_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,10 +139,10 @@ async def test_an_outage_that_lasts_ends_the_run(capsys: pytest.CaptureFixture[s
     with anyio.fail_after(10):
         await reached.wait()
     assert watch.lasted
-    assert "the run ends here" in capsys.readouterr().err
+    assert "the run ends" in capsys.readouterr().err
 
 
-async def test_one_call_that_goes_through_begins_the_deadline_anew() -> None:
+async def test_one_call_that_succeeds_restarts_the_deadline() -> None:
     watch = OutageWatch(timedelta(seconds=0.05))
     watch(CircuitChanged(True))
     watch(CircuitChanged(False))

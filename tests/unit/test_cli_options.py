@@ -28,7 +28,7 @@ def test_durations_are_read_as_people_write_them(text: str, length: timedelta) -
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "-3d", "3 months", "1e3s", "3dd"])
-def test_anything_else_is_no_duration(text: str) -> None:
+def test_anything_else_is_not_a_duration(text: str) -> None:
     with pytest.raises(ValueError, match="write 90s, 15m, 12h, 30d or 2w"):
         read_duration(text)
 
@@ -49,8 +49,8 @@ def test_rates_are_read(text: str, rate: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "200:5", "5:", ":5", "1:2:3", "fast"])
-def test_anything_else_is_no_rate(text: str) -> None:
-    with pytest.raises(ValueError, match="is no rate"):
+def test_anything_else_is_not_a_rate(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a rate"):
         read_rate(text)
 
 

@@ -76,11 +76,11 @@ async def test_what_a_run_began_with_does_not_go_stale_on_the_way(tmp_path: Path
 def test_a_sample_tells_the_share_its_interval_and_the_cost_of_the_rest() -> None:
     stats = Stats(yes=300, no=195, failed=5, calls=600, elapsed=10.0, read=500)
     facts = dict(sample_facts(stats, 500, 10_500, "auto"))
-    assert facts["sample"] == "500 of 10,500 numbers that are not settled yet"
-    assert facts["failed"] == "5 of the sample have no answer"
+    assert facts["sample"] == "500 of 10,500 numbers not in the ledger"
+    assert facts["failed"] == "5 of the sample got no answer"
     assert facts["on WhatsApp"] == "60.6% of 495 answered (95 % interval: 56.2% to 64.8%)"
     assert facts["the rest"] == "10,000 numbers: about 12,000 calls, 3 min 20 s at 60 calls/s"
-    assert facts[""] == "of them 5,624 to 6,481 on WhatsApp"
+    assert facts[""] == "5,624 to 6,481 of them on WhatsApp"
 
 
 def test_a_sample_of_a_limited_rate_counts_on_that_rate() -> None:
@@ -90,7 +90,7 @@ def test_a_sample_of_a_limited_rate_counts_on_that_rate() -> None:
 
 def test_a_sample_without_an_answer_claims_nothing() -> None:
     facts = dict(sample_facts(Stats(failed=5, calls=25, elapsed=1.0), 5, 100, "auto"))
-    assert facts["on WhatsApp"] == "nothing was answered, so nothing is known"
+    assert facts["on WhatsApp"] == "unknown: no number of the sample was answered"
     assert "the rest" not in facts
 
 
