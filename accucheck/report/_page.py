@@ -1,0 +1,327 @@
+"""The counts of a checked list as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from html import escape
+from importlib import resources
+from typing import TYPE_CHECKING, Final
+
+from accucheck.report._tally import AGES, Breakdown, Counts, Tally, confidence_interval
+from accucheck.report._words import STATUS_WORDS, WORDS, Language
+
+if TYPE_CHECKING:
+    from accucheck.report import Run
+
+__all__ = ["render"]
+
+MOST_ROWS: Final = 25
+"""Rows of one table; what is beyond is summed up in a last one."""
+MOST_TABLES: Final = 8
+
+
+def render(
+    tally: Tally,
+    *,
+    title: str,
+    source: str,
+    language: Language,
+    price: float | None,
+    currency: str,
+    run: Run,
+    now: datetime,
+) -> str:
+    """Return the page. Everything that comes from the list is escaped."""
+    words = WORDS[language]
+    total = tally.total
+    cost = run.cost if run.cost is not None else None if price is None else price * total.answered
+    sections = [
+        _tiles(tally, run, cost, currency, words),
+        _outcomes(tally, language),
+        *_breakdowns(tally, words),
+        _ages(tally, words),
+        _reasons(tally, words),
+        _speed(tally, words),
+    ]
+    data = {
+        "words": {name: words[name] for name in ("time", "per_second", "limit")},
+        "speed": _speed_data(tally, run),
+        "age": _age_data(tally, words),
+    }
+    scripts = [_asset("uplot.min.js"), _asset("page.js")]
+    styles = [_asset("uplot.min.css"), _asset("page.css")]
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"script-src {_hashes(scripts)}; style-src {_hashes(styles)}"
+    )
+    stamp = f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="{language}"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="referrer" content="no-referrer">',
+            f"<title>{escape(words['title'])}: {_text(title)}</title>",
+            *(f"<style>{style}</style>" for style in styles),
+            "</head><body><main>",
+            f"<h1>{escape(words['title'])}: {_text(title)}</h1>",
+            f'<p class="soft">{escape(words["list"])}: {_text(source)} · {escape(words["created"])}: {stamp}</p>',
+            *sections,
+            f'</main><footer class="soft"><p>{escape(words["made_by"])}</p></footer>',
+            f'<script type="application/json" id="data">{_json(data)}</script>',
+            *(f"<script>{script}</script>" for script in scripts),
+            "</body></html>\n",
+        ]
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    """Return a file of this package; uPlot (MIT licence, see uplot.LICENSE) draws the charts."""
+    return resources.files("accucheck.report").joinpath(name).read_text("utf-8")
+
+
+def _hashes(texts: Iterable[str]) -> str:
+    return " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts
+    )
+
+
+def _json(data: object) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _text(text: str) -> str:
+    """Return a stranger's text for HTML: escaped, without control characters, each run of it kept in its direction."""
+    shown = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+    return f"<bdi>{escape(shown)}</bdi>" if not shown.isascii() else escape(shown)
+
+
+def _count(number: float) -> str:
+    return f"{number:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _percent(part: float, whole: float) -> str:
+    return "–" if not whole else f"{100 * part / whole:.1f} %"
+
+
+def _seconds(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _tiles(tally: Tally, run: Run, cost: float | None, currency: str, words: dict[str, str]) -> str:
+    total = tally.total
+    low, high = confidence_interval(total.yes, total.answered)
+    tiles = [
+        (words["rows"], _count(total.rows), ""),
+        (
+            words["on_whatsapp"],
+            _percent(total.yes, total.answered),
+            words["of_answered"].format(n=_count(total.answered))
+            + (f" · {100 * low:.1f}–{100 * high:.1f} %" if total.answered else ""),
+        ),
+        (words["business"], _percent(total.business, total.yes), words["of_whatsapp"]),
+        (words["avatar"], _percent(total.avatar, total.yes), words["of_whatsapp"]),
+        (words["invalid"], _count(tally.by_status["INVALID_NUMBER"]), ""),
+    ]
+    if run.calls is not None:
+        detail = words["retries"].format(
+            polls=_count(run.polls), retries=_count(run.retries), refusals=_count(run.refusals)
+        )
+        tiles.append((words["calls"], _count(run.calls), detail))
+    if cost is not None:
+        tiles.append((words["cost"], f"{cost:,.2f} {currency}", ""))
+    elapsed = run.elapsed
+    if elapsed is not None:
+        tiles.append((words["duration"], _seconds(elapsed), ""))
+    cells = (
+        f'<div class="tile"><dt>{escape(name)}</dt><dd class="figure">{escape(figure)}</dd>'
+        f'<dd class="soft">{escape(detail)}</dd></div>'
+        for name, figure, detail in tiles
+    )
+    return f'<dl class="tiles">{"".join(cells)}</dl>'
+
+
+def _table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], *, bar: int | None = None, words: int | None = None
+) -> str:
+    """Return a table; cells are HTML already. ``bar`` is the column that holds drawings, ``words`` one of text."""
+    head = "".join(
+        f'<th scope="col"{_class(place, bar, words)}>{escape(name)}</th>' if name else '<td class="bar"></td>'
+        for place, name in enumerate(heads)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<th scope="row">{cell}</th>' if not place else f"<td{_class(place, bar, words)}>{cell}</td>"
+            for place, cell in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _class(place: int, bar: int | None, words: int | None) -> str:
+    return ' class="bar"' if place == bar else ' class="words"' if place == words else ""
+
+
+def _bar(share: float, kind: str = "", interval: tuple[float, float] | None = None) -> str:
+    """Return a bar as wide as ``share``; the figure itself stands in the cell beside it."""
+    line = (
+        ""
+        if interval is None
+        else (
+            f'<line class="whisker" x1="{100 * interval[0]:.2f}" x2="{100 * interval[1]:.2f}" y1="5" y2="5"/>'
+        )
+    )
+    return (
+        '<svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" width="100" height="10"/>'
+        f'<rect class="fill {kind}" width="{100 * share:.2f}" height="10"/>{line}</svg>'
+    )
+
+
+def _outcomes(tally: Tally, language: Language) -> str:
+    words, names = WORDS[language], STATUS_WORDS[language]
+    total = tally.total
+    groups = [("yes", total.yes), ("no", total.no)]
+    groups += [(name, rows) for name, rows in tally.by_status.most_common() if name != "OK"]
+    rows = [
+        (
+            _text(names.get(name, name)),
+            _count(count),
+            _percent(count, total.rows),
+            _bar(count / total.rows, name if name in ("yes", "no") else "other"),
+        )
+        for name, count in groups
+        if count
+    ]
+    if not rows:
+        return f"<h2>{escape(words['outcomes'])}</h2><p>{escape(words['none'])}</p>"
+    return f"<h2>{escape(words['outcomes'])}</h2>" + _table(
+        (words["outcome"], words["rows"], words["share"], ""), rows, bar=3
+    )
+
+
+def _breakdowns(tally: Tally, words: dict[str, str]) -> list[str]:
+    useful = [breakdown for _, breakdown in tally.breakdowns if breakdown.useful]
+    sections = [_breakdown(breakdown, words) for breakdown in useful[:MOST_TABLES]]
+    if sections:
+        sections.append(f'<p class="soft">{escape(words["interval_note"])}</p>')
+    return sections
+
+
+def _breakdown(breakdown: Breakdown, words: dict[str, str]) -> str:
+    ranked = sorted(breakdown.groups.items(), key=lambda group: (-group[1].rows, group[0]))
+    shown, rest = ranked[:MOST_ROWS], ranked[MOST_ROWS:]
+    rows = [_group_row(_text(name) if name else escape(words["empty"]), counts) for name, counts in shown]
+    if rest:
+        others = Counts()
+        for _, counts in rest:
+            others.rows += counts.rows
+            others.yes += counts.yes
+            others.no += counts.no
+        rows.append(_group_row(escape(words["others"].format(n=len(rest))), others))
+    heading = escape(words["by"].format(column="\0")).replace("\0", _text(breakdown.name))
+    heads = (breakdown.name, words["rows"], words["answered"], words["on_whatsapp"], words["interval"], "")
+    return f"<h2>{heading}</h2>" + _table(heads, rows, bar=5)
+
+
+def _group_row(name: str, counts: Counts) -> tuple[str, ...]:
+    if not counts.answered:
+        return name, _count(counts.rows), "0", "–", "–", ""
+    interval = confidence_interval(counts.yes, counts.answered)
+    return (
+        name,
+        _count(counts.rows),
+        _count(counts.answered),
+        _percent(counts.yes, counts.answered),
+        f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f} %",
+        _bar(counts.yes / counts.answered, "yes", interval),
+    )
+
+
+def _age_names(words: dict[str, str]) -> list[str]:
+    names = []
+    for days in AGES:
+        if days < 365:
+            names.append(words["days"].format(n=days))
+        else:
+            names.append(words["year"] if days == 365 else words["years"].format(n=days // 365))
+    return [*names, words["older"], words["unknown"]]
+
+
+def _age_data(tally: Tally, words: dict[str, str]) -> dict[str, object] | None:
+    if not sum(tally.by_age):
+        return None
+    return {"x": _age_names(words), "y": [*tally.by_age, tally.age_unknown]}
+
+
+def _ages(tally: Tally, words: dict[str, str]) -> str:
+    if not sum(tally.by_age):
+        return ""
+    rows = [
+        (escape(name), _count(count), _percent(count, tally.total.yes))
+        for name, count in zip(_age_names(words), [*tally.by_age, tally.age_unknown], strict=True)
+    ]
+    return (
+        f'<h2>{escape(words["age"])}</h2><p class="soft">{escape(words["age_note"])}</p>'
+        '<div class="chart" id="age"></div>'
+        f"<details><summary>{escape(words['table'])}</summary>"
+        + _table((words["age"], words["accounts"], words["share"]), rows)
+        + "</details>"
+    )
+
+
+def _reasons(tally: Tally, words: dict[str, str]) -> str:
+    if not tally.reasons:
+        return ""
+    rows = [
+        (
+            _text(reason),
+            _count(count),
+            ", ".join(_text(example) for example in tally.examples[reason] if example),
+        )
+        for reason, count in tally.reasons.most_common(MOST_ROWS)
+    ]
+    return f"<h2>{escape(words['reasons'])}</h2>" + _table(
+        (words["reason"], words["rows"], words["examples"]), rows, words=2
+    )
+
+
+def _speed_data(tally: Tally, run: Run) -> dict[str, object] | None:
+    moments, rates = tally.timeline.points()
+    if len(moments) < 2:
+        return None
+    return {"x": moments, "y": [round(rate, 3) for rate in rates], "limit": run.limit}
+
+
+def _speed(tally: Tally, words: dict[str, str]) -> str:
+    moments, rates = tally.timeline.points()
+    if len(moments) < 2:
+        return ""
+    step = max(1, len(moments) // MOST_ROWS)
+    rows = [
+        (f"{datetime.fromtimestamp(moments[place], UTC):%Y-%m-%d %H:%M:%S}",
+         f"{sum(rates[place:place + step]) / len(rates[place:place + step]):.1f}")
+        for place in range(0, len(moments), step)
+    ]  # fmt: skip
+    return (
+        f'<h2>{escape(words["speed"])}</h2><p class="soft">{escape(words["speed_note"])}</p>'
+        '<div class="chart" id="speed"></div>'
+        f"<details><summary>{escape(words['table'])}</summary>"
+        + _table((words["time"], words["per_second"]), rows)
+        + "</details>"
+    )

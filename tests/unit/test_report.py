@@ -1,0 +1,231 @@
+"""The report: what it counts, what it escapes and hides, and that a browser draws it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck.files import FileError
+from accucheck.report import Run, report
+from accucheck.report._tally import Timeline, confidence_interval, mask_digits
+
+COLUMNS = [
+    "Ciudad",
+    "Celular",
+    "whatsapp",
+    "status_update",
+    "business_user",
+    "avatar",
+    "status",
+    "reason",
+    "checked_at",
+]
+START = datetime(2026, 11, 26, 8, tzinfo=UTC)
+
+
+def a_row(number: int, city: str = "Lima", **changes: str) -> dict[str, str]:
+    row = {
+        "Ciudad": city,
+        "Celular": f"9{number:08}",
+        "whatsapp": "yes",
+        "status_update": "2026-11-01",
+        "business_user": "no",
+        "avatar": "yes",
+        "status": "OK",
+        "reason": "",
+        "checked_at": (START + timedelta(seconds=number)).isoformat(),
+    }
+    return row | changes
+
+
+def a_list(path: Path, rows: list[dict[str, str]], columns: list[str] = COLUMNS) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def made(tmp_path: Path, rows: list[dict[str, str]], **options: Any) -> str:
+    output = tmp_path / "report.html"
+    report(a_list(tmp_path / "checked.csv", rows), output, **options)
+    return output.read_text("utf-8")
+
+
+def data_of(page: str) -> Any:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def cells_of(page: str, first: str) -> list[str]:
+    """Return the cells of the table row that begins with ``first``."""
+    found = re.search(rf'<tr><th scope="row">{re.escape(first)}</th>(.*?)</tr>', page)
+    assert found is not None, first
+    return [cell.replace("\u202f", "") for cell in re.findall(r"<td[^>]*>([^<]*)", found[1])]
+
+
+def test_every_row_is_in_the_table_of_outcomes(tmp_path: Path) -> None:
+    rows = [a_row(n) for n in range(6)]
+    rows += [a_row(n, whatsapp="no") for n in range(6, 9)]
+    rows += [
+        a_row(9, whatsapp="", status="INVALID_NUMBER", reason="too short"),
+        a_row(10, whatsapp="", status="ODD"),
+    ]
+    page = made(tmp_path, rows)
+    assert cells_of(page, "On WhatsApp")[:2] == ["6", "54.5 %"]
+    assert cells_of(page, "Not on WhatsApp")[:2] == ["3", "27.3 %"]
+    assert cells_of(page, "Not a Peruvian number")[0] == "1"
+    assert cells_of(page, "ODD")[0] == "1"
+
+
+def test_the_share_is_of_the_answered_rows_only(tmp_path: Path) -> None:
+    rows = [a_row(n, "Lima") for n in range(30)] + [a_row(n, "Cusco", whatsapp="no") for n in range(10)]
+    rows += [a_row(n, "Cusco", whatsapp="", status="PENDING") for n in range(30)]
+    page = made(tmp_path, rows)
+    assert cells_of(page, "Lima")[:3] == ["30", "30", "100.0 %"]
+    assert cells_of(page, "Cusco")[:3] == ["40", "10", "0.0 %"]
+
+
+def test_a_column_of_names_is_not_broken_down(tmp_path: Path) -> None:
+    page = made(tmp_path, [a_row(n, city=f"Person {n}") for n in range(500)])
+    assert "WhatsApp share by Ciudad" not in page
+
+
+def test_a_list_checked_twice_shows_its_last_answers(tmp_path: Path) -> None:
+    columns = ["Celular", "whatsapp", "status", "accucheck_whatsapp", "accucheck_status"]
+    row = dict(zip(columns, ["987654321", "no", "OK", "yes", "OK"], strict=True))
+    output = tmp_path / "report.html"
+    report(a_list(tmp_path / "twice.csv", [row, row], columns), output)
+    assert cells_of(output.read_text("utf-8"), "On WhatsApp")[0] == "2"
+
+
+def test_what_strangers_wrote_is_escaped(tmp_path: Path) -> None:
+    hostile = "</script><script>alert(1)</script>\u202e\x1b[2J"
+    rows = [a_row(n, city=hostile) for n in range(20)] + [a_row(n, city="Lima") for n in range(20)]
+    rows.append(a_row(99, whatsapp="", status=hostile))
+    page = made(tmp_path, rows, title=hostile)
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert "\u202e" not in page
+    assert page.count("</script>") == 3  # the data, the chart library and the page's own
+
+
+def test_no_phone_number_is_in_the_page(tmp_path: Path) -> None:
+    rows = [
+        a_row(n, whatsapp="", status="INVALID_NUMBER", reason=f'"9876543{n}1" has 10 digits (typo?)')
+        | {"Celular": text}
+        for n, text in enumerate(["9876543210", "+51 987 654 3211", "(98) 765-43-213"])
+    ]
+    page = made(tmp_path, rows)
+    assert cells_of(page, "has 10 digits (typo?)")[0] == "3"
+    assert not re.search(r"987\W?654", page)
+    assert "98••••••••" in page
+
+
+def test_the_page_may_load_nothing(tmp_path: Path) -> None:
+    page = made(tmp_path, [a_row(n) for n in range(5)])
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'")
+    assert "unsafe" not in policy[1]
+    assert not re.search(r'(?:src|href)="', page)
+
+
+def test_the_figures_of_the_run_are_shown(tmp_path: Path) -> None:
+    run = Run(calls=7, polls=1, retries=1, refusals=0, elapsed=75, limit=50)
+    page = made(tmp_path, [a_row(n) for n in range(5)], price=0.01, run=run)
+    assert "0.05 USD" in page
+    assert "1 min 15 s" in page
+    assert data_of(page)["speed"]["limit"] == 50
+
+
+def test_a_report_in_spanish(tmp_path: Path) -> None:
+    page = made(tmp_path, [a_row(1)], language="es")
+    assert '<html lang="es">' in page
+    assert "Verificación de WhatsApp" in page
+
+
+def test_a_list_that_was_not_checked_is_refused(tmp_path: Path) -> None:
+    path = a_list(tmp_path / "leads.csv", [{"Celular": "987654321"}], ["Celular"])
+    with pytest.raises(FileError, match="no column whatsapp"):
+        report(path, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_column_to_group_by_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no column 'Campaign'"):
+        made(tmp_path, [a_row(1)], by=["Campaign"])
+
+
+def test_an_empty_list_has_a_report(tmp_path: Path) -> None:
+    path = tmp_path / "checked.jsonl"
+    path.write_text('{"phone": "x", "whatsapp": null, "status": "INVALID_NUMBER", "reason": ""}\n')
+    report(path, tmp_path / "report.html")
+    assert cells_of((tmp_path / "report.html").read_text("utf-8"), "Not a Peruvian number")[0] == "1"
+
+
+@given(st.lists(st.floats(0, 3e8), max_size=700))
+def test_a_timeline_keeps_every_answer_in_few_steps(seconds: list[float]) -> None:
+    timeline = Timeline()
+    for moment in seconds:
+        timeline.add(1.7e9 + moment)
+    moments, rates = timeline.points()
+    assert len(moments) <= Timeline.MOST_STEPS
+    assert round(sum(rates) * timeline.step) == len(seconds)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_the_interval_holds_its_share(yes: int, no: int) -> None:
+    low, high = confidence_interval(yes, yes + no)
+    assert 0 <= low <= high <= 1
+    if yes + no:
+        assert low - 1e-12 <= yes / (yes + no) <= high + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [("987654321", "98•••••••"), ("+51 987-654-321", "+51 •••-•••-•••"), ("call 12", "call 12"), ("", "")],
+)
+def test_long_runs_of_digits_are_hidden(text: str, masked: str) -> None:
+    assert mask_digits(text) == masked
+
+
+def chromium() -> str:
+    found = shutil.which("chromium")
+    if found is None:
+        if os.environ.get("REQUIRE_SERVERS"):
+            pytest.fail("chromium is not installed")
+        pytest.skip("needs chromium")
+    return found
+
+
+def test_a_browser_draws_both_charts(tmp_path: Path) -> None:
+    browser = chromium()
+    made(tmp_path, [a_row(n) for n in range(300)])
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += [
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=5000",
+        "--enable-logging=stderr",
+    ]
+    run = subprocess.run(
+        [*command, "--dump-dom", f"file://{tmp_path / 'report.html'}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.stdout.count("<canvas") == 2
+    assert "Content Security Policy" not in run.stderr
