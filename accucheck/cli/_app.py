@@ -104,6 +104,16 @@ COMMANDS = {
         $ accucheck plan leads.xlsx --rate 50 --price 0.002
         $ accucheck plan leads.csv -o checked.csv""",
     ),
+    "report": (
+        "_report:report",
+        """Write a report on a checked list: one HTML page to send or print.
+
+        $ accucheck report checked.xlsx -o report.html
+        $ accucheck report checked.csv -o report.html --by Ciudad --price 0.002 --language es
+
+        WhatsApp share by your own columns with confidence intervals, business accounts, invalid rows by reason.
+        The page loads nothing from the network and contains no phone number.""",
+    ),
     "demo": (
         "_demo:demo",
         """See accucheck at work on made-up leads and a simulated AccuAuth. Needs no account.

@@ -51,7 +51,7 @@ def report(
     price: float | None = None,
     currency: str = "USD",
     run: Run | None = None,
-    sheet: str | None = None,
+    column: str | int | None = None,
 ) -> None:
     """Write an HTML report on a list that accucheck has checked.
 
@@ -65,7 +65,7 @@ def report(
         price: What one answer costs, 0 or more; the cost is left out if neither this nor ``run.cost`` is given.
         currency: Shown behind the cost.
         run: Figures of the run itself.
-        sheet: Which sheet of a workbook, by name.
+        column: The column of the phone numbers, by name or place from 1; found by itself if None.
 
     Raises:
         FileError: The list cannot be read, was not written by accucheck, or the report cannot be written.
@@ -75,8 +75,7 @@ def report(
         raise ConfigurationError(f"language is 'en' or 'es', not {language!r}")
     if price is not None and not 0 <= price < float("inf"):
         raise ConfigurationError(f"price is what one answer costs, 0 or more, not {price!r}")
-    options = {} if sheet is None else {"sheet": sheet}
-    with open_source(source, **options) as rows:  # type: ignore[arg-type]
+    with open_source(source, column=column) as rows:
         names = rows.all_columns()
         tally = Tally(names, source=rows.name, by=by)
         for row in rows.rows():

@@ -229,3 +229,26 @@ def test_a_browser_draws_both_charts(tmp_path: Path) -> None:
     )
     assert run.stdout.count("<canvas") == 2
     assert "Content Security Policy" not in run.stderr
+
+
+def test_the_command_writes_the_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from accucheck.cli import _app
+
+    checked, output = a_list(tmp_path / "checked.csv", [a_row(n) for n in range(4)]), tmp_path / "r.html"
+    summary = tmp_path / "run.json"
+    summary.write_text('{"calls": 11, "elapsed": 3.5, "something": "else"}')
+    code = _app.run(
+        ["report", str(checked), "-o", str(output), "--language", "es", "--summary", str(summary)]
+    )
+    assert code == 0
+    assert "Consultas" in output.read_text("utf-8")
+    assert "report written" in capsys.readouterr().err
+
+
+def test_a_summary_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from accucheck.cli import _app
+
+    checked = a_list(tmp_path / "checked.csv", [a_row(1)])
+    code = _app.run(["report", str(checked), "-o", str(tmp_path / "r.html"), "--summary", str(checked)])
+    assert code == 2
+    assert "--summary-json" in capsys.readouterr().err
