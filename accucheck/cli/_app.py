@@ -10,13 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.config import Env
+from cyclopts.argument import ArgumentCollection
 
 from accucheck._errors import ConfigurationError
 from accucheck.cli._console import complain, finish_streams, prepare_streams, say
 from accucheck.cli._exit_codes import EXPLANATION, ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._options import HIDDEN_STREAM, STANDARD_STREAM
+from accucheck.cli._settings import Settings
+from accucheck.cli._usage import explain
 
 __all__ = ["app", "run"]
 
@@ -34,6 +36,8 @@ Environment:
   ACCUCHECK_MAX_CALLS and so on            any option: this one is --max-calls
   ACCUCHECK_SANDBOX_SEED and so on         any option of the sandbox
 
+Settings: accucheck.toml in the current directory or your configuration directory (accucheck config show).
+
 The secret is never read from the command line, which every user of the machine can see. The other ways to give it \
 are --secret-file and a prompt."""
 
@@ -50,13 +54,17 @@ def _version() -> str:
     return importlib.metadata.version("accucheck")
 
 
-app = App(
+def _fill_in(of: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    Settings(lambda: app)(of, commands, arguments)
+
+
+app: App = App(
     name="accucheck",
     help=DESCRIPTION,
     help_epilogue=f"{ENVIRONMENT}\n\n{EXIT_CODES}",
     help_format="plaintext",
     version=_version,
-    config=Env("ACCUCHECK_", command=False),
+    config=_fill_in,
     default_parameter=Parameter(negative="", show_env_var=False),
     exit_on_error=False,
     print_error=False,
@@ -137,6 +145,13 @@ COMMANDS = {
 
         Its own options are set as ACCUCHECK_SANDBOX_… in the environment.""",
     ),
+    "config": (
+        "_config:app",
+        """Show the settings in effect and where each comes from.
+
+        $ accucheck config show
+        $ accucheck config show --profile cliente-a""",
+    ),
     "ledger": (
         "_ledger_commands:app",
         """Look into a ledger, export it, or delete from it.
@@ -153,6 +168,9 @@ for place, (name, (target, description)) in enumerate(COMMANDS.items()):
     app.command(
         f"accucheck.cli.{target}", name=name, help=_in_paragraphs(description), sort_key=place, **options
     )
+
+
+app.register_install_completion_command(help="Install completion for bash, zsh or fish.", sort_key=100)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -179,8 +197,8 @@ def _run(arguments: Sequence[str], interruption: Interruption) -> int:
         exit_code = run_command(*bound.args, **bound.kwargs)
         return int(exit_code) if isinstance(exit_code, int) else ExitCode.ALL_ANSWERED
     except CycloptsError as error:
-        command = " ".join(["accucheck", *(error.command_chain or ())])
-        say(str(error).replace(HIDDEN_STREAM, STANDARD_STREAM), hint=f"{command} --help")
+        message, hint = explain(error, app)
+        say(message.replace(HIDDEN_STREAM, STANDARD_STREAM), hint=hint)
         return ExitCode.USAGE
     except Interrupted as interrupted:
         say(str(interrupted), hint=interrupted.hint)

@@ -109,10 +109,14 @@ _TALK = Group("Messages", sort_key=50)
 class Account:
     """Which account to use, and how to reach AccuAuth."""
 
+    profile: str | None = None
+    """Profile of accucheck.toml to use."""
     api_id: str | None = None
-    """API id of your AccuAuth account."""
+    """API id of your AccuAuth account. Default: a prompt."""
     secret_file: Path | None = None
     """File that contains the API secret. Default: ACCUCHECK_API_SECRET, or a prompt."""
+    secret_command: str | None = None
+    """Command that prints the API secret, such as "pass show accuauth"."""
     base_url: str = "https://cloudapi.peru.accuauth.com"
     """URL of the API. http:// is allowed for this machine only (the sandbox)."""
     endpoint: Literal["advanced", "basic"] = "advanced"

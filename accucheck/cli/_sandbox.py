@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import App, Group, Parameter
 from cyclopts.config import Env
+from cyclopts.types import UInt16
 
 from accucheck._errors import ConfigurationError
 from accucheck.cli._exit_codes import ExitCode
@@ -47,7 +48,7 @@ app = App(
 def sandbox(
     *,
     host: str = "127.0.0.1",
-    port: int = 8000,
+    port: UInt16 = 8000,
     rate: Annotated[float | None, Parameter(group=LIMIT)] = None,
     burst: Annotated[int | None, Parameter(group=LIMIT)] = None,
     window: Annotated[Literal["token", "fixed", "sliding"], Parameter(group=LIMIT)] = DEFAULTS.window,

@@ -191,13 +191,14 @@ def test_what_ends_a_run_is_one_line_and_an_exit_code(
         (["check", "987654321"], {"ACCUCHECK_BASE_URL": "http://example.com"}, "https"),
         (["check", "987654321"], {"ACCUCHECK_MAX_CALLS": "many"}, "ACCUCHECK_MAX_CALLS"),
         (["chek"], {}, "check"),
-        (["bulk", "leads.csv"], {}, "--output"),
+        (["bulk", "leads.csv"], {}, "say where to write"),
         (["bulk", "no-such-file.csv", "-o", "x.csv"], {}, "no-such-file.csv"),
         (["bulk", "-", "-o", "-", "--sample", "5"], {}, "--ledger"),
         (["bulk", "-", "-o", "x.csv", "--rate", "fast"], {}, "fast"),
         (["bulk", "-", "-o", "x.csv", "--no-ledger", "--retry-failed"], {}, "ledger"),
         (["ledger", "info", "no-such.ledger"], {}, "no-such.ledger"),
         (["sandbox", "--burst", "5"], {}, "rate"),
+        (["sandbox", "--port", "80000"], {}, "80000"),
     ],
 )
 def test_wrong_usage_is_told_in_a_line_or_two_without_a_traceback(

@@ -42,6 +42,8 @@ def test_the_commands_are_those_that_the_readme_names() -> None:
         "report",
         "demo",
         "sandbox",
+        "config",
+        "config show",
         "ledger",
         "ledger info",
         "ledger purge",
@@ -83,7 +85,10 @@ def test_the_first_help_page_lists_the_exit_codes_and_the_environment(
 @pytest.mark.parametrize(("path", "command"), [case for case in ALL if case.values[0][0] in CLIENT_COMMANDS])
 def test_no_option_takes_the_secret_where_other_users_can_see_it(path: tuple[str, ...], command: App) -> None:
     names = {name for option in options(command) for name in option.names}
-    assert {name for name in names if "secret" in name or "password" in name} <= {"--secret-file"}
+    assert {name for name in names if "secret" in name or "password" in name} <= {
+        "--secret-file",
+        "--secret-command",
+    }
 
 
 def test_the_environment_of_the_client_does_not_reach_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
