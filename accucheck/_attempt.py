@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -10,12 +11,18 @@ from accucheck._circuit import Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, Decision, Done, Policy, Wait, decide
 from accucheck._events import CallEnded, CallKind, OnEvent
 from accucheck._gate import PacedGate
-from accucheck._models import Check
 from accucheck._polls import PollTimes
-from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
+from accucheck._statuses import UNKNOWN
+from accucheck._wire import Answered, Broken, NoAnswer, Reply, StatusReply
+
+logger = logging.getLogger("accucheck")
 
 Send: TypeAlias = Callable[[str], Awaitable[Reply]]
 """Makes exactly one HTTP attempt for a national number; a failure is a value too."""
+
+
+_MOST_WARNINGS = 10
+"""Unknown words that are named in warnings."""
 
 
 class Progress:
@@ -33,6 +40,7 @@ class Progress:
         "polls",
         "refusals",
         "refused_since",
+        "unclear",
         "waited",
     )
 
@@ -43,6 +51,7 @@ class Progress:
         self.polls = 0
         self.refusals = 0
         self.lost = 0
+        self.unclear = 0
         self.waited = 0.0
         self.first_sent_at = 0.0
         self.pending_at = 0.0  # when the last call was sent that was answered PENDING
@@ -86,6 +95,7 @@ class Attempt:
         self._retries = retries
         self._on_event = on_event
         self._chance = chance
+        self._unknown: set[str] = set()
 
     async def take(self, progress: Progress, sent_at: float) -> Decision:
         """Send once and decide. The permit was given at ``sent_at``; a call has been reserved."""
@@ -111,9 +121,9 @@ class Attempt:
         finally:
             counters.in_flight -= 1
         if self._on_event is not None:
-            detail = reply.message if isinstance(reply, Broken) else ""
-            self._on_event(CallEnded(_name(reply), progress.next, self.gate.now() - sent_at, detail))
-        if type(reply) is Answered:
+            detail = reply.reason if isinstance(reply, Broken) else ""
+            self._on_event(CallEnded(reply.row.name, progress.next, self.gate.now() - sent_at, detail))
+        if isinstance(reply, Answered):
             # The common way, told apart so that a good reply builds no AttemptHistory and draws no chance.
             self.gate.admitted(sent_at)
             self.circuit.record(True, sent_at, probe=probe)
@@ -124,51 +134,58 @@ class Attempt:
             return Done(reply.check)
         return self._decide(progress, reply, sent_at, probe)
 
-    def _decide(self, progress: Progress, reply: Reply, sent_at: float, probe: bool) -> Decision:
+    def _decide(self, progress: Progress, reply: NoAnswer, sent_at: float, probe: bool) -> Decision:
         now = self.gate.now()
         chance = self._chance()
-        refused = isinstance(reply, StatusReply) and reply.status == "RATE_LIMIT_EXCEEDED"
-        pending = isinstance(reply, StatusReply) and reply.status == "PENDING"
-        failed = isinstance(reply, Broken | Malformed) or (
-            isinstance(reply, StatusReply) and reply.status == "INTERNAL_ERROR"
-        )
+        row = reply.row
+        if row is UNKNOWN:
+            self._warn_of_unknown(reply)
+        if isinstance(reply, Broken) and reply.sent:
+            progress.lost += 1
+            self.counters.lost += 1
+        refused = row.fate == "slow_down"
+        failing = row.fate == "retry"
         if refused:
-            assert isinstance(reply, StatusReply)
             self.gate.refused(sent_at, reply.retry_after)
             if not progress.refusals:
                 progress.refused_since = sent_at
         elif not isinstance(reply, Broken) or reply.sent:
             # What never reached the vendor was not let through by it either.
             self.gate.admitted(sent_at)
-        if failed and not progress.failures:
+        if failing and not progress.failures:
             progress.failing_since = sent_at
-        self.circuit.record(not failed, now, probe=probe)
+        self.circuit.record(row.vendor_up, now, probe=probe)
         pending_for = now - progress.first_sent_at
         attempt = AttemptHistory(
+            number="+51" + progress.national,
+            now=now,
+            calls=progress.calls,
+            lost=progress.lost,
             failures=progress.failures,
-            failing_for=now - progress.failing_since if failed else 0.0,
+            failing_for=now - progress.failing_since if failing else 0.0,
             polls=progress.polls,
             pending_for=pending_for,
             refusals=progress.refusals,
             refused_for=now - progress.refused_since if refused else 0.0,
+            unclear=progress.unclear,
             waited=progress.waited,
-            learned_poll_wait=self._polls.next_wait(pending_for, progress.polls, chance) if pending else 0.0,
+            learned_poll_wait=(
+                self._polls.next_wait(pending_for, progress.polls, chance) if row.fate == "poll" else 0.0
+            ),
             # While the circuit is open it paces the retries by itself.
-            budget_wait=self._retries.wait(now) if failed and not self.circuit.opened else 0.0,
+            budget_wait=self._retries.wait(now)
+            if row.draws_retry_budget and not self.circuit.opened
+            else 0.0,
         )
         decision = decide(attempt, reply, self._policy, chance)
         self._advance(progress, reply, decision, sent_at, now)
         return decision
 
     def _advance(
-        self, progress: Progress, reply: Reply, decision: Decision, sent_at: float, now: float
+        self, progress: Progress, reply: NoAnswer, decision: Decision, sent_at: float, now: float
     ) -> None:
-        if isinstance(reply, Broken) and reply.sent:
-            progress.lost += 1
-            self.counters.lost += 1
-        elif isinstance(reply, StatusReply):
-            self.counters.refusals += reply.status == "RATE_LIMIT_EXCEEDED"
-            self.counters.pending += reply.status == "PENDING" and not progress.polls
+        self.counters.refusals += reply.row.fate == "slow_down"
+        self.counters.pending += reply.row.fate == "poll" and not progress.polls
         if not isinstance(decision, Wait):
             return
         progress.next = decision.then
@@ -179,26 +196,26 @@ class Attempt:
                 progress.pending_at = sent_at
             case "refused":
                 progress.refusals += 1
+            case "retry" if reply.row.fate == "ask_once_more":
+                progress.unclear += 1
             case "retry":
                 progress.failures += 1
-                if not self.circuit.opened:
+                if reply.row.draws_retry_budget and not self.circuit.opened:
                     self._retries.take(now)
+
+    def _warn_of_unknown(self, reply: NoAnswer) -> None:
+        """Name a word of the vendor's that we do not know, once each, and not without end."""
+        word = reply.status if isinstance(reply, StatusReply) else reply.row.name
+        if word not in self._unknown and len(self._unknown) < _MOST_WARNINGS:
+            self._unknown.add(word)
+            logger.warning(
+                "AccuAuth answers “%s”, which accucheck does not know: each such number is asked once more, "
+                "then it is UNDETERMINED",
+                word,
+            )
 
     def _count_again(self, progress: Progress) -> None:
         if progress.next == "poll":
             self.counters.polls += 1
         elif progress.next == "retry":
             self.counters.retries += 1
-
-
-def _name(reply: Reply) -> str:
-    match reply:
-        case Answered(check):
-            assert isinstance(check, Check)
-            return "OK"
-        case StatusReply():
-            return reply.status
-        case Malformed():
-            return "MALFORMED"
-        case Broken():
-            return "BROKEN"

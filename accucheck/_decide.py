@@ -1,63 +1,72 @@
 """What one reply means for its number: pure rules, no clock, no I/O, no randomness of their own.
 
-Every row of the vendor's error table ("4. Error Codes") is one row of ``decide``. Time, chance and
-what the run knows come in with the attempt; what to do comes out as a value.
+The reply brings its row of the status table; ``decide`` turns the row's fate, the number's history and the policy
+into what to do next. Time, chance and what the run knows come in with the history.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias, assert_never
+from typing import Final, Literal, TypeAlias, assert_never
 
 import msgspec
 import tenacity
-from tenacity.stop import stop_base
-from tenacity.wait import wait_base
+from tenacity.stop import StopBaseT
+from tenacity.wait import WaitBaseT
 
-from accucheck._errors import (
-    CheckError,
-    ConfigurationError,
-    InternalError,
-    InvalidArgument,
-    KeyExpired,
-    NoPermission,
-    NotFound,
-    OutOfQuota,
-    PendingTimeout,
-    ProtocolError,
-    RateLimited,
-    RunEnded,
-    TransportError,
-    Unauthorized,
-)
+from accucheck._errors import CheckError, ConfigurationError, RunEnded, Undetermined
 from accucheck._models import Check
-from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
+from accucheck._wire import Answered, Broken, NoAnswer, Reply, StatusReply
 
 LONGEST_WAIT: Final = 300.0
-"""Seconds. A longer Retry-After is cut to this, lest one odd header stop a run for a day."""
+"""Seconds. A longer Retry-After is cut to this, so that one odd header cannot stop a run for a day."""
+
+
+class _FullJitter(tenacity.wait_exponential):
+    """From 0 to the exponential wait, evenly (M. Brooker, "Exponential Backoff And Jitter", 2015).
+
+    That is tenacity's ``wait_random_exponential``, with the attempt's own chance instead of the global ``random``.
+    """
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        chance = retry_state.chance if isinstance(retry_state, CallState) else random.random()
+        return chance * super().__call__(retry_state)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """When to ask again, and when to give up. Any tenacity wait or stop strategy fits.
+    """When to ask again, and when to give up. Any tenacity wait or stop strategy works, and is taken as it is::
 
-    A strategy sees ``attempt_number`` (from 1), ``seconds_since_start`` (since the first try, PENDING or
-    refusal, whichever the strategy is for), ``idle_for`` and ``upcoming_sleep``.
+        from tenacity import stop_after_delay, wait_exception, wait_fixed
+
+        Policy(retry_wait=wait_fixed(5))                # exactly 5 s before every retry
+        Policy(retry_wait=wait_exception(lambda error: error.retry_after or 2))
+        Policy(poll_wait=wait_fixed(20), poll_stop=stop_after_delay(3_600))
+        Policy(retry_stop=lambda state: isinstance(state.outcome.exception(), accucheck.TransportError))
+
+    A strategy is given a full ``tenacity.RetryCallState``: ``outcome`` holds the CheckError that the number would
+    fail with now, ``args`` its number, ``attempt_number`` counts from 1, and ``seconds_since_start`` from the first
+    call of its kind: the first failed try, the first ask of a PENDING number, or the first rate-limited call.
+    ``idle_for`` is the time spent waiting so far, ``upcoming_sleep`` (for a stop) the wait that would come.
+
+    A Retry-After of the vendor (up to 5 minutes) and the retry budget can make a wait longer, never shorter.
     """
 
-    retry_wait: wait_base = field(default_factory=lambda: tenacity.wait_exponential(multiplier=1, max=30))
-    """The longest wait before the next try after a failure; the wait itself is drawn evenly from 0 to
-    it (full jitter: M. Brooker, "Exponential Backoff And Jitter", 2015)."""
-    retry_stop: stop_base = field(default_factory=lambda: tenacity.stop_after_attempt(5))
+    retry_wait: WaitBaseT = field(default_factory=lambda: _FullJitter(multiplier=1, max=30))
+    """The wait before the next try after a failure. Default: 0 to 1 s, evenly at random, then 0 to 2, 4 … 30 s."""
+    retry_stop: StopBaseT = field(default_factory=lambda: tenacity.stop_after_attempt(5))
     """When a number that fails is given up. Default: after its fifth failed try."""
-    poll_wait: wait_base | None = None
+    poll_wait: WaitBaseT | None = None
     """The wait before asking a PENDING number again; None learns it from how long answers take."""
-    poll_stop: stop_base = field(default_factory=lambda: tenacity.stop_after_delay(600))
+    poll_stop: StopBaseT = field(default_factory=lambda: tenacity.stop_after_delay(600))
     """When a PENDING number is given up. Default: 10 minutes after it was first asked."""
-    refusal_stop: stop_base = field(default_factory=lambda: tenacity.stop_after_delay(900))
-    """When a number that is refused for frequency is given up. Default: after 15 minutes of it."""
+    refusal_stop: StopBaseT = field(default_factory=lambda: tenacity.stop_after_delay(900))
+    """When a rate-limited number is given up. Default: after 15 minutes of it."""
+    long_wait: float = 60.0
+    """Seconds until a number is asked once more whose reply was unclear (a status nobody knows, or
+    ABNORMAL_BEHAVIOURS_DETECTED). After the second unclear reply it is ``Undetermined``."""
     on_lost_answer: Literal["retry", "fail"] = "retry"
     """Whether to make a call again whose answer was lost after it was sent, and may have been charged."""
     retry_budget: float = 0.5
@@ -65,6 +74,13 @@ class Policy:
     With none left a number waits for its turn: the run slows down, and no number fails for it."""
 
     def __post_init__(self) -> None:
+        for name in ("retry_wait", "retry_stop", "poll_wait", "poll_stop", "refusal_stop"):
+            strategy = getattr(self, name)
+            if not callable(strategy) and not (name == "poll_wait" and strategy is None):
+                example = "tenacity.wait_fixed(5)" if "wait" in name else "tenacity.stop_after_attempt(5)"
+                raise ConfigurationError(f"{name} is a tenacity strategy such as {example}, not {strategy!r}")
+        if not 0 <= self.long_wait < math.inf:
+            raise ConfigurationError(f"long_wait is a number of seconds, 0 or more, not {self.long_wait!r}")
         if self.on_lost_answer not in ("retry", "fail"):
             raise ConfigurationError(f"on_lost_answer is 'retry' or 'fail', not {self.on_lost_answer!r}")
         if not 0 <= self.retry_budget <= 1:
@@ -74,6 +90,14 @@ class Policy:
 class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
     """How far a number has come, at the moment that a reply to it arrived."""
 
+    number: str = ""
+    """In E.164."""
+    now: float = 0.0
+    """The clock, in seconds."""
+    calls: int = 0
+    """Calls made for the number, this one included."""
+    lost: int = 0
+    """Calls whose answer was lost after they were sent, this one included."""
     failures: int = 0
     """Failed tries before this one."""
     failing_for: float = 0.0
@@ -83,9 +107,11 @@ class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
     pending_for: float = 0.0
     """Seconds since the number was first asked."""
     refusals: int = 0
-    """Refusals for frequency before this one."""
+    """Rate-limited calls before this one."""
     refused_for: float = 0.0
     """Seconds since the first of them."""
+    unclear: int = 0
+    """Replies before this one that only a second ask could clear up."""
     waited: float = 0.0
     """Seconds spent between tries so far."""
     learned_poll_wait: float = 2.0
@@ -115,79 +141,65 @@ class Stop(msgspec.Struct, frozen=True):
 
 Decision: TypeAlias = Done | Wait | Stop
 
-_ENDINGS: Final[dict[str, tuple[type[RunEnded], str]]] = {
-    "UNAUTHORIZED": (
-        Unauthorized,
-        "AccuAuth does not accept the credentials: check ACCUCHECK_API_ID and ACCUCHECK_API_SECRET",
-    ),
-    "KEY_EXPIRED": (KeyExpired, "the AccuAuth API id has expired: renew it with AccuAuth"),
-    "NO_PERMISSION": (NoPermission, "the AccuAuth account may not use this API: ask AccuAuth to enable it"),
-    "OUT_OF_QUOTA": (OutOfQuota, "the AccuAuth account's calls are used up: top it up, then start again"),
-    "NOT_FOUND": (NotFound, "AccuAuth does not know this endpoint: check base_url and endpoint"),
-}
-
 
 def decide(attempt: AttemptHistory, reply: Reply, policy: Policy, chance: float) -> Decision:
     """Return what a reply means for its number.
 
     ``chance`` is drawn once by the caller, evenly from [0, 1), and is all the randomness there is.
     """
-    match reply:
-        case Answered(check):
-            return Done(check)
-        case StatusReply():
-            return _decide_status(attempt, reply, policy, chance)
-        case Malformed():
-            return Done(ProtocolError(reply.seen, request_id=reply.request_id, http_status=reply.http_status))
-        case Broken():
-            error = TransportError(f"{reply.phase} failed: {reply.message}")
-            if reply.sent and policy.on_lost_answer == "fail":
-                return Done(error)
-            return _retry_or_fail(attempt, policy, chance, error, reply.retry_after)
-        case _:  # pragma: no cover
-            assert_never(reply)
+    if isinstance(reply, Answered):
+        return Done(reply.check)
+    match reply.row.fate:
+        case "poll":
+            return _poll_or_fail(attempt, reply, policy, chance)
+        case "retry":
+            return _retry_or_fail(attempt, reply, policy, chance)
+        case "slow_down":
+            return _slow_down_or_fail(attempt, reply, policy, chance)
+        case "ask_once_more":
+            if attempt.unclear:
+                return Done(_error(attempt, reply))
+            return Wait(max(policy.long_wait, _asked_for(reply)), "retry")
+        case "final" | "answer":  # an answer without a check cannot be: the wire makes it BAD_RESULT
+            return Done(_error(attempt, reply))
+        case "end":
+            return Stop(_ending(reply))
+        case fate:  # pragma: no cover
+            assert_never(fate)
 
 
-def _decide_status(attempt: AttemptHistory, reply: StatusReply, policy: Policy, chance: float) -> Decision:
-    if reply.status == "PENDING":
-        return _poll_or_fail(attempt, reply, policy)
-    if reply.status == "RATE_LIMIT_EXCEEDED":
-        seconds = min(reply.retry_after or 0.0, LONGEST_WAIT)
-        state = _state(attempt.refusals + 1, attempt.refused_for, attempt.waited, seconds)
-        if policy.refusal_stop(state):
-            return Done(_error(RateLimited, reply, f"refused for frequency {attempt.refusals + 1} times"))
-        return Wait(seconds, "refused")
-    if reply.status == "INTERNAL_ERROR":
-        error = _error(InternalError, reply, f"AccuAuth failed (HTTP {reply.http_status})")
-        return _retry_or_fail(attempt, policy, chance, error, reply.retry_after)
-    if reply.status == "INVALID_ARGUMENT":
-        return Done(_error(InvalidArgument, reply, "AccuAuth refuses the number"))
-    ending, advice = _ENDINGS[reply.status]
-    said = f" ({reply.reason})" if reply.reason else ""
-    return Stop(ending(advice + said, request_id=reply.request_id, http_status=reply.http_status))
+def _poll_or_fail(attempt: AttemptHistory, reply: NoAnswer, policy: Policy, chance: float) -> Decision:
+    asked = attempt.polls + 1
+    word = reply.status if isinstance(reply, StatusReply) else reply.row.name
+    gave_up = f"still {word} after {attempt.pending_for:.0f} s and {asked} calls: ask again later"
+    error = _error(attempt, reply, gave_up)
+    state = CallState(attempt, error, attempt_number=asked, seconds=attempt.pending_for, chance=chance)
+    seconds = attempt.learned_poll_wait if policy.poll_wait is None else _keepable(policy.poll_wait(state))
+    state.upcoming_sleep = seconds
+    return Done(error) if policy.poll_stop(state) else Wait(seconds, "poll")
 
 
-def _poll_or_fail(attempt: AttemptHistory, reply: StatusReply, policy: Policy) -> Decision:
-    seconds = attempt.learned_poll_wait
-    state = _state(attempt.polls + 1, attempt.pending_for, attempt.waited, seconds)
-    if policy.poll_wait is not None:
-        seconds = state.upcoming_sleep = _keepable(policy.poll_wait(state))
-    if policy.poll_stop(state):
-        asked = attempt.polls + 1
-        advice = f"still PENDING after {attempt.pending_for:.0f} s and {asked} calls: ask again later"
-        return Done(PendingTimeout(advice, request_id=reply.request_id, http_status=reply.http_status))
-    return Wait(seconds, "poll")
+def _slow_down_or_fail(attempt: AttemptHistory, reply: NoAnswer, policy: Policy, chance: float) -> Decision:
+    asked = attempt.refusals + 1
+    error = _error(attempt, reply)
+    state = CallState(attempt, error, attempt_number=asked, seconds=attempt.refused_for, chance=chance)
+    seconds = state.upcoming_sleep = _asked_for(reply)
+    return Done(error) if policy.refusal_stop(state) else Wait(seconds, "refused")
 
 
-def _retry_or_fail(
-    attempt: AttemptHistory, policy: Policy, chance: float, error: CheckError, retry_after: float | None
-) -> Decision:
-    state = _state(attempt.failures + 1, attempt.failing_for, attempt.waited, 0.0)
-    at_least = max(min(retry_after or 0.0, LONGEST_WAIT), attempt.budget_wait)
-    seconds = state.upcoming_sleep = max(chance * _keepable(policy.retry_wait(state)), at_least)
-    if policy.retry_stop(state):
+def _retry_or_fail(attempt: AttemptHistory, reply: NoAnswer, policy: Policy, chance: float) -> Decision:
+    error = _error(attempt, reply)
+    if isinstance(reply, Broken) and reply.sent and policy.on_lost_answer == "fail":
         return Done(error)
-    return Wait(seconds, "retry")
+    asked = attempt.failures + 1
+    state = CallState(attempt, error, attempt_number=asked, seconds=attempt.failing_for, chance=chance)
+    at_least = max(_asked_for(reply), attempt.budget_wait)
+    seconds = state.upcoming_sleep = max(_keepable(policy.retry_wait(state)), at_least)
+    return Done(error) if policy.retry_stop(state) else Wait(seconds, "retry")
+
+
+def _asked_for(reply: NoAnswer) -> float:
+    return min(reply.retry_after or 0.0, LONGEST_WAIT)
 
 
 def _keepable(seconds: float) -> float:
@@ -197,22 +209,67 @@ def _keepable(seconds: float) -> float:
     return LONGEST_WAIT if seconds == math.inf else 0.0
 
 
-def _error(kind: type[CheckError], reply: StatusReply, otherwise: str) -> CheckError:
-    return kind(reply.reason or otherwise, request_id=reply.request_id, http_status=reply.http_status)
+def _error(attempt: AttemptHistory, reply: NoAnswer, message: str = "") -> CheckError:
+    """Return the error that the number fails with, if it fails with this reply."""
+    kind = reply.row.error
+    assert kind is not None
+    assert issubclass(kind, CheckError)
+    said = reply.reason
+    if not message:
+        message = _filled(reply)
+        if issubclass(kind, Undetermined):  # the vendor's word must stay
+            message += f" ({said})" if said else ""
+        elif said:
+            message = said
+    return kind(
+        message,
+        number=attempt.number,
+        request_id=reply.request_id,
+        http_status=reply.http_status,
+        calls=attempt.calls,
+        retry_after=reply.retry_after,
+        possibly_double_charged=attempt.lost,
+    )
 
 
-_NOT_RETRYING: Final[Any] = None
-_NO_FUNCTION: Final[Callable[..., Any] | None] = None
+def _ending(reply: NoAnswer) -> RunEnded:
+    kind = reply.row.error
+    assert kind is not None
+    assert issubclass(kind, RunEnded)
+    said = f" ({reply.reason})" if reply.reason else ""
+    return kind(_filled(reply) + said, request_id=reply.request_id, http_status=reply.http_status)
 
 
-def _state(
-    attempt_number: int, seconds: float, idle_for: float, upcoming_sleep: float
-) -> tenacity.RetryCallState:
-    """Return what tenacity's strategies look at. They only read it: no retrying object stands behind it."""
-    state = tenacity.RetryCallState(_NOT_RETRYING, _NO_FUNCTION, (), {})
-    state.attempt_number = attempt_number
-    state.start_time = 0.0
-    state.outcome_timestamp = seconds
-    state.idle_for = idle_for
-    state.upcoming_sleep = upcoming_sleep
-    return state
+def _filled(reply: NoAnswer) -> str:
+    word = reply.status if isinstance(reply, StatusReply) else reply.row.name
+    return reply.row.message.format(word=word, http=reply.http_status)
+
+
+class CallState(tenacity.RetryCallState):
+    """What a strategy looks at. No retrying object drives it, but all that strategies read is there."""
+
+    def __init__(
+        self,
+        attempt: AttemptHistory,
+        error: CheckError,
+        *,
+        attempt_number: int,
+        seconds: float,
+        chance: float,
+    ) -> None:
+        super().__init__(_RETRYING, check, (attempt.number,), {})
+        self.attempt_number = attempt_number
+        self.start_time = attempt.now - seconds
+        self.outcome = tenacity.Future.construct(attempt_number, error, has_exception=True)
+        self.outcome_timestamp = attempt.now
+        self.idle_for = attempt.waited
+        self.chance = chance
+        """The attempt's draw from [0, 1)."""
+
+
+def check(number: str) -> Check:
+    """Stand for ``Client.check`` in what tenacity's strategies and their logs show."""
+    raise NotImplementedError
+
+
+_RETRYING: Final = tenacity.Retrying()

@@ -18,12 +18,12 @@ class CallEnded(msgspec.Struct, frozen=True):
     """One call has ended."""
 
     reply: str
-    """``OK``, the vendor's status word, ``MALFORMED`` (against its page) or ``BROKEN`` (no whole reply)."""
+    """``OK``, or another name in the status table: the vendor's word, or ours (``ANSWER_LOST``, ``MALFORMED``)."""
     kind: CallKind
     seconds: float
     """From the permit to the reply."""
     detail: str = ""
-    """For ``BROKEN``: what went wrong, as one clause."""
+    """Where no whole reply came back: what went wrong, as one clause."""
 
 
 class CircuitChanged(msgspec.Struct, frozen=True):

@@ -2,7 +2,8 @@
 
 A reply is classified on the body's ``status``, never on the HTTP code: HTTP 400 is both PENDING and
 INVALID_ARGUMENT, HTTP 403 both OUT_OF_QUOTA and RATE_LIMIT_EXCEEDED ("4. Error Codes" of the vendor's
-page). The HTTP code decides alone only where the body says nothing we know: 5xx, 429, redirects.
+page). The HTTP code decides alone only where the body says nothing we know: 5xx, 429, redirects. Every reply
+value has its ``row`` of the status table; what the row means is for others to act on.
 """
 
 from __future__ import annotations
@@ -12,67 +13,76 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
 from accucheck._models import Check
+from accucheck._statuses import (
+    ANSWER_LOST,
+    BAD_RESULT,
+    GATEWAY,
+    MALFORMED,
+    NOT_SENT,
+    OK,
+    REDIRECT,
+    STATUSES,
+    UNKNOWN,
+    UNSUPPORTED_BODY,
+    VALUES,
+    Row,
+    row_of_code,
+)
 
 BodyStyle: TypeAlias = Literal["form", "json"]
 Phase: TypeAlias = Literal["connect", "write", "read", "timeout", "protocol", "truncated", "gateway"]
-
-KNOWN_STATUSES: Final = frozenset(
-    {
-        "OK",
-        "PENDING",
-        "INVALID_ARGUMENT",
-        "UNAUTHORIZED",
-        "KEY_EXPIRED",
-        "NO_PERMISSION",
-        "OUT_OF_QUOTA",
-        "RATE_LIMIT_EXCEEDED",
-        "NOT_FOUND",
-        "INTERNAL_ERROR",
-    }
-)
-"""The statuses that the vendor's page names."""
 
 CONTENT_TYPES: Final[dict[BodyStyle, str]] = {
     "form": "application/x-www-form-urlencoded",
     "json": "application/json",
 }
 
-ANSWER_LOST: Final = frozenset({502, 504, 520, 524})
-"""What a gateway says when it passed the call on and got no good answer (RFC 9110, sections 15.6.3 and 15.6.5;
-520 and 524 are Cloudflare's): the vendor may have answered, and charged."""
-
 _SHOWN_CHARACTERS = 120
+
+
+_BY_STATUS: Final = Row(name="", fate="final")
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
     """``OK`` with a result that belongs to the number asked."""
 
+    row: ClassVar[Row] = OK
     check: Check
 
 
 class StatusReply(msgspec.Struct, frozen=True, gc=False):
-    """A reply whose status is not OK, or whose HTTP code alone decides (5xx, 429)."""
+    """A reply that says what it is: by its status, by a value of ``whatsapp``, or by its HTTP code alone."""
 
     status: str
+    """The vendor's word as it came, safe to print; the row's name where it gave none."""
     http_status: int
     reason: str = ""
     request_id: str = ""
     retry_after: float | None = None
     """Seconds, from the Retry-After header (RFC 9110, section 10.2.3)."""
+    row: Row = _BY_STATUS
+    """By default the row of the status."""
+
+    def __post_init__(self) -> None:
+        if self.row is _BY_STATUS:
+            msgspec.structs.force_setattr(self, "row", STATUSES.get(self.status, UNKNOWN))
 
 
 class Malformed(msgspec.Struct, frozen=True, gc=False):
     """A whole reply that the vendor's page does not allow. It may have been charged."""
 
     http_status: int
-    seen: str
+    reason: str
     """What was wrong, shortened, safe to print."""
     request_id: str = ""
+    row: Row = MALFORMED
+
+    retry_after: ClassVar[float | None] = None
 
 
 class Broken(msgspec.Struct, frozen=True, gc=False):
@@ -84,9 +94,26 @@ class Broken(msgspec.Struct, frozen=True, gc=False):
     """Whether the request may have reached the vendor, so that it may have been charged."""
     retry_after: float | None = None
     """Seconds, if a gateway said so."""
+    http_status: int | None = None
+    """The gateway's code, or that of a reply that was cut off."""
+
+    request_id: ClassVar[str] = ""
+
+    @property
+    def row(self) -> Row:
+        """The row of the status table."""
+        if self.phase == "gateway":
+            return GATEWAY
+        return ANSWER_LOST if self.sent else NOT_SENT
+
+    @property
+    def reason(self) -> str:
+        """What happened, in one clause."""
+        return f"{self.phase} failed: {self.message}"
 
 
-Reply: TypeAlias = Answered | StatusReply | Malformed | Broken
+NoAnswer: TypeAlias = StatusReply | Malformed | Broken
+Reply: TypeAlias = Answered | NoAnswer
 
 
 class _Result(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -193,36 +220,41 @@ def _decode_closely(
     national: str, http_status: int, body: bytes, retry_after: str | None, now: Callable[[], datetime]
 ) -> Reply:
     if 300 <= http_status < 400:
-        return Malformed(http_status, f"a redirect (HTTP {http_status}), which is never followed")
+        return Malformed(
+            http_status, f"a redirect (HTTP {http_status}), which is never followed", row=REDIRECT
+        )
     document, problem = _parse(body)
     status = document.get("status") if isinstance(document, dict) else None
+    word, request_id = "", ""
     if isinstance(document, dict) and isinstance(status, str):
         request_id = _text(document.get("request_id"))
-        status = status.strip().upper()
-        if status == "OK":
+        word = _shorten(status.strip())
+        row = STATUSES.get(word.upper())
+        if row is OK:
             return _decode_result(national, http_status, document, request_id, now)
-        if status in KNOWN_STATUSES:
+        if row is not None:
             wait = parse_retry_after(retry_after, now)
-            return StatusReply(status, http_status, _shorten(_text(document.get("reason"))), request_id, wait)
-    else:
-        request_id = ""
-    if http_status == 429:
+            reason = _shorten(_text(document.get("reason")))
+            return StatusReply(row.name, http_status, reason, request_id, wait, row)
+    row = row_of_code(http_status)
+    if row is not None:
         wait = parse_retry_after(retry_after, now)
-        return StatusReply("RATE_LIMIT_EXCEEDED", 429, "HTTP 429", request_id, wait)
-    if http_status in ANSWER_LOST:
-        wait = parse_retry_after(retry_after, now)
-        return Broken("gateway", f"HTTP {http_status}: the answer was lost on the way", True, wait)
-    if http_status >= 500:
-        wait = parse_retry_after(retry_after, now)
-        return StatusReply("INTERNAL_ERROR", http_status, f"HTTP {http_status}", request_id, wait)
+        if row is GATEWAY:
+            lost = f"HTTP {http_status}: the answer was lost on the way"
+            return Broken("gateway", lost, True, wait, http_status)
+        if row is UNSUPPORTED_BODY:
+            return Malformed(http_status, f"HTTP 415 (unsupported body): {_excerpt(body)}", request_id, row)
+        return StatusReply(row.name, http_status, "", request_id, wait, row)
     if problem == "truncated":
-        return Broken("truncated", f"HTTP {http_status} with JSON cut off after {len(body)} bytes", sent=True)
+        cut = f"HTTP {http_status} with JSON cut off after {len(body)} bytes"
+        return Broken("truncated", cut, sent=True, http_status=http_status)
     if problem is not None:
         return Malformed(http_status, f"HTTP {http_status} with a body that is {problem}: {_excerpt(body)}")
-    if isinstance(status, str):
-        return Malformed(
-            http_status, f"HTTP {http_status} with an unknown status {_shorten(status)!r}", request_id
-        )
+    if word:
+        assert isinstance(document, dict)
+        wait = parse_retry_after(retry_after, now)
+        reason = _shorten(_text(document.get("reason")))
+        return StatusReply(word, http_status, reason, request_id, wait, UNKNOWN)
     return Malformed(http_status, f"HTTP {http_status} with no status: {_excerpt(body)}", request_id)
 
 
@@ -235,15 +267,20 @@ def _decode_result(
 ) -> Reply:
     result = document.get("result")
     if not isinstance(result, dict):
-        return Malformed(http_status, "OK without a result", request_id)
+        return Malformed(http_status, "OK without a result", request_id, BAD_RESULT)
     number = _text(result.get("number"))
     # A reply without a number cannot belong to another one: each connection carries one question at a time.
     if number and not _is_same_number(number, national):
-        return Malformed(http_status, "OK with the result of another number", request_id)
+        return Malformed(http_status, "OK with the result of another number", request_id, BAD_RESULT)
     stated = result.get("whatsapp")
-    whatsapp = _YES_NO.get(stated.strip().lower()) if isinstance(stated, str) else None
+    word = stated.strip() if isinstance(stated, str) else ""
+    whatsapp = _YES_NO.get(word.lower())
     if whatsapp is None:
-        return Malformed(http_status, f"whatsapp is neither yes nor no: {_shorten(repr(stated))}", request_id)
+        if not word:
+            seen = f"whatsapp is neither yes nor no: {_shorten(repr(stated))}"
+            return Malformed(http_status, seen, request_id, BAD_RESULT)
+        row = VALUES.get(word.lower(), UNKNOWN)
+        return StatusReply(_shorten(word), http_status, request_id=request_id, row=row)
     extra = {name: value for name, value in result.items() if name not in _Result.__struct_fields__}
     readers: dict[str, Callable[[str], Any]] = {
         "status_update": _date,

@@ -69,7 +69,7 @@ class OutageWatch:
                 self._ends()
 
     def _in_words(self, event: CallEnded) -> str:
-        if event.reply == "BROKEN":
+        if event.reply in ("NOT_SENT", "ANSWER_LOST", "GATEWAY"):
             return f"cannot reach {self._host} ({event.detail or 'no reply'})"
         if event.reply == "MALFORMED":
             return f"what answers at {self._host} is not AccuAuth's API"

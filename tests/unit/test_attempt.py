@@ -19,10 +19,12 @@ from accucheck._errors import (
     PendingTimeout,
     RateLimited,
     TransportError,
+    Undetermined,
 )
 from accucheck._events import CallEnded, Event
 from accucheck._gate import PacedGate
 from accucheck._models import Check
+from accucheck._statuses import BAD_RESULT, VALUES
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
 from tests.virtual_time import START, run
 
@@ -447,7 +449,7 @@ def test_each_call_is_told_with_its_reply_its_kind_and_its_time_and_no_number() 
         CallEnded("PENDING", "first", LATENCY),
         CallEnded("RATE_LIMIT_EXCEEDED", "poll", LATENCY),
         CallEnded("INTERNAL_ERROR", "refused", LATENCY),
-        CallEnded("BROKEN", "retry", LATENCY, LOST.message),
+        CallEnded("ANSWER_LOST", "retry", LATENCY, LOST.reason),
         CallEnded("MALFORMED", "retry", LATENCY),
     ]
     assert "987654321" not in repr(bench.events)
@@ -478,3 +480,61 @@ def test_the_hook_and_the_chance_have_defaults() -> None:
         return decision
 
     assert run(main()) == Wait(7.0, "poll")
+
+
+# Soft answers: the vendor is up
+
+SOFT = [
+    StatusReply("unavailable", 200, row=VALUES["unavailable"]),
+    StatusReply("checking", 200, row=VALUES["checking"]),
+    StatusReply("QUERY_FAILED", 400),
+    StatusReply("ABNORMAL_BEHAVIOURS_DETECTED", 400),
+    StatusReply("NOT_HIT", 400),
+    StatusReply("SHINY_NEW", 400),
+    Malformed(200, "OK without a result", row=BAD_RESULT),
+]
+
+
+@pytest.mark.parametrize("reply", SOFT, ids=lambda reply: reply.row.name)
+def test_soft_answers_never_open_the_circuit_and_draw_nothing_from_the_retry_budget(reply: Reply) -> None:
+    bench = Bench(*[reply] * 50, policy=Policy(retry_stop=tenacity.stop_never), allowance=1, share=0)
+    play(bench)
+    assert not bench.circuit.opened
+    assert bench.retries.wait(bench.turn.gate.now()) == 0.0
+
+
+def test_an_unclear_reply_counts_as_a_retry_and_not_as_a_failure() -> None:
+    bench = Bench(StatusReply("SHINY_NEW", 400), FAILURE, FAILURE, FAILURE, FAILURE, ANSWER)
+    decisions = play(bench)
+    assert decisions[0] == Wait(60.0, "retry")
+    assert decisions[-1] == Done(ANSWER.check)
+    assert bench.counts() == {"calls": 6, "retries": 5}
+
+
+def test_the_second_unclear_reply_is_the_last_and_the_error_tells_of_the_number() -> None:
+    bench = Bench(
+        LOST, StatusReply("SHINY_NEW", 400), PENDING, StatusReply("STRANGER", 418, request_id="TID7")
+    )
+    *_, last = play(bench)
+    assert isinstance(last, Done)
+    assert last.result == Undetermined(
+        "AccuAuth answers “STRANGER”, which accucheck does not know: ask AccuAuth what it means",
+        number="+51987654321",
+        request_id="TID7",
+        http_status=418,
+        calls=4,
+        possibly_double_charged=1,
+    )
+
+
+def test_a_word_nobody_knows_is_named_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    words = ["SHINY_NEW", "SHINY_NEW", "STRANGER", "SHINY_NEW"]
+    play(Bench(*[StatusReply(word, 400) for word in words]))
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "SHINY_NEW" in caplog.messages[0]
+    assert "STRANGER" in caplog.messages[1]
+
+
+def test_a_vendor_that_makes_up_words_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    play(Bench(*[StatusReply(f"WORD {number}", 400) for number in range(100)]))
+    assert len(caplog.records) == 10

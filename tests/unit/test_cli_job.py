@@ -121,7 +121,7 @@ def test_an_outage_is_reported_once_with_its_cause_and_so_is_its_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     tell = OutageWatch(timedelta(0))
-    tell(CallEnded("BROKEN", "first", 0.1))
+    tell(CallEnded("NOT_SENT", "first", 0.1))
     tell(CircuitChanged(True))
     tell(CallEnded("OK", "retry", 0.1))
     tell(CircuitChanged(False))

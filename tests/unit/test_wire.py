@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from accucheck._models import Check
+from accucheck._statuses import UNKNOWN, rows
 from accucheck._wire import (
     CONTENT_TYPES,
     Answered,
@@ -161,15 +162,21 @@ def test_a_status_in_other_case_or_with_spaces_is_understood(status: str) -> Non
 )
 @pytest.mark.parametrize(
     ("http_status", "status"),
-    [(429, "RATE_LIMIT_EXCEEDED"), (500, "INTERNAL_ERROR"), (503, "INTERNAL_ERROR"), (599, "INTERNAL_ERROR")],
+    [
+        (408, "REQUEST_TIMEOUT"),
+        (429, "TOO_MANY_REQUESTS"),
+        (500, "SERVER_ERROR"),
+        (503, "SERVER_ERROR"),
+        (599, "SERVER_ERROR"),
+    ],
 )
-def test_429_and_5xx_decide_where_the_body_has_no_known_status(
+def test_some_codes_decide_where_the_body_has_no_known_status(
     http_status: int, status: str, body: bytes
 ) -> None:
     reply = decode(body, http_status, "7")
     assert isinstance(reply, StatusReply)
-    assert (reply.status, reply.http_status, reply.retry_after) == (status, http_status, 7.0)
-    assert str(http_status) in reply.reason
+    assert (reply.status, reply.row.name) == (status, status)
+    assert (reply.http_status, reply.retry_after) == (http_status, 7.0)
 
 
 @pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"", b"{}", b'{"status": "MAINTENANCE"}'])
@@ -178,6 +185,7 @@ def test_a_gateway_that_got_no_answer_has_lost_one_that_may_be_charged(http_stat
     reply = decode(body, http_status, "7")
     assert isinstance(reply, Broken)
     assert (reply.phase, reply.sent, reply.retry_after) == ("gateway", True, 7.0)
+    assert (reply.http_status, reply.row.name) == (http_status, "GATEWAY")
     assert str(http_status) in reply.message
 
 
@@ -193,7 +201,7 @@ def test_a_redirect_is_malformed_whatever_its_body(http_status: int) -> None:
     reply = decode(ok(), http_status)
     assert isinstance(reply, Malformed)
     assert reply.http_status == http_status
-    assert "redirect" in reply.seen
+    assert "redirect" in reply.reason
 
 
 # Against the page
@@ -223,15 +231,16 @@ def test_a_redirect_is_malformed_whatever_its_body(http_status: int) -> None:
         (b"{}", "no status"),
         (b'{"status":null}', "no status"),
         (b'{"status":["OK"]}', "no status"),
-        (b'{"status":"SHINY_NEW"}', "unknown status 'SHINY_NEW'"),
-        (b'{"status":""}', "unknown status ''"),
+        (b'{"status":""}', "no status"),
+        (b'{"status":"  "}', "no status"),
         (b'{"status":"OK"}', "without a result"),
         (b'{"status":"OK","result":null}', "without a result"),
         (b'{"status":"OK","result":[]}', "without a result"),
         (b'{"status":"OK","result":{}}', "neither yes nor no: None"),
         (ok(whatsapp=...), "neither yes nor no: None"),
         (ok(whatsapp=""), "neither yes nor no: ''"),
-        (ok(whatsapp="unknown"), "neither yes nor no: 'unknown'"),
+        (ok(whatsapp="  "), "neither yes nor no: '  '"),
+        (ok(whatsapp={"value": "yes"}), "neither yes nor no"),
         (ok(whatsapp=True), "neither yes nor no: True"),
         (ok(whatsapp=1), "neither yes nor no: 1"),
         (ok(whatsapp=["yes"]), "neither yes nor no: ['yes']"),
@@ -249,14 +258,19 @@ def test_a_whole_reply_against_the_page_is_malformed_and_says_what_was_seen(
 ) -> None:
     reply = decode(body, http_status)
     assert isinstance(reply, Malformed), reply
-    assert seen in reply.seen
+    assert seen in reply.reason
     assert reply.http_status == http_status
 
 
-def test_a_malformed_reply_keeps_its_request_id_so_that_the_vendor_can_be_asked() -> None:
-    for body in (ok(whatsapp="maybe"), ok(number="+51911111111"), b'{"status":"NEW","request_id":"TID1"}'):
+def test_a_reply_without_an_answer_keeps_its_request_id_so_that_the_vendor_can_be_asked() -> None:
+    for body in (
+        ok(whatsapp=True),
+        ok(whatsapp="maybe"),
+        ok(number="+51911111111"),
+        b'{"status":"NEW","request_id":"TID1"}',
+    ):
         reply = decode(body)
-        assert isinstance(reply, Malformed)
+        assert not isinstance(reply, Answered)
         assert reply.request_id in (REQUEST_ID, "TID1")
 
 
@@ -265,11 +279,50 @@ def test_what_was_seen_is_one_short_line_that_no_terminal_obeys() -> None:
         b"\x1b[31m" + b"a\n" * 5_000,
         json.dumps({"status": "\x1b]0;title\x07" + "b" * 5_000}).encode(),
         ok(whatsapp="\u202e" + "c" * 5_000),
+        ok(whatsapp=["\u202e" + "c" * 5_000]),
     ):
         reply = decode(body)
-        assert isinstance(reply, Malformed)
-        assert reply.seen.isprintable()
-        assert len(reply.seen) < 240
+        assert isinstance(reply, StatusReply | Malformed)
+        for text in (reply.reason, reply.status if isinstance(reply, StatusReply) else ""):
+            assert text.isprintable() or not text
+            assert len(text) < 240
+
+
+@pytest.mark.parametrize("word", ["SHINY_NEW", "shiny new", "Más tarde"])
+def test_a_status_nobody_knows_is_kept_word_for_word(word: str) -> None:
+    body = json.dumps({"status": word, "reason": "because", "request_id": REQUEST_ID}).encode()
+    assert decode(body, 400, "7") == StatusReply(word, 400, "because", REQUEST_ID, 7.0, UNKNOWN)
+
+
+@pytest.mark.parametrize("word", ["SHINY_NEW", "unknown", "yes and no", "OK", "PENDING", "true", "1"])
+def test_a_value_nobody_knows_is_kept_word_for_word(word: str) -> None:
+    assert decode(ok(whatsapp=word)) == StatusReply(word, 200, "", REQUEST_ID, None, UNKNOWN)
+
+
+@pytest.mark.parametrize(("word", "row"), [("checking", "CHECKING"), ("unavailable", "UNAVAILABLE")])
+@pytest.mark.parametrize("number", ["+51987654321", "", None])
+def test_a_value_of_the_family_has_its_row(word: str, row: str, number: Any) -> None:
+    for written in (word, word.upper(), f" {word} "):
+        reply = decode(ok(whatsapp=written, number=number))
+        assert isinstance(reply, StatusReply)
+        assert (reply.status, reply.row.name) == (written.strip(), row)
+
+
+@pytest.mark.parametrize("word", ["checking", "UNAVAILABLE", "CHECKING"])
+def test_a_value_of_the_family_is_no_status(word: str) -> None:
+    """{"status": "UNAVAILABLE"} is what other APIs say when they are down."""
+    reply = decode(json.dumps({"status": word}).encode(), 400)
+    assert isinstance(reply, StatusReply)
+    assert reply.row is UNKNOWN
+    down = decode(json.dumps({"status": word}).encode(), 503)
+    assert down.row.name == "SERVER_ERROR"
+
+
+@pytest.mark.parametrize("word", [row.name for row in rows() if row.source in ("HTTP", "accucheck")])
+def test_the_vendor_cannot_say_one_of_our_own_words(word: str) -> None:
+    reply = decode(json.dumps({"status": word}).encode(), 400)
+    assert isinstance(reply, StatusReply)
+    assert reply.row is UNKNOWN
 
 
 def test_a_reason_is_shortened_and_stripped_of_control_characters() -> None:

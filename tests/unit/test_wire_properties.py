@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accucheck._models import Check
-from accucheck._wire import KNOWN_STATUSES, Answered, Broken, Malformed, Reply, StatusReply, decode_reply
+from accucheck._statuses import STATUSES, rows
+from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply, decode_reply
 
 NUMBER = "987654321"
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
@@ -29,7 +30,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-statuses = st.sampled_from([*sorted(KNOWN_STATUSES), "ok", "NEW", ""])
+statuses = st.sampled_from([*STATUSES, "ok", "NEW", ""])
 results = st.fixed_dictionaries(
     {},
     optional={
@@ -62,14 +63,17 @@ def sound(reply: Reply) -> bool:
             msgspec.json.encode(check)
             assert pickle.loads(pickle.dumps(check)).number == check.number
         case StatusReply():
-            assert reply.status in KNOWN_STATUSES - {"OK"}
-            assert reply.reason.isprintable()
+            assert reply.row.fate != "answer"
+            for text in (reply.status, reply.reason):
+                assert text.isprintable()
+                assert len(text) <= 120
         case Malformed():
-            assert reply.seen.isprintable()
-            assert len(reply.seen) < 300
+            assert reply.reason.isprintable()
+            assert len(reply.reason) < 300
         case Broken():
             assert (reply.phase, reply.sent) in (("truncated", True), ("gateway", True))
-    msgspec.json.encode(reply)
+    assert reply.row in rows()
+    assert pickle.loads(pickle.dumps(reply)) == reply
     return True
 
 
