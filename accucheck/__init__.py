@@ -44,6 +44,7 @@ from accucheck._models import Check, Checked, Failed, Outcome, Stats
 from accucheck._phone import normalize
 from accucheck._store import Ledger
 from accucheck._stream import Stream
+from accucheck._sync import SyncClient, SyncStream, check_sync
 from accucheck._timeouts import Timeouts
 
 __all__ = [
@@ -79,6 +80,8 @@ __all__ = [
     "Settled",
     "Stats",
     "Stream",
+    "SyncClient",
+    "SyncStream",
     "Timeouts",
     "TransportError",
     "Unauthorized",
@@ -86,6 +89,7 @@ __all__ = [
     "UniformRefusals",
     "UnlimitedGate",
     "VendorUnavailable",
+    "check_sync",
     "normalize",
 ]
 

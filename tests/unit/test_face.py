@@ -26,6 +26,10 @@ DOCUMENTED = {
     "Timeouts",
     "Ledger",
     "normalize",
+    # without await
+    "SyncClient",
+    "SyncStream",
+    "check_sync",
     # the seams
     "Gate",
     "AdaptiveGate",

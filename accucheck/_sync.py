@@ -1,0 +1,155 @@
+"""The client without ``await``, for scripts and threads: an event loop in a thread of its own does the work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from accucheck._client import Client
+from accucheck._models import Check, Outcome, Stats
+from accucheck._stream import Stream
+
+if TYPE_CHECKING:
+    from anyio.from_thread import BlockingPortal
+
+__all__ = ["SyncClient", "SyncStream", "check_sync"]
+
+Item = TypeVar("Item")
+
+
+class SyncStream(Generic[Item]):
+    """Outcomes as they finish: ``with client.stream(...) as outcomes: for outcome in outcomes``.
+
+    Made by ``SyncClient.stream``. See ``Stream`` for what it promises.
+    """
+
+    def __init__(self, portal: BlockingPortal, make: Callable[[], Stream[Item]]) -> None:
+        self._portal = portal
+        self._make = make
+        self._stream: Stream[Item] | None = None
+        self._context: AbstractContextManager[Any] | None = None
+
+    def __enter__(self) -> Self:
+        self._stream = self._portal.call(self._make)
+        self._context = self._portal.wrap_async_context_manager(self._stream)
+        self._context.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._context is not None
+        self._context.__exit__(kind, error, traceback)
+
+    def __iter__(self) -> Iterator[Outcome[Item]]:
+        return self
+
+    def __next__(self) -> Outcome[Item]:
+        if self._stream is None:
+            raise RuntimeError("enter the stream first: with client.stream(...) as outcomes")
+        try:
+            return self._portal.call(self._stream.__anext__)
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def stop(self) -> None:
+        """Stop admission: calls in flight settle, their outcomes are yielded, then the iteration ends."""
+        if self._stream is not None:
+            self._portal.call(self._stream.stop)
+
+    @property
+    def stats(self) -> Stats:
+        """A snapshot of the run."""
+        return Stats() if self._stream is None else self._stream.stats
+
+
+class SyncClient:
+    """``Client`` for code without an event loop; use it as a context manager::
+
+        with accucheck.SyncClient() as client:
+            check = client.check("987 654 321")
+            with client.stream(leads, number=lambda row: row["phone"]) as outcomes:
+                for outcome in outcomes:
+                    ...
+
+    Takes the arguments of ``Client``, and its methods those of the methods of the same names. Several threads may use
+    one client. ``items``, ``number`` and ``on_event`` of a stream run in the client's thread.
+
+    Raises:
+        ConfigurationError: An argument is wrong, or credentials are missing.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._make: Callable[[], Client] = partial(Client, *arguments, **options)
+        self._make()  # wrong arguments are reported here; the client itself is made in its thread
+        self._exit = ExitStack()
+        self._portal: BlockingPortal | None = None
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        from anyio.from_thread import start_blocking_portal
+
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            client = portal.call(self._make)
+            stack.enter_context(portal.wrap_async_context_manager(client))
+            self._exit = stack.pop_all()
+        self._portal, self._client = portal, client
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._exit.__exit__(kind, error, traceback)
+
+    def close(self) -> None:
+        """Settle the calls in flight and close every connection. A context manager closes by itself."""
+        self._exit.close()
+
+    def check(self, number: str | int, **options: Any) -> Check:
+        """Check one number; see ``Client.check``."""
+        portal, client = self._opened()
+
+        async def check() -> Check:
+            return await client.check(number, **options)
+
+        return portal.call(check)
+
+    def stream(self, items: Iterable[Item] | AsyncIterable[Item], **options: Any) -> SyncStream[Item]:
+        """Check many numbers; see ``Client.stream``."""
+        portal, client = self._opened()
+        return SyncStream(portal, lambda: client.stream(items, **options))
+
+    def _opened(self) -> tuple[BlockingPortal, Client]:
+        if self._portal is None or self._client is None:
+            raise RuntimeError("open the client first: with accucheck.SyncClient() as client")
+        return self._portal, self._client
+
+
+def check_sync(number: str | int, **options: Any) -> Check:
+    """Check one number and return its answer, without an event loop; see ``Client.check``.
+
+    ``options`` are those of ``Client``. Opens and closes a client: for many numbers use ``SyncClient``.
+
+    Raises:
+        RuntimeError: An event loop is running, as in a notebook: ``await client.check(...)`` there.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        raise RuntimeError(
+            "check_sync() cannot run inside an event loop (a notebook has one): async with accucheck.Client() as"
+            " client: await client.check(number)"
+        )
+
+    async def check() -> Check:
+        async with Client(**options) as client:
+            return await client.check(number)
+
+    return asyncio.run(check())
