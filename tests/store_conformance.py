@@ -266,8 +266,10 @@ class StoreConformance:
             store.note_call()
         await store.return_calls(5, lost=1)
         assert await store.calls_made() == 95
-        assert await store.lease_calls(50, max_calls=100) == 5
-        assert await store.lease_calls(50, max_calls=100) == 0
+        again = 0
+        while grant := await store.lease_calls(50, max_calls=100):
+            again += grant
+        assert again == 5
 
     async def test_a_cap_that_is_raised_grants_more(self, store: Store) -> None:
         while await store.lease_calls(50, max_calls=100):

@@ -1,20 +1,32 @@
 """What is known of each number, and what is bought, kept: in a file, or in memory for one run. All the SQL."""
 
-from accucheck._store._info import LedgerInfo
-from accucheck._store._ledger import Ledger
+from accucheck._store._file import account_ledger_path
+from accucheck._store._ledger import JobCalls, account_ledgers
+from accucheck._store._ledger import Ledger as NewLedger
 from accucheck._store._memory import MemoryStore
-from accucheck._store._old_memory import OldMemoryStore
-from accucheck._store._old_protocol import AnswerStore
+from accucheck._store._old._info import LedgerInfo
+from accucheck._store._old._ledger import Ledger
+from accucheck._store._old._memory import OldMemoryStore
+from accucheck._store._old._protocol import AnswerStore
 from accucheck._store._protocol import Claims, Endpoint, Query, Store
+from accucheck._store._repair import Repaired, repair
+from accucheck._store._sqlite import SQLiteStore
 
 __all__ = [
     "AnswerStore",
     "Claims",
     "Endpoint",
+    "JobCalls",
     "Ledger",
     "LedgerInfo",
     "MemoryStore",
+    "NewLedger",
     "OldMemoryStore",
     "Query",
+    "Repaired",
+    "SQLiteStore",
     "Store",
+    "account_ledger_path",
+    "account_ledgers",
+    "repair",
 ]

@@ -13,21 +13,20 @@ import msgspec
 
 from accucheck._errors import LedgerError
 
-_DAMAGED: Final = (
-    "it was left as it is: restore it from a backup, or move it away and let `sqlite3 FILE .recover` save "
-    "what it can"
-)
-_BUSY: Final = "another program is writing to it: close that program and run the same command again"
+__all__ = ["damaged", "is_full", "ledger_error", "translate_errors"]
+
+_DAMAGED: Final = "`accucheck ledger repair` saves what can be read; it was left as it is"
+_BUSY: Final = "another program is writing to it: close that program, then run the same command again"
 _HINTS: Final[dict[int, str]] = {
     sqlite3.SQLITE_BUSY: _BUSY,
     sqlite3.SQLITE_LOCKED: _BUSY,
-    sqlite3.SQLITE_FULL: "the disk is full: free some space and run the same command again: it goes on",
+    sqlite3.SQLITE_FULL: "the disk is full: free some space, then run the same command again to continue",
     sqlite3.SQLITE_IOERR: "the disk reports an error: check it, then run the same command again",
-    sqlite3.SQLITE_READONLY: "it may not be written: check the permissions of it and its directory",
-    sqlite3.SQLITE_PERM: "it may not be opened: check the permissions of the file and its directory",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check the permissions of the file and its directory",
-    sqlite3.SQLITE_CORRUPT: f"it is damaged or cut short; {_DAMAGED}",
-    sqlite3.SQLITE_NOTADB: f"it is not an accucheck ledger, or it is damaged; {_DAMAGED}",
+    sqlite3.SQLITE_READONLY: "it cannot be written: check the permissions of the file and its folder",
+    sqlite3.SQLITE_PERM: "it cannot be opened: check the permissions of the file and its folder",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check the permissions of the file and its folder",
+    sqlite3.SQLITE_CORRUPT: f"it is damaged or cut short: {_DAMAGED}",
+    sqlite3.SQLITE_NOTADB: f"it is not an accucheck ledger, or it is damaged: {_DAMAGED}",
 }
 
 
@@ -45,12 +44,19 @@ def ledger_error(path: Path, trouble: Exception) -> LedgerError:
     elif isinstance(trouble, OSError):
         reason = trouble.strerror or str(trouble)
     else:
-        reason = f"{type(trouble).__name__}: {trouble}"
+        reason = f"internal error, please report it ({type(trouble).__name__}: {trouble})"
     return LedgerError(f"ledger {path}: {reason}")
 
 
+def damaged(words: str) -> sqlite3.DatabaseError:
+    """Return SQLite's error for a damaged file."""
+    damage = sqlite3.DatabaseError(words)
+    damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return damage
+
+
 def is_full(trouble: Exception) -> bool:
-    """Return whether ``trouble`` is that the disk has no room."""
+    """Return whether ``trouble`` is a disk without room."""
     if isinstance(trouble, sqlite3.Error):
         return (getattr(trouble, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
     return isinstance(trouble, OSError) and trouble.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -58,7 +64,7 @@ def is_full(trouble: Exception) -> bool:
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Attempt what SQLite, the system and unreadable answers raise inside the block into a ``LedgerError``."""
+    """Turn what SQLite, the system and unreadable answers raise inside the block into a ``LedgerError``."""
     try:
         yield
     except (sqlite3.Error, OSError, msgspec.MsgspecError) as trouble:

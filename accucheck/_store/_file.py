@@ -1,100 +1,106 @@
-"""Opening the file, or refusing what is no ledger; making a new one so that no half-made one is ever found."""
+"""The ledger's file: making it, opening it, refusing what is not a ledger, and noticing that it has vanished."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import sqlite3
-from collections.abc import Sequence
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
+from uuid import uuid4
 
 from accucheck._errors import LedgerError
-from accucheck._store._errors import translate_errors
-from accucheck._store._schema import Migration, migrate, version_of
+from accucheck._store._errors import damaged, translate_errors
 
 APPLICATION_ID: Final = 0x41434355
 """``ACCU``: no other program's database is taken for a ledger."""
-_HEADER: Final = b"SQLite format 3\x00"
-_BUSY_SECONDS: Final = 10.0
-_PAGE_BYTES: Final = 4096
-"""SQLite's own, said because it was less: with ten million packed answers a look-up takes as long with pages of
-1,024 bytes, the file is a tenth larger, a commit of 200 answers costs four times as many writes, and so does a move
-of sorted answers. Nothing is mapped into memory: that would save a third of a look-up, but the whole file would
-count as the run's memory, and a disk error would be a SIGBUS in place of a ``LedgerError``."""
+VERSION: Final = 1
+_BUSY_SECONDS: Final = 60.0
+"""As long as a large ledger takes to be rewritten by `purge`."""
+_ABANDONED_SECONDS: Final = 60.0
+PAGE_BYTES: Final = 4096
+"""SQLite's own, said because it matters for `FileWatch`."""
 _CACHE_KIB: Final = 8_192
-"""Holds the upper levels of the tree of ten million rows (3 MB). With twice as much, which only holds leaves that are
-not met again, a look-up takes 8 % longer: what is in the processor's own cache is used again less."""
+"""Holds the upper levels of the tree of ten million rows (3 MB). Leaves are rarely met again."""
 _CHECKPOINT_PAGES: Final = 4_096
 """16 MiB of write-ahead log: a page that changes often is copied home, and the file synced, less often."""
 _SMALL_BYTES: Final = 16 * 1024 * 1024
-"""Files up to this are checked as a whole when they are opened: about 60 ms."""
+"""Files up to this are checked as a whole when they are opened and closed: about 60 ms."""
+_NETWORK: Final = frozenset(
+    {
+        *(
+            "9p",
+            "afs",
+            "afpfs",
+            "ceph",
+            "cifs",
+            "davfs",
+            "glusterfs",
+            "lustre",
+            "ncpfs",
+            "nfs",
+            "nfs4",
+            "smb2",
+        ),
+        *("smb3", "smbfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.glusterfs", "fuse.ceph"),
+    }
+)
+_NAME: Final = "ledger "
+CUT_SHORT: Final = "was cut short"
+OVERWRITTEN: Final = "was overwritten"
+
+# Without NOT NULL where many rows are written in one statement: one that may fail in the middle first copies every
+# page that it changes, which makes it three times as slow.
+_TABLES: Final = (
+    """CREATE TABLE answers (
+        key INTEGER PRIMARY KEY,        -- national number << 3 | failed << 2 | endpoint (0 advanced, 1 basic)
+        at INTEGER,                     -- microseconds since 1970, UTC: in `packed` too, here for SQL
+        whatsapp INTEGER,               -- 0 or 1, NULL for a failure; likewise
+        packed BLOB)                    -- all of it: msgpack, as in _packing.py""",
+    """CREATE TABLE claims (
+        key INTEGER PRIMARY KEY,        -- as in answers
+        owner INTEGER)""",
+    """CREATE TABLE owners (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,   -- never used again, so that a claim cannot pass to a stranger
+        token TEXT NOT NULL,            -- of its file beside the ledger, which it locks
+        boot TEXT NOT NULL,             -- the system's start; after another one its counters may be lost
+        expires REAL NOT NULL)          -- seconds since 1970; until then its claims hold""",
+    """CREATE TABLE leases (
+        owner INTEGER NOT NULL,
+        job TEXT NOT NULL,
+        slot INTEGER NOT NULL,          -- of the counters in the owner's file
+        granted INTEGER NOT NULL,       -- calls leased and not given back
+        PRIMARY KEY (owner, job)) WITHOUT ROWID""",
+    """CREATE TABLE jobs (
+        name TEXT PRIMARY KEY,
+        calls INTEGER NOT NULL,         -- made by owners that have ended
+        possibly_double_charged INTEGER NOT NULL,
+        lost_to_kills INTEGER NOT NULL) -- at most so many were under way when a process was killed""",
+    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)
 
 
-def prepare(path: Path, migrations: Sequence[Migration]) -> bool:
-    """Return whether there is a ledger of the newest version at ``path``; False if one is to be made or migrated.
+def open_ledger(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open a ledger to write it; make it first if it is not there and ``create`` says so.
 
     Raises:
-        LedgerError: what is there is no ledger, is damaged, or is of a newer version.
-    """
-    if not path.exists():
-        return False
-    with translate_errors(path), closing(open_reader(path, migrations)) as connection:
-        if version_of(connection) < len(migrations):
-            return False
-        if path.stat().st_size <= _SMALL_BYTES:
-            (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if problem != "ok":
-                damage = sqlite3.DatabaseError(problem.splitlines()[-1])
-                damage.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-                raise damage
-    return True
-
-
-def open_reader(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """Open an existing ledger to read it, also while a run goes on.
-
-    Raises:
-        LedgerError: it is not there, is no ledger, is damaged, or is of a newer version.
-    """
-    _check_header(path)
-    with translate_errors(path):
-        try:
-            # Opened for writing, though it only reads: the last connection that closes tidies the log away,
-            # which one that may not write cannot.
-            return _open(f"{path.as_uri()}?mode=rw", path, migrations)
-        except sqlite3.OperationalError:
-            # Where the directory may not be written SQLite cannot make the file that readers share. If there is
-            # no log either, the ledger is whole without it.
-            if path.with_name(path.name + "-wal").exists():
-                raise
-            return _open(f"{path.as_uri()}?mode=ro&immutable=1", path, migrations)
-
-
-def _open(uri: str, path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    connection = _connect(uri)
-    try:
-        connection.execute("PRAGMA query_only = ON")
-        _check_identity(connection, path, len(migrations))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def open_writer(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """Open a ledger to write it; make or migrate it first if need be, for which the caller holds its lock.
-
-    Raises:
-        LedgerError: it cannot be made or written, is no ledger, is damaged, or is of a newer version.
+        LedgerError: it cannot be made or written, is not a ledger, is damaged, or is of a newer version.
     """
     with translate_errors(path):
         if not path.exists():
-            _create(path, migrations)
-        _check_header(path)
+            if not create:
+                raise LedgerError(f"ledger {path}: there is no such file")
+            create_ledger(path)
+        _refuse_odd(path)
+        _refuse_network(path)
         connection = _connect(f"{path.as_uri()}?mode=rw")
         try:
-            _check_identity(connection, path, len(migrations))
+            _check_identity(connection, path)
+            check_small(connection, path)
             if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
                 raise LedgerError(
                     f"ledger {path}: its file system cannot share memory: keep it on a local disk"
@@ -102,15 +108,143 @@ def open_writer(path: Path, migrations: Sequence[Migration]) -> sqlite3.Connecti
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # on macOS fsync leaves the data in the disk's cache
             connection.execute("PRAGMA checkpoint_fullfsync = ON")
-            # What was deleted is overwritten by `purge`; that the journal's pages be so each time that they come
-            # free, as some builds of SQLite do by default, would only write them once more.
+            # Deleted bytes are overwritten only where somebody asks for that: `purge` and `forget`.
             connection.execute("PRAGMA secure_delete = OFF")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-            migrate(connection, migrations)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open an existing ledger to read it, also while others use it.
+
+    Raises:
+        LedgerError: it is not there, is not a ledger, is damaged, or is of a newer version.
+    """
+    with translate_errors(path):
+        _refuse_odd(path)
+        try:
+            # Opened for writing, though it only reads: the last connection that closes tidies the log away,
+            # which one that may not write cannot.
+            return _read_only(f"{path.as_uri()}?mode=rw", path)
+        except sqlite3.OperationalError:
+            # Where the folder cannot be written SQLite cannot make the file that readers share. If there is
+            # no log either, the ledger is whole without it.
+            if path.with_name(path.name + "-wal").exists():
+                raise
+            return _read_only(f"{path.as_uri()}?mode=ro&immutable=1", path)
+
+
+def check_small(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise SQLite's error if the file is small and a page of it is damaged."""
+    if path.stat().st_size <= _SMALL_BYTES:
+        (problem,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if problem != "ok":
+            raise damaged(problem.splitlines()[-1])
+
+
+def name_of(connection: sqlite3.Connection) -> str:
+    """Return the name that only this ledger has, which stands in its first page."""
+    row = connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchone()
+    if row is None or not str(row[0]).startswith(_NAME):
+        raise damaged("its name is missing")
+    return str(row[0])
+
+
+def accounts_folder() -> Path:
+    """Return the folder of the accounts' own ledgers, in the user's data directory."""
+    from platformdirs import user_data_path  # here, since it is needed by some runs only
+
+    return user_data_path("accucheck", appauthor=False)
+
+
+def account_ledger_path(host: str, api_id: str) -> Path:
+    """Return where the ledger of an account is kept by default: named by the vendor's host and a hash of the API id.
+
+    ``host`` is the host of the base URL, with the port if there is one. The ledger need not exist.
+    """
+    place = re.sub(r"[^A-Za-z0-9.-]", "_", host)
+    return accounts_folder() / f"{place}-{hashlib.sha256(api_id.encode()).hexdigest()[:8]}.ledger"
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that a ledger may consist of: itself, its log, and what readers share."""
+    return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
+
+
+class FileWatch:
+    """Notices that an open ledger was deleted, moved, replaced, cut short or overwritten.
+
+    It compares the files at the paths with those that were opened, and looks in the first page for a name that only
+    this ledger has.
+    """
+
+    _lock = threading.Lock()
+    _opened: ClassVar[dict[tuple[int, int], list[int]]] = {}
+    """Descriptor and users of each file. Closing any descriptor of a database drops all locks that this process holds
+    on it, SQLite's too, so there is one for all, closed when nobody has the file open any more."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """``name`` is that of the ledger: see ``name_of``."""
+        self._path, self._log = path, path.with_name(path.name + "-wal")
+        found = os.stat(path)
+        self._key = found.st_dev, found.st_ino
+        with self._lock:
+            entry = self._opened.get(self._key)
+            if entry is None:
+                entry = self._opened[self._key] = [os.open(path, os.O_RDONLY), 0]
+            entry[1] += 1
+            self._descriptor = entry[0]
+        self._name = name.encode()
+        self._log_stat = os.stat(self._log)
+        self._bytes = found.st_size
+
+    def close(self) -> None:
+        """Let go of the file; after the connection."""
+        with self._lock:
+            entry = self._opened[self._key]
+            entry[1] -= 1
+            if not entry[1]:
+                del self._opened[self._key]
+                os.close(entry[0])
+
+    def trouble(self) -> str | None:
+        """Return what happened to the file; None if it is as it should be."""
+        try:
+            here, log = os.stat(self._path), os.stat(self._log)
+        except OSError:
+            if not self._path.parent.exists():
+                return "lost its folder"
+            return "lost its log (PATH-wal)" if self._path.exists() else "was deleted or moved"
+        if (here.st_dev, here.st_ino) != self._key or not os.path.samestat(log, self._log_stat):
+            return "was replaced by another file"
+        before, self._bytes = self._bytes, here.st_size
+        page = self._read()
+        pages = int.from_bytes(page[28:32], "big")
+        # While it grows the first page comes first; a ledger that was purged has become smaller and says so.
+        if here.st_size < PAGE_BYTES or (here.st_size < before and here.st_size < pages * PAGE_BYTES):
+            return CUT_SHORT
+        if self._name not in page:
+            return OVERWRITTEN
+        return None
+
+    def _read(self) -> bytes:
+        with self._lock:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            return os.read(self._descriptor, PAGE_BYTES)
+
+
+def _read_only(uri: str, path: Path) -> sqlite3.Connection:
+    connection = _connect(uri)
+    try:
+        connection.execute("PRAGMA query_only = ON")
+        _check_identity(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _connect(uri: str) -> sqlite3.Connection:
@@ -126,63 +260,101 @@ def _connect(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def _check_header(path: Path) -> None:
-    """Refuse what SQLite would take for an empty database, or would explain badly."""
+def _refuse_odd(path: Path) -> None:
+    """Refuse what SQLite would take for an empty database, or would explain badly. Opens nothing: see FileWatch."""
     if path.is_dir():
-        raise LedgerError(f"ledger {path}: it is a directory: give the path of a file")
-    with translate_errors(path), path.open("rb") as file:
-        header = file.read(len(_HEADER))
-    if not header:
+        raise LedgerError(f"ledger {path}: it is a folder: give the path of a file")
+    if path.stat().st_size == 0:
         raise LedgerError(
             f"ledger {path}: the file is empty, so what it may have held is lost: "
             "restore it from a backup, or remove it to begin a new ledger"
         )
-    if header != _HEADER:
-        raise LedgerError(
-            f"ledger {path}: it is no accucheck ledger and was left as it is: give the ledger another path"
-        )
 
 
-def _check_identity(connection: sqlite3.Connection, path: Path, newest: int) -> None:
+def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         raise LedgerError(
             f"ledger {path}: it belongs to another program and was left as it is: give the ledger another path"
         )
-    version = version_of(connection)
-    if version > newest:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
         raise LedgerError(
-            f"ledger {path}: it was made by a newer accucheck (version {version}, this one knows {newest}): "
+            f"ledger {path}: it was made by a newer accucheck (version {version}, this one knows {VERSION}): "
             "pip install --upgrade accucheck"
         )
 
 
-def _create(path: Path, migrations: Sequence[Migration]) -> None:
-    """Make an empty ledger under another name, sync it, and rename it."""
-    unfinished = path.with_name(path.name + ".new")
-    unfinished.unlink(missing_ok=True)  # of a run that was killed in the middle of this
+def _refuse_network(path: Path) -> None:
+    kind = _file_system(path)
+    if kind in _NETWORK:
+        raise LedgerError(
+            f"ledger {path}: it is on a network file system ({kind}), which cannot lock a file for several processes: "
+            "keep it on a local disk, or share a ledger in PostgreSQL (postgresql://…)"
+        )
+
+
+def _file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the kind of file system, such as ``ext4``; "" where that cannot be told."""
+    try:
+        lines = mounts.read_bytes().splitlines()
+    except OSError:
+        return ""
+    best, kind = -1, ""
+    place = os.fsencode(path.parent) + b"/"
+    for line in lines:
+        before, _, after = line.partition(b" - ")
+        point = _unescape(before.split(b" ")[4]).rstrip(b"/") + b"/"
+        if len(point) >= best and place.startswith(point):
+            best, kind = len(point), after.split(b" ")[0].decode("ascii", "replace")
+    return kind
+
+
+def _unescape(point: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), point)
+
+
+def create_ledger(path: Path) -> None:
+    """Make an empty ledger under another name, sync it, and give it its own."""
+    if path.parent == accounts_folder():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _refuse_network(path)
+    prefix = f"{path.name}.new-"
+    for name in os.listdir(path.parent):  # of a process that was killed in the middle of this
+        if (
+            name.startswith(prefix)
+            and time.time() - path.with_name(name).stat().st_mtime > _ABANDONED_SECONDS
+        ):
+            path.with_name(name).unlink(missing_ok=True)
+    unfinished = path.with_name(prefix + uuid4().hex[:8])
     # SQLite gives its -wal and -shm files the mode of the database.
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         with closing(_connect(f"{unfinished.as_uri()}?mode=rw")) as connection:
-            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            migrate(connection, migrations)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f'CREATE VIEW "{_NAME}{uuid4()}" AS SELECT 1')
+            for statement in _TABLES:
+                connection.execute(statement)
+            connection.execute("PRAGMA journal_mode = WAL")
         _sync(unfinished)
-        unfinished.rename(path)
+        try:
+            os.link(unfinished, path)
+        except FileExistsError:
+            pass  # another process was quicker
+        except OSError:  # a file system without links
+            unfinished.rename(path)
         _sync(path.parent)
-    except BaseException:
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-        raise
+    finally:
+        for file in files_of(unfinished):
+            file.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a directory, on Windows
+    except PermissionError:  # a folder, on Windows
         return
     try:
         os.fsync(descriptor)

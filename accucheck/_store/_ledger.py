@@ -1,74 +1,91 @@
-"""The ledger: one SQLite file that keeps every answer that was paid for."""
+"""Looking into a ledger, and deleting from it: beside the processes that use it, or when there are none."""
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-from accucheck._errors import ConfigurationError
-from accucheck._models import Settlement
-from accucheck._store import _jobs, _journal
+import msgspec
+
+from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._models import Check, Settlement
+from accucheck._store import _owner, _tables
 from accucheck._store._errors import translate_errors
-from accucheck._store._file import open_reader, open_writer, prepare
-from accucheck._store._info import LedgerInfo, read_info, read_settlements
-from accucheck._store._lock import RunLock
-from accucheck._store._lookup import ALWAYS, JournalReader, Lookup
-from accucheck._store._reserve import RESERVE_BYTES
-from accucheck._store._rows import Endpoint, microseconds
-from accucheck._store._schema import MIGRATIONS, Migration, reading
-from accucheck._store._session import Session
+from accucheck._store._file import VERSION, accounts_folder, files_of, open_ledger, open_reader
+from accucheck._store._packing import (
+    FAILED,
+    KEY_SHIFT,
+    endpoint_of,
+    instant,
+    microseconds,
+    number_of,
+    settlement_of,
+)
+from accucheck._store._protocol import Endpoint, Query
+
+__all__ = ["JobCalls", "Ledger", "LedgerInfo", "account_ledgers"]
+
+_FORGOTTEN_AT_ONCE: Final = 10_000
+_ANY: Final = Query()
 
 
-def _no_step(_name: str) -> None:
-    """Do nothing at a step."""
+class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger holds."""
+
+    path: str
+    bytes: int
+    """The size of the file and its log."""
+    version: int
+    answers: dict[Endpoint, int]
+    """Answers by endpoint."""
+    yes: int
+    no: int
+    failures: dict[str, int]
+    """Numbers that failed and were not answered since, by status."""
+    oldest: str | None
+    """When the oldest answer was given, ISO 8601, UTC."""
+    newest: str | None
+    calls: int
+    """Calls made, over all jobs and runs."""
+    possibly_double_charged: int
+    """Calls whose answer was lost after they were sent."""
+    perhaps_lost_in_kills: int
+    """At most so many more calls were under way when a process was killed."""
+    running: list[str]
+    """Who uses it now."""
+
+
+class JobCalls(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls of one job, over all its processes and runs."""
+
+    job: str
+    calls: int
+    possibly_double_charged: int
+    perhaps_lost_in_kills: int
 
 
 class Ledger:
-    """The file of answers at ``path``; made if it is not there, readable by its owner alone (0600).
+    """The file at ``path`` that keeps every answer that was paid for. It is not made by looking into it.
 
-    One run at a time may have a ``session``; looking into the ledger works beside it, from any process.
-
-    Args:
-        path: Where it is. ``PATH-wal``, ``PATH-shm``, ``PATH.lock`` and ``PATH.reserve`` appear beside it while a
-            run goes on.
-        now: Returns seconds since 1970.
-        migrations: The steps from version to version of the file.
-        on_step: Called in the writer's thread with ``"before_commit"`` and ``"after_commit"`` around each
-            batch; what it raises before the commit fails the batch.
-        reserve: Bytes set aside in ``PATH.reserve`` during a run, 0 or more: the room for the answers that are
-            under way when the disk becomes full.
+    Every method works while other processes use the ledger, except ``purge`` and ``forget``.
 
     Raises:
-        LedgerError: It cannot be opened, is damaged, is no ledger, or was made by a newer accucheck.
+        LedgerError: By any method: the file is not there, cannot be read or written, is damaged, is not a ledger, or
+            was made by a newer accucheck.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        now: Callable[[], float] = time.time,
-        migrations: Sequence[Migration] = MIGRATIONS,
-        on_step: Callable[[str], None] = _no_step,
-        reserve: int = RESERVE_BYTES,
-    ) -> None:
-        self.path = Path(os.path.realpath(path))  # one lock, whatever name the file is given
-        self._now = now
-        self._migrations = migrations
-        self._on_step = on_step
-        self._reserve = reserve
-        if not prepare(self.path, migrations):
-            lock = RunLock(self.path)
-            try:
-                open_writer(self.path, migrations).close()
-            finally:
-                lock.release()
-        self._finding: tuple[sqlite3.Connection, JournalReader] | None = None
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.realpath(path))
+        self._finding: sqlite3.Connection | None = None
 
     def __repr__(self) -> str:
         return f"Ledger({str(self.path)!r})"
@@ -82,102 +99,88 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close what ``find`` has opened. May be called again; a session goes on."""
+        """Close what ``find`` has opened. May be called again."""
         if self._finding is not None:
-            self._finding[0].close()
+            self._finding.close()
             self._finding = None
 
-    # Looking into it, also while a run goes on
-
-    def find(
-        self,
-        numbers: Sequence[int],
-        *,
-        endpoint: Endpoint = "advanced",
-        fresh_within: float | None = None,
-        failed_since: int = ALWAYS,
-    ) -> dict[int, Settlement]:
-        """Return what is known of national numbers.
-
-        ``fresh_within`` is in seconds: what is older is left out. ``failed_since`` is in microseconds since
-        1970: failures before it are left out too.
-
-        Raises:
-            LedgerError: the file cannot be read.
-        """
-        since = ALWAYS if fresh_within is None else microseconds(self._now() - fresh_within)
+    def find(self, numbers: Sequence[int], query: Query = _ANY) -> dict[int, Settlement]:
+        """Return what is known of national numbers; by default of any age."""
         if self._finding is None:
-            connection = open_reader(self.path, self._migrations)
-            self._finding = connection, JournalReader(connection)
-        connection, journal = self._finding
-        with translate_errors(self.path), reading(connection):
-            lookup = Lookup(connection, endpoint=endpoint, recent=journal.read())
-            return lookup.find(numbers, since=since, failed_since=failed_since)
+            self._finding = open_reader(self.path)
+        with translate_errors(self.path):
+            return _tables.find(self._finding, numbers, query)
 
     def settlements(self) -> Iterator[tuple[Endpoint, Settlement]]:
-        """Yield every answer, then every failure, each with its endpoint, in constant memory.
+        """Yield every answer and failure, each with its endpoint, in the order of the numbers, in constant memory.
 
-        A number may have both: an answer, and a later failure to get a newer one.
-
-        Raises:
-            LedgerError: the file cannot be read.
+        A number may have both: an answer, and a later failure to renew it.
         """
-        with (
-            closing(open_reader(self.path, self._migrations)) as connection,
-            closing(read_settlements(connection)) as rows,
-        ):
+        with self._reader() as connection:
+            rows = connection.execute("SELECT key, packed FROM answers ORDER BY key")
             while True:
                 with translate_errors(self.path):  # not around the yield: the caller's errors are its own
                     row = next(rows, None)
-                if row is None:
-                    return
-                yield row
+                    if row is None:
+                        return
+                    settlement = settlement_of(number_of(row[0]), row[1])
+                yield endpoint_of(row[0]), settlement
 
     def info(self) -> LedgerInfo:
-        """Count what the ledger holds.
+        """Count what the ledger holds."""
+        with self._reader() as connection, translate_errors(self.path):
+            answers: Counter[Endpoint] = Counter()
+            verdicts: Counter[int] = Counter()
+            times: list[int] = []
+            for endpoint, whatsapp, count, oldest, newest in connection.execute(
+                """SELECT key & 3, whatsapp, count(*), min(at), max(at) FROM answers
+                WHERE whatsapp IS NOT NULL GROUP BY 1, 2 ORDER BY 1"""
+            ):
+                answers[endpoint_of(endpoint)] += count
+                verdicts[whatsapp] += count
+                times += oldest, newest
+            failures: Counter[str] = Counter()
+            for key, packed in connection.execute(
+                f"""SELECT key, packed FROM answers AS failure WHERE whatsapp IS NULL AND NOT EXISTS
+                (SELECT 1 FROM answers WHERE key = failure.key & ~{FAILED} AND at >= failure.at)"""  # noqa: S608
+            ):
+                result = settlement_of(number_of(key), packed).result
+                failures["OK" if isinstance(result, Check) else result.status] += 1
+            jobs = self._jobs(connection)
+        return LedgerInfo(
+            path=str(self.path),
+            bytes=sum(file.stat().st_size for file in files_of(self.path)[:2] if file.exists()),
+            version=VERSION,
+            answers=dict(answers),
+            yes=verdicts[1],
+            no=verdicts[0],
+            failures=dict(sorted(failures.items())),
+            oldest=instant(min(times)).isoformat() if times else None,
+            newest=instant(max(times)).isoformat() if times else None,
+            calls=sum(job.calls for job in jobs),
+            possibly_double_charged=sum(job.possibly_double_charged for job in jobs),
+            perhaps_lost_in_kills=sum(job.perhaps_lost_in_kills for job in jobs),
+            running=self.running(),
+        )
 
-        Raises:
-            LedgerError: the file cannot be read.
-        """
-        with self._reader() as connection:
-            return read_info(connection, self.path)
+    def jobs(self) -> list[JobCalls]:
+        """Return the calls of each job, by name."""
+        with self._reader() as connection, translate_errors(self.path):
+            return self._jobs(connection)
 
-    @property
-    def calls(self) -> int:
-        """Calls made in all runs; those that a killed run had leased count as made."""
-        with self._reader() as connection:
-            return _jobs.totals(connection).spent
+    def running(self) -> list[str]:
+        """Return the processes that use the ledger now, as text."""
+        return [
+            str(_owner.process_of(self.path, token) or "a process")
+            for token in _owner.leftovers(self.path)
+            if not _owner.dead(self.path, token)
+        ]
 
     def recall(self, name: str) -> str | None:
-        """Return what was kept under ``name``, or None.
-
-        Raises:
-            LedgerError: the file cannot be read.
-        """
-        with self._reader() as connection:
+        """Return what was kept under ``name``, or None."""
+        with self._reader() as connection, translate_errors(self.path):
             row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
-
-    @contextmanager
-    def _reader(self) -> Iterator[sqlite3.Connection]:
-        """Open the file for a short look at one state of it."""
-        with (
-            closing(open_reader(self.path, self._migrations)) as connection,
-            translate_errors(self.path),
-            reading(connection),
-        ):
-            yield connection
-
-    # Writing
-
-    def remember(self, name: str, value: str) -> None:
-        """Keep a small thing for the next run, such as the rate that was found. Never a secret.
-
-        Raises:
-            LedgerError: the file cannot be written.
-        """
-        with closing(open_writer(self.path, self._migrations)) as connection, translate_errors(self.path):
-            connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
     def purge(self, older_than: float) -> int:
         """Delete answers and failures older than so many seconds, from the disk too; return how many.
@@ -185,64 +188,79 @@ class Ledger:
         Needs as much free space as what is left, twice, while it works.
 
         Raises:
-            LedgerError: a run goes on, or the file cannot be written.
+            LedgerError: also if another process uses the ledger.
         """
         if not older_than >= 0:
             raise ConfigurationError(f"older_than is a number of seconds, 0 or more, not {older_than!r}")
-        before = microseconds(self._now() - older_than)
-        lock = RunLock(self.path)
-        try:
-            with closing(open_writer(self.path, self._migrations)) as connection, translate_errors(self.path):
-                _journal.move_all(connection, check=True)
-                connection.execute("PRAGMA secure_delete = ON")  # deleted bytes are overwritten
-                deleted = connection.execute("DELETE FROM answers WHERE checked_at < ?", (before,)).rowcount
-                deleted += connection.execute("DELETE FROM failures WHERE failed_at < ?", (before,)).rowcount
-                connection.execute("VACUUM")
-                # The log still holds the old pages until it is cut.
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                return deleted
-        finally:
-            lock.release()
+        before = microseconds(time.time() - older_than)
+        with self._erasing() as connection:
+            return connection.execute("DELETE FROM answers WHERE at < ?", (before,)).rowcount
 
-    def session(
-        self,
-        *,
-        endpoint: Endpoint = "advanced",
-        fresh_within: float | None = None,
-        retry_failed: bool = False,
-        job: str = "",
-    ) -> Session:
-        """Begin a run and return its store; close that to let the next run in.
+    def forget(self, numbers: Iterable[int]) -> int:
+        """Delete all that is known of national numbers, from the disk too; return of how many something was known.
 
-        Args:
-            endpoint: What the run asks. Answers of "advanced" serve "basic" too.
-            fresh_within: Seconds, counted from now: what is older is not found, and is replaced. None: any
-                age will do.
-            retry_failed: Whether to leave out what failed before now, so that these numbers are asked again.
-            job: Whose calls the run counts: ``max_calls`` holds for each job, over all its runs.
+        Needs as much free space as the ledger takes, twice, while it works.
 
         Raises:
-            LedgerError: another run goes on (tells whose it is), or the file cannot be written.
+            LedgerError: also if another process uses the ledger.
         """
-        if fresh_within is not None and not fresh_within >= 0:
-            raise ConfigurationError(f"fresh_within is a number of seconds, 0 or more, not {fresh_within!r}")
-        now = self._now()
-        since = ALWAYS if fresh_within is None else microseconds(now - fresh_within)
-        lock = RunLock(self.path)
-        try:
-            return Session(
-                self.path,
-                lock,
-                migrations=self._migrations,
-                endpoint=endpoint,
-                job=job,
-                since=since,
-                # A number that fails in this run is not asked again for its second row.
-                failed_since=microseconds(now) if retry_failed else since,
-                now=self._now,
-                on_step=self._on_step,
-                reserve=self._reserve,
-            )
-        except BaseException:
-            lock.release()
-            raise
+        forgotten = 0
+        with self._erasing() as connection:
+            remaining = iter(numbers)
+            while some := [*islice(remaining, _FORGOTTEN_AT_ONCE)]:
+                (known,) = connection.execute(
+                    f"""SELECT count(DISTINCT n.value) FROM json_each(?) AS n CROSS JOIN answers
+                    WHERE answers.key BETWEEN n.value << {KEY_SHIFT} AND n.value << {KEY_SHIFT} | 7""",  # noqa: S608
+                    (json.dumps(some),),
+                ).fetchone()
+                forgotten += known
+                for table in ("answers", "claims"):
+                    connection.execute(
+                        f"""DELETE FROM {table} WHERE key IN (SELECT n.value << {KEY_SHIFT} | low.value
+                        FROM json_each(?) AS n, json_each('[0,1,2,3,4,5,6,7]') AS low)""",  # noqa: S608
+                        (json.dumps(some),),
+                    )
+        return forgotten
+
+    @contextmanager
+    def _erasing(self) -> Generator[sqlite3.Connection, None, None]:
+        """Delete inside the block, and leave no trace of it in the file or its log."""
+        with translate_errors(self.path), closing(open_ledger(self.path, create=False)) as connection:
+            users = self.running()
+            if users:
+                raise LedgerError(f"ledger {self.path}: {users[0]} uses it: wait until it has ended")
+            connection.execute("PRAGMA secure_delete = ON")
+            with _tables.in_transaction(connection):
+                yield connection
+            # Pages that were split keep copies of rows that have moved, until the file is written anew.
+            connection.execute("VACUUM")
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise LedgerError(f"ledger {self.path}: another program reads it: close that and try again")
+
+    @contextmanager
+    def _reader(self) -> Generator[sqlite3.Connection, None, None]:
+        """Open the file to look at one state of it, whatever is written meanwhile."""
+        with closing(open_reader(self.path)) as connection:
+            with translate_errors(self.path):
+                connection.execute("BEGIN")
+            yield connection
+
+    def _jobs(self, connection: sqlite3.Connection) -> list[JobCalls]:
+        jobs = {
+            name: [calls, double, lost]
+            for name, calls, double, lost in connection.execute("SELECT * FROM jobs ORDER BY name")
+        }
+        for job, token, slot, granted in connection.execute(
+            "SELECT job, token, slot, granted FROM leases JOIN owners ON id = owner"
+        ):
+            counters = _owner.counters_of(self.path, token, slot)
+            jobs.setdefault(job, [0, 0, 0])[0] += granted if counters is None else counters.made
+        return [
+            JobCalls(job=name, calls=calls, possibly_double_charged=double, perhaps_lost_in_kills=lost)
+            for name, (calls, double, lost) in sorted(jobs.items())
+        ]
+
+
+def account_ledgers() -> list[Path]:
+    """Return the accounts' own ledgers in the user's data directory, by name."""
+    return sorted(accounts_folder().glob("*.ledger"))

@@ -51,7 +51,7 @@ def arm(point: str, nth: int) -> None:
     """Put the step's trap into the code."""
     from accucheck import _admission, _store
     from accucheck._http import Sender
-    from accucheck._store import _journal, _mover
+    from accucheck._store._old import _journal, _mover
 
     reached = at_nth(nth)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from accucheck._store import MemoryStore, Store
+from accucheck._store import MemoryStore, SQLiteStore, Store
 from tests.store_conformance import StoreConformance
 from tests.unit.ledger_samples import Clock
 
@@ -26,3 +27,9 @@ class TestMemoryStoreThatSpills(StoreConformance):
     @pytest.fixture
     def make_store(self, now: Clock) -> Callable[[], Store]:
         return lambda: MemoryStore(kept=0, segment=600, now=now)
+
+
+class TestSQLiteStore(StoreConformance):
+    @pytest.fixture
+    def make_store(self, now: Clock, tmp_path: Path) -> Callable[[], Store]:
+        return lambda: SQLiteStore(tmp_path / "leads.db", now=now)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from accucheck._store._version_1 import first_version
-from accucheck._store._version_2 import second_version
+from accucheck._store._old._version_1 import first_version
+from accucheck._store._old._version_2 import second_version
 
 Result = TypeVar("Result")
 Migration = Callable[[sqlite3.Connection], object]

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from accucheck._store._schema import in_transaction
+from accucheck._store._old._schema import in_transaction
 
 _LARGEST_BLOCK: Final = 256
 _BLOCKS_IN_BUDGET: Final = 200

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Any, Final
 
 from accucheck._models import Check, Settlement
-from accucheck._store import _journal
-from accucheck._store._rows import (
+from accucheck._store._old import _journal
+from accucheck._store._old._rows import (
     ENDPOINT_CODES,
     FAILURE_COLUMNS,
     KEY_SHIFT,

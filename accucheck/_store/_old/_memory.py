@@ -14,8 +14,8 @@ import msgspec
 
 from accucheck._errors import CHECK_ERRORS, CheckError, LedgerError
 from accucheck._models import Check, Settlement
-from accucheck._store._old_protocol import OnCommit, OnFailure
-from accucheck._store._seen import SeenNumbers
+from accucheck._store._old._protocol import OnCommit, OnFailure
+from accucheck._store._old._seen import SeenNumbers
 
 _KEPT: Final = 20_000
 """Settlements kept as they are, the latest ones (15 MB): a duplicate is mostly close to its first."""

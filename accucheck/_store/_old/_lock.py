@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from accucheck._errors import LedgerError
-from accucheck._store._errors import translate_errors
+from accucheck._store._old._errors import translate_errors
 
 _MAX_HOLDER_BYTES: Final = 4096
 _TRIES: Final = 5

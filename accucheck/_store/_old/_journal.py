@@ -20,9 +20,16 @@ from typing import Final, TypeVar
 import msgspec
 
 from accucheck._models import Settlement
-from accucheck._store import _jobs
-from accucheck._store._rows import FAILURE_COLUMNS, FAILURE_WIDTH, FailureRow, head, placeholders, unpacked
-from accucheck._store._schema import in_transaction
+from accucheck._store._old import _jobs
+from accucheck._store._old._rows import (
+    FAILURE_COLUMNS,
+    FAILURE_WIDTH,
+    FailureRow,
+    head,
+    placeholders,
+    unpacked,
+)
+from accucheck._store._old._schema import in_transaction
 
 LARGEST_BATCH: Final = 4_096
 """Answers a row of the journal: what is read at once after a kill."""

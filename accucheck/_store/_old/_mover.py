@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from accucheck._store import _journal
-from accucheck._store._journal import Batch
-from accucheck._store._lookup import Lookup
-from accucheck._store._writer import Writer
+from accucheck._store._old import _journal
+from accucheck._store._old._journal import Batch
+from accucheck._store._old._lookup import Lookup
+from accucheck._store._old._writer import Writer
 
 MOVE_AT: Final = 100_000
 """Answers in the journal when they are moved. They are in memory too, packed (18 MB): that is where look-ups find

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from accucheck import ConfigurationError, InternalError, Ledger, LedgerError
-from accucheck._store import _journal, _mover, _session
-from accucheck._store._jobs import block_size
-from accucheck._store._session import Session
+from accucheck._store._old import _journal, _mover, _session
+from accucheck._store._old._jobs import block_size
+from accucheck._store._old._session import Session
 from tests.unit.ledger_samples import MOBILE, NOW, Clock, Listener, answered, failed, told
 
 FULL = sqlite3.OperationalError("database or disk is full")

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accucheck import LedgerError
-from accucheck._store import OldMemoryStore, _old_memory
-from accucheck._store._seen import SeenNumbers
+from accucheck._store import OldMemoryStore
+from accucheck._store._old import _memory as _old_memory
+from accucheck._store._old._seen import SeenNumbers
 from tests.unit.ledger_samples import MOBILE, Listener, answered, failed, told
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from accucheck._models import Check
-from accucheck._store import _version_1
-from accucheck._store._rows import head, packed
+from accucheck._store._old import _version_1
+from accucheck._store._old._rows import head, packed
 
 _SLICE: Final = 4_096
 """Answers in memory at once."""

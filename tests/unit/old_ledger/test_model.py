@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from accucheck import Check, Ledger
 from accucheck._models import Settlement
-from accucheck._store import _mover
-from accucheck._store._session import Session
+from accucheck._store._old import _mover
+from accucheck._store._old._session import Session
 from tests.unit.ledger_samples import MOBILE, Clock, Listener, answered, failed, told
 
 NUMBERS = [MOBILE + n for n in range(40)]

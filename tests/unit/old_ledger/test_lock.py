@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from accucheck import Ledger, LedgerError
-from accucheck._store import _lock
-from accucheck._store._lock import RunLock, running_on
+from accucheck._store._old import _lock
+from accucheck._store._old._lock import RunLock, running_on
 
 
 @pytest.fixture(autouse=True)

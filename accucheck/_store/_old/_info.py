@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from accucheck._models import Settlement
-from accucheck._store import _jobs, _journal
-from accucheck._store._lock import running_on
-from accucheck._store._rows import (
+from accucheck._store._old import _jobs, _journal
+from accucheck._store._old._lock import running_on
+from accucheck._store._old._rows import (
     ENDPOINT_MASK,
     ENDPOINTS,
     FAILURE_COLUMNS,
@@ -24,7 +24,7 @@ from accucheck._store._rows import (
     instant,
     unpacked,
 )
-from accucheck._store._schema import reading, version_of
+from accucheck._store._old._schema import reading, version_of
 
 
 class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,14 +17,14 @@ import pytest
 
 from accucheck import Check, Ledger, LedgerError
 from accucheck._models import Settlement
-from accucheck._store import _version_2
-from accucheck._store._file import APPLICATION_ID
-from accucheck._store._rows import failure_row, key_of
-from accucheck._store._schema import MIGRATIONS, migrate, version_of
-from accucheck._store._version_1 import ANSWER_COLUMNS
+from accucheck._store._old import _version_2
+from accucheck._store._old._file import APPLICATION_ID
+from accucheck._store._old._rows import failure_row, key_of
+from accucheck._store._old._schema import MIGRATIONS, migrate, version_of
+from accucheck._store._old._version_1 import ANSWER_COLUMNS
 from tests.unit.ledger_samples import MOBILE, NOW, answered, failed, told
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 RICH = answered(
     MOBILE + 1,
@@ -159,7 +159,7 @@ def test_the_file_does_not_grow_to_twice_its_size(tmp_path: Path, monkeypatch: p
 MIGRATE = """
     import os, signal, sqlite3, sys
     from accucheck import Ledger
-    from accucheck._store import _version_2
+    from accucheck._store._old import _version_2
 
     left = int(sys.argv[2])
     def die(connection, name=None):

@@ -20,11 +20,11 @@ from pathlib import Path
 import pytest
 
 from accucheck import Ledger, LedgerError
-from accucheck._store import _file
-from accucheck._store._jobs import block_size
+from accucheck._store._old import _file
+from accucheck._store._old._jobs import block_size
 from tests.unit.ledger_samples import MOBILE, Listener, answered
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals, modes and limits as on Unix")
 
 

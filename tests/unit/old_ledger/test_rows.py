@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accucheck import Check, CheckError
 from accucheck._errors import CHECK_ERRORS
 from accucheck._models import Settlement
-from accucheck._store._rows import (
+from accucheck._store._old._rows import (
     FAILURE_WIDTH,
     failure_row,
     failure_settlement,

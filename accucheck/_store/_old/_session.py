@@ -15,16 +15,16 @@ import msgspec
 
 from accucheck._errors import LedgerError
 from accucheck._models import Check, Settlement
-from accucheck._store import _jobs, _journal
-from accucheck._store._errors import is_full, ledger_error, translate_errors
-from accucheck._store._file import open_reader, open_writer
-from accucheck._store._journal import LARGEST_BATCH, Batch, OnStep
-from accucheck._store._lock import RunLock
-from accucheck._store._lookup import Lookup
-from accucheck._store._mover import Mover
-from accucheck._store._old_protocol import OnCommit, OnFailure
-from accucheck._store._reserve import Reserve
-from accucheck._store._rows import (
+from accucheck._store._old import _jobs, _journal
+from accucheck._store._old._errors import is_full, ledger_error, translate_errors
+from accucheck._store._old._file import open_reader, open_writer
+from accucheck._store._old._journal import LARGEST_BATCH, Batch, OnStep
+from accucheck._store._old._lock import RunLock
+from accucheck._store._old._lookup import Lookup
+from accucheck._store._old._mover import Mover
+from accucheck._store._old._protocol import OnCommit, OnFailure
+from accucheck._store._old._reserve import Reserve
+from accucheck._store._old._rows import (
     ENDPOINT_CODES,
     KEY_SHIFT,
     Endpoint,
@@ -33,8 +33,8 @@ from accucheck._store._rows import (
     microseconds,
     packed,
 )
-from accucheck._store._schema import Migration, in_transaction
-from accucheck._store._writer import Writer
+from accucheck._store._old._schema import Migration, in_transaction
+from accucheck._store._old._writer import Writer
 
 GATHER_SECONDS: Final = 0.01
 """Commits begin at least this far apart; the first after a silence begins at once. Every commit costs 0.4

@@ -1,0 +1,231 @@
+"""A process that uses a ledger: a file beside it, locked for as long as the process lives.
+
+The system drops the lock when the process dies, however it dies. So others know at once that its claims are free, and
+its counters, which are in the same file, say how many of the calls that it had leased were made.
+
+The lock is not on the ledger itself: closing any descriptor of a database file drops the POSIX locks that SQLite holds
+on it (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+__all__ = ["SLOTS", "Counters", "Owner", "Process", "counters_of", "dead", "leftovers", "process_of"]
+
+SLOTS: Final = 224
+"""Jobs that one process may have at once."""
+_COUNTERS_AT: Final = 512
+_FILE_BYTES: Final = 4096
+_FIELDS: Final = 2
+RESERVE_BYTES: Final = 512 * 1024
+"""An answer takes about 100 bytes, its page in the log 4 KiB at most: room for the calls of a thousand workers."""
+
+
+class Process(msgspec.Struct, frozen=True, kw_only=True):
+    """Who uses a ledger."""
+
+    pid: int
+    host: str
+    since: str
+    """Local time with its offset, ISO 8601."""
+    command: str
+    """The program and its subcommand; never its options, which may carry what must not be stored."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} ({self.command}) since {self.since}"
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """The calls of one job in one process."""
+
+    made: int
+    settled: int
+    """Those of numbers that are settled; the others were under way."""
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _BEYOND_TEXT: Final = 1 << 30  # Windows locks are mandatory: leave the text and the counters readable
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, _BEYOND_TEXT, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+class Owner:
+    """This process, as a user of the ledger at ``path``, from construction to ``close``.
+
+    ``reserve`` bytes of the disk are kept behind the counters: room for the answers under way when it becomes full.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+
+    def __init__(self, path: Path, *, reserve: int = RESERVE_BYTES) -> None:
+        while True:
+            self.token = secrets.token_hex(4)
+            self._path = _file_of(path, self.token)
+            try:
+                self._descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+            except FileExistsError:
+                continue
+            # Another process may take it for a leftover in the moment before it is locked, and remove it.
+            if _try_lock(self._descriptor) and _is_named(self._descriptor, self._path):
+                break
+            os.close(self._descriptor)
+        try:
+            text = msgspec.json.encode(_this_process())[:_COUNTERS_AT].ljust(_FILE_BYTES, b"\0")
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, text)
+            self._map = mmap.mmap(self._descriptor, _FILE_BYTES)
+        except BaseException:
+            os.close(self._descriptor)
+            self._path.unlink(missing_ok=True)
+            raise
+        self._counters = memoryview(self._map)[_COUNTERS_AT:].cast("q")
+        self._free = list(range(SLOTS))[::-1]
+        self._reserved = False
+        if reserve:
+            with suppress(OSError):  # a disk that has no room for it at the start has no reserve
+                # Written, not only declared: a hole in a file keeps no room.
+                self._reserved = os.write(self._descriptor, bytes(reserve)) == reserve
+
+    def take_slot(self) -> int:
+        """Return a place for a job's counters, which are 0; at most ``SLOTS`` at once."""
+        slot = self._free.pop()
+        at = slot * _FIELDS
+        self._counters[at] = self._counters[at + 1] = 0
+        return slot
+
+    def free_slot(self, slot: int) -> None:
+        """Give a place back."""
+        self._free.append(slot)
+
+    def count_made(self, slot: int) -> None:
+        """Count a call that is being sent."""
+        self._counters[slot * _FIELDS] += 1
+
+    def count_settled(self, slot: int, calls: int) -> None:
+        """Count the calls of numbers that are settled."""
+        self._counters[slot * _FIELDS + 1] += calls
+
+    def counters(self, slot: int) -> Counters:
+        """Return a job's counters."""
+        at = slot * _FIELDS
+        return Counters(self._counters[at], self._counters[at + 1])
+
+    def release_reserve(self) -> bool:
+        """Give the reserved room back to the disk; return whether there was any."""
+        had, self._reserved = self._reserved, False
+        if had:
+            try:
+                os.ftruncate(self._descriptor, _FILE_BYTES)
+            except OSError:
+                return False
+        return had
+
+    def close(self) -> None:
+        """Leave: the file goes."""
+        self._counters.release()
+        self._map.close()
+        if sys.platform == "win32":  # an open file cannot be removed there
+            os.close(self._descriptor)
+        with suppress(OSError):
+            self._path.unlink()
+        if sys.platform != "win32":
+            os.close(self._descriptor)
+
+
+def dead(path: Path, token: str) -> bool:
+    """Return whether the process that made ``token`` for the ledger at ``path`` has ended."""
+    try:
+        descriptor = os.open(_file_of(path, token), os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # somebody else's, and so nobody knows
+    try:
+        return _try_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def counters_of(path: Path, token: str, slot: int) -> Counters | None:
+    """Return another process's counters, also after its death; None if its file is gone."""
+    try:
+        content = _file_of(path, token).read_bytes()[:_FILE_BYTES]
+    except OSError:
+        return None
+    fields = memoryview(content[_COUNTERS_AT:].ljust(_FILE_BYTES - _COUNTERS_AT, b"\0")).cast("q")
+    return Counters(fields[slot * _FIELDS], fields[slot * _FIELDS + 1])
+
+
+def process_of(path: Path, token: str) -> Process | None:
+    """Return who made ``token``; None if that cannot be read."""
+    try:
+        with _file_of(path, token).open("rb") as file:
+            return msgspec.json.decode(file.read(_COUNTERS_AT).rstrip(b"\0"), type=Process)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def leftovers(path: Path) -> list[str]:
+    """Return the tokens of all processes that use the ledger, and of those that were killed."""
+    prefix = f"{path.name}.run-"
+    return [name.removeprefix(prefix) for name in os.listdir(path.parent) if name.startswith(prefix)]
+
+
+def remove(path: Path, token: str) -> None:
+    """Remove what a dead process has left."""
+    with suppress(OSError):
+        _file_of(path, token).unlink()
+
+
+def _file_of(path: Path, token: str) -> Path:
+    return path.with_name(f"{path.name}.run-{token}")
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _this_process() -> Process:
+    program, *words = sys.argv or ["python"]
+    name = os.path.basename(program)
+    if name == "__main__.py":  # python -m accucheck
+        name = os.path.basename(os.path.dirname(program))
+    subcommand = [words[0]] if words and words[0].isalpha() else []
+    return Process(
+        pid=os.getpid(),
+        host=socket.gethostname()[:64],
+        since=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        command=" ".join([name or "python", *subcommand])[:128],
+    )

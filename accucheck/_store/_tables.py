@@ -1,0 +1,364 @@
+"""What is done with an open ledger file, in SQL; by one thread at a time.
+
+Statements take and give many rows in one piece, as JSON or as many parameters. Python releases the interpreter lock
+at every row and statement, and a thread that wants it back beside a busy event loop waits up to milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from accucheck._errors import LedgerError
+from accucheck._models import Settlement
+from accucheck._store import _owner
+from accucheck._store._file import FileWatch, check_small, name_of, open_ledger
+from accucheck._store._owner import Owner
+from accucheck._store._packing import FAILED, KEY_SHIFT, Choice, Row, key_of, number_of, settlement_of
+from accucheck._store._protocol import Query
+
+__all__ = ["Tables", "find", "in_transaction", "upsert"]
+
+_EXPIRY_SECONDS: Final = 60.0
+"""A process that is alive and does not renew its claims for so long, say since it was suspended, loses them."""
+_LOOKED_UP_AT_ONCE: Final = 1_000
+_WIDTHS: Final = (1, 2, 4, 8, 16, *range(32, 513, 32))
+"""Rows a statement. Few widths, so that each statement is prepared once; the last row is repeated to fill one up."""
+
+_FIND: Final = f"""SELECT json_group_array(json_array(answers.key, at, whatsapp, hex(packed)))
+    FROM json_each(?) AS n CROSS JOIN answers
+    WHERE answers.key BETWEEN n.value << {KEY_SHIFT} AND n.value << {KEY_SHIFT} | {(1 << KEY_SHIFT) - 1}"""  # noqa: S608
+_UPSERT: Final = {
+    width: f"""INSERT INTO answers VALUES {",".join(["(?,?,?,?)"] * width)} ON CONFLICT (key) DO UPDATE
+    SET at = excluded.at, whatsapp = excluded.whatsapp, packed = excluded.packed
+    WHERE excluded.at >= answers.at"""  # noqa: S608
+    for width in _WIDTHS
+}
+_CLAIM_NEW: Final = f"""INSERT OR IGNORE INTO claims SELECT value, ? FROM json_each(?) AS n WHERE NOT EXISTS
+    (SELECT 1 FROM answers WHERE key BETWEEN n.value & ~{(1 << KEY_SHIFT) - 1} AND n.value | {(1 << KEY_SHIFT) - 1})"""  # noqa: S608
+"""For numbers of which nothing is known and which nobody has claimed: the rest is left out."""
+_CLAIM: Final = """INSERT INTO claims SELECT value, ? FROM json_each(?) WHERE true ON CONFLICT (key) DO UPDATE
+    SET owner = excluded.owner
+    WHERE owner = excluded.owner
+    OR NOT EXISTS (SELECT 1 FROM owners WHERE id = claims.owner AND expires > ?)"""
+_CLAIMED: Final = """SELECT json_group_array(key) FROM claims
+    WHERE owner = ? AND key IN (SELECT value FROM json_each(?))"""
+_UNCLAIM: Final = "DELETE FROM claims WHERE owner = ? AND key IN (SELECT value FROM json_each(?))"
+_SPENT: Final = """SELECT coalesce((SELECT calls FROM jobs WHERE name = :job), 0)
+    + coalesce((SELECT sum(granted) FROM leases WHERE job = :job), 0),
+    (SELECT count(*) FROM leases WHERE job = :job AND owner <> :owner)"""
+_COUNT: Final = """INSERT INTO jobs VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
+    calls = calls + excluded.calls,
+    possibly_double_charged = possibly_double_charged + excluded.possibly_double_charged,
+    lost_to_kills = lost_to_kills + excluded.lost_to_kills"""
+
+_rows_of: Final = msgspec.json.Decoder(list[tuple[int, int, int | None, str]]).decode
+
+
+@contextmanager
+def in_transaction(connection: sqlite3.Connection) -> Generator[None, None, None]:
+    """Store all that the block writes, or nothing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # after some errors SQLite has rolled back by itself
+            connection.execute("ROLLBACK")
+        raise
+
+
+def find(connection: sqlite3.Connection, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
+    """Return what is known of numbers.
+
+    Raises:
+        sqlite3.Error: the file cannot be read.
+        msgspec.MsgspecError: an answer cannot be read.
+    """
+    choice: Choice[str] = Choice(query)
+    found: dict[int, Settlement] = {}
+    for start in range(0, len(numbers), _LOOKED_UP_AT_ONCE):
+        some = numbers[start : start + _LOOKED_UP_AT_ONCE]
+        (text,) = connection.execute(_FIND, (json.dumps([*some]),)).fetchone()
+        by_number: dict[int, list[tuple[int, int, bool | None, str]]] = {}
+        for key, at, whatsapp, packed in _rows_of(text):
+            row = key, at, None if whatsapp is None else whatsapp == 1, packed
+            by_number.setdefault(number_of(key), []).append(row)
+        for number, rows in by_number.items():
+            best = choice.best(rows)
+            if best is not None:
+                found[number] = settlement_of(number, bytes.fromhex(best))
+    return found
+
+
+def upsert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Store rows, each unless there is a newer one, within a transaction."""
+    for start in range(0, len(rows), _WIDTHS[-1]):
+        some = [*rows[start : start + _WIDTHS[-1]]]
+        width = next(width for width in _WIDTHS if width >= len(some))
+        some += some[-1:] * (width - len(some))
+        connection.execute(_UPSERT[width], [*chain.from_iterable(some)])
+
+
+class Tables:
+    """An open ledger, and this process's part in it: its claims, its leased calls, its counters.
+
+    Raises, as all methods do, what SQLite, the system and unreadable answers raise; LedgerError when opening.
+    """
+
+    def __init__(self, path: Path, *, now: Callable[[], float], reserve: int) -> None:
+        self.path = path
+        self._now = now
+        self._slots: dict[str, int] = {}
+        self._settled: list[int] = []
+        self._new_list = True
+        self._synchronous = "FULL"
+        with ExitStack() as undo:
+            self._connection = undo.enter_context(closing(open_ledger(path, create=True)))
+            self.owner = Owner(path, reserve=reserve)
+            undo.callback(self.owner.close)
+            with self._transaction(durable=False):
+                self._id: int | None = self._connection.execute(
+                    "INSERT INTO owners (token, boot, expires) VALUES (?, ?, ?)",
+                    (self.owner.token, _boot(), now() + _EXPIRY_SECONDS),
+                ).lastrowid
+            self._watch = FileWatch(path, name_of(self._connection))
+            undo.callback(self._watch.close)
+            self.reap()
+            undo.pop_all()
+
+    def trouble(self) -> str | None:
+        """Return what happened to the file; None if it is as it should be."""
+        return self._watch.trouble()
+
+    def renew(self) -> None:
+        """Keep the claims for another while."""
+        self._synchronize("NORMAL")
+        self._connection.execute(
+            "UPDATE owners SET expires = ? WHERE id = ?", (self._now() + _EXPIRY_SECONDS, self._id)
+        )
+
+    # Answers and claims
+
+    def find(self, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
+        return find(self._connection, numbers, query)
+
+    def claim(self, numbers: Sequence[int], query: Query) -> tuple[dict[int, Settlement], set[int]]:
+        """Return what is known, and what others have claimed."""
+        self.drop_settled()  # before one of them is claimed again
+        known, taken = self._claim(numbers, query)
+        if taken and self.reap():
+            more, taken = self._claim([*taken], query)
+            known |= more
+        return known, taken
+
+    def _claim(self, numbers: Sequence[int], query: Query) -> tuple[dict[int, Settlement], set[int]]:
+        connection = self._connection
+        if self._new_list:
+            # Nearly all numbers of most lists: one statement, and no answers to fetch.
+            keys = json.dumps([key_of(number, query.endpoint) for number in numbers])
+            self._synchronize("NORMAL")
+            if connection.execute(_CLAIM_NEW, (self._id, keys)).rowcount == len(numbers):
+                return {}, set()
+        with self._transaction(durable=False):
+            known = find(connection, numbers, query)
+            self._new_list = not known
+            rest = [key_of(number, query.endpoint) for number in numbers if number not in known]
+            if not rest:
+                return known, set()
+            keys = json.dumps(rest)
+            if connection.execute(_CLAIM, (self._id, keys, self._now())).rowcount == len(rest):
+                return known, set()
+            (granted,) = connection.execute(_CLAIMED, (self._id, keys)).fetchone()
+        return known, {number_of(key) for key in set(rest).difference(json.loads(granted))}
+
+    def release(self, keys: Sequence[int]) -> None:
+        self._synchronize("NORMAL")
+        self._connection.execute(_UNCLAIM, (self._id, json.dumps([*keys])))
+
+    def settle(self, rows: Sequence[Row], *, job: str, possibly_double_charged: int) -> None:
+        """Store rows durably. This process's claims on them are left for `drop_settled`."""
+        connection = self._connection
+        if len(rows) <= _WIDTHS[-1] and not possibly_double_charged:
+            self._synchronize("FULL")
+            upsert(connection, rows)  # one statement, a transaction of its own
+        else:
+            with self._transaction(durable=True):
+                upsert(connection, rows)
+                connection.execute(_COUNT, (job, 0, possibly_double_charged, 0))
+        self._settled += [row[0] & ~FAILED for row in rows]
+
+    def drop_settled(self) -> None:
+        """Drop the claims on what was settled. Nobody waits for that: who wants a number finds its answer first."""
+        if self._settled:
+            self.release(self._settled)
+            self._settled.clear()
+
+    # Calls
+
+    def lease(self, wanted: int, *, max_calls: int | None, job: str) -> tuple[int, int]:
+        """Lease calls; return how many, and the slot of the job's counters."""
+        granted = self._lease(wanted, max_calls, job)
+        if not granted and self.reap():
+            granted = self._lease(wanted, max_calls, job)
+        return granted, self._slots.get(job, -1)
+
+    def _lease(self, wanted: int, max_calls: int | None, job: str) -> int:
+        connection = self._connection
+        with self._transaction(durable=False):
+            spent, sharers = connection.execute(_SPENT, {"job": job, "owner": self._id}).fetchone()
+            if max_calls is not None:
+                # Half of a fair share: so that nobody holds the last calls while others have none.
+                wanted = min(wanted, max_calls - spent, max(1, (max_calls - spent) // (2 * (sharers + 1))))
+            if wanted <= 0:
+                return 0
+            if job not in self._slots:
+                if len(self._slots) == _owner.SLOTS:
+                    raise LedgerError(
+                        f"ledger {self.path}: more than {_owner.SLOTS} jobs at once in one process"
+                    )
+                self._slots[job] = self.owner.take_slot()
+            connection.execute(
+                """INSERT INTO leases VALUES (?, ?, ?, ?) ON CONFLICT (owner, job) DO UPDATE
+                SET granted = granted + excluded.granted""",
+                (self._id, job, self._slots[job], wanted),
+            )
+        return wanted
+
+    def return_calls(self, unused: int, *, lost: int, job: str) -> bool:
+        """Take leased calls back; return whether the job has none left here, and so its counters are gone."""
+        connection = self._connection
+        with self._transaction(durable=False):
+            if lost:
+                connection.execute(_COUNT, (job, 0, lost, 0))
+            slot = self._slots.get(job)
+            if slot is None:
+                return True
+            (granted,) = connection.execute(
+                "SELECT granted - ? FROM leases WHERE owner = ? AND job = ?", (unused, self._id, job)
+            ).fetchone()
+            if self.owner.counters(slot).made < granted:
+                connection.execute(
+                    "UPDATE leases SET granted = ? WHERE owner = ? AND job = ?", (granted, self._id, job)
+                )
+                return False
+            self._end_lease(self._id, job, granted, self.owner.counters(slot), killed=False)
+        self.owner.free_slot(self._slots.pop(job))
+        return True
+
+    def calls_made(self, job: str) -> int:
+        """Return the calls that all processes of a job have made so far."""
+        row = self._connection.execute("SELECT calls FROM jobs WHERE name = ?", (job,)).fetchone()
+        made: int = row[0] if row else 0
+        for owner, token, slot, granted in self._connection.execute(
+            "SELECT owner, token, slot, granted FROM leases JOIN owners ON id = owner WHERE job = ?", (job,)
+        ).fetchall():
+            if owner == self._id:
+                made += self.owner.counters(slot).made
+            else:
+                counters = _owner.counters_of(self.path, token, slot)
+                made += granted if counters is None else counters.made
+        return made
+
+    def _end_lease(
+        self, owner: int | None, job: str, granted: int, counters: _owner.Counters | None, *, killed: bool
+    ) -> None:
+        """Count a lease's calls as spent, within a transaction: those that were made, or all if nobody knows."""
+        made = granted if counters is None else min(counters.made, granted)
+        lost = max(0, counters.made - counters.settled) if killed and counters is not None else 0
+        self._connection.execute(_COUNT, (job, made, 0, lost))
+        self._connection.execute("DELETE FROM leases WHERE owner = ? AND job = ?", (owner, job))
+
+    # Other processes
+
+    def reap(self) -> bool:
+        """Free the claims and unused calls of processes that have died; return whether there were any."""
+        connection, found = self._connection, False
+        for owner, token, boot in connection.execute(
+            "SELECT id, token, boot FROM owners WHERE id <> ?", (self._id,)
+        ).fetchall():
+            if not _owner.dead(self.path, token):
+                continue
+            with self._transaction(durable=False):
+                if connection.execute("DELETE FROM owners WHERE id = ?", (owner,)).rowcount:
+                    for job, slot, granted in connection.execute(
+                        "SELECT job, slot, granted FROM leases WHERE owner = ?", (owner,)
+                    ).fetchall():
+                        # After a power cut the counters may be older than the lease.
+                        known = _owner.counters_of(self.path, token, slot) if boot == _boot() else None
+                        self._end_lease(owner, job, granted, known, killed=True)
+                    connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+            _owner.remove(self.path, token)
+            found = True
+        return found
+
+    # Settings
+
+    def recall(self, name: str) -> str | None:
+        row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def remember(self, name: str, value: str) -> None:
+        with self._transaction(durable=False):
+            self._connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
+    # The end
+
+    def close(self) -> None:
+        """Release what this process holds, and close the file; raise what is wrong with it, after closing."""
+        try:
+            with self._transaction(durable=False):
+                for job, slot, granted in self._connection.execute(
+                    "SELECT job, slot, granted FROM leases WHERE owner = ?", (self._id,)
+                ).fetchall():
+                    self._end_lease(self._id, job, granted, self.owner.counters(slot), killed=False)
+                self._connection.execute("DELETE FROM claims WHERE owner = ?", (self._id,))
+                self._connection.execute("DELETE FROM owners WHERE id = ?", (self._id,))
+            check_small(self._connection, self.path)
+        finally:
+            self.abandon()
+
+    def copy_to(self, path: Path) -> None:
+        """Copy all that the ledger holds into a new file, also if its own has no name any more."""
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        with closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        try:
+            self._connection.close()
+        finally:
+            self._watch.close()
+            self.owner.close()
+
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Generator[None, None, None]:
+        """Write; on the disk when the block has ended if ``durable``, else with the next that is.
+
+        What only matters while the machine runs need not wait for the disk.
+        """
+        self._synchronize("FULL" if durable else "NORMAL")
+        with in_transaction(self._connection):
+            yield
+
+    def _synchronize(self, synchronous: str) -> None:
+        if synchronous != self._synchronous:
+            self._connection.execute(f"PRAGMA synchronous = {synchronous}")
+            self._synchronous = synchronous
+
+
+def _boot() -> str:
+    """Return what changes whenever the machine starts; "" where nothing tells."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
