@@ -155,6 +155,7 @@ class RateController:
         if not self._started:
             self._started = True
             self._search.mark = self._since = Mark(now, 0, 0, 0.0)
+            self._search._started_at = now
             self._search.quota.begin(now, 0)
         if step and now > self._hold_until:
             self._search.run(now, min(step, now - self._hold_until))
@@ -200,7 +201,8 @@ class RateController:
             return
         else:
             self._search.lower(phase, rate, measurement)
-            self._since = mark
+            if measurement.is_settled(self._calls.latency) or measurement.is_idle:
+                self._since = mark
         self._cut_at, self._passed, self._on_trial, self._awaits_pass = now, 0, True, True
         if self._windows.known:
             self._hold(max(self._windows.next(mark.moment), now))
@@ -211,9 +213,14 @@ class RateController:
 
     def _begin_outage(self, now: float, rate: float) -> None:
         lockout = Lockout(
-            self._search.mark, self._search.phase, rate, latency=self._calls.latency, resumes=self._on_trial
+            now,
+            self._search.mark,
+            self._search.phase,
+            rate,
+            latency=self._calls.latency,
+            resumes=self._on_trial,
         )
-        self._hold(now + constants.HOLD_CALLS / self._search.rate)
+        self._hold(now + lockout.first_try_after)
         if self._windows.known:
             turn = max(now, self._windows.next(self._search.mark.moment))
             if self._windows.contradicted(self._search.mark, self._cut_at):

@@ -13,8 +13,10 @@ class Lockout:
     """What was going on when it began, and when to try again: single calls, less and less often."""
 
     __slots__ = (
+        "_began",
         "_last_refused",
         "_latency",
+        "_likely",
         "_step",
         "_tries",
         "_turn",
@@ -25,11 +27,14 @@ class Lockout:
         "resumes",
     )
 
-    def __init__(self, mark: Mark, phase: Phase, rate: float, *, latency: float, resumes: bool) -> None:
+    def __init__(
+        self, now: float, mark: Mark, phase: Phase, rate: float, *, latency: float, resumes: bool
+    ) -> None:
         """``rate`` is what was refused in ``phase``.
 
         An lockout ``resumes`` if the rate has been cut already and only the cut's trial was refused.
         """
+        self._began = now
         self.mark = mark
         self.phase = phase
         self.rate = rate
@@ -39,8 +44,14 @@ class Lockout:
         self._latency = latency
         self._turn: float | None = None
         self._last_refused = mark.moment
-        self._step = constants.HOLD_CALLS / rate
+        # Startup overshoots the limit by far.
+        self._likely = rate * (constants.STARTUP_CUT if phase is Phase.STARTUP else 1.0)
+        self._step = constants.HOLD_CALLS / self._likely
         self._tries = 0
+
+    @property
+    def first_try_after(self) -> float:
+        return constants.HOLD_CALLS / self._likely
 
     def await_turn(self) -> None:
         self.awaits_turn = True
@@ -73,14 +84,14 @@ class Lockout:
     @property
     def is_window(self) -> bool:
         """Whether it has lasted too long for a token bucket."""
-        return self.refused_for > max(
-            constants.BUCKET_CALLS / self.rate, constants.BUCKET_LATENCIES * self._latency
+        return self._last_refused - self._began > max(
+            constants.BUCKET_CALLS / self._likely, constants.BUCKET_LATENCIES * self._latency
         )
 
     @property
     def is_long(self) -> bool:
         """Whether it has lasted too long for a window of a second."""
-        longest = max(constants.LONG_OUTAGE_SECONDS, constants.LONG_OUTAGE_CALLS / self.rate)
+        longest = max(constants.LONG_OUTAGE_SECONDS, constants.LONG_OUTAGE_CALLS / self._likely)
         return self.refused_for > longest
 
     def turn(self, passed: float) -> Attempt:

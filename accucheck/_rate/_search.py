@@ -32,6 +32,10 @@ class Search:
         self.quota = Quota()
         self.excess = constants.PROBE_EXCESS
         """By how much a probe exceeds the cruise."""
+        self._started_at = 0.0
+        self._resting = False
+        self._sprinted_to = 0.0
+        self._doubling = constants.START_DOUBLING
         self._confirming = False
         self._cruise_left = constants.SHORT_CRUISE_SECONDS
         self._refused_probes = 0
@@ -55,15 +59,14 @@ class Search:
         """Let so many seconds pass, in which calls could be sent."""
         calls = self._calls
         if not calls.saturate(self.rate, step):
+            if self.phase is Phase.STARTUP and not self._resting:
+                self.rate = self._bounded(max(self.rate / 2**step, constants.START))
             return
         step = min(step, max(constants.LONGEST_LOOK, 2 / self.rate))
         evidence = step * min(1.0, self.rate / constants.PACE_CALLS)
         match self.phase:
             case Phase.STARTUP:
-                risked = constants.RISKED_CALLS + constants.RISKED_SHARE * calls.admitted
-                if self.rate * calls.latency < risked:
-                    gentle = self.rate < constants.SURE_RATE
-                    self._grow(step, constants.STARTUP_DOUBLING if gentle else constants.SURE_DOUBLING)
+                self._start_up(now, step)
             case Phase.CLIMB if not self._confirming:
                 self._grow(evidence, constants.CLIMB_DOUBLING)
             case Phase.CLIMB:
@@ -85,6 +88,28 @@ class Search:
                     self.enter(Phase.CRUISE)
             case Phase.DIP | Phase.OUTAGE:
                 pass
+
+    def _start_up(self, now: float, step: float) -> None:
+        calls = self._calls
+        if self._resting:
+            if now < self._started_at + constants.REST_UNTIL:
+                return
+            self._resting = False
+            self.rate = self._bounded(min(self._sprinted_to, constants.RESUME))
+        if calls.sent < constants.START_CALLS:
+            self._doubling = constants.START_DOUBLING
+        elif calls.sent < constants.SPRINT_CALLS:
+            self._doubling = max(constants.SPRINT_DOUBLING, constants.SPRINT_LATENCIES * calls.latency)
+        elif now < self._started_at + constants.REST_UNTIL:
+            self._resting = True
+            self._sprinted_to = self.rate
+            self.rate = self._bounded(constants.REST)
+            return
+        else:
+            self._doubling = constants.RESUME_DOUBLING
+        risked = constants.RISKED_CALLS + constants.RISKED_SHARE * calls.admitted
+        if self.rate * calls.latency < risked:
+            self._grow(step, self._doubling)
 
     def _grow(self, step: float, doubling: float) -> None:
         self.rate = self._bounded(self.rate * 2 ** (step / doubling))
@@ -132,7 +157,9 @@ class Search:
     def rate_when_sent(self, latency: float) -> float:
         """The rate at the moment a call was sent that is replied to now."""
         if self.phase is Phase.STARTUP:
-            return self.rate / 2 ** (latency / constants.STARTUP_DOUBLING)
+            if self._resting:
+                self.rate = self._sprinted_to
+            return self.rate / 2 ** (latency / self._doubling)
         if self.phase is Phase.PROBE:
             return self._probed(self.excess / 2 ** (latency / constants.PROBE_DOUBLING))
         return self.rate

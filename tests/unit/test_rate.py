@@ -115,11 +115,11 @@ def test_a_limit_that_doubles_is_found_within_fifteen_seconds(limit: int, at: fl
 
 
 def test_a_limit_that_doubles_while_it_is_measured_is_found_as_fast() -> None:
-    # A probe is refused at 39.5 s, and the slow climb after it is under way until 40.7 s.
-    trace = ride(Replaced(nginx(100), 39.8, nginx(200, 2)), NGINX, seconds=68)
-    assert 39 < trace.refused[bisect_left(trace.refused, 30)] < 39.8
-    assert trace.utilisation(200, 54.8, 68) >= 0.9
-    assert trace.refused_share(39.8, 68) <= 0.01
+    # A probe is refused at 31.5 s, and the slow climb after it is under way until 32.6 s.
+    trace = ride(Replaced(nginx(100), 31.8, nginx(200, 2)), NGINX, seconds=60)
+    assert 31 < trace.refused[bisect_left(trace.refused, 30)] < 31.8
+    assert trace.utilisation(200, 46.8, 60) >= 0.9
+    assert trace.refused_share(31.8, 60) <= 0.01
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
@@ -134,6 +134,65 @@ def test_seconds_in_which_nobody_calls_are_not_taken_for_a_lower_limit(share: fl
         demand=lambda now: 0.3 if 26.0 < now < 28.0 else 1000.0,
     )
     assert trace.utilisation(100 * share, 33.2, 60) >= 0.9
+
+
+# The whole of a list, from the first call to the last
+
+
+def whole(limiter: Limiter, limit: int, latency: Latency, seed: int) -> tuple[float, float]:
+    """Return how much of the limit a list of 5,500 numbers uses, and the share of its calls that is refused."""
+    trace = simulate(
+        RateController(), limiter, seconds=5_500 / limit * 2.2, latency=latency, workers=100, seed=seed
+    )
+    end = trace.admitted[5_499]
+    return 5_500 / (limit * end), trace.refused_share(0, end)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("limit", "latency", "least", "most"),
+    [
+        (20, NGINX, 0.97, 0.0035),
+        (100, NGINX, 0.94, 0.003),
+        (100, SANDBOX, 0.94, 0.003),
+        (100, Far(0.02), 0.94, 0.003),
+        (100, Far(0.1), 0.92, 0.006),
+        (100, Far(0.3), 0.85, 0.013),
+        (200, NGINX, 0.92, 0.003),
+        (500, NGINX, 0.8, 0.003),
+        (500, Far(0.05), 0.75, 0.006),
+    ],
+    ids=lambda value: f"{value.typical}" if isinstance(value, Far) else None,
+)
+def test_a_list_uses_a_token_bucket_up_from_the_start(
+    limit: int, latency: Latency, least: float, most: float, seed: int
+) -> None:
+    used, refused = whole(nginx(limit), limit, latency, seed)
+    assert used >= least
+    assert refused <= most
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("limit", "least"), [(20, 0.95), (100, 0.94), (200, 0.9)])
+def test_a_list_uses_windows_of_a_second_up_from_the_start(limit: int, least: float, seed: int) -> None:
+    used, refused = whole(FixedWindow(constant(limit), 1.0, phase(seed)), limit, SANDBOX, seed)
+    assert used >= least
+    assert refused <= 0.0075
+
+
+@pytest.mark.parametrize("limit", [20, 100])
+def test_a_minutes_quota_is_used_up_from_the_start(limit: int) -> None:
+    used, refused = whole(FixedWindow(constant(limit), 60.0, 25.0), limit, SANDBOX, 0)
+    assert used >= 0.97
+    assert refused <= 0.01
+
+
+def test_exhaustions_that_follow_each_other_fast_still_measure_the_limit() -> None:
+    # Each came too soon after the last to measure anything, so that 150/s stood for good: 5.6 % were refused.
+    falls = Replaced(nginx(150), 10, nginx(100))
+    trace = simulate(RateController(start=145), falls, seconds=25, latency=NGINX, workers=50, seed=1)
+    assert trace.refused_share(12, 25) <= 0.005
+    assert trace.utilisation(100, 12, 25) >= 0.95
 
 
 # Limits of other kinds
