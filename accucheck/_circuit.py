@@ -1,4 +1,4 @@
-"""What keeps an outage from multiplying calls: a circuit breaker and a shared retry budget. Pure.
+"""What keeps trouble from multiplying calls: a circuit breaker, a shared retry budget, a brake. Pure.
 
 The circuit looks at the last few replies only, never at the lifetime: a run that has gone well for
 an hour must notice within a dozen calls that the vendor is down.
@@ -7,8 +7,12 @@ an hour must notice within a dozen calls that the vendor is down.
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
 from typing import Final
+
+from accucheck._errors import Undetermined, UniformRefusals
+from accucheck._wire import NoAnswer, StatusReply
 
 WINDOW: Final = 12
 """Replies looked at: few, so that an outage costs few calls. At 30 % errors 11 of 12 fail once in 65,000."""
@@ -103,3 +107,65 @@ class RetryBudget:
                 come_in = (now - self._as_of) * self._per_second
                 self._tokens = min(self._most, self._tokens + come_in)
             self._as_of = now
+
+
+FIRST_ALIKE: Final = 20
+"""Numbers refused alike that end a run in which nothing has succeeded yet."""
+LATER_ALIKE: Final = 50
+"""The same, in a row, once something has: a stretch of bad numbers in a good list is shorter."""
+UNPROVEN_IN_FLIGHT: Final = FIRST_ALIKE + 4
+"""Calls refused or under way at most before anything has succeeded: a wrong setting costs 24 calls."""
+_DIGITS: Final = re.compile(r"\d+")
+
+
+class Brake:
+    """Notices that number after number is refused alike: a wrong setting, not a list of bad numbers.
+
+    With a wrong body encoding, say, every call is INVALID_ARGUMENT, and a list of a million is gone in an hour.
+    """
+
+    def __init__(self) -> None:
+        self.proven = False
+        """Whether any call of the run has succeeded: was answered, or is being checked."""
+        self._alike: tuple[str, str] | None = None
+        self._numbers: set[str] = set()
+
+    def admits(self, in_flight: int) -> bool:
+        """Return whether another call may go while ``in_flight`` are under way."""
+        return self.proven or in_flight + len(self._numbers) < UNPROVEN_IN_FLIGHT
+
+    def succeeded(self) -> None:
+        """Note an answer, or a PENDING: the vendor understands what it is asked."""
+        self.proven = True
+        if self._numbers:
+            self._alike = None
+            self._numbers.clear()
+
+    def refused(self, number: str, reply: NoAnswer) -> UniformRefusals | None:
+        """Note a reply that leaves a number without an answer; return the error that ends the run, if it should.
+
+        Outages and rate limits are for the circuit and the gate, so they neither count nor clear anything.
+        """
+        row = reply.row
+        if row.fate not in ("final", "ask_once_more") and row.error is not Undetermined:
+            return None
+        # A reason may name the number, or how many bytes came: what differs in digits only is alike.
+        alike = row.name, _DIGITS.sub("#", reply.reason)
+        if alike != self._alike:
+            self._alike = alike
+            self._numbers.clear()
+        self._numbers.add(number)
+        count = len(self._numbers)
+        if count < (LATER_ALIKE if self.proven else FIRST_ALIKE):
+            return None
+        word = reply.status if isinstance(reply, StatusReply) else row.name
+        said = f" ({reply.reason})" if reply.reason else ""
+        return UniformRefusals(
+            f"{count} numbers in a row ended alike: {word}{said}, so the run stops before it spends more calls. "
+            f"{row.if_all} If this is right for the list, use keep_going",
+            vendor_status=word,
+            vendor_reason=reply.reason,
+            numbers=count,
+            request_id=reply.request_id,
+            http_status=reply.http_status,
+        )

@@ -18,7 +18,8 @@ from tenacity.wait import WaitBaseT
 
 from accucheck._errors import CheckError, ConfigurationError, RunEnded, Undetermined
 from accucheck._models import Check
-from accucheck._wire import Answered, Broken, NoAnswer, Reply, StatusReply
+from accucheck._statuses import UNSUPPORTED_BODY
+from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
 
 LONGEST_WAIT: Final = 300.0
 """Seconds. A longer Retry-After is cut to this, so that one odd header cannot stop a run for a day."""
@@ -273,3 +274,60 @@ def check(number: str) -> Check:
 
 
 _RETRYING: Final = tenacity.Retrying()
+
+
+class BodyChoice:
+    """Finds out how the vendor wants the number encoded (``body="auto"``): its page does not say.
+
+    The form is tried first. Only if the very first call is refused as a wrong encoding would be is its number asked
+    once more, as JSON. What works is remembered for the account, and so is what did not: at most two extra calls
+    in its life, and none once anything has succeeded.
+    """
+
+    def __init__(self, remembered: str | None = None) -> None:
+        """``remembered`` is the ``memory`` of an earlier run."""
+        self.style: BodyStyle = "json" if remembered == "json" else "form"
+        """The encoding of the next call."""
+        self.known = remembered in ("form", "json")
+        """Whether a call has succeeded with ``style``: there is nothing more to hear."""
+        self.settled = self.known
+        """Whether no other encoding will be tried."""
+        self.memory: str | None = None
+        """What to remember for later runs of the account; None if there is nothing new."""
+        tried = remembered or ""
+        self._tried = int(tried) if tried.isdecimal() else 0
+
+    def admits(self, in_flight: int) -> bool:
+        """Return whether another call may go: the very first one goes alone."""
+        return self.settled or in_flight == 0
+
+    def heard(self, reply: Reply) -> bool:
+        """Learn from a reply; return whether to ask the same number again at once, as ``style`` now says."""
+        row = reply.row
+        if self.known or not row.vendor_up or row.fate in ("slow_down", "end"):
+            return False  # a failure, a rate limit or the credentials say nothing about the body
+        if row.fate in ("answer", "poll"):
+            self.known = self.settled = True
+            self.memory = self.style
+            return False
+        if self.settled or row.error is Undetermined:
+            self.settled = True
+            return False
+        if self.style == "json":
+            self.style, self.settled = "form", True
+            return False
+        if self._tried < _MOST_BODY_TRIALS and _is_refusal_of_body(reply):
+            self._tried += 1
+            self.style, self.memory = "json", str(self._tried)
+            return True
+        self.settled = True
+        return False
+
+
+_MOST_BODY_TRIALS: Final = 2
+
+
+def _is_refusal_of_body(reply: Reply) -> bool:
+    if isinstance(reply, StatusReply):
+        return reply.status == "INVALID_ARGUMENT" and "not found" in reply.reason.lower()
+    return reply.row is UNSUPPORTED_BODY

@@ -73,6 +73,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     """What happened and what to do. The vendor's own reason takes its place, or follows it (``Fate`` "end" and
     Undetermined). ``{word}`` is the vendor's word, ``{http}`` the HTTP code."""
+    if_all: str = ""
+    """What to try if every number ends so: a sentence. For rows that leave a number without an answer."""
     http: str = ""
     """The HTTP codes under which it comes; for people, except where the code alone decides."""
     charge: Charge = "refusal"
@@ -97,6 +99,7 @@ _PAGE: Final = (
         fate="final",
         error=InvalidArgument,
         message="AccuAuth refuses the number",
+        if_all='Try the other encoding of the request (body="json" or body="form"), and check one number by hand.',
         http="400",
     ),
     Row(
@@ -152,12 +155,15 @@ _PAGE: Final = (
 )
 """The statuses of the vendor's page ("4. Error Codes")."""
 
+_LATER: Final = "AccuAuth cannot check these numbers now: try again later, or ask AccuAuth."
+
 _FAMILY: Final = (
     Row(
         name="ABNORMAL_BEHAVIOURS_DETECTED",
         fate="ask_once_more",
         error=Undetermined,
         message="AccuAuth answers {word} (the same number was asked too often): ask again another day",
+        if_all=_LATER,
         http="400",
         source="family",
         trust="medium",
@@ -167,6 +173,7 @@ _FAMILY: Final = (
         fate="retry",
         error=Undetermined,
         message="AccuAuth could not look the number up ({word}) at any try: ask again later",
+        if_all=_LATER,
         http="400",
         source="family",
         trust="medium",
@@ -176,6 +183,7 @@ _FAMILY: Final = (
         fate="final",
         error=Undetermined,
         message="AccuAuth has no data for the number ({word}): neither yes nor no",
+        if_all=_LATER,
         http="400",
         source="family",
         trust="medium",
@@ -201,6 +209,7 @@ VALUES: Final[Mapping[str, Row]] = MappingProxyType(
             fate="final",
             error=Undetermined,
             message="AccuAuth could not determine whether the number is on WhatsApp ({word}): ask again another day",
+            if_all=_LATER,
             http="200",
             source="family",
             trust="medium",
@@ -214,6 +223,7 @@ UNKNOWN: Final = Row(
     fate="ask_once_more",
     error=Undetermined,
     message="AccuAuth answers “{word}”, which accucheck does not know: ask AccuAuth what it means",
+    if_all="Ask AccuAuth what it means.",
     http="any",
     charge="unknown",
     source="accucheck",
@@ -224,6 +234,7 @@ BAD_RESULT: Final = Row(
     name="BAD_RESULT",
     fate="final",
     error=ProtocolError,
+    if_all="Check base_url and endpoint, and show AccuAuth the request id.",
     http="any",
     charge="unknown",
     source="accucheck",
@@ -234,6 +245,7 @@ MALFORMED: Final = Row(
     name="MALFORMED",
     fate="final",
     error=ProtocolError,
+    if_all="What answers is not AccuAuth's API: check base_url and the proxy.",
     http="any",
     charge="unknown",
     vendor_up=False,
@@ -308,6 +320,7 @@ UNSUPPORTED_BODY: Final = Row(
     name="UNSUPPORTED_BODY",
     fate="final",
     error=ProtocolError,
+    if_all='Try the other encoding of the request: body="json" or body="form".',
     http="415",
     source="HTTP",
 )
@@ -317,6 +330,7 @@ REDIRECT: Final = Row(
     name="REDIRECT",
     fate="final",
     error=ProtocolError,
+    if_all="What answers is not AccuAuth's API: check base_url and the proxy.",
     http="3xx",
     vendor_up=False,
     source="HTTP",

@@ -9,7 +9,7 @@ import pytest
 
 from accucheck import _errors, _statuses
 from accucheck._decide import AttemptHistory, Decision, Done, Policy, Stop, Wait, decide
-from accucheck._errors import CheckError, ProtocolError, RunEnded, Undetermined
+from accucheck._errors import CheckError, InvalidArgument, ProtocolError, RunEnded, Undetermined
 from accucheck._models import Check
 from accucheck._statuses import CHARGES, FATES, STATUSES, VALUES, Row, as_markdown, row_of_code, rows
 from accucheck._wire import Answered, Broken, Reply, decode_reply
@@ -252,6 +252,8 @@ def test_a_rows_error_fits_its_fate(row: Row) -> None:
     assert row.message.format(word="WORD", http=400) is not None
     if row.error is Undetermined:
         assert "{word}" in row.message  # the vendor's word is kept
+    if row.error in (InvalidArgument, ProtocolError, Undetermined):
+        assert row.if_all.endswith(".")
     if row.error is not ProtocolError:
         assert row.message or row.fate == "poll" or row.name in DOWN
 

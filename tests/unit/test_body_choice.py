@@ -1,0 +1,135 @@
+"""body="auto": at most two extra calls in an account's life, and none once anything has succeeded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck._decide import BodyChoice
+from accucheck._models import Check
+from accucheck._statuses import BAD_RESULT, UNSUPPORTED_BODY, VALUES
+from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
+
+ANSWER = Answered(Check(number="+51987654321", whatsapp=False, checked_at=datetime(2026, 11, 23, tzinfo=UTC)))
+NOT_FOUND = StatusReply("INVALID_ARGUMENT", 400, "argument 'number': not found")
+UNSUPPORTED = Malformed(415, "HTTP 415 (unsupported body)", row=UNSUPPORTED_BODY)
+PENDING = StatusReply("PENDING", 400)
+CHECKING = StatusReply("checking", 200, row=VALUES["checking"])
+UNAVAILABLE = StatusReply("unavailable", 200, row=VALUES["unavailable"])
+INVALID = StatusReply("INVALID_ARGUMENT", 400, "number is not valid")
+RATE_LIMITED = StatusReply("RATE_LIMIT_EXCEEDED", 403)
+UNAUTHORIZED = StatusReply("UNAUTHORIZED", 401)
+DOWN = StatusReply("INTERNAL_ERROR", 500)
+BROKEN = Broken("connect", "refused", sent=False)
+STRANGE = Malformed(200, "OK without a result", row=BAD_RESULT)
+REPLIES: list[Reply] = [
+    *(ANSWER, NOT_FOUND, UNSUPPORTED, PENDING, CHECKING, UNAVAILABLE, INVALID),
+    *(RATE_LIMITED, UNAUTHORIZED, DOWN, BROKEN, STRANGE),
+]
+REFUSALS = [NOT_FOUND, UNSUPPORTED]
+
+
+def test_the_form_is_tried_first_and_alone() -> None:
+    choice = BodyChoice()
+    assert choice.style == "form"
+    assert choice.admits(0)
+    assert not choice.admits(1)
+
+
+@pytest.mark.parametrize("reply", [ANSWER, PENDING, CHECKING])
+def test_a_form_that_works_is_remembered(reply: Reply) -> None:
+    choice = BodyChoice()
+    assert choice.heard(reply) is False
+    assert (choice.style, choice.settled, choice.memory) == ("form", True, "form")
+    assert choice.admits(1_000)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("reply", [ANSWER, PENDING, CHECKING])
+def test_a_refused_first_call_is_made_once_more_as_json_and_what_works_is_remembered(
+    refusal: Reply, reply: Reply
+) -> None:
+    choice = BodyChoice()
+    assert choice.heard(refusal) is True
+    assert choice.style == "json"
+    assert not choice.admits(1)
+    assert choice.heard(reply) is False
+    assert (choice.style, choice.settled, choice.memory) == ("json", True, "json")
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("reply", [NOT_FOUND, UNSUPPORTED, INVALID, STRANGE])
+def test_if_json_is_refused_too_the_form_stays_and_nothing_more_is_tried(
+    refusal: Reply, reply: Reply
+) -> None:
+    choice = BodyChoice()
+    choice.heard(refusal)
+    assert choice.heard(reply) is False
+    assert (choice.style, choice.settled, choice.memory) == ("form", True, "1")
+    assert choice.heard(refusal) is False
+
+
+def test_an_invalid_number_is_no_refusal_of_the_body() -> None:
+    choice = BodyChoice()
+    assert choice.heard(INVALID) is False
+    assert (choice.style, choice.settled, choice.memory) == ("form", True, None)
+
+
+@pytest.mark.parametrize("reply", [RATE_LIMITED, DOWN, BROKEN, UNAUTHORIZED])
+def test_what_says_nothing_about_the_body_leaves_the_question_open(reply: Reply) -> None:
+    choice = BodyChoice()
+    for _ in range(5):
+        assert choice.heard(reply) is False
+    assert (choice.style, choice.settled, choice.memory) == ("form", False, None)
+    assert choice.heard(NOT_FOUND) is True
+    for _ in range(5):
+        assert choice.heard(reply) is False
+    assert choice.style == "json"
+
+
+@pytest.mark.parametrize("style", ["form", "json"])
+def test_what_an_earlier_run_found_is_taken_without_a_trial(style: str) -> None:
+    choice = BodyChoice(style)
+    assert (choice.style, choice.settled) == (style, True)
+    assert choice.heard(NOT_FOUND) is False
+
+
+@pytest.mark.parametrize("damaged", ["", "xml", "-1", "1.5", "²", "null"])
+def test_a_memory_that_says_nothing_is_none(damaged: str) -> None:
+    choice = BodyChoice(damaged)
+    assert (choice.style, choice.settled) == ("form", False)
+
+
+scripts = st.lists(st.lists(st.sampled_from(REPLIES), max_size=8), max_size=6)
+
+
+@given(scripts)
+def test_an_account_pays_two_extra_calls_at_most_and_none_after_a_success(runs: list[list[Reply]]) -> None:
+    memory: str | None = None
+    extra = 0
+    succeeded = False
+    for replies in runs:
+        choice = BodyChoice(memory)
+        for reply in replies:
+            again = choice.heard(reply)
+            assert not (again and succeeded)
+            extra += again
+            succeeded = succeeded or reply in (ANSWER, PENDING, CHECKING)
+        memory = choice.memory or memory
+    assert extra <= 2
+
+
+@pytest.mark.parametrize("wanted", ["form", "json"])
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_against_a_vendor_that_takes_one_encoding_only_no_answer_is_lost(wanted: str, refusal: Reply) -> None:
+    choice = BodyChoice()
+    calls = 0
+    for _ in range(10):
+        calls += 1
+        while choice.heard(reply := ANSWER if choice.style == wanted else refusal):
+            calls += 1
+        assert reply is ANSWER
+    assert calls == (10 if wanted == "form" else 11)
