@@ -1,7 +1,7 @@
 """What is known of each number, and what is bought, kept: in a file, or in memory for one run. All the SQL."""
 
 from accucheck._store._file import account_ledger_path
-from accucheck._store._ledger import JobCalls, account_ledgers
+from accucheck._store._ledger import JobCalls, account_ledgers, as_store
 from accucheck._store._ledger import Ledger as NewLedger
 from accucheck._store._memory import MemoryStore
 from accucheck._store._old._info import LedgerInfo
@@ -28,5 +28,6 @@ __all__ = [
     "Store",
     "account_ledger_path",
     "account_ledgers",
+    "as_store",
     "repair",
 ]

@@ -316,7 +316,7 @@ def _unescape(point: bytes) -> bytes:
 
 def create_ledger(path: Path) -> None:
     """Make an empty ledger under another name, sync it, and give it its own."""
-    if path.parent == accounts_folder():
+    if not path.parent.exists() and path.parent == accounts_folder():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_network(path)
     prefix = f"{path.name}.new-"

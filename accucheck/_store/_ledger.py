@@ -30,9 +30,10 @@ from accucheck._store._packing import (
     number_of,
     settlement_of,
 )
-from accucheck._store._protocol import Endpoint, Query
+from accucheck._store._protocol import Endpoint, Query, Store
+from accucheck._store._sqlite import SQLiteStore
 
-__all__ = ["JobCalls", "Ledger", "LedgerInfo", "account_ledgers"]
+__all__ = ["JobCalls", "Ledger", "LedgerInfo", "account_ledgers", "as_store"]
 
 _FORGOTTEN_AT_ONCE: Final = 10_000
 _ANY: Final = Query()
@@ -259,6 +260,15 @@ class Ledger:
             JobCalls(job=name, calls=calls, possibly_double_charged=double, perhaps_lost_in_kills=lost)
             for name, (calls, double, lost) in sorted(jobs.items())
         ]
+
+
+def as_store(ledger: Store | Ledger | str | os.PathLike[str]) -> Store:
+    """Return the store of a ledger: of a path, of a ``Ledger``, or the one that was given."""
+    if isinstance(ledger, str | os.PathLike):
+        return SQLiteStore(ledger)
+    if isinstance(ledger, Ledger):
+        return SQLiteStore(ledger.path)
+    return ledger
 
 
 def account_ledgers() -> list[Path]:

@@ -233,10 +233,7 @@ class _Ledger:
             if is_full(trouble) and self.tables.owner.release_reserve():
                 self._no_more = ledger_error(self.path, trouble)
             elif not self.look():
-                answers = "1 answer is" if len(rows) == 1 else f"{len(rows)} answers are"
-                raise LedgerError(
-                    f"{ledger_error(self.path, trouble).reason}; {answers} not stored"
-                ) from trouble
+                raise
             self.tables.settle(rows, job=job, possibly_double_charged=lost)
         if slot is not None:
             self.tables.owner.count_settled(slot, calls)

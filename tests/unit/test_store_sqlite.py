@@ -162,14 +162,14 @@ async def test_when_the_disk_is_full_the_reserve_stores_what_is_under_way_and_bu
     await store.settle([answered(MOBILE + 1)])
 
 
-async def test_a_disk_that_stays_full_says_how_many_answers_are_not_stored(
+async def test_a_disk_that_stays_full_is_told_and_the_batch_may_be_given_again(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, full, times=3)
     batch = [answered(MOBILE), answered(MOBILE + 1)]
-    with pytest.raises(LedgerError, match=r"the disk is full"):
+    with pytest.raises(LedgerError, match="the disk is full"):
         await store.settle(batch)
-    with pytest.raises(LedgerError, match=r"the disk is full.*; 2 answers are not stored"):
+    with pytest.raises(LedgerError, match="the disk is full"):
         await store.settle(batch)
     await store.settle(batch)
     assert len(await store.find([MOBILE, MOBILE + 1], ANY)) == 2
@@ -179,7 +179,7 @@ async def test_an_error_of_the_disk_is_told_and_the_batch_may_be_given_again(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, lambda: sqlite3.OperationalError("disk I/O error"), times=1)
-    with pytest.raises(LedgerError, match="1 answer is not stored"):
+    with pytest.raises(LedgerError, match="disk I/O error"):
         await store.settle([answered(MOBILE)])
     await store.settle([answered(MOBILE)])
     assert set(await store.find([MOBILE], ANY)) == {MOBILE}
