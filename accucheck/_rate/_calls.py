@@ -1,17 +1,18 @@
-"""What has become of the calls: counts, the latency, and the moments at which the limiter was exhausted."""
+"""What has become of the calls: counts, the latency, and what lies between two exhaustions of the limiter."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import NamedTuple
 
 from accucheck._rate import _constants as constants
 
-__all__ = ["Attempt", "Calls", "Mark", "Measurement"]
+__all__ = ["Calls", "Mark", "Measurement", "Reset", "SteadyClock"]
 
 
-class Attempt(NamedTuple):
-    """A window turned between two moments: a call was refused at the one and admitted at the other."""
+class Reset(NamedTuple):
+    """A window reset between two moments: a call was refused at the one and admitted at the other."""
 
     after: float
     before: float
@@ -20,8 +21,8 @@ class Attempt(NamedTuple):
     def middle(self) -> float:
         return (self.after + self.before) / 2
 
-    def until(self, later: Attempt) -> float:
-        """Return the seconds between two turns: whole ones if they may be, which is how windows are made."""
+    def until(self, later: Reset) -> float:
+        """Return the seconds between two resets: whole ones if they may be, which is how windows are made."""
         shortest, longest = later.after - self.before, later.before - self.after
         middle = (shortest + longest) / 2
         whole = max(1.0, float(round(middle)))
@@ -37,7 +38,7 @@ class Measurement(NamedTuple):
     idle: float = 0.0
     """Seconds in which less was sent than permitted: a limiter that is not used cannot be measured."""
     of_window: bool = False
-    """Whether it began with the turn of a window: then its calls are the quota."""
+    """Whether it began with the reset of a window: then its calls are the quota."""
 
     @property
     def calls_per_second(self) -> float:
@@ -65,22 +66,22 @@ class Measurement(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A moment at which the limiter was exhausted, or a window turned, with the counts at it."""
+    """A moment at which the limiter was exhausted, or a window reset, with the counts at it."""
 
     moment: float
     sent: int
     refused: int
     idle: float
-    turn: Attempt | None = None
+    reset: Reset | None = None
 
-    def measure(self, later: Mark, turn: Attempt | None = None) -> Measurement:
-        """Measure from here to a later exhaustion, which lasted until the ``turn`` of a window if there is one."""
+    def measure(self, later: Mark, reset: Reset | None = None) -> Measurement:
+        """Measure from here to a later exhaustion, which lasted until the ``reset`` of a window if there is one."""
         refused = later.refused - self.refused
         seconds = later.moment - self.moment
-        if self.turn is not None and turn is not None:
-            seconds = self.turn.until(turn)
+        if self.reset is not None and reset is not None:
+            seconds = self.reset.until(reset)
         calls = max(later.sent - self.sent - refused, 0)
-        return Measurement(calls, refused, seconds, later.idle - self.idle, self.turn is not None)
+        return Measurement(calls, refused, seconds, later.idle - self.idle, self.reset is not None)
 
 
 class Calls:
@@ -120,3 +121,34 @@ class Calls:
             return True
         self.idle += step
         return False
+
+
+class SteadyClock:
+    """Turns readings of a clock that may jump, backward or far forward, into seconds that only increase."""
+
+    def __init__(self) -> None:
+        self._now: float | None = None
+        self.shift = 0.0
+
+    def advance(self, reading: float) -> tuple[float, float]:
+        """Return the steady time and the seconds since the last reading: 0 where the clock has jumped."""
+        if not math.isfinite(reading):
+            return self._now or 0.0, 0.0
+        now = reading + self.shift
+        if self._now is None:
+            self._now = now
+        step = now - self._now
+        if not 0 <= step <= constants.LONGEST_STEP:
+            self.shift = self._now - reading
+            return self._now, 0.0
+        self._now = now
+        return now, step
+
+    def sent(self, reading: float, now: float) -> float:
+        """Return the steady time of an earlier reading; ``now`` if the clock has jumped since."""
+        sent_at = reading + self.shift
+        return sent_at if now - constants.LONGEST_STEP < sent_at <= now else now
+
+    def reading(self, steady: float) -> float:
+        """Return what the clock will show at a steady time."""
+        return steady - self.shift

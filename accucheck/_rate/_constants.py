@@ -1,4 +1,4 @@
-"""The controller's figures, each with what it bought in the simulations of tests/unit/test_rate.py."""
+"""The controller's constants, and what each buys in the simulations of tests/unit/test_rate.py."""
 
 from typing import Final
 
@@ -11,14 +11,14 @@ START_DOUBLING: Final = 0.5
 """Seconds in which the first five calls double the rate: four go in the first second."""
 SPRINT_DOUBLING: Final = 0.2
 SPRINT_LATENCIES: Final = 2.0
-"""Then it doubles every 0.2 s, or every two latencies: limits up to 500/s are met within 3 s. With 1.6 s, 100/s were
-used to 88 % over a list of 5,500 numbers; now to 96 %."""
+"""Then it doubles every 0.2 s, or every two latencies: limits up to 500/s are met within 3 s. Every second saved is
+worth 1.7 % of the limit over a list of 5,500 numbers at 100/s."""
 SPRINT_CALLS: Final = 330
 REST: Final = 3.0
 REST_UNTIL: Final = 10.0
 RESUME: Final = 150.0
-"""A sprint ends after 330 calls that were all admitted. If less than 10 s have passed it rests until then, at 3
-calls/s, and resumes at 150: a minute's quota of 20/s must not be gone before it is understood."""
+"""The sprint ends after 330 calls that were all admitted. If less than 10 s have passed, startup rests at 3 calls/s
+until then and resumes at 150: a quota of many seconds should not be gone before it is understood."""
 RESUME_DOUBLING: Final = 0.5
 RISKED_CALLS, RISKED_SHARE = 8.0, 0.15
 """When a limit is met, all calls in flight may be refused: startup keeps them under 8 + 15 % of the admitted."""
@@ -37,8 +37,8 @@ CONFIRM_DOUBLING: Final = 14.0
 """The same for the slow climb that measures, 5 % a second: refused a second after it has passed 100/s, so
 that 100 calls are measured, and 4 % over the limit."""
 CONFIRM_EXCESS: Final = 0.2
-"""A slow climb that passes at 20 % over the cruise goes on as a probe. A limit that doubled during the climb
-was taken for 1.5 times the old one else, and reached half a minute later."""
+"""A slow climb that passes at 20 % over the cruise becomes a probe: the limit has risen. Without it, a limit that
+doubled during the climb was reached half a minute later."""
 WINDOW_DOUBLING: Final = 28.0
 """In windows of a second, that count exactly: at 2.5 % a second the window refused holds 1 or 2 % too much."""
 WINDOW_CLIMB: Final = 0.985
@@ -72,7 +72,7 @@ WINDOW_STEP: Final = 0.97
 PROBE_EXCESS: Final = 0.03
 PROBE_DOUBLING: Final = 0.7
 """A probe begins 3 % over cruise and doubles that every 0.7 s: twice the limit after 4 s (beyond
-WIDE_EXCESS it doubles half as fast, lest a limit that was found be overshot)."""
+WIDE_EXCESS it doubles half as fast, so that a new limit is not overshot by far)."""
 WIDE_EXCESS: Final = 0.6
 """A probe refused at more than 60 % over the old limit has found a new one: measure afresh."""
 SURE_LIMIT: Final = 50.0
@@ -82,19 +82,19 @@ BRUSH_EXCESS: Final = 0.08
 BRUSH_CALLS: Final = 3.0
 """A probe of windows refused at less than 8 %, or 3 calls, over the cruise found the limit where it was."""
 
-# Holds and outages
+# Holds and lockouts
 
 HOLD_SECONDS: Final = 0.04
 HOLD_CALLS: Final = 1.5
 """A hold after a refusal: time enough for a token bucket to have a token, so that a second refusal tells a
 window. A longer one would let a shallow bucket fill up, and spoil the measurement."""
-OUTAGE_GROWTH: Final = 2.0
-OUTAGE_SECONDS: Final = 5.0
-OUTAGE_SHARE: Final = 0.05
-"""Tries in an lockout come twice as far apart each, up to 5 s or 5 % of the lockout so far."""
-LONG_OUTAGE_SECONDS: Final = 2.5
-LONG_OUTAGE_CALLS: Final = 6.0
-"""An lockout beyond 2.5 s and six calls' time: a window of many seconds."""
+LOCKOUT_GROWTH: Final = 2.0
+LOCKOUT_SECONDS: Final = 5.0
+LOCKOUT_SHARE: Final = 0.05
+"""Tries in a lockout come twice as far apart each, up to 5 s or 5 % of the lockout so far."""
+LONG_LOCKOUT_SECONDS: Final = 2.5
+LONG_LOCKOUT_CALLS: Final = 6.0
+"""A lockout beyond 2.5 s and six calls' time: a window of many seconds."""
 LONGEST_WINDOW: Final = 300.0
 SLIDING_SHARE: Final = 0.3
 """How slow a long window that slides may become: 30 % of its limit."""
@@ -109,13 +109,13 @@ FIRST_SUSPICION: Final = 2
 SUSPICION: Final = 5
 """Exhaustions that end with the very first try, after which a limiter counts as a token bucket: 2 at first,
 5 after one that was a window's."""
-VAGUE_TURN: Final = 0.35
-"""Seconds between a refused try and one that passed, beyond which they say too little of when a window turned."""
-SURE_TURN: Final = 0.1
-"""A turn known to 0.1 s is known: calls take about as long to travel."""
-TURNS_TO_TRUST: Final = 2
+VAGUE_RESET: Final = 0.35
+"""Seconds between a refused try and one that passed, beyond which they say too little of when a window reset."""
+SURE_RESET: Final = 0.1
+"""A reset known to 0.1 s is known: calls take about as long to travel."""
+RESETS_TO_TRUST: Final = 2
 SAME_SECOND: Final = 0.5
-"""Two turns that agree are trusted, unless they are less than half a second apart."""
+"""Two resets that agree are trusted, unless they are less than half a second apart."""
 SAME_COUNT: Final = 1.05
 """A window that admitted 5 % more than the next one before a refusal: these are no windows."""
 FULL_WINDOW: Final = 0.9

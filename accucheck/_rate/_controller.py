@@ -1,33 +1,4 @@
-"""Find an account's unknown rate limit and stay just under it. Pure: no clock, no I/O, no chance.
-
-The idea is TCP BBR's (Cardwell et al., "BBR: Congestion-Based Congestion Control", 2016): do not saw up and
-down around the limit as AIMD does, *measure* it. A limiter that refuses on frequency is a bottleneck whose
-delivery rate can be counted: between two moments at which it was exhausted, the calls it admitted per second
-**are** the limit, whatever we sent in between. So every refusal closes one measurement and opens the next.
-From CUBIC (RFC 9438; botocore's adaptive mode uses it too) come the cut to 0.7 when a refusal comes as a
-surprise and the quick return to the rate that was known to be good.
-
-What happens is always one of seven phases:
-
-    STARTUP   no refusal yet: double every 1.6 s, from two calls a second
-    DIP       a refusal came unlooked for: 0.7 of the rate until a few calls have passed; cut again if not
-    CLIMB     rise from a rate that passed towards one that did not; then once more, slowly, to measure well
-    CRUISE    1.5 % under the measured limit
-    PROBE     cruise has lasted: exceed the cruise by 3 %, then more and more, until refused
-    OUTAGE    everything is refused (a window's quota is used up): single calls, less and less often; none
-              until the window turns, once it is known when that is
-    WINDOW    after a long lockout: spread the window's quota until the window turns
-
-A measurement holds while the limiter has no time to recover: once a token bucket is full again, what we
-cruised at is measured and not what it would have admitted (BBR's app-limited samples). That is why a probe
-of 50 calls/s and more is followed by a slow climb, which ends a second or two later, and why a probe raises
-the limit, never lowers it. A limit taken for too high is refused in the cruise, and measured exactly by that.
-
-Windows of a second need no such measurement once their turn is known: what one has admitted is the limit.
-
-The margin under the limit and the rare probe are what stable limits cost; an accelerating probe is how a
-limit that has doubled is found within seconds.
-"""
+"""The controller: replies in, the rate and the holds out."""
 
 from __future__ import annotations
 
@@ -36,13 +7,10 @@ from typing import ClassVar
 
 from accucheck._errors import ConfigurationError
 from accucheck._rate import _constants as constants
-from accucheck._rate._calls import Calls, Mark
-from accucheck._rate._clock import SteadyClock
+from accucheck._rate._calls import Calls, Mark, SteadyClock
 from accucheck._rate._constants import LATENCY_GAIN, LONGEST_STEP
-from accucheck._rate._lockout import Lockout
-from accucheck._rate._phase import Phase
-from accucheck._rate._search import Search
-from accucheck._rate._windows import Windows
+from accucheck._rate._search import Phase, Search
+from accucheck._rate._windows import Lockout, Windows
 
 __all__ = ["RateController"]
 
@@ -50,14 +18,14 @@ __all__ = ["RateController"]
 class RateController:
     """Turns what became of each call into the rate for the next ones.
 
-    Call ``sent`` at each permit, then ``admitted`` or ``refused`` once its reply is there (any reply that is
-    not a refusal for frequency counts as admitted). Read ``resume_at`` before each permit, since every reply
-    may move it, and ``rate(now)`` every few milliseconds: time runs on in there. ``now`` and ``sent_at`` are
-    seconds of one monotonic clock; a clock that jumps is tolerated.
+    Call ``sent`` at each permit, then ``admitted`` or ``refused`` once its reply is there (any reply counts as
+    admitted that does not say the call was rate-limited). Read ``resume_at`` before each permit, since every reply
+    may move it, and ``rate(now)`` every few milliseconds, since that is where time passes. ``now`` and ``sent_at``
+    are seconds of one monotonic clock; a clock that jumps is tolerated.
     """
 
     LOWEST: ClassVar = 0.02
-    """Calls per second below which it does not go by itself: one in 50 s."""
+    """The lowest rate that the search goes down to by itself: one call in 50 s."""
 
     def __init__(self, *, low: float = LOWEST, high: float = math.inf, start: float | None = None) -> None:
         """``low`` and ``high`` bound the rate (calls per second). ``start`` is where to begin: about 90 % of
@@ -75,7 +43,7 @@ class RateController:
         self._clock = SteadyClock()
         self._started = False
         self._calls = Calls()
-        # The exhaustion, or the turn of a window, that the next exhaustion is measured from.
+        # The exhaustion, or the reset of a window, that the next exhaustion is measured from.
         self._since = Mark(0.0, 0, 0, 0.0)
         # The last cut: replies to calls sent before it are no news. A trial ends when a call has passed.
         self._cut_at = -math.inf
@@ -85,7 +53,9 @@ class RateController:
         self.resume_at = -math.inf
         """Nobody sends before this moment of the caller's clock. Replies may move it."""
         self._hold_until = self._asked_until = -math.inf
-        self._outage: Lockout | None = None
+        self._lockout: Lockout | None = None
+        self._interrupted = Phase.STARTUP, 0.0
+        """The phase that the lockout has interrupted, and the rate that was refused in it."""
         self._windows = Windows(self._calls, self._clock)
         self._search = Search(self._calls, self._windows, low, high, start)
 
@@ -108,11 +78,11 @@ class RateController:
         calls = self._calls
         calls.sent += 1
         calls.times.append(now)
-        if self._outage is not None:  # this call is the try; nobody follows before its reply
+        if self._lockout is not None:  # this call is the try; nobody follows before its reply
             self._hold(self._advance(now) + constants.HOLD_SECONDS + 4 * calls.latency)
 
     def admitted(self, now: float, sent_at: float) -> None:
-        """Take note of a reply that is not a refusal for frequency."""
+        """Take note of a reply to a call that was not rate-limited."""
         calls = self._calls
         calls.admitted += 1
         latency = now - sent_at
@@ -122,7 +92,7 @@ class RateController:
             self._pass(now, sent_at)
 
     def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
-        """Take note of a refusal for frequency; ``retry_after``: the seconds that the vendor asks us to wait.
+        """Take note that a call was rate-limited; ``retry_after``: the seconds that the vendor asks us to wait.
 
         Refusals of calls that were sent before the last cut belong to it and do not cut again.
         """
@@ -131,15 +101,15 @@ class RateController:
         sent = self._calls.sent_until(sent_at)
         sent_at = self._clock.sent(sent_at, now)
         news = sent_at > self._cut_at
-        if news and self._outage is None:
+        if news and self._lockout is None:
             self._exhausted(now, Mark(sent_at, sent, self._calls.refused, self._calls.idle))
-        elif news and self._outage is not None:
-            if self._outage.awaits_turn:
+        elif news and self._lockout is not None:
+            if self._lockout.awaits_reset:
                 self._windows.forget()
-            self._hold(max(self._asked_until, self._outage.refuse(sent_at)))
+            self._hold(max(self._asked_until, self._lockout.refuse(sent_at)))
         if retry_after is not None and 0 < retry_after < math.inf:
-            if news and self._outage is None:
-                self._begin_outage(now, self._search.rate)
+            if news and self._lockout is None:
+                self._begin_lockout(now, self._search.rate_when_sent(0.0))
             self._asked_until = now + min(retry_after, constants.LONGEST_RETRY_AFTER)
             self._hold(max(self._hold_until, self._asked_until))
 
@@ -155,7 +125,7 @@ class RateController:
         if not self._started:
             self._started = True
             self._search.mark = self._since = Mark(now, 0, 0, 0.0)
-            self._search._started_at = now
+            self._search.startup.began_at = now
             self._search.quota.begin(now, 0)
         if step and now > self._hold_until:
             self._search.run(now, min(step, now - self._hold_until))
@@ -166,7 +136,7 @@ class RateController:
         self.resume_at = self._clock.reading(until)
 
     def _pass(self, now: float, sent_at: float) -> None:
-        """A call has passed that may be the first since a cut, or a try in an lockout."""
+        """A call has passed that may be the first since a cut, or a try in a lockout."""
         if self._calls.admitted == 1:
             self._calls.latency /= LATENCY_GAIN
         now = self._advance(now)
@@ -175,8 +145,8 @@ class RateController:
             return
         self._passed += 1
         self._on_trial = False
-        if self._outage is not None:
-            self._recover(now, sent_at, self._outage)
+        if self._lockout is not None:
+            self._recover(now, sent_at, self._lockout)
         elif self._search.phase is not Phase.DIP:
             self._awaits_pass = False
         elif self._passed >= constants.DIP_CALLS:
@@ -189,15 +159,19 @@ class RateController:
         self._search.mark = mark
         phase, rate = self._search.phase, self._search.rate_when_sent(now - mark.moment)
         measurement = self._since.measure(mark)
-        if phase in (Phase.PROBE, Phase.CLIMB) and self._windows.contradicted(mark, self._cut_at):
+        if phase in (Phase.PROBE, Phase.CLIMB, Phase.CONFIRM) and self._windows.contradicted(
+            mark, self._cut_at
+        ):
             self._windows.acquit()
         if phase is Phase.PROBE and rate <= (1 + constants.WIDE_EXCESS) * self._search.known_limit:
             self._search.end_probe(rate, measurement)
             self._since = mark
-        elif self._search.confirms and not self._on_trial and not measurement.is_settled(self._calls.latency):
+        elif (
+            phase is Phase.CONFIRM and not self._on_trial and not measurement.is_settled(self._calls.latency)
+        ):
             pass  # the exhaustion before this one still echoes
         elif self._on_trial or self._windows.suspected or phase in (Phase.STARTUP, Phase.PROBE, Phase.WINDOW):
-            self._begin_outage(now, rate)
+            self._begin_lockout(now, rate)
             return
         else:
             self._search.lower(phase, rate, measurement)
@@ -209,51 +183,48 @@ class RateController:
         else:
             self._hold(now + constants.HOLD_CALLS / self._search.rate)
 
-    # Outages
+    # Lockouts
 
-    def _begin_outage(self, now: float, rate: float) -> None:
-        lockout = Lockout(
-            now,
-            self._search.mark,
-            self._search.phase,
-            rate,
-            latency=self._calls.latency,
-            resumes=self._on_trial,
-        )
-        self._hold(now + lockout.first_try_after)
+    def _begin_lockout(self, now: float, rate: float) -> None:
+        startup = self._search.phase is Phase.STARTUP  # which overshoots by far
+        likely = constants.STARTUP_CUT * rate if startup else rate
+        lockout = Lockout(now, self._search.mark, likely, latency=self._calls.latency, resumes=self._on_trial)
+        self._hold(lockout.first_try)
         if self._windows.known:
-            turn = max(now, self._windows.next(self._search.mark.moment))
+            reset = max(now, self._windows.next(self._search.mark.moment))
             if self._windows.contradicted(self._search.mark, self._cut_at):
-                lockout.doubt_turn(turn)
+                lockout.doubt_reset(reset)
             else:
-                lockout.await_turn()
-                self._hold(turn)
-        self._outage = lockout
-        self._search.phase = Phase.OUTAGE
+                lockout.await_reset()
+                self._hold(reset)
+        self._lockout = lockout
+        self._interrupted = self._search.phase, rate
+        self._search.phase = Phase.LOCKOUT
         self._cut_at, self._passed, self._on_trial, self._awaits_pass = now, 0, False, True
 
     def _recover(self, now: float, sent_at: float, lockout: Lockout) -> None:
-        """A try has passed: the limiter has tokens again, or its window has turned."""
-        self._outage = None
+        """A try has passed: the limiter has tokens again, or its window has reset."""
+        self._lockout = None
         self._hold(now)
         self._cut_at, self._passed = now, 0
-        phase, rate, turn = lockout.phase, lockout.rate, lockout.turn(sent_at)
-        if self._windows.known and not lockout.awaits_turn:
+        phase, rate = self._interrupted
+        reset = lockout.reset(sent_at)
+        if self._windows.known and not lockout.awaits_reset:
             self._windows.acquit()
         begun = self._windows.begun(lockout.mark.moment)
         early = self._windows.known and lockout.mark.moment - begun.before < constants.FULL_WINDOW
         self._windows.learn(lockout, sent_at)
         if phase is Phase.WINDOW and not lockout.is_long and self._search.quota.is_young(now):
-            # Too early for a turn: the window slides.
+            # Too early for a reset: the window slides.
             self._search.slide(rate)
             return
-        # From exhaustion to exhaustion or from turn to turn: between unlike moments lies a part of a window.
-        measurement = self._since.measure(lockout.mark, turn)
+        # From exhaustion to exhaustion or from reset to reset: between unlike moments lies a part of a window.
+        measurement = self._since.measure(lockout.mark, reset)
         if early:
             least, most = self._windows.count(lockout.mark)
             self._search.cruise((least + most) / 2, constants.SHORT_CRUISE_SECONDS)
         elif phase is Phase.WINDOW or lockout.is_long:
-            limit, spread = self._search.quota.spread(now, turn, self._calls.admitted - 1)
+            limit, spread = self._search.quota.spread(now, reset, self._calls.admitted - 1)
             self._search.spread(limit, spread)
         elif lockout.resumes:
             self._search.phase = phase
@@ -266,7 +237,9 @@ class RateController:
         else:
             self._search.lower(phase, rate, measurement)
         if lockout.is_window:
-            self._since = Mark(turn.middle, self._calls.sent - 1, self._calls.refused, self._calls.idle, turn)
-            self._search.quota.begin(turn.middle, self._calls.admitted - 1)
+            self._since = Mark(
+                reset.middle, self._calls.sent - 1, self._calls.refused, self._calls.idle, reset
+            )
+            self._search.quota.begin(reset.middle, self._calls.admitted - 1)
         elif not lockout.resumes:
             self._since = lockout.mark

@@ -2,13 +2,69 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 from accucheck._rate import _constants as constants
 from accucheck._rate._calls import Calls, Mark, Measurement
-from accucheck._rate._phase import Phase
-from accucheck._rate._quota import Quota
-from accucheck._rate._windows import Windows
+from accucheck._rate._windows import WindowQuota, Windows
 
-__all__ = ["Search"]
+__all__ = ["Phase", "Search"]
+
+
+class Phase(Enum):
+    """What the controller is doing; ``accucheck._rate`` tells the story."""
+
+    STARTUP = "startup"
+    DIP = "dip"
+    CLIMB = "climb"
+    CONFIRM = "confirm"
+    CRUISE = "cruise"
+    PROBE = "probe"
+    LOCKOUT = "lockout"
+    WINDOW = "window"
+
+
+class Startup:
+    """How to begin while nothing was refused: sprint; rest if that has met no limit; then grow until one is met."""
+
+    __slots__ = ("_calls", "_resting", "_sprinted_to", "began_at", "doubling")
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._resting = False
+        self._sprinted_to = 0.0
+        self.began_at = 0.0
+        self.doubling = constants.START_DOUBLING
+        """Seconds in which the rate doubles at present."""
+
+    def next_rate(self, rate: float, now: float, step: float) -> float:
+        """Return the rate after ``step`` more seconds in which ``rate`` was used up."""
+        calls, rest_ends = self._calls, self.began_at + constants.REST_UNTIL
+        if self._resting:
+            if now < rest_ends:
+                return rate
+            self._resting = False
+            rate = min(self._sprinted_to, constants.RESUME)
+        if calls.sent < constants.START_CALLS:
+            self.doubling = constants.START_DOUBLING
+        elif calls.sent < constants.SPRINT_CALLS:
+            self.doubling = max(constants.SPRINT_DOUBLING, constants.SPRINT_LATENCIES * calls.latency)
+        elif now < rest_ends:
+            self._resting, self._sprinted_to = True, rate
+            return constants.REST
+        else:
+            self.doubling = constants.RESUME_DOUBLING
+        risked = constants.RISKED_CALLS + constants.RISKED_SHARE * calls.admitted
+        return rate * 2 ** (step / self.doubling) if rate * calls.latency < risked else rate
+
+    def unused(self, rate: float, step: float) -> float:
+        """Return the rate after ``step`` more seconds in which it was not used up: it has proven nothing."""
+        return rate if self._resting else max(rate / 2**step, min(rate, constants.START))
+
+    def refused_rate(self, rate: float, latency: float) -> float:
+        """Return the rate that was refused to a call sent ``latency`` seconds ago."""
+        # What is refused in the rest was exhausted by the sprint.
+        return self._sprinted_to if self._resting else rate / 2 ** (latency / self.doubling)
 
 
 class Search:
@@ -29,14 +85,10 @@ class Search:
         """What follows a dip."""
         self.mark = Mark(0.0, 0, 0, 0.0)
         """The last exhaustion."""
-        self.quota = Quota()
+        self.quota = WindowQuota()
         self.excess = constants.PROBE_EXCESS
         """By how much a probe exceeds the cruise."""
-        self._started_at = 0.0
-        self._resting = False
-        self._sprinted_to = 0.0
-        self._doubling = constants.START_DOUBLING
-        self._confirming = False
+        self.startup = Startup(calls)
         self._cruise_left = constants.SHORT_CRUISE_SECONDS
         self._refused_probes = 0
         self._known_good = 0.0
@@ -47,11 +99,6 @@ class Search:
         assert self.limit is not None, "only startup knows no limit"
         return self.limit
 
-    @property
-    def confirms(self) -> bool:
-        """Whether it climbs slowly, to measure."""
-        return self.phase is Phase.CLIMB and self._confirming
-
     def _bounded(self, rate: float) -> float:
         return min(max(rate, self._low), self._high)
 
@@ -59,17 +106,17 @@ class Search:
         """Let so many seconds pass, in which calls could be sent."""
         calls = self._calls
         if not calls.saturate(self.rate, step):
-            if self.phase is Phase.STARTUP and not self._resting:
-                self.rate = self._bounded(max(self.rate / 2**step, constants.START))
+            if self.phase is Phase.STARTUP:
+                self.rate = self._bounded(self.startup.unused(self.rate, step))
             return
         step = min(step, max(constants.LONGEST_LOOK, 2 / self.rate))
         evidence = step * min(1.0, self.rate / constants.PACE_CALLS)
         match self.phase:
             case Phase.STARTUP:
-                self._start_up(now, step)
-            case Phase.CLIMB if not self._confirming:
-                self._grow(evidence, constants.CLIMB_DOUBLING)
+                self.rate = self._bounded(self.startup.next_rate(self.rate, now, step))
             case Phase.CLIMB:
+                self._grow(evidence, constants.CLIMB_DOUBLING)
+            case Phase.CONFIRM:
                 windows = self._windows.suspected
                 self._grow(evidence, constants.WINDOW_DOUBLING if windows else constants.CONFIRM_DOUBLING)
                 excess = self.rate / self._probed(0.0) - 1
@@ -86,30 +133,8 @@ class Search:
             case Phase.WINDOW:
                 if self.quota.is_over(now):
                     self.enter(Phase.CRUISE)
-            case Phase.DIP | Phase.OUTAGE:
+            case Phase.DIP | Phase.LOCKOUT:
                 pass
-
-    def _start_up(self, now: float, step: float) -> None:
-        calls = self._calls
-        if self._resting:
-            if now < self._started_at + constants.REST_UNTIL:
-                return
-            self._resting = False
-            self.rate = self._bounded(min(self._sprinted_to, constants.RESUME))
-        if calls.sent < constants.START_CALLS:
-            self._doubling = constants.START_DOUBLING
-        elif calls.sent < constants.SPRINT_CALLS:
-            self._doubling = max(constants.SPRINT_DOUBLING, constants.SPRINT_LATENCIES * calls.latency)
-        elif now < self._started_at + constants.REST_UNTIL:
-            self._resting = True
-            self._sprinted_to = self.rate
-            self.rate = self._bounded(constants.REST)
-            return
-        else:
-            self._doubling = constants.RESUME_DOUBLING
-        risked = constants.RISKED_CALLS + constants.RISKED_SHARE * calls.admitted
-        if self.rate * calls.latency < risked:
-            self._grow(step, self._doubling)
 
     def _grow(self, step: float, doubling: float) -> None:
         self.rate = self._bounded(self.rate * 2 ** (step / doubling))
@@ -146,8 +171,7 @@ class Search:
         """Rise slowly from about the limit until refused: from exhaustion to exhaustion it is measured well."""
         self.limit = max(self._windows.correct(limit, self.mark), self._low)
         self.rate = self._bounded(self.limit)
-        self._confirming = True
-        self.phase = Phase.CLIMB
+        self.phase = Phase.CONFIRM
 
     def _dip(self, rate: float, then: Phase) -> None:
         self.rate = self._bounded(rate)
@@ -157,9 +181,7 @@ class Search:
     def rate_when_sent(self, latency: float) -> float:
         """The rate at the moment a call was sent that is replied to now."""
         if self.phase is Phase.STARTUP:
-            if self._resting:
-                self.rate = self._sprinted_to
-            return self.rate / 2 ** (latency / self._doubling)
+            return self.startup.refused_rate(self.rate, latency)
         if self.phase is Phase.PROBE:
             return self._probed(self.excess / 2 ** (latency / constants.PROBE_DOUBLING))
         return self.rate
@@ -198,7 +220,6 @@ class Search:
             case Phase.STARTUP | Phase.PROBE:
                 self._known_good = 0.0 if self.limit is None else max(self.limit, measured or 0.0)
                 self.limit = constants.STARTUP_CUT * rate
-                self._confirming = False
                 self._dip(self.limit, Phase.CLIMB)
             case Phase.DIP:
                 # What was good before the limit fell is over the rate that is refused now, and says nothing.
@@ -206,11 +227,11 @@ class Search:
                 self.limit = max(good, constants.CUT * rate)
                 self._cruise_left = constants.SHORT_CRUISE_SECONDS
                 self._dip(constants.CRUISE_SHARE * self.limit, self.next_phase)
-            case Phase.CLIMB if not self._confirming:
+            case Phase.CLIMB:
                 self._confirm(
                     constants.CUT * rate if measured is None else self._likely(measured, rate, measurement)
                 )
-            case Phase.CLIMB:
+            case Phase.CONFIRM:
                 limit = self.known_limit if measured is None else self._likely(measured, rate, measurement)
                 if self._windows.suspected:
                     limit = max(limit, constants.WINDOW_CLIMB * rate)

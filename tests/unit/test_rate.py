@@ -377,11 +377,11 @@ def test_the_refusals_of_one_exhaustion_cut_once() -> None:
     assert controller.rate(0.51) == rate
 
 
-def test_in_an_outage_a_single_call_goes_out_and_the_next_waits_for_its_reply() -> None:
+def test_in_a_lockout_a_single_call_goes_out_and_the_next_waits_for_its_reply() -> None:
     controller = RateController(start=100)
     controller.sent(0.0)
     controller.refused(0.01, 0.0)
-    assert controller.phase is Phase.OUTAGE
+    assert controller.phase is Phase.LOCKOUT
     tried_at = controller.resume_at
     controller.rate(tried_at)
     controller.sent(tried_at)
@@ -390,7 +390,7 @@ def test_in_an_outage_a_single_call_goes_out_and_the_next_waits_for_its_reply() 
     assert controller.resume_at <= tried_at + 0.01
 
 
-def test_tries_in_an_outage_come_further_and_further_apart() -> None:
+def test_tries_in_a_lockout_come_further_and_further_apart() -> None:
     controller = RateController(start=100)
     controller.sent(0.0)
     controller.refused(0.01, 0.0)
