@@ -12,6 +12,8 @@
                     case accucheck.Failed(item=row, error=error): ...
 """
 
+from typing import TYPE_CHECKING, Any
+
 from accucheck._client import Client
 from accucheck._decide import Policy
 from accucheck._errors import (
@@ -47,6 +49,9 @@ from accucheck._stream import Stream
 from accucheck._sync import SyncClient, SyncStream, check_sync
 from accucheck._timeouts import Timeouts
 
+if TYPE_CHECKING:
+    from accucheck._http import FastTransport
+
 __all__ = [
     "AccucheckError",
     "AdaptiveGate",
@@ -60,6 +65,7 @@ __all__ = [
     "ConfigurationError",
     "Event",
     "Failed",
+    "FastTransport",
     "Gate",
     "InternalError",
     "InvalidArgument",
@@ -94,3 +100,13 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if (
+        name == "FastTransport"
+    ):  # only then, since httpx is a quarter of the time that importing accucheck would take
+        from accucheck._http import FastTransport
+
+        return FastTransport
+    raise AttributeError(f"module 'accucheck' has no attribute {name!r}")

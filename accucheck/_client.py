@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import os
 import ssl
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 from accucheck._admission import Limits
 from accucheck._attempt import Attempt, Progress
 from accucheck._circuit import Circuit, RetryBudget
-from accucheck._credentials import Credentials
+from accucheck._credentials import Credentials, is_loopback
 from accucheck._decide import Done, Policy, Stop, Wait
 from accucheck._errors import CheckError, ConfigurationError
 from accucheck._events import OnEvent, guarded
@@ -58,9 +57,11 @@ class Client:
         endpoint: "advanced", or "basic": cheaper, its answers hold ``number`` and ``whatsapp`` only.
         body: How the number is posted, "form" or "json"; the vendor's page does not say which it wants.
         timeouts: Limits per phase of a call, in seconds; all finite.
-        transport: Any ``httpx.AsyncBaseTransport``; closed with the client. None for our own.
-        proxy: The URL of a proxy; by default what HTTPS_PROXY, ALL_PROXY and NO_PROXY say.
-        verify: The TLS context; by default the system's roots.
+        transport: Any ``httpx.AsyncBaseTransport``; closed with the client. None for ``FastTransport``.
+        proxy: The URL of a proxy; by default what HTTPS_PROXY, ALL_PROXY and NO_PROXY say. A ``base_url`` on
+            loopback is always reached directly.
+        verify: Whom TLS trusts: True for the system's roots, an ``ssl.SSLContext``, or the path of a CA file or
+            folder in PEM form. Certificates are always verified: False is refused.
         policy: When to ask again, and when to give up.
         rate: Calls per second: "auto" finds the account's limit, a number is a ceiling, ``(low, high)``
             bounds the search.
@@ -81,8 +82,8 @@ class Client:
         body: BodyStyle = "form",
         timeouts: Timeouts | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        proxy: str | None = None,
-        verify: ssl.SSLContext | None = None,
+        proxy: str | httpx.URL | httpx.Proxy | None = None,
+        verify: ssl.SSLContext | str | os.PathLike[str] | bool = True,
         policy: Policy | None = None,
         rate: Rate = "auto",
         burst: int | None = None,
@@ -344,18 +345,9 @@ def _checked_url(base_url: str) -> str:
         raise ConfigurationError("base_url may not hold a query or a fragment: leave out what follows ? or #")
     if not host or parts.scheme not in ("https", "http"):
         raise ConfigurationError(f"base_url looks like {BASE_URL}, not {base_url!r}")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
             "base_url must be https, since every call carries the credentials (http to loopback only),"
             f" not {base_url!r}"
         )
     return base_url.strip().rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

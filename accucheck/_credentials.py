@@ -1,7 +1,8 @@
-"""The account's credentials, in a type that does not show them."""
+"""The account's credentials, in a type that does not show them, and where they may go without TLS."""
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from typing import NoReturn, SupportsIndex
@@ -80,3 +81,19 @@ class Credentials:
 
     def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
         raise TypeError("credentials are never pickled: let each process read its own environment")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its name or address: 127.0.0.0/8, ::1, localhost and names below it.
+
+    Such a host is reached in plain http if need be, and never through a proxy, which would read the credentials.
+    """
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)

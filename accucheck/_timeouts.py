@@ -27,7 +27,11 @@ class Timeouts(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for phase in self.__struct_fields__:
             seconds = getattr(self, phase)
-            if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+            if (
+                isinstance(seconds, bool)
+                or not isinstance(seconds, int | float)
+                or not 0 < seconds < math.inf
+            ):
                 raise ConfigurationError(
                     f"The {phase} timeout must be a positive, finite number of seconds, not {seconds!r}."
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import socket
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from typing import Protocol, cast
 
 import httpx
 
-from accucheck._http._failures import AttemptTimeout
-from accucheck._http._parsers import RawReply, ReplyParser
+from accucheck._http._failures import AttemptTimeout, os_words
+from accucheck._http._reply import ReplyParser
 
 __all__ = ["Connection", "ConnectionOwner"]
+
+_HIGH_WATER = 256 * 1024
+"""Bytes of a streamed body that may wait for its reader before the server is made to wait."""
 
 
 class ConnectionOwner(Protocol):
@@ -23,42 +27,115 @@ class ConnectionOwner(Protocol):
     def lost(self, connection: Connection) -> None:
         """It is gone for good."""
 
-    def left_idle(self, seconds: float) -> None:
+    def left_idle(self, connection: Connection, seconds: float) -> None:
         """The server closed it after so long without a request."""
 
 
 class Connection(asyncio.Protocol):
-    """At most one exchange at a time. Whatever ends an exchange but a whole reply ends the connection too."""
+    """At most one exchange at a time. Whatever ends an exchange but a whole reply ends the connection too.
 
-    __slots__ = ("_deadline", "_has_news", "_heard", "_loop", "_owner", "_parser", "_transport", "_waiter")
+    ``exchange`` is for a small request and a reply that is taken whole; ``begin``, ``drain``, ``wait_for_head`` and
+    ``wait_for_body`` for any others. What has come of the reply is in ``parser``. Both end with ``settle``.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, parser: ReplyParser, owner: ConnectionOwner) -> None:
+    __slots__ = (
+        "_busy",
+        "_deadline",
+        "_error",
+        "_has_news",
+        "_heard",
+        "_is_paused",
+        "_loop",
+        "_must_wait_to_write",
+        "_owner",
+        "_silence",
+        "_streams",
+        "_timeout",
+        "_transport",
+        "_waiter",
+        "parser",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: ConnectionOwner) -> None:
+        self.parser = ReplyParser()
         self._loop = loop
-        self._parser = parser
         self._owner = owner
         self._transport: asyncio.Transport | None = None
-        self._waiter: asyncio.Future[RawReply] | None = None
+        self._busy = False  # from the request to the end of its reply
+        self._streams = False  # the reply is taken as it comes
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: httpx.TransportError | None = None
         self._heard = 0.0  # when the last byte came or, at first, when the request left
-        self._deadline = 0.0
+        self._silence = self._deadline = math.inf
+        self._timeout: type[httpx.TransportError] = httpx.ReadTimeout  # what silence is called
+        self._is_paused = self._must_wait_to_write = False
 
-    def exchange(self, message: bytes, deadline: float) -> asyncio.Future[RawReply]:
-        """Write a request; the future brings the reply, or raises an httpx.TransportError.
+    # The side of the caller, who has checked ``is_fit`` or has opened the connection a moment ago:
 
-        Call ``settle`` when done with the future, however that went. The caller has checked ``is_open``.
+    def exchange(self, message: bytes, silence: float, deadline: float) -> asyncio.Future[None]:
+        """Write a request; the future ends when the whole reply is in ``parser``.
+
+        Raises httpx.TransportError through the future: after ``silence`` seconds without a byte, at ``deadline`` by
+        the loop's clock, or for what went wrong on the way.
         """
         assert self._transport is not None
-        self._parser.begin()
+        self.parser.begin()
+        self._busy = True
+        self._streams = False
         self._heard = self._loop.time()
+        self._silence = silence
         self._deadline = deadline
+        self._timeout = httpx.ReadTimeout
         self._waiter = waiter = self._loop.create_future()
         self._transport.write(message)
         return waiter
 
+    def begin(self, *, head_only: bool) -> None:
+        """Start an exchange whose reply is taken as it comes; ``head_only`` for the method HEAD."""
+        self.parser.begin(head_only=head_only, cap=None)
+        self._busy = self._streams = True
+        self._deadline = math.inf
+
+    async def write(self, data: bytes, seconds: float) -> bool:
+        """Write a part of the request; wait while the server does not take it, so long at most.
+
+        Returns False once the reply has begun: the server will not read the rest. Raises httpx.WriteError,
+        httpx.WriteTimeout.
+        """
+        if self._error is None and self._transport is not None and not self.parser.status:
+            self._transport.write(data)
+            while self._must_wait_to_write and not self.parser.status and self._error is None:
+                await self._wait(seconds, httpx.WriteTimeout)
+            if self._error is None and not self.parser.status:
+                return True
+        if self.parser.status:
+            return False
+        raise (
+            self._error if isinstance(self._error, httpx.WriteTimeout) else httpx.WriteError(str(self._error))
+        )
+
+    async def wait_for_head(self, seconds: float) -> None:
+        """Wait until ``parser`` has the head of the final reply, so long at most for each byte."""
+        while not self.parser.status:
+            await self._next(seconds)
+
+    async def wait_for_body(self, seconds: float) -> bytes:
+        """Return the next part of the body, b"" at its end; wait so long at most."""
+        while not (self.parser.body_size or self.parser.is_complete):
+            await self._next(seconds)
+        chunk = self.parser.take_body()
+        if self._is_paused and self.is_open():
+            assert self._transport is not None
+            self._is_paused = False
+            self._transport.resume_reading()
+        return chunk
+
     def settle(self) -> bool:
         """End the exchange; return whether the connection can be used again. If not, it is closed."""
-        if self._waiter is not None:  # cancelled: the reply is still to come, and must never be read
-            self._waiter = None
+        if self._busy:  # given up: the rest of the reply is still to come, and must never be read
+            self._busy = False
             self.abort()
+        self._waiter = self._error = None
         return self.is_open()
 
     def is_open(self) -> bool:
@@ -74,16 +151,16 @@ class Connection(asyncio.Protocol):
         """
         return self.is_open() and not self._has_news()
 
-    def sweep(self, now: float, silence: float, idleness: float) -> None:
-        """Enforce the time limits: ``silence`` and the deadline for an exchange, else ``idleness``."""
+    def sweep(self, now: float, idleness: float) -> None:
+        """Enforce the time limits: those of the exchange, else ``idleness``."""
         quiet = now - self._heard
-        if self._waiter is None:
-            if quiet >= idleness:
-                self.close()
-        elif now >= self._deadline:
-            self._fail(AttemptTimeout(""))
-        elif quiet >= silence:
-            self._fail(httpx.ReadTimeout(""))
+        if self._waiter is not None:
+            if now >= self._deadline:
+                self._fail(AttemptTimeout(""))
+            elif quiet >= self._silence:
+                self._fail(self._timeout(""))
+        elif not self._busy and quiet >= idleness:
+            self.close()
 
     def close(self) -> None:
         """Say good-bye as the protocol has it (TLS sends its close_notify)."""
@@ -91,13 +168,25 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once. A call under way is left to its own end."""
+        """Close at once."""
         if self._transport is not None:
             self._transport.abort()
 
     def fail(self, message: str) -> None:
         """Abort; a call under way fails with ``message``."""
         self._fail(httpx.ReadError(message))
+
+    async def _next(self, seconds: float) -> None:
+        if self._error is not None:
+            raise self._error
+        await self._wait(seconds, httpx.ReadTimeout)
+
+    async def _wait(self, seconds: float, timeout: type[httpx.TransportError]) -> None:
+        self._heard = self._loop.time()
+        self._silence = seconds
+        self._timeout = timeout
+        self._waiter = self._loop.create_future()
+        await self._waiter
 
     # What the event loop calls:
 
@@ -107,43 +196,69 @@ class Connection(asyncio.Protocol):
         self._heard = self._loop.time()
 
     def data_received(self, data: bytes) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
+        if not self._busy:
             self.abort()  # nobody asked: these bytes could only ever be taken for another number's answer
             return
         self._heard = self._loop.time()
         try:
-            reply = self._parser.feed(data)
+            is_complete = self.parser.feed(data)
         except httpx.TransportError as error:
             self._fail(error)
             return
-        if reply is not None:
-            self._deliver(reply)
+        if is_complete:
+            self._complete()
+        elif self._streams:
+            self._wake()
+            if self.parser.body_size > _HIGH_WATER and not self._is_paused and self.is_open():
+                assert self._transport is not None
+                self._is_paused = True
+                self._transport.pause_reading()
 
     def eof_received(self) -> None:
-        waiter = self._waiter
-        if waiter is None:
-            self._owner.left_idle(self._loop.time() - self._heard)
-        elif not waiter.done():
+        if not self._busy:
+            self._owner.left_idle(self, self._loop.time() - self._heard)
+        else:
             try:
-                self._deliver(self._parser.feed_eof())
+                self.parser.feed_eof()
             except httpx.TransportError as error:
                 self._fail(error)
+            else:
+                self._complete()
         self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._fail(httpx.ReadError(str(error) if error is not None else ""))
+        words = os_words(error) if isinstance(error, OSError) else str(error or "")
+        self._fail(httpx.ReadError(words))
         self._owner.lost(self)
 
-    def _deliver(self, reply: RawReply) -> None:
-        waiter, self._waiter = self._waiter, None
-        assert waiter is not None
-        waiter.set_result(reply)
-        if not reply.reusable:
+    def pause_writing(self) -> None:
+        self._must_wait_to_write = True
+
+    def resume_writing(self) -> None:
+        self._must_wait_to_write = False
+        if self._streams:
+            self._wake()
+
+    def _complete(self) -> None:
+        self._busy = False
+        if not self.parser.is_reusable or self._must_wait_to_write:
             self.close()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is None:
+            return
+        if waiter.done():  # its task was cancelled in this moment, and gives the exchange up
+            self.abort()
+        else:
+            waiter.set_result(None)
 
     def _fail(self, error: httpx.TransportError) -> None:
+        if self._busy:
+            self._busy = False
+            self._error = error
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)

@@ -1,20 +1,31 @@
-"""From a host name to a connected socket: Happy Eyeballs (RFC 8305), for asyncio's loop and uvloop alike.
+"""From a host name to a connected socket, and whom TLS trusts at its other end.
 
-uvloop's ``create_connection`` has no ``happy_eyeballs_delay``, and asyncio's race has had trouble with
-cancellation, so the race is run here, over ``sock_connect``, which both have.
+Happy Eyeballs (RFC 8305) for asyncio's loop and uvloop alike: uvloop's ``create_connection`` has no
+``happy_eyeballs_delay``, and asyncio's race has had trouble with cancellation, so the race is run here, over
+``sock_connect``, which both have.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import ssl
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any, TypeAlias
 
-__all__ = ["ResolverCache", "connect"]
+from accucheck._credentials import is_loopback
+from accucheck._errors import ConfigurationError
+from accucheck._http._failures import os_words
+from accucheck._http._limits import check_descriptor
+
+__all__ = ["ResolverCache", "Verify", "connect", "default_context", "tls_context"]
 
 Address: TypeAlias = tuple[socket.AddressFamily, Any]
+Verify: TypeAlias = ssl.SSLContext | str | os.PathLike[str] | bool
+"""What httpx takes: True for the system's roots, a context, or the path of CA certificates."""
 
 HEAD_START = 0.25
 """Seconds that an address has before the next one is tried beside it (RFC 8305, section 5)."""
@@ -22,10 +33,15 @@ _REMEMBERED_SECONDS = 10.0
 
 
 class ResolverCache:
-    """The addresses of one host; hundreds of connections that open at once ask the resolver once."""
+    """The addresses of one host; hundreds of connections that open at once ask the resolver once.
+
+    ``localhost`` and names below it are this machine whatever a resolver says (RFC 6761, section 6.3): what may
+    go there in plain HTTP must not go anywhere else.
+    """
 
     def __init__(self, host: str, port: int) -> None:
-        self._host = host
+        self._is_local = is_loopback(host)
+        self._host = "localhost" if host.rstrip(".").lower().endswith(".localhost") else host
         self._port = port
         self._lookup: asyncio.Task[list[Address]] | None = None
         self._expires = 0.0
@@ -46,7 +62,13 @@ class ResolverCache:
 
     async def _look_up(self, loop: asyncio.AbstractEventLoop) -> list[Address]:
         found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        return interleaved((family, address) for family, _, _, _, address in found)
+        addresses = [(family, address) for family, _, _, _, address in found]
+        if self._is_local:
+            addresses = [one for one in addresses if is_loopback(str(one[1][0]))] or [
+                (socket.AF_INET, ("127.0.0.1", self._port)),
+                (socket.AF_INET6, ("::1", self._port)),
+            ]
+        return interleaved(addresses)
 
 
 def interleaved(addresses: Iterable[Address]) -> list[Address]:
@@ -62,6 +84,7 @@ async def _connect(address: Address) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     connected = False
     try:
+        check_descriptor(sock.fileno())
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, target)
         connected = True
@@ -102,8 +125,19 @@ async def connect(
             attempt.add_done_callback(_close_loser)
             attempt.cancel()
     if winner is None:
-        raise OSError("; ".join(dict.fromkeys(map(str, problems))) or "the host has no address")
+        raise _all_failed(problems)
     return winner
+
+
+def _all_failed(problems: Sequence[BaseException]) -> BaseException:
+    """Return one error for all addresses, with the errno that they share or that the first one has."""
+    for problem in problems:
+        if not isinstance(problem, OSError):
+            return problem
+    said = list(dict.fromkeys(os_words(problem) for problem in problems if isinstance(problem, OSError)))
+    if len(said) == 1:
+        return problems[0]
+    return OSError("; ".join(said) or "the host has no address")
 
 
 def _close_loser(attempt: asyncio.Task[socket.socket]) -> None:
@@ -115,3 +149,65 @@ def _retrieve(lookup: asyncio.Task[list[Address]]) -> None:
     """Take the error of a look-up that everybody stopped waiting for, so that asyncio does not complain."""
     if not lookup.cancelled():
         lookup.exception()
+
+
+def default_context() -> ssl.SSLContext:
+    """Return a context that verifies chain and host name against the system's roots.
+
+    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` count as the system's, as OpenSSL has it. Where there are none at
+    all (a bare container, a python.org build on macOS) certifi's roots, which httpx brings, take their place.
+    """
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"] and not _has_roots(ssl.get_default_verify_paths().capath):
+        import certifi
+
+        context.load_verify_locations(certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def tls_context(verify: Verify) -> ssl.SSLContext | None:
+    """Return the context that ``verify`` means; None for the system's roots, which are read when needed.
+
+    Raises ConfigurationError for what would not verify the server's certificate, or is not there.
+    """
+    if verify is True:
+        return None
+    if isinstance(verify, ssl.SSLContext):
+        if verify.verify_mode is not ssl.CERT_REQUIRED or not verify.check_hostname:
+            raise ConfigurationError(
+                "verify: this context does not verify the server's certificate and host name;"
+                " start from ssl.create_default_context()"
+            )
+        return verify
+    if verify is False:
+        raise ConfigurationError(
+            "verify=False is not possible, since every call carries the credentials: give the CA certificate"
+            " that the server's was signed with, as verify='ca.pem'"
+        )
+    if not isinstance(verify, str | os.PathLike):
+        raise ConfigurationError(
+            f"verify is True, an ssl.SSLContext or the path of a CA file or folder, not {verify!r}"
+        )
+    path = Path(verify)
+    if path.is_dir():
+        if not _has_roots(path):
+            raise ConfigurationError(
+                f"verify: {path} holds no certificates that OpenSSL finds: run openssl rehash"
+            )
+        context = ssl.create_default_context(capath=str(path))
+    else:
+        try:
+            context = ssl.create_default_context(cafile=str(path))
+        except ssl.SSLError:
+            raise ConfigurationError(f"verify: {path} is not a file of CA certificates in PEM form") from None
+        except (OSError, ValueError) as error:
+            words = os_words(error) if isinstance(error, OSError) else str(error)
+            raise ConfigurationError(f"verify: {path} cannot be read: {words}") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _has_roots(folder: str | os.PathLike[str] | None) -> bool:
+    """Whether OpenSSL finds certificates in a folder: it reads that late, so they are not in the store yet."""
+    return folder is not None and any(name.endswith(".0") for name in os.listdir(folder))

@@ -1,19 +1,33 @@
-"""What a failed exchange says about the money: a transport's exception -> a ``Broken`` value.
+"""Failures of one exchange: an operating-system error -> an httpx exception -> words and a ``Broken`` value.
 
-The one question that costs something is ``sent``: may the request have reached the vendor? No, only where
-no byte of it can have left (no address, no connection, no TLS, no way through the proxy); yes in every
-case of doubt, so that a call that may have been charged is counted as such.
+The question that costs money is ``sent``: may the request have reached the vendor? No, only where no byte of it
+can have left (no address, no connection, no TLS, no way through the proxy); yes in every case of doubt.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+import ssl
 from collections.abc import Sequence
 
 import httpx
 
 from accucheck._wire import Broken, Phase
 
-__all__ = ["AttemptTimeout", "BodyOverCap", "Truncated", "broken"]
+__all__ = [
+    "AttemptTimeout",
+    "BodyOverCap",
+    "TooManyOpenFiles",
+    "Truncated",
+    "broken",
+    "connect_error",
+    "lacks_descriptors",
+    "os_words",
+]
+
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class AttemptTimeout(httpx.TimeoutException):
@@ -32,15 +46,57 @@ class BodyOverCap(httpx.TransportError):
         self.http_status = http_status
 
 
-# The first row that fits decides: (exception, phase, sent, what to tell when it says nothing itself).
-_FATES: Sequence[tuple[type[Exception], Phase, bool, str]] = (
+class TooManyOpenFiles(httpx.ConnectError):
+    """No file descriptor was left for another connection: a limit of this machine, not a network fault."""
+
+
+def os_words(error: OSError) -> str:
+    """Return what the operating system, the resolver or OpenSSL says, the same on every event loop."""
+    if isinstance(error, ssl.SSLError):
+        return str(error)
+    if isinstance(error, socket.gaierror):
+        return f"the host name could not be resolved: {error.strerror or error}"
+    if (
+        error.errno is not None and error.errno in errno.errorcode
+    ):  # asyncio and uvloop word strerror in their own ways
+        return f"{os.strerror(error.errno)} ({errno.errorcode[error.errno]})"
+    return str(error) or type(error).__name__
+
+
+def connect_error(place: str, error: OSError) -> httpx.ConnectError:
+    """Return the httpx exception for a connection to ``place`` (host:port) that could not be opened."""
+    if error.errno in _NO_DESCRIPTORS:
+        return TooManyOpenFiles(f"{place}: {os_words(error)}")
+    return httpx.ConnectError(f"{place}: {os_words(error)}")
+
+
+def lacks_descriptors(error: BaseException) -> bool:
+    """Whether the process (EMFILE) or the machine (ENFILE) had no file descriptor left for the connection.
+
+    Looks for the cause too: other transports wrap the operating system's error in one of httpx's.
+    """
+    if not isinstance(error, httpx.ConnectError):
+        return False
+    seen: BaseException | None = error
+    for _ in range(10):
+        if isinstance(seen, TooManyOpenFiles) or getattr(seen, "errno", None) in _NO_DESCRIPTORS:
+            return True
+        if seen is None:
+            return False
+        if isinstance(seen, BaseExceptionGroup):  # anyio tries several addresses at once
+            return any(getattr(one, "errno", None) in _NO_DESCRIPTORS for one in seen.exceptions)
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+# The first row that fits decides: (exception, phase, sent, what happened in words).
+_FATES: Sequence[tuple[type[httpx.TransportError], Phase, bool, str]] = (
     (httpx.ConnectTimeout, "connect", False, "no connection in time"),
     (httpx.ConnectError, "connect", False, "no connection"),
     (httpx.PoolTimeout, "connect", False, "the transport had no connection free in time"),
     (httpx.ProxyError, "connect", False, "the proxy refused"),
     (httpx.UnsupportedProtocol, "connect", False, "the transport does not speak this URL's protocol"),
     (AttemptTimeout, "timeout", True, "no whole reply in time"),
-    (TimeoutError, "timeout", True, "no whole reply in time"),
     (httpx.ReadTimeout, "read", True, "no reply in time"),
     (httpx.ReadError, "read", True, "the connection broke before the reply was whole"),
     (httpx.WriteTimeout, "write", True, "the server did not take the request in time"),
@@ -55,7 +111,7 @@ _CUT_SHORT = ("without sending complete message body", "incomplete chunked read"
 _NO_REPLY = "disconnected without sending a response"
 
 
-def broken(error: Exception) -> Broken:
+def broken(error: httpx.TransportError) -> Broken:
     """Return what ``error`` means for the call. Never raises; the message is one clause, safe to print."""
     detail = " ".join(str(error).split())[:200]
     if isinstance(error, httpx.RemoteProtocolError):
@@ -63,8 +119,5 @@ def broken(error: Exception) -> Broken:
             return Broken("truncated", detail, True)
         if _NO_REPLY in detail:
             return Broken("read", detail, True)
-    for kind, phase, sent, plain in _FATES:
-        if isinstance(error, kind):
-            return Broken(phase, f"{plain}: {detail}" if detail else plain, sent)
-    # A transport of the caller's own may raise anything. Its text is not ours to trust: the name will do.
-    return Broken("protocol", f"the transport raised {type(error).__name__}", True)
+    phase, sent, words = next(row[1:] for row in _FATES if isinstance(error, row[0]))
+    return Broken(phase, f"{words}: {detail}" if detail else words, sent)

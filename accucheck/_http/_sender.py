@@ -3,31 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import logging
+import re
 from collections.abc import Mapping
 from threading import get_ident
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
 from accucheck._errors import ConfigurationError
-from accucheck._http._body import UnreadableBody, WholeBody, decoded, read_whole
-from accucheck._http._deadlines import Deadlines
-from accucheck._http._failures import BodyOverCap, broken
-from accucheck._http._proxies import proxy_for
-from accucheck._http._request import RequestMaker
-from accucheck._http._slots import Slots
-from accucheck._http._stock import OneCallTransports
-from accucheck._http._tls import default_context
-from accucheck._http._transport import LeanTransport
+from accucheck._http._dial import Verify, default_context, tls_context
+from accucheck._http._failures import (
+    AttemptTimeout,
+    BodyOverCap,
+    broken,
+    lacks_descriptors,
+)
+from accucheck._http._limits import Deadlines, Slots, open_files_limit
+from accucheck._http._proxies import ProxyTransport, proxy_for
+from accucheck._http._reply import UnreadableBody, WholeReply, decoded, read_whole
+from accucheck._http._transport import FastTransport
 from accucheck._timeouts import Timeouts
-from accucheck._wire import Answered, BodyStyle, Broken, Malformed, Reply, decode_reply, encode_number
+from accucheck._wire import (
+    CONTENT_TYPES,
+    Answered,
+    BodyStyle,
+    Broken,
+    Malformed,
+    Reply,
+    decode_reply,
+    encode_number,
+)
 
 __all__ = ["Sender"]
 
+logger = logging.getLogger("accucheck")
+
 _SHORTEST_SECRET = 6
 """Shorter values are not blotted out: they are no secrets, and would turn up everywhere by chance."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_FIELD_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110, section 5.5, without the obsolete bytes
+_DESCRIPTOR_WAIT = 0.25
+"""Seconds until a call that found no file descriptor looks again, when no other call is under way."""
 
 
 class Sender:
@@ -38,12 +56,12 @@ class Sender:
     body         how the number is written: "form" or "json".
     timeouts     limits of each phase of an attempt.
     transport    any httpx transport, used as it is and closed with the sender; None for our own.
-    proxy        the proxy's URL; None for what the environment says.
-    verify       the TLS context; None for the system's roots.
+    proxy        the proxy's URL; None for what the environment says. Never used for loopback.
+    verify       whom TLS trusts, as in httpx: True for the system's roots, a context, the path of a CA file.
     connections  calls that may be under way at once; more of them wait their turn.
 
     Redirects are never followed: they would carry the credentials to another host.
-    Raises ConfigurationError for arguments that contradict each other or cannot be sent.
+    Raises ConfigurationError for arguments that are wrong, contradict each other or cannot be sent.
     """
 
     def __init__(
@@ -54,78 +72,144 @@ class Sender:
         body: BodyStyle = "form",
         timeouts: Timeouts | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        proxy: str | None = None,
-        verify: ssl.SSLContext | None = None,
+        proxy: str | httpx.URL | httpx.Proxy | None = None,
+        verify: Verify = True,
         connections: int = 100,
     ) -> None:
         if connections < 1:
             raise ConfigurationError(f"connections must be 1 or more, not {connections!r}.")
-        if transport is not None and (proxy is not None or verify is not None):
+        if timeouts is not None and not isinstance(timeouts, Timeouts):
             raise ConfigurationError(
-                "proxy and verify belong to the transport: set them on the one you give."
+                f"timeouts is accucheck.Timeouts(connect=…, read=…, attempt=…), not {timeouts!r}"
             )
         self._style: BodyStyle = body
-        timeouts = timeouts or Timeouts()
-        self._deadlines = Deadlines(timeouts.attempt)
+        self._timeouts = timeouts or Timeouts()
+        self._deadlines = Deadlines(self._timeouts.attempt)
         self._slots = Slots(connections)
+        self._has_warned = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
+        self._closed = False
         self._secrets = [value for value in headers.values() if len(value) >= _SHORTEST_SECRET]
-        self._transport = transport or _own_transport(httpx.URL(url), timeouts, proxy, verify)
-        self._exchange = (
-            self._transport.handle_async_request
-            if isinstance(self._transport, LeanTransport)
-            else self._timed_exchange
-        )
-        limits = httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=timeouts.connect)
-        self._requests = RequestMaker(
-            url, headers, body, shared=transport is None, extensions={"timeout": limits.as_dict()}
-        )
+        self._url = httpx.URL(url)
+        self._headers = _request_headers(self._url, headers, body)
+        self._transport = _chosen_transport(self._url, transport, proxy, verify)
+        if isinstance(self._transport, FastTransport):
+            self._transport.quicken(min(self._timeouts.read, self._timeouts.attempt))
+            self._origin = self._transport.origin(self._url)
+            self._exchange = self._exchange_fast
+        else:
+            self._exchange = self._exchange_httpx
+        self._heads: dict[int, bytes] = {}
 
     def __repr__(self) -> str:
-        return f"<Sender {self._requests.url} by {type(self._transport).__name__}>"
+        return f"<Sender {self._url} by {type(self._transport).__name__}>"
 
     async def __call__(self, national: str) -> Reply:
         """Post one national number (without country code) once and return what came of it.
 
-        Every failure but cancellation is a value. Raises RuntimeError on another event loop than before.
+        A failure of the transport (httpx.TransportError) is a value. Anything else that a transport raises is a
+        mistake in it, and propagates. Raises RuntimeError on another event loop than before, and once closed.
         """
         # Up to Python 3.11 asking for the running loop is a system call: 5 % of a check's CPU.
-        if self._loop is None or self._thread != get_ident() or not self._loop.is_running():
+        if self._loop is None or self._thread != get_ident() or self._closed or not self._loop.is_running():
             self.bind()
-        request = self._requests.make(encode_number(self._style, national))
-        if not self._slots.try_take():
-            await self._slots.take()
-        try:
-            response = await self._exchange(request)
-        except BodyOverCap as error:
-            return Malformed(error.http_status, str(error))
-        except Exception as error:  # noqa: BLE001  whatever a transport raises, the number has a fate
-            return self._broken(error)
-        finally:
-            self._slots.give_back()
-        return self._reply(national, response)
+        body = encode_number(self._style, national)
+        slots = self._slots
+        short_since: float | None = None
+        while True:
+            if not slots.try_take():
+                await slots.take(first=short_since is not None)
+            try:
+                reply = await self._exchange(body)
+                break
+            except BodyOverCap as error:
+                return Malformed(error.http_status, str(error))
+            except httpx.TransportError as error:
+                if not lacks_descriptors(error):
+                    return self._broken(error)
+                # Nothing was sent: this call waits for a connection of the others, or for a descriptor.
+                others = slots.withhold()
+            finally:
+                slots.give_back()
+            short_since = await self._wait_for_descriptor(others, short_since)
+        return self._decode(national, reply)
 
-    async def _timed_exchange(self, request: httpx.Request) -> httpx.Response:
-        """For transports that know nothing of the whole attempt's limit."""
+    async def _wait_for_descriptor(self, others: bool, since: float | None) -> float:
+        """Say once that calls are short of file descriptors; wait if no other call's end can bring one.
+
+        Raises ConfigurationError when not a single connection could be opened for the time of a connect timeout.
+        """
         assert self._loop is not None
+        limit = open_files_limit()
+        ulimit = "" if limit is None else f" (ulimit -n {limit})"
+        if not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "too many open files%s: fewer calls run at once; for more, raise the limit: ulimit -n 4096",
+                ulimit,
+            )
+        now = self._loop.time()
+        if others or since is None:
+            since = now
+        elif now - since >= self._timeouts.connect:
+            raise ConfigurationError(
+                f"too many open files{ulimit}: not one connection can be opened; raise the limit: ulimit -n 4096"
+            )
+        if not others:
+            await asyncio.sleep(_DESCRIPTOR_WAIT)
+        return since
+
+    # The two ways of an exchange
+
+    async def _exchange_fast(self, body: bytes) -> WholeReply:
+        """Over our own transport: bytes out, bytes in."""
+        assert isinstance(self._transport, FastTransport)
+        head = self._heads.get(len(body))
+        if head is None:
+            head = self._heads[len(body)] = self._wire_head(len(body))
+        return await self._transport.exchange(self._origin, head + body, self._timeouts)
+
+    def _wire_head(self, length: int) -> bytes:
+        """Return the request's head for bodies of ``length`` bytes: only the body changes from call to call."""
+        lines = [b"POST " + self._url.raw_path + b" HTTP/1.1"]
+        lines += [name + b": " + value for name, value in self._headers.raw]
+        lines.append(b"Content-Length: %d" % length)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    async def _exchange_httpx(self, body: bytes) -> WholeReply:
+        """Over any other transport: a complete httpx request, its body loaded, for the transport to keep or change."""
+        assert self._loop is not None
+        request = httpx.Request(
+            "POST", self._url, stream=httpx.ByteStream(body), extensions=self._extensions()
+        )
+        request.headers = _SecretHeaders(self._headers)
+        request.headers["Content-Length"] = str(len(body))
+        request.read()
         call = self._deadlines.begin(self._loop)
         try:
             response = await self._transport.handle_async_request(request)
-            response.stream = WholeBody(await read_whole(response))
+            reply = WholeReply(response.status_code, response.headers.raw, await read_whole(response))
         except BaseException as error:
-            self._deadlines.end(call, error)
+            try:
+                self._deadlines.end(call, error)
+            except TimeoutError:
+                raise AttemptTimeout("") from error
             raise
         self._deadlines.end(call)
-        return response
+        return reply
 
-    def _reply(self, national: str, response: httpx.Response) -> Reply:
-        body = response.stream
-        assert isinstance(body, WholeBody)
-        content = body.content
+    def _extensions(self) -> dict[str, Any]:
+        connect, read = self._timeouts.connect, self._timeouts.read
+        return {"timeout": {"connect": connect, "read": read, "write": read, "pool": connect}}
+
+    # The reply
+
+    def _decode(self, national: str, raw: WholeReply) -> Reply:
+        content = raw.body
         retry_after = None
         encodings: list[str] = []
-        for name, value in response.headers.raw:
+        for name, value in raw.headers:
             match name.lower():
                 case b"content-encoding":
                     encodings.append(value.decode("latin-1"))
@@ -135,33 +219,42 @@ class Sender:
             try:
                 content = decoded(content, ",".join(encodings))
             except UnreadableBody as error:
-                return Malformed(response.status_code, str(error))
-        reply = decode_reply(national, response.status_code, content, retry_after)
+                return Malformed(raw.status, str(error))
+        reply = decode_reply(national, raw.status, content, retry_after)
         if not isinstance(reply, Answered):
             plain = content
-            for secret in self._secrets:  # an error page may tell us our own headers
+            for secret in self._secrets:  # an error page may repeat our own headers
                 plain = plain.replace(secret.encode(), b"***")
             if plain != content:
-                return decode_reply(national, response.status_code, plain, retry_after)
+                return decode_reply(national, raw.status, plain, retry_after)
         return reply
 
-    def _broken(self, error: Exception) -> Broken:
+    def _broken(self, error: httpx.TransportError) -> Broken:
         reply = broken(error)
         message = reply.message
         for secret in self._secrets:
             message = message.replace(secret, "***")
         return Broken(reply.phase, message, reply.sent)
 
+    # The life of a sender
+
     def bind(self) -> None:
         """Take the running event loop for this sender's own, where its connections live.
 
-        Raises RuntimeError on another one, where a call would wait for them for ever, and under trio.
+        Raises RuntimeError on another one, where a call would wait for them forever, under trio, and once closed.
         """
+        if self._closed:
+            raise RuntimeError("this client is closed: make a new one")
+        self._bind_loop()
+
+    def _bind_loop(self) -> None:
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError("accucheck needs a running asyncio event loop (trio has none)") from None
         if self._loop is None:
+            if isinstance(self._transport, FastTransport):
+                self._transport.bind()
             self._loop, self._thread = running, get_ident()
         elif self._loop is not running:
             raise RuntimeError("This client belongs to another event loop: make one for each loop.")
@@ -171,7 +264,8 @@ class Sender:
 
         Raises RuntimeError on another event loop than the calls'.
         """
-        self.bind()
+        self._bind_loop()
+        self._closed = True
         self._deadlines.close()
         await self._transport.aclose()
 
@@ -183,20 +277,58 @@ class Sender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bind()
+        self._bind_loop()
+        self._closed = True
         self._deadlines.close()
         await self._transport.__aexit__(kind, error, trace)
 
 
-def _own_transport(
-    url: httpx.URL, timeouts: Timeouts, proxy: str | None, verify: ssl.SSLContext | None
+class _SecretHeaders(httpx.Headers):
+    """Headers that never show a value: httpx's own repr would show the credentials."""
+
+    def __repr__(self) -> str:
+        return f"<headers: {', '.join(self.keys())}>"
+
+
+def _request_headers(url: httpx.URL, credentials: Mapping[str, str], style: BodyStyle) -> _SecretHeaders:
+    """Return the headers that every call has. Raises ConfigurationError for a value that none can carry."""
+    from importlib.metadata import version  # here, for it would add 10 ms to the package's import
+
+    for name, value in credentials.items():
+        if not _TOKEN.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
+            raise ConfigurationError(
+                f"The value of {name!r} cannot be sent as an HTTP header: use printable ASCII, "
+                "with no line break and no space at either end."
+            )
+    return _SecretHeaders(
+        {
+            "Host": url.netloc.decode("ascii"),
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive",
+            "User-Agent": f"accucheck/{version('accucheck')}",
+            "Content-Type": CONTENT_TYPES[style],
+            **credentials,
+        }
+    )
+
+
+def _chosen_transport(
+    url: httpx.URL,
+    transport: httpx.AsyncBaseTransport | None,
+    proxy: str | httpx.URL | httpx.Proxy | None,
+    verify: Verify,
 ) -> httpx.AsyncBaseTransport:
+    """Return the given transport; else httpx's own where a proxy is set, which it knows and we do not; else ours."""
+    if transport is not None:
+        if not isinstance(transport, httpx.AsyncBaseTransport):
+            raise ConfigurationError(f"transport is an httpx.AsyncBaseTransport, not {transport!r}")
+        if proxy is not None or verify is not True:
+            raise ConfigurationError(
+                "proxy and verify belong to the transport: set them on the one you give."
+            )
+        return transport
     address = proxy_for(url, proxy)
     if address is None:
-        context = (verify or default_context()) if url.scheme == "https" else None
-        return LeanTransport(url, timeouts, context)
-    context = verify or default_context()
-    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=30.0)
-    return OneCallTransports(
-        lambda: httpx.AsyncHTTPTransport(verify=context, proxy=address, limits=limits, retries=0)
-    )
+        return FastTransport(verify=verify)
+    return ProxyTransport(address, tls_context(verify) or default_context())

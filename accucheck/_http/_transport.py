@@ -1,21 +1,27 @@
-"""Our own httpx transport: as many keep-alive connections as there are calls under way, and no pool."""
+"""Our own httpx transport: as many keep-alive connections as there are requests under way, and no pool.
+
+httpx's pool scans its connections for every request, and requests cancelled in its queue leak its slots until all
+the others die of PoolTimeout. Here a request takes an idle connection or opens one, and there is no queue.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
+import math
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import Any
 
 import httpx
 
-from accucheck._http._body import WholeBody
 from accucheck._http._connection import Connection
-from accucheck._http._dial import ResolverCache, connect
-from accucheck._http._parsers import Headers, best_parser
-from accucheck._http._request import RequestHead
-from accucheck._http._response import whole_response
+from accucheck._http._dial import ResolverCache, Verify, connect, default_context, tls_context
+from accucheck._http._failures import connect_error
+from accucheck._http._reply import Headers, WholeReply
 from accucheck._timeouts import Timeouts
 
-__all__ = ["LeanTransport"]
+__all__ = ["FIELD_VALUE", "TOKEN", "FastTransport", "Origin"]
 
 IDLE_SECONDS = 30.0
 """How long a connection may lie idle, unless the server says or shows that it waits less."""
@@ -23,63 +29,114 @@ _GOODBYE_SECONDS = 1.0
 """How long TLS may take to say good-bye."""
 _GRANULARITY = 0.1
 """Limits are looked at so often, in seconds: one timer for all connections instead of one for each call."""
+_FINEST = 0.001
 _SAFE_SHARE = 0.8
 """Part of a server's own idle limit that we use: a request must arrive before it, not just leave before."""
 
+TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, section 5.6.2: methods and header names."""
+FIELD_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
+"""RFC 9110, section 5.5: no control characters, no blanks at either end."""
+_TARGET = re.compile(rb"[!-~\x80-\xff]+")
 
-class LeanTransport(httpx.AsyncBaseTransport):
-    """Carries the requests of a ``RequestMaker`` to one origin, over HTTP/1.1, on one event loop.
 
-    ``context`` None means plain HTTP. It enforces all the timeouts itself, and answers with bodies that are
-    whole. Raises httpx.TransportError's children; a cancelled call closes its connection and no other.
+class Origin:
+    """One scheme, host and port: where to connect, and the connections that lie idle, the last one used first."""
+
+    __slots__ = ("addresses", "host", "idle", "idle_seconds", "is_tls", "place", "server_name")
+
+    def __init__(self, scheme: str, host: str, port: int, server_name: str, idle_seconds: float) -> None:
+        self.host = host
+        self.is_tls = scheme == "https"
+        self.server_name = server_name
+        self.place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.addresses = ResolverCache(host, port)
+        self.idle: list[Connection] = []
+        self.idle_seconds = idle_seconds
+
+    def take_idle(self) -> Connection | None:
+        """Return the one used last, so that those not needed grow old and are closed."""
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.is_fit():
+                return connection
+            connection.close()
+        return None
+
+    def heed_announced_limit(self, headers: Headers) -> None:
+        """Stay below ``Keep-Alive: timeout=5``; looked for on a connection's first reply only."""
+        for name, value in headers:
+            if name.lower() == b"keep-alive":
+                for parameter in value.lower().split(b","):
+                    key, _, seconds = parameter.strip().partition(b"=")
+                    if key == b"timeout" and seconds.isdigit():
+                        self.limit_idleness(int(seconds[:9]))
+
+    def limit_idleness(self, seconds: float) -> None:
+        """Keep idle connections for less than a server keeps them."""
+        self.idle_seconds = min(self.idle_seconds, _SAFE_SHARE * seconds)
+
+
+class FastTransport(httpx.AsyncBaseTransport):
+    """An httpx transport for many small requests: ``httpx.AsyncClient(transport=accucheck.FastTransport())``.
+
+    HTTP/1.1 over keep-alive connections on asyncio, with or without uvloop, for any method, headers, and body,
+    with streamed replies and httpx's own timeouts and exceptions; the request extensions ``timeout``,
+    ``sni_hostname`` and ``target`` count. It opens a connection whenever none is idle: bound the number of requests
+    under way yourself. It goes to servers directly, never through a proxy, and opens no tunnels (CONNECT, Upgrade).
+
+    Args:
+        verify: Whom TLS trusts: True for the system's roots, an ``ssl.SSLContext``, or the path of a CA file or
+            folder in PEM form, as in httpx. Certificates are always verified: False is refused.
+        keepalive_expiry: Seconds that a connection may lie idle; less where the server announces or shows less.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
     """
 
-    def __init__(
-        self,
-        origin: httpx.URL,
-        timeouts: Timeouts,
-        context: ssl.SSLContext | None,
-    ) -> None:
-        self._context = context
-        self._host = origin.raw_host.decode("ascii")
-        self._timeouts = timeouts
-        self._loop: asyncio.AbstractEventLoop | None = None  # the sender sees to it that there is but one
-        self._make_parser = best_parser()
-        self._addresses = ResolverCache(self._host, origin.port or (443 if context else 80))
-        self._idle: list[Connection] = []
-        self._open: set[Connection] = set()
-        self._idle_seconds = IDLE_SECONDS
-        self._tick_seconds = min(_GRANULARITY, timeouts.read / 4, timeouts.attempt / 4)
+    def __init__(self, *, verify: Verify = True, keepalive_expiry: float = IDLE_SECONDS) -> None:
+        self._context = tls_context(verify)
+        self._idle_seconds = keepalive_expiry
+        self._origins: dict[tuple[str, str, int, str], Origin] = {}
+        self._open: dict[Connection, Origin] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tick_seconds = _GRANULARITY
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._all_lost = asyncio.Event()
 
+    def __repr__(self) -> str:
+        return f"<FastTransport, {len(self._open)} connections>"
+
+    # httpx's way: any request, a streamed reply
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        head, body = request.headers, request.stream
-        if type(head) is not RequestHead or type(body) is not WholeBody:
-            raise httpx.UnsupportedProtocol("this transport carries accucheck's own requests only")
-        if self._closed:
-            raise httpx.ConnectError("the client is closed")
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeouts.attempt
-        connection = self._take_idle()
-        fresh = connection is None
-        if connection is None:
-            connection = await self._dial(loop)
-        # From here to the end of the exchange there is one await, so there is one place to be cancelled in.
+        """Send one request and return its response as soon as the head is there; close its stream when done.
+
+        Raises httpx.TransportError's children, RuntimeError on another event loop than before or once closed.
+        """
+        self.bind()
+        timeouts = request.extensions.get("timeout", {})
+        read, write = _seconds(timeouts, "read"), _seconds(timeouts, "write")
+        self.quicken(min(read, write))
+        head, length = _request_head(request)
+        origin = self.origin(request.url, request.extensions.get("sni_hostname"))
+        connection = origin.take_idle() or await self._dial(origin, _seconds(timeouts, "connect"))
+        body = _Body(self, origin, connection, read)
         try:
-            reply = await connection.exchange(head.wire + body.content, deadline)
-        finally:
-            if connection.settle() and not self._closed:
-                self._idle.append(connection)
-        if fresh:
-            self._heed_announced_limit(reply.headers)
-        return whole_response(reply)
+            connection.begin(head_only=request.method == "HEAD")
+            body.sent_all = await _send(connection, head, request.stream, length, write)
+            await connection.wait_for_head(read)
+        except BaseException:
+            await body.aclose()
+            raise
+        parser = connection.parser
+        origin.heed_announced_limit(parser.headers)
+        extensions = {"http_version": b"HTTP/" + parser.http_version.encode(), "reason_phrase": parser.reason}
+        return httpx.Response(parser.status, headers=parser.headers, stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
-        """Close every connection; calls under way fail. Returns when the sockets are closed."""
+        """Close every connection; requests under way fail. Returns when the sockets are closed."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -87,64 +144,114 @@ class LeanTransport(httpx.AsyncBaseTransport):
             connection.fail("the client was closed")
         if self._open:
             await self._all_lost.wait()
-        self._idle.clear()
+        for origin in self._origins.values():
+            origin.idle.clear()
 
-    # What a connection tells (see ConnectionOwner):
+    # The short way, for accucheck's own calls: a message that is ready to be written, a reply that comes whole
+
+    async def exchange(self, origin: Origin, message: bytes, timeouts: Timeouts) -> WholeReply:
+        """Write ``message`` once and return the reply, of 64 KiB at most. No httpx object is made: half the CPU.
+
+        The caller has called ``bind`` and ``quicken``. Raises httpx.TransportError's children.
+        """
+        loop = self._loop
+        assert loop is not None
+        deadline = loop.time() + timeouts.attempt
+        connection = origin.take_idle()
+        is_new = connection is None
+        if connection is None:
+            connection = await self._dial(origin, min(timeouts.connect, timeouts.attempt))
+        # From here to the end of the exchange there is one await, so there is one place to be cancelled in.
+        try:
+            await connection.exchange(message, timeouts.read, deadline)
+        finally:
+            self.release(origin, connection)
+        parser = connection.parser
+        if is_new:
+            origin.heed_announced_limit(parser.headers)
+        return WholeReply(parser.status, parser.headers, parser.take_body())
+
+    def origin(self, url: httpx.URL, server_name: str | None = None) -> Origin:
+        """Return where requests to ``url`` go. Raises httpx.UnsupportedProtocol unless it is http or https."""
+        scheme, host = url.scheme, url.raw_host.decode("ascii")
+        if scheme not in ("http", "https") or not host:
+            raise httpx.UnsupportedProtocol(f"FastTransport speaks http and https to a host, not {scheme!r}")
+        port = url.port or (443 if scheme == "https" else 80)
+        key = (scheme, host, port, server_name or host)
+        origin = self._origins.get(key)
+        if origin is None:
+            if scheme == "https" and self._context is None:
+                self._context = default_context()
+            origin = self._origins[key] = Origin(*key, self._idle_seconds)
+        return origin
+
+    def bind(self) -> None:
+        """Take the running event loop for this transport's own, where its connections live.
+
+        Raises RuntimeError on another one, under trio, and once the transport is closed.
+        """
+        if self._closed:
+            raise RuntimeError("this transport is closed: make a new one")
+        running = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = running
+        elif self._loop is not running:
+            raise RuntimeError("this transport belongs to another event loop: make one for each loop")
+
+    def quicken(self, seconds: float) -> None:
+        """Look at the limits often enough for one of so many seconds."""
+        if seconds / 4 < self._tick_seconds:
+            self._tick_seconds = max(seconds / 4, _FINEST)
+            if self._timer is not None and self._loop is not None:
+                self._timer.cancel()
+                self._schedule_sweep(self._loop)
+
+    def release(self, origin: Origin, connection: Connection) -> None:
+        """Take back a connection after an exchange, however that ended."""
+        if connection.settle() and not self._closed:
+            origin.idle.append(connection)
+
+    # What a connection tells (see ConnectionOwner)
 
     def lost(self, connection: Connection) -> None:
-        self._open.discard(connection)
+        self._open.pop(connection, None)
         if not self._open:
             self._all_lost.set()
 
-    def left_idle(self, seconds: float) -> None:
-        if seconds >= 1.0:
-            self._idle_seconds = min(self._idle_seconds, _SAFE_SHARE * seconds)
+    def left_idle(self, connection: Connection, seconds: float) -> None:
+        if (
+            seconds >= 1.0 and connection in self._open
+        ):  # less is an accident, no limit that a server would have
+            self._open[connection].limit_idleness(seconds)
 
-    def _take_idle(self) -> Connection | None:
-        """The last one used first, so that those not needed grow old and are closed."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_fit():
-                return connection
-            connection.close()
-        return None
-
-    async def _dial(self, loop: asyncio.AbstractEventLoop) -> Connection:
-        seconds = min(self._timeouts.connect, self._timeouts.attempt)
+    async def _dial(self, origin: Origin, seconds: float) -> Connection:
+        loop = self._loop
+        assert loop is not None
         try:
-            async with asyncio.timeout(seconds):
-                sock = await connect(await self._addresses.addresses())
+            async with asyncio.timeout(seconds if seconds < math.inf else None):
+                sock = await connect(await origin.addresses.addresses())
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._make_parser(), self),
+                    lambda: Connection(loop, self),
                     sock=sock,
-                    ssl=self._context,
-                    server_hostname=self._host.rstrip(".") if self._context else None,
-                    ssl_shutdown_timeout=_GOODBYE_SECONDS if self._context else None,
+                    ssl=self._context if origin.is_tls else None,
+                    server_hostname=origin.server_name.rstrip(".") if origin.is_tls else None,
+                    ssl_shutdown_timeout=_GOODBYE_SECONDS if origin.is_tls else None,
                 )
         except TimeoutError:
-            self._addresses.forget()
-            raise httpx.ConnectTimeout("") from None
+            origin.addresses.forget()
+            raise httpx.ConnectTimeout(f"{origin.place}: no connection within {seconds:g} s") from None
         except OSError as error:  # ssl.SSLError and socket.gaierror are children of it
-            self._addresses.forget()
-            raise httpx.ConnectError(str(error)) from None
+            origin.addresses.forget()
+            raise connect_error(origin.place, error) from error
         if self._closed or not connection.is_open():
             connection.abort()
-            raise httpx.ConnectError("closed as soon as it was open")
+            raise httpx.ConnectError(f"{origin.place}: closed as soon as it was open")
         # Not earlier: if this is cancelled at the last moment, uvloop never tells the connection of its end.
         self._all_lost.clear()
-        self._open.add(connection)
+        self._open[connection] = origin
         if self._timer is None:
             self._schedule_sweep(loop)
         return connection
-
-    def _heed_announced_limit(self, headers: Headers) -> None:
-        """Stay below ``Keep-Alive: timeout=5``; looked for on a connection's first reply only."""
-        for name, value in headers:
-            if name.lower() == b"keep-alive":
-                for parameter in value.lower().split(b","):
-                    key, _, seconds = parameter.strip().partition(b"=")
-                    if key == b"timeout" and seconds.isdigit():
-                        self._idle_seconds = min(self._idle_seconds, _SAFE_SHARE * int(seconds[:9]))
 
     def _schedule_sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self._tick_seconds, self._sweep, loop)
@@ -152,7 +259,119 @@ class LeanTransport(httpx.AsyncBaseTransport):
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time()
-        for connection in tuple(self._open):
-            connection.sweep(now, self._timeouts.read, self._idle_seconds)
+        for connection, origin in tuple(self._open.items()):
+            connection.sweep(now, origin.idle_seconds)
         if self._open:
             self._schedule_sweep(loop)
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body as it comes; closing it, or reading it to its end, gives the connection back."""
+
+    def __init__(
+        self, transport: FastTransport, origin: Origin, connection: Connection, read_seconds: float
+    ) -> None:
+        self._transport = transport
+        self._origin = origin
+        self._connection: Connection | None = connection
+        self._read_seconds = read_seconds
+        self.sent_all = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while self._connection is not None:
+                chunk = await self._connection.wait_for_body(self._read_seconds)
+                if not chunk:
+                    break
+                yield chunk
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if not self.sent_all:  # the reply came before the server had read the request
+                connection.abort()
+            self._transport.release(self._origin, connection)
+
+
+def _seconds(timeouts: dict[str, float | None], phase: str) -> float:
+    """Return a limit of httpx's ``timeout`` extension; None means none."""
+    seconds = timeouts.get(phase)
+    return math.inf if seconds is None else seconds
+
+
+def _request_head(request: httpx.Request) -> tuple[bytes, int | None]:
+    """Return the bytes of the request's head, and its body's length: None for chunked.
+
+    Raises httpx.LocalProtocolError for what must not be written, such as a line break in a header's value.
+    """
+    method = request.method.encode("latin-1")
+    target: Any = request.extensions.get("target", request.url.raw_path)
+    if method == b"CONNECT":
+        raise httpx.UnsupportedProtocol("FastTransport opens no tunnels (CONNECT)")
+    if not TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
+        raise httpx.LocalProtocolError("the method or the target cannot be sent")
+    length: int | None = 0
+    lines = [method + b" " + target + b" HTTP/1.1"]
+    names = set()
+    for name, value in request.headers.raw:
+        if not TOKEN.fullmatch(name) or not FIELD_VALUE.fullmatch(value):
+            raise httpx.LocalProtocolError(
+                f"the header {name!r} cannot be sent: line break or control character"
+            )
+        lines.append(name + b": " + value)
+        names.add(key := name.lower())
+        if key == b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise httpx.LocalProtocolError("the only transfer encoding that can be sent is chunked")
+            length = None
+        elif key == b"content-length":
+            if not value.isdigit():
+                raise httpx.LocalProtocolError("Content-Length is not a number")
+            length = int(value)
+    if {b"content-length", b"transfer-encoding"} <= names:
+        raise httpx.LocalProtocolError("Content-Length together with Transfer-Encoding")
+    if b"host" not in names:
+        lines.insert(1, b"Host: " + request.url.netloc)
+    return b"\r\n".join(lines) + b"\r\n\r\n", length
+
+
+async def _send(
+    connection: Connection, head: bytes, body: object, length: int | None, seconds: float
+) -> bool:
+    """Write a request; return whether the whole of it was sent, False if the reply came first.
+
+    Raises httpx.LocalProtocolError if the body is longer or shorter than its headers say.
+    """
+    sent = 0
+    if not isinstance(body, httpx.ByteStream):
+        await connection.write(head, seconds)  # at once: what comes before the request is no reply to it
+        head = b""
+    async with aclosing(_chunks(body)) as chunks:
+        async for chunk in chunks:
+            if not chunk:
+                continue
+            sent += len(chunk)
+            if length is None:
+                chunk = b"%x\r\n%b\r\n" % (len(chunk), chunk)
+            elif sent > length:
+                raise httpx.LocalProtocolError("the body is longer than its Content-Length")
+            if not await connection.write(head + chunk, seconds):
+                return False
+            head = b""
+    if length is not None and sent < length:
+        raise httpx.LocalProtocolError("the body is shorter than its Content-Length")
+    end = head + (b"0\r\n\r\n" if length is None else b"")
+    return not end or await connection.write(end, seconds)
+
+
+async def _chunks(body: object) -> AsyncGenerator[bytes, None]:
+    if isinstance(body, httpx.AsyncByteStream):
+        async for chunk in body:
+            yield chunk
+    elif isinstance(body, Iterable):
+        for chunk in body:
+            yield chunk
+    else:
+        raise TypeError("the request's body is not a stream of bytes")

@@ -9,7 +9,6 @@ import codecs
 import getpass
 import os
 import shlex
-import ssl
 import stat
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def make_client(account: Account, patience: Patience, pace: Pace, *, mobile_only
             connect=patience.connect_timeout, read=patience.read_timeout, attempt=patience.attempt_timeout
         ),
         proxy=account.proxy,
-        verify=_trust(account.ca_file),
+        verify=account.ca_file or True,
         policy=Policy(
             retry_stop=tenacity.stop_after_attempt(patience.tries),
             poll_stop=tenacity.stop_after_delay(patience.poll_deadline),
@@ -145,13 +144,3 @@ def _run_secret_command(command: str) -> str:
         raise ConfigurationError(f"the secret command {command!r} printed nothing")
     return secret
 
-
-def _trust(ca_file: Path | None) -> ssl.SSLContext | None:
-    if ca_file is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            f"cannot read certificates from {ca_file}: {error.strerror or error}"
-        ) from error

@@ -64,7 +64,7 @@ async def check_all(job: Job) -> Answers:
                 API_SECRET,
                 base_url=job.base_url,
                 transport=other_transport(job),
-                verify=job.ssl_context(),
+                verify=job.ssl_context() or True,
                 rate=rate,
             ) as client,
             client.stream(job.numbers(), workers=job.workers, ledger=ledger) as outcomes,

@@ -52,6 +52,8 @@ class Peer:
     async def send(self, *pieces: bytes) -> None:
         """Send the pieces one by one, so that they are likely to come one by one."""
         for piece in pieces:
+            if self.writer.transport.is_closing():  # uvloop's raises RuntimeError for that
+                raise ConnectionResetError("the client has gone")
             self.writer.write(piece)
             await self.writer.drain()
             await asyncio.sleep(0)

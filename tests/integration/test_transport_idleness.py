@@ -5,21 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 
-import httpx
 import pytest
 
-from accucheck import Timeouts
+from accucheck import FastTransport
 from accucheck._http import Sender, _dial, _transport
 from accucheck._http._dial import Address
-from accucheck._http._transport import LeanTransport
 from accucheck._wire import Answered, Broken
 from tests.integration.arrangements import HEADERS
 from tests.integration.scripted_server import Peer, ScriptedServer, answer, answers_all, eventually, reply
-
-
-def lean(sender: Sender) -> LeanTransport:
-    assert isinstance(sender._transport, LeanTransport)
-    return sender._transport
 
 
 async def test_a_connection_that_lies_idle_too_long_is_closed() -> None:
@@ -27,7 +20,8 @@ async def test_a_connection_that_lies_idle_too_long_is_closed() -> None:
         ScriptedServer(answers_all) as server,
         Sender(url=server.url, headers=HEADERS) as sender,
     ):
-        lean(sender)._idle_seconds = 0.05
+        sender._origin.idle_seconds = 0.05
+        sender._transport.quicken(0.05)  # type: ignore[attr-defined]
         assert isinstance(await sender("987654321"), Answered)
         await eventually(lambda: server.open == 0)
         assert isinstance(await sender("987654322"), Answered)
@@ -51,17 +45,21 @@ async def test_an_announced_limit_is_kept_with_a_margin(header: str, seconds: fl
 
     async with ScriptedServer(script) as server, Sender(url=server.url, headers=HEADERS) as sender:
         assert isinstance(await sender("987654321"), Answered)
-        assert lean(sender)._idle_seconds == pytest.approx(seconds)
+        assert sender._origin.idle_seconds == pytest.approx(seconds)
 
 
 async def test_a_server_that_closes_idle_connections_teaches_its_limit() -> None:
-    transport = LeanTransport(httpx.URL("http://127.0.0.1"), Timeouts(), None)
-    transport.left_idle(0.2)  # a restart, an accident: no limit that a server would have
-    assert transport._idle_seconds == 30.0
-    transport.left_idle(5.0)
-    assert transport._idle_seconds == pytest.approx(4.0)
-    transport.left_idle(10.0)
-    assert transport._idle_seconds == pytest.approx(4.0)
+    async with ScriptedServer(answers_all) as server, Sender(url=server.url, headers=HEADERS) as sender:
+        assert isinstance(await sender("987654321"), Answered)
+        transport, origin = sender._transport, sender._origin
+        assert isinstance(transport, FastTransport)
+        [connection] = origin.idle
+        transport.left_idle(connection, 0.2)  # a restart, an accident: no limit that a server would have
+        assert origin.idle_seconds == 30.0
+        transport.left_idle(connection, 5.0)
+        assert origin.idle_seconds == pytest.approx(4.0)
+        transport.left_idle(connection, 10.0)
+        assert origin.idle_seconds == pytest.approx(4.0)
 
 
 async def test_the_connection_used_last_is_used_first() -> None:

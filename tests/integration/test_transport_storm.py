@@ -41,7 +41,7 @@ def descriptors() -> int:
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors as Linux shows them")
 @pytest.mark.parametrize(
-    ("arrangement", "secure"), [*((name, False) for name in ARRANGEMENTS), ("lean-httptools", True)]
+    ("arrangement", "secure"), [*((name, False) for name in ARRANGEMENTS), ("fast", True)]
 )
 async def test_a_storm_of_cancellations_leaves_nothing_behind(arrangement: str, secure: bool) -> None:
     chance = random.Random(7)

@@ -73,7 +73,7 @@ async def test_a_certificate_that_does_not_hold_is_refused_before_anything_is_se
         assert server.numbers == []
 
 
-@pytest.mark.parametrize("arrangement", ["lean-httptools"], indirect=True)
+@pytest.mark.parametrize("arrangement", ["fast"], indirect=True)
 async def test_the_systems_roots_are_trusted_when_nothing_is_given(
     arrangement: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from accucheck._http._deadlines import Deadlines
+from accucheck._http._limits import Deadlines
 from tests.virtual_time import VIRTUAL_TIME
 
 

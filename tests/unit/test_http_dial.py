@@ -7,8 +7,7 @@ import socket
 
 import pytest
 
-from accucheck._http import _tls
-from accucheck._http._dial import Address, ResolverCache, connect, interleaved
+from accucheck._http._dial import Address, ResolverCache, connect, default_context, interleaved
 
 SIX, FOUR = socket.AF_INET6, socket.AF_INET
 
@@ -137,6 +136,6 @@ async def test_one_callers_cancellation_leaves_the_look_up_to_the_others(
 def test_certifis_roots_serve_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
     monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
-    context = _tls.default_context()
+    context = default_context()
     assert context.cert_store_stats()["x509_ca"] > 50
     assert context.check_hostname

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import socket
+import ssl
 import zlib
 
 import httpx
@@ -9,8 +12,8 @@ import pytest
 
 from accucheck import Timeouts
 from accucheck._errors import ConfigurationError
-from accucheck._http._body import MAX_BODY, UnreadableBody, decoded
-from accucheck._http._failures import AttemptTimeout, Truncated, broken
+from accucheck._http._failures import AttemptTimeout, Truncated, broken, connect_error, lacks_descriptors
+from accucheck._http._reply import MAX_BODY, UnreadableBody, decoded
 
 FATES = [
     (httpx.ConnectTimeout(""), "connect", False),
@@ -19,7 +22,6 @@ FATES = [
     (httpx.ProxyError("407"), "connect", False),
     (httpx.UnsupportedProtocol("ftp"), "connect", False),
     (AttemptTimeout(""), "timeout", True),
-    (TimeoutError(), "timeout", True),
     (httpx.ReadTimeout(""), "read", True),
     (httpx.ReadError(""), "read", True),
     (httpx.RemoteProtocolError("Server disconnected without sending a response."), "read", True),
@@ -33,24 +35,71 @@ FATES = [
     ),
     (httpx.RemoteProtocolError("illegal status line"), "protocol", True),
     (httpx.LocalProtocolError("x"), "protocol", True),
-    (RuntimeError("x"), "protocol", True),
 ]
 
 
 @pytest.mark.parametrize(("error", "phase", "sent"), FATES, ids=lambda value: repr(value)[:40])
 def test_each_failure_has_a_phase_and_says_whether_it_may_have_been_charged(
-    error: Exception, phase: str, sent: bool
+    error: httpx.TransportError, phase: str, sent: bool
 ) -> None:
     outcome = broken(error)
     assert (outcome.phase, outcome.sent) == (phase, sent)
     assert outcome.message
 
 
-def test_a_strange_exceptions_text_is_not_repeated() -> None:
-    assert broken(ValueError("bad header 'the-api-secret'")).message == "the transport raised ValueError"
+def os_error(number: int, said: str = "asyncio's own words") -> OSError:
+    return OSError(number, said)
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), "10", None])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (os_error(errno.ECONNREFUSED), "Connection refused (ECONNREFUSED)"),
+        (os_error(errno.ENETUNREACH), "Network is unreachable (ENETUNREACH)"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+        (
+            ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] expired"),
+            "CERTIFICATE_VERIFY_FAILED",
+        ),
+        (OSError("one refuses; another is silent"), "one refuses; another is silent"),
+    ],
+)
+def test_a_failed_connection_names_the_host_and_what_the_system_says(error: OSError, words: str) -> None:
+    failure = connect_error("vendor.test:443", error)
+    assert type(failure) is httpx.ConnectError
+    assert str(failure).startswith("vendor.test:443: ")
+    assert words in str(failure)
+    assert words in broken(failure).message
+
+
+def wrapped(error: OSError) -> Exception:
+    """As httpcore and httpx hand it on."""
+    try:
+        try:
+            raise error
+        except OSError as cause:
+            raise httpx.ConnectError("All connection attempts failed") from cause
+    except httpx.ConnectError as told:
+        return told
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (connect_error("vendor.test:443", os_error(errno.EMFILE)), True),
+        (connect_error("vendor.test:443", os_error(errno.ENFILE)), True),
+        (wrapped(os_error(errno.EMFILE)), True),
+        (wrapped(os_error(errno.ECONNREFUSED)), False),
+        (connect_error("vendor.test:443", os_error(errno.ECONNREFUSED)), False),
+        (httpx.ReadError("x"), False),
+        (os_error(errno.EMFILE), False),  # not while connecting: something may have been sent
+    ],
+)
+def test_a_lack_of_file_descriptors_is_told_from_a_network_fault(error: Exception, lacks: bool) -> None:
+    assert lacks_descriptors(error) is lacks
+
+
+@pytest.mark.parametrize("seconds", [0, -1, True, float("inf"), float("nan"), "10", None])
 @pytest.mark.parametrize("phase", ["connect", "read", "attempt"])
 def test_a_timeout_that_is_no_positive_finite_number_is_refused(phase: str, seconds: object) -> None:
     with pytest.raises(ConfigurationError, match=phase):

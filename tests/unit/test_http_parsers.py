@@ -1,4 +1,4 @@
-"""Both parsers, any way the bytes are cut: the same replies, and no exception but the transport's."""
+"""The parser, any way the bytes are cut: the same replies, and no exception but the transport's."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accucheck._http._parsers import H11Parser, LlhttpParser, RawReply, ReplyParser, best_parser
-
-PARSERS = (LlhttpParser, H11Parser)
+from accucheck._http._reply import ReplyParser
 
 bodies = st.binary(max_size=200)
 
@@ -46,16 +44,14 @@ def in_pieces(data: bytes, sizes: list[int]) -> list[bytes]:
     return [*pieces, data] if data else pieces
 
 
-def take(parser: ReplyParser, pieces: list[bytes], ends: bool) -> RawReply:
+def take(parser: ReplyParser, pieces: list[bytes], ends: bool) -> None:
     parser.begin()
     for piece in pieces[:-1]:
-        assert parser.feed(piece) is None
-    reply = parser.feed(pieces[-1])
+        assert not parser.feed(piece)
+    assert parser.feed(pieces[-1]) is not ends
     if ends:
-        assert reply is None
-        return parser.feed_eof()
-    assert reply is not None
-    return reply
+        parser.feed_eof()
+    assert parser.is_complete
 
 
 def feed_all(parser: ReplyParser, pieces: Iterable[bytes]) -> None:
@@ -63,94 +59,117 @@ def feed_all(parser: ReplyParser, pieces: Iterable[bytes]) -> None:
         parser.feed(piece)
 
 
-@pytest.mark.parametrize("make", PARSERS)
 @given(sent=replies(), then=replies(), sizes=st.lists(st.integers(1, 60)))
 @settings(deadline=None)
-def test_a_reply_is_the_same_however_it_is_cut(make: Any, sent: Any, then: Any, sizes: list[int]) -> None:
-    parser = make()
+def test_a_reply_is_the_same_however_it_is_cut(sent: Any, then: Any, sizes: list[int]) -> None:
+    parser = ReplyParser()
     for wire, status, body, ends in (sent, then):
-        reply = take(parser, in_pieces(wire, sizes), ends)
-        assert (reply.status, reply.body, reply.reusable) == (status, body, not ends)
-        assert (b"server", b"x") in [(name.lower(), value) for name, value in reply.headers]
+        take(parser, in_pieces(wire, sizes), ends)
+        assert (parser.status, parser.take_body(), parser.is_reusable) == (status, body, not ends)
+        assert (b"server", b"x") in [(name.lower(), value) for name, value in parser.headers]
+        assert (parser.reason, parser.http_version) == (b"Whatever", "1.1")
         if ends:
             break
 
 
-@pytest.mark.parametrize("make", PARSERS)
 @given(sent=replies(), cut=st.integers(1, 300))
 @settings(deadline=None)
-def test_a_reply_cut_short_is_never_taken_for_whole(make: Any, sent: Any, cut: int) -> None:
+def test_a_reply_cut_short_is_never_taken_for_whole(sent: Any, cut: int) -> None:
     wire, _, _, ends = sent
     if ends:
         return
-    parser = make()
+    parser = ReplyParser()
     parser.begin()
     part = wire[: max(0, len(wire) - cut)]
     if part:
-        assert parser.feed(part) is None
+        assert not parser.feed(part)
     with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
         parser.feed_eof()
 
 
-@pytest.mark.parametrize("make", PARSERS)
 @given(
     noise=st.lists(st.binary(min_size=1, max_size=100), min_size=1), wire=replies(), at=st.integers(0, 300)
 )
 @settings(deadline=None)
-def test_noise_raises_nothing_but_a_transport_error(
-    make: Any, noise: list[bytes], wire: Any, at: int
-) -> None:
-    parser = make()
+def test_noise_raises_nothing_but_a_transport_error(noise: list[bytes], wire: Any, at: int) -> None:
+    parser = ReplyParser()
     parser.begin()
     try:
         for piece in [wire[0][:at], *noise, wire[0][at:]]:
-            if piece and parser.feed(piece) is not None:
+            if piece and parser.feed(piece):
                 return
         parser.feed_eof()
     except httpx.TransportError:
         pass
 
 
-@pytest.mark.parametrize("make", PARSERS)
-def test_an_end_before_the_first_byte_is_no_reply(make: Any) -> None:
-    parser = make()
+def test_an_end_before_the_first_byte_is_no_reply() -> None:
+    parser = ReplyParser()
     parser.begin()
     with pytest.raises(httpx.ReadError):
         parser.feed_eof()
 
 
-@pytest.mark.parametrize("make", PARSERS)
 @pytest.mark.parametrize("size", [1000, 300_000])
-def test_a_head_over_its_cap_is_refused_in_one_piece_or_many(make: Any, size: int) -> None:
+def test_a_head_over_its_cap_is_refused_in_one_piece_or_many(size: int) -> None:
     filler = b"".join(b"X-%d: %s\r\n" % (n, b"x" * 100) for n in range(400))
     wire = b"HTTP/1.1 200 OK\r\n" + filler + b"Content-Length: 2\r\n\r\nhi"
-    parser = make()
+    parser = ReplyParser()
     parser.begin()
     with pytest.raises(httpx.RemoteProtocolError):
         feed_all(parser, (wire[at : at + size] for at in range(0, len(wire), size)))
 
 
-@pytest.mark.parametrize("make", PARSERS)
-def test_trailers_without_end_are_refused(make: Any) -> None:
-    parser = make()
+def test_trailers_without_end_are_refused() -> None:
+    parser = ReplyParser()
     parser.begin()
-    assert parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n") is None
+    assert not parser.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n")
     with pytest.raises(httpx.RemoteProtocolError):
         feed_all(parser, (b"X-Trailer-%d: %s\r\n" % (n, b"x" * 100) for n in range(20_000)))
 
 
-@pytest.mark.parametrize("make", PARSERS)
-def test_the_headers_of_an_interim_reply_are_not_the_replys(make: Any) -> None:
-    parser = make()
+def test_the_headers_of_an_interim_reply_are_not_the_replys() -> None:
+    parser = ReplyParser()
     parser.begin()
-    reply = parser.feed(
+    assert parser.feed(
         b"HTTP/1.1 103 Early\r\nRetry-After: 5\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     )
-    assert reply is not None
-    assert [name.lower() for name, _ in reply.headers] == [b"content-length"]
+    assert [name.lower() for name, _ in parser.headers] == [b"content-length"]
+    assert parser.reason == b"OK"
 
 
-def test_httptools_is_used_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert best_parser() is LlhttpParser
-    monkeypatch.setitem(__import__("sys").modules, "httptools", None)
-    assert best_parser() is H11Parser
+HEAD_REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+
+
+@given(sizes=st.lists(st.integers(1, 20)))
+def test_a_reply_to_head_has_no_body_and_the_next_reply_has_its_own(sizes: list[int]) -> None:
+    parser = ReplyParser()
+    for _ in range(2):
+        parser.begin(head_only=True)
+        feed_all(parser, in_pieces(HEAD_REPLY, sizes))
+        assert (parser.is_complete, parser.is_reusable, parser.take_body()) == (True, True, b"")
+    parser.begin()
+    feed_all(parser, in_pieces(HEAD_REPLY + b"hello", sizes))
+    assert (parser.is_complete, parser.take_body()) == (True, b"hello")
+
+
+@pytest.mark.parametrize("surplus", [b"hello", b"h", b"5\r\nhello\r\n0\r\n\r\n", HEAD_REPLY])
+@pytest.mark.parametrize(
+    "head", [HEAD_REPLY, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"], ids=["length", "chunked"]
+)
+def test_a_body_sent_for_head_all_the_same_ends_the_connection(head: bytes, surplus: bytes) -> None:
+    parser = ReplyParser()
+    parser.begin(head_only=True)
+    assert parser.feed(head + surplus)
+    assert not parser.is_reusable
+
+
+def test_a_body_without_cap_is_taken_in_parts() -> None:
+    parser = ReplyParser()
+    parser.begin(cap=None)
+    assert not parser.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n")
+    for _ in range(29):
+        assert not parser.feed(bytes(100_000))
+        assert (parser.body_size, len(parser.take_body())) == (100_000, 100_000)
+    assert parser.feed(bytes(100_000))
+    assert len(parser.take_body()) == 100_000

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pathlib
+import pickle
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 
-from accucheck import Timeouts
+from accucheck import FastTransport, Timeouts
 from accucheck._errors import ConfigurationError
 from accucheck._http import Sender
+from accucheck._http._dial import tls_context
 from accucheck._wire import Answered, Broken, Malformed, StatusReply
 
 HEADERS = {"X-DF-API-ID": "the-api-id", "X-DF-API-SECRET": "the-api-secret"}
 URL = "https://vendor.test/check/whatsapp_advanced"
+
+
+def unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    return context
 
 
 def sender_over(handler: Any, **arguments: Any) -> Sender:
@@ -61,16 +72,51 @@ async def test_headers_that_a_transport_adds_stay_with_their_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "sent"),
-    [(httpx.ConnectError("no route"), False), (httpx.ReadTimeout("slow"), True), (KeyError("bug"), True)],
+    ("error", "sent"), [(httpx.ConnectError("no route"), False), (httpx.ReadTimeout("slow"), True)]
 )
-async def test_whatever_a_transport_raises_is_a_value(error: Exception, sent: bool) -> None:
+async def test_a_transport_error_is_a_value(error: Exception, sent: bool) -> None:
     def failing(request: httpx.Request) -> httpx.Response:
         raise error
 
     outcome = await sender_over(failing)("987654321")
     assert isinstance(outcome, Broken)
     assert outcome.sent is sent
+
+
+@pytest.mark.parametrize(
+    "error", [AssertionError("number was 1"), KeyError("bug"), TimeoutError(), OSError(24, "x")]
+)
+async def test_anything_else_that_a_transport_raises_propagates_as_it_is(error: Exception) -> None:
+    def failing(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        await sender_over(failing)("987654321")
+    assert caught.value is error
+
+
+async def test_a_request_is_complete_and_its_own() -> None:
+    """What respx, MockTransport and recording transports look at, and what they may change."""
+    seen: list[httpx.Request] = []
+
+    def recording(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        assert request.read() == request.content
+        request.headers["traceparent"] = "1"
+        request.extensions["trace"] = "1"
+        return good(request)
+
+    sender = sender_over(recording, body="json")
+    await sender("987654321")
+    await sender("987654321")
+    first, second = seen
+    assert first.content == b'{"number":"987654321"}'
+    assert await first.aread() == first.content
+    assert b"".join([part async for part in first.stream]) == first.content  # type: ignore[union-attr]
+    assert first.headers["content-length"] == str(len(first.content))
+    assert first.headers is not second.headers
+    assert first.extensions is not second.extensions
+    assert pickle.loads(pickle.dumps(first)).content == first.content
 
 
 async def test_cancellation_is_no_value() -> None:
@@ -194,15 +240,51 @@ async def test_a_given_transport_is_entered_and_closed_with_the_sender() -> None
     assert events == ["entered", "left"]
 
 
-async def test_our_own_transport_carries_our_own_requests_only() -> None:
-    sender = Sender(url="http://127.0.0.1:1/", headers=HEADERS)
-    with pytest.raises(httpx.UnsupportedProtocol):
-        await sender._transport.handle_async_request(httpx.Request("GET", "http://127.0.0.1:1/"))
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"timeouts": 5}, "timeouts is accucheck.Timeouts"),
+        ({"timeouts": httpx.Timeout(5)}, "timeouts is accucheck.Timeouts"),
+        ({"proxy": "nonsense"}, "The proxy from proxy= cannot be used"),
+        ({"proxy": 5}, "The proxy from proxy= cannot be used"),
+        ({"proxy": "socks://127.0.0.1:1080"}, "The proxy from proxy= cannot be used"),
+        ({"verify": False}, "verify=False is not possible"),
+        ({"verify": None}, "verify is True"),
+        ({"verify": 5}, "verify is True"),
+        ({"verify": "/nowhere/ca.pem"}, "cannot be read: No such file"),
+        ({"verify": __file__}, "is not a file of CA certificates"),
+        ({"verify": pathlib.Path(__file__).parent}, "holds no certificates"),
+        ({"verify": unverified()}, "does not verify"),
+        ({"transport": httpx.HTTPTransport(verify=unverified())}, "transport is an httpx.AsyncBaseTransport"),
+        ({"transport": 5}, "transport is an httpx.AsyncBaseTransport"),
+    ],
+)
+@pytest.mark.parametrize("url", [URL, "http://127.0.0.1:1/"])
+def test_wrong_arguments_are_refused_at_once(url: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        Sender(url=url, headers=HEADERS, **arguments)
 
 
-async def test_shared_headers_cannot_be_changed() -> None:
-    sender = Sender(url="http://127.0.0.1:1/", headers=HEADERS)
-    request = sender._requests.make(b"number=987654321")
-    with pytest.raises(TypeError, match="shared"):
-        request.headers["traceparent"] = "1"
-    assert sender._requests.make(b"number=987654322").headers is request.headers
+def test_certificates_are_given_as_httpx_takes_them(tmp_path: pathlib.Path) -> None:
+    authority = trustme.CA()
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    for verify in (True, path, str(path), ssl.create_default_context()):
+        Sender(url=URL, headers=HEADERS, verify=verify)
+        FastTransport(verify=verify)
+    context = tls_context(path)
+    assert context is not None
+    assert context.cert_store_stats()["x509_ca"] == 1
+    assert context.check_hostname
+    (tmp_path / "0a1b2c3d.0").write_bytes(path.read_bytes())
+    assert tls_context(tmp_path) is not None
+
+
+async def test_after_closing_nothing_is_sent() -> None:
+    sender = sender_over(good)
+    await sender.aclose()
+    with pytest.raises(RuntimeError, match="closed"):
+        await sender("987654321")
+    with pytest.raises(RuntimeError, match="closed"):
+        sender.bind()
+    await sender.aclose()

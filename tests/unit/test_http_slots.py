@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accucheck._http._slots import Slots
+from accucheck._http._limits import Slots
 from tests.virtual_time import VIRTUAL_TIME, run
 
 

@@ -1,0 +1,246 @@
+"""Bytes from a server -> a reply: parsed by llhttp, capped at 64 KiB, decompressed if need be.
+
+llhttp is Node's parser, by way of httptools: strict, and 4 µs a reply. Where it leaves something open (a head
+without end, bytes after the end, replies to HEAD) the rules are here.
+
+A megabyte of gzip has made unbounded clients reach 4 GB. We ask for ``identity``; a server that compresses all
+the same is read, with the same cap on what comes out.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeAlias
+
+import httptools
+import httpx
+
+from accucheck._http._failures import BodyOverCap, Truncated
+
+__all__ = ["MAX_BODY", "Headers", "ReplyParser", "UnreadableBody", "WholeReply", "decoded", "read_whole"]
+
+MAX_BODY = 64 * 1024
+"""Bytes of a reply's body, before and after decompression. A real one has about 300."""
+MAX_HEAD = 32 * 1024
+"""Bytes of a reply's status line and headers, interim replies included."""
+MAX_WIRE = 16 * MAX_BODY
+"""Bytes of a whole reply on the wire: a body in chunks of one byte each has six times its size."""
+_MOST_ENCODINGS = 2
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+
+class WholeReply(NamedTuple):
+    """A final (not 1xx) reply, whole, its body as it came over the wire."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class ReplyParser:
+    """Parses the replies of one connection, one after the other; does no I/O.
+
+    Give it bytes by ``feed`` and the end of the connection by ``feed_eof``, then look: ``status`` is 0 until the
+    final reply's head is whole, ``is_complete`` tells whether the reply is. httptools calls the ``on_…`` methods.
+    """
+
+    def __init__(self) -> None:
+        self._parser: Any = httptools.HttpResponseParser(self)
+        self._is_stale = False  # llhttp does not know that a reply to HEAD has no body
+        self.begin()
+
+    def begin(self, *, head_only: bool = False, cap: int | None = MAX_BODY) -> None:
+        """A request is on its way: forget the last reply.
+
+        ``head_only``: the request is HEAD, so the reply has no body whatever its headers say. ``cap``: bytes of
+        body to take at most, None for any number: whoever reads then takes them out with ``take_body``.
+        """
+        if self._is_stale:
+            self._parser = httptools.HttpResponseParser(self)
+        self._is_stale = self._head_only = head_only
+        self._cap = cap
+        self._fed = 0
+        self.status = 0
+        self._reason: list[bytes] = []
+        self.headers: Headers = []
+        self._body: list[bytes] = []
+        self.body_size = 0
+        self.is_complete = False
+        self.is_reusable = False
+        """Whether the connection can carry another request: kept alive, and nothing came after the reply."""
+        self._has_oversized_head = False
+
+    @property
+    def http_version(self) -> str:
+        """``1.1`` or ``1.0``, once the head is whole."""
+        return str(self._parser.get_http_version())
+
+    @property
+    def reason(self) -> bytes:
+        """The reason phrase of the status line."""
+        return b"".join(self._reason)
+
+    def take_body(self) -> bytes:
+        """Return the part of the body that has come since the last time."""
+        body, self._body = b"".join(self._body), []
+        self.body_size = 0
+        return body
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes as they came; return whether the reply is complete.
+
+        Raises httpx.RemoteProtocolError for what is not HTTP, BodyOverCap for a body over the cap.
+        """
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.is_complete:
+                raise httpx.RemoteProtocolError(f"{type(error).__name__}: {error}") from None
+            self.is_reusable = False
+        if self._has_oversized_head:
+            raise _oversized()
+        if self._cap is not None and self.body_size > self._cap:
+            raise BodyOverCap("the body is larger than 64 KiB", http_status=self.status)
+        if self._fed > MAX_HEAD and not self.is_complete:
+            # A reply must not go on for ever in its head, its chunks' extensions or its trailers.
+            if not self.status:
+                raise _oversized()
+            if self._cap is not None and self._fed > MAX_WIRE:
+                raise _oversized()
+        if self._head_only and not data.endswith(b"\n"):
+            self.is_reusable = False  # a body all the same: the next reply's place is taken
+        return self.is_complete
+
+    def feed_eof(self) -> None:
+        """Take the end of the connection, which completes a reply of unknown length.
+
+        Raises Truncated inside a reply, httpx.ReadError before its first byte.
+        """
+        if self.is_complete:
+            return
+        if not self._fed:
+            raise httpx.ReadError("the server closed the connection without a reply")
+        names = {name.lower() for name, _ in self.headers}
+        # RFC 9112, section 6.3: with neither, the end of the connection is the end of the body.
+        if not self.status or b"content-length" in names or b"transfer-encoding" in names:
+            raise Truncated("the connection ended inside the reply")
+        self.is_complete = True
+
+    def on_message_begin(self) -> None:
+        if self.is_complete:
+            self.is_reusable = False
+        else:
+            self.headers, self._reason = [], []
+
+    def on_status(self, reason: bytes) -> None:
+        if not self.is_complete:
+            self._reason.append(reason)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.status:  # else it is a trailer
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.is_complete:
+            return
+        self.status = self._parser.get_status_code()
+        if self._fed > MAX_HEAD:  # it came in one piece with the body, or is too large itself
+            self._has_oversized_head = _size(self.headers) > MAX_HEAD
+        if self._head_only and self.status >= 200:
+            self.is_complete = True
+            self.is_reusable = self._parser.should_keep_alive()
+
+    def on_body(self, chunk: bytes) -> None:
+        if self.is_complete:
+            self.is_reusable = False
+            return
+        self.body_size += len(chunk)
+        if self._cap is None or self.body_size <= self._cap:
+            self._body.append(chunk)
+
+    def on_message_complete(self) -> None:
+        if self.is_complete:
+            return
+        if self.status >= 200:
+            self.is_complete = True
+            self.is_reusable = self._parser.should_keep_alive()
+        else:  # 1xx: the final one follows (RFC 9110, section 15.2)
+            self.status = 0
+
+
+def _oversized() -> httpx.RemoteProtocolError:
+    return httpx.RemoteProtocolError("the reply is larger than any that makes sense")
+
+
+def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
+
+
+async def read_whole(response: httpx.Response) -> bytes:
+    """Return the body of another transport's response as it came over the wire, and close its stream.
+
+    Raises BodyOverCap as soon as it is larger than MAX_BODY, and what the transport raises.
+    """
+    stream = response.stream
+    if not isinstance(stream, httpx.AsyncByteStream):
+        raise TypeError("the transport answered with a body that cannot be read in async code")
+    body = bytearray()
+    try:
+        async for chunk in stream:
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise BodyOverCap("the body is larger than 64 KiB", http_status=response.status_code)
+    finally:
+        await stream.aclose()
+    return bytes(body)
+
+
+class UnreadableBody(ValueError):
+    """A whole body came, but not one that can be decoded; the message says why."""
+
+
+def decoded(body: bytes, encodings: str) -> bytes:
+    """Undo the Content-Encoding ``encodings`` (RFC 9110, section 8.4), at most two of them.
+
+    Raises UnreadableBody if one is unknown, if the data is bad or ends early, or if more than MAX_BODY
+    bytes come out; no more than that is ever held.
+    """
+    names = [name for item in encodings.split(",") if (name := item.strip().lower()) not in ("", "identity")]
+    if len(names) > _MOST_ENCODINGS:
+        raise UnreadableBody("the body is compressed more than twice")
+    for name in reversed(names):
+        decoder = _DECODERS.get(name)
+        if decoder is None:
+            raise UnreadableBody("the body has a content encoding that was not asked for")
+        try:
+            body = decoder(body)
+        except zlib.error as error:
+            raise UnreadableBody(f"the body is not valid {name}") from error
+    return body
+
+
+def _inflate(body: bytes, window_bits: int) -> bytes:
+    inflater = zlib.decompressobj(window_bits)
+    plain = inflater.decompress(body, MAX_BODY + 1)
+    if len(plain) > MAX_BODY:
+        raise UnreadableBody("the body is larger than 64 KiB once decompressed")
+    if not inflater.eof:
+        raise UnreadableBody("the compressed body ends early")
+    return plain
+
+
+def _gzip(body: bytes) -> bytes:
+    return _inflate(body, 16 + zlib.MAX_WBITS)
+
+
+def _deflate(body: bytes) -> bytes:
+    try:
+        return _inflate(body, zlib.MAX_WBITS)
+    except zlib.error:  # many servers leave out the zlib frame that the standard asks for
+        return _inflate(body, -zlib.MAX_WBITS)
+
+
+_DECODERS: dict[str, Callable[[bytes], bytes]] = {"gzip": _gzip, "x-gzip": _gzip, "deflate": _deflate}
