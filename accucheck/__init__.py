@@ -12,7 +12,7 @@
                     case accucheck.Failed(item=row, error=error): ...
 """
 
-from typing import TYPE_CHECKING, Any
+import typing
 
 from accucheck._client import Client
 from accucheck._decide import Policy
@@ -49,7 +49,7 @@ from accucheck._stream import Stream
 from accucheck._sync import SyncClient, SyncStream, check_sync
 from accucheck._timeouts import Timeouts
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from accucheck._http import FastTransport
 
 __all__ = [
@@ -102,7 +102,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if (
         name == "FastTransport"
     ):  # only then, since httpx is a quarter of the time that importing accucheck would take

@@ -29,14 +29,13 @@ def _stream(name: str, label: str, loop: Loop, *options: str) -> Contestant:
 
 ACCUCHECK = (
     _stream("fast-uvloop", "accucheck stream, fast extra (uvloop)", "uvloop"),
-    _stream("fast-asyncio", "accucheck stream, httptools (asyncio)", "asyncio"),
+    _stream("fast-asyncio", "accucheck stream, fast extra (asyncio)", "asyncio"),
     _stream("plain", "accucheck stream, plain install (asyncio)", "asyncio", "plain"),
 )
 
 TRANSPORTS = (
     ACCUCHECK[0],
     ACCUCHECK[1],
-    _stream("h11-uvloop", "its own transport, h11 (uvloop)", "uvloop", "h11"),
     ACCUCHECK[2],
     _stream("over-pyreqwest", "over pyreqwest's httpx transport (uvloop)", "uvloop", "over-pyreqwest"),
     _stream("over-aiohttp", "over httpx-aiohttp (uvloop)", "uvloop", "over-aiohttp"),

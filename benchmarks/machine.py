@@ -19,7 +19,6 @@ PACKAGES = (
     "aiometer",
     "anyio",
     "botocore",
-    "h11",
     "httpcore",
     "httptools",
     "httpx",

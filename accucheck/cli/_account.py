@@ -143,4 +143,3 @@ def _run_secret_command(command: str) -> str:
     if not secret:
         raise ConfigurationError(f"the secret command {command!r} printed nothing")
     return secret
-

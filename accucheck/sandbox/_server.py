@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
 from uvicorn.server import ServerState
 
 from accucheck.sandbox._app import TRANSPORT, SandboxApp
 from accucheck.sandbox._counts import Counts, Second
 from accucheck.sandbox._request_log import RequestLog
 from accucheck.sandbox._settings import Endpoint, Settings
-
-if TYPE_CHECKING or importlib.util.find_spec("httptools") is None:
-    from uvicorn.protocols.http.h11_impl import H11Protocol as HttpProtocol
-else:
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
 
 _BACKLOG = 2048
 # As nginx has it. uvicorn's own 5 s would close connections under clients that pause for a poll.

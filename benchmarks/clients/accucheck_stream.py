@@ -1,6 +1,6 @@
 """accucheck's ``stream`` with all its safety on: retries, gate, per-phase timeouts, body cap, dedupe.
 
-Words (``--option``): ``plain`` hides the fast extra's packages, ``h11`` only httptools; ``ledger`` keeps every
+Words (``--option``): ``plain`` hides the fast extra's uvloop; ``ledger`` keeps every
 answer in a new file; ``auto`` lets accucheck find the rate; ``over-aiohttp``, ``over-pyreqwest``, ``over-httpx`` and
 ``over-httpx-each`` put another httpx transport in the place of its own. Without ``auto`` and a rate the gate's rate
 does not bind.
@@ -16,9 +16,7 @@ from pathlib import Path
 
 # An install without the fast extra, short of making one: to Python these are not installed.
 if "--option=plain" in sys.argv:
-    sys.modules.update({"httptools": None, "uvloop": None})  # type: ignore[dict-item]
-elif "--option=h11" in sys.argv:
-    sys.modules["httptools"] = None  # type: ignore[assignment]
+    sys.modules["uvloop"] = None  # type: ignore[assignment]
 
 import httpx
 
@@ -42,11 +40,9 @@ def other_transport(job: Job) -> httpx.AsyncBaseTransport | None:
     if "over-httpx" in job.option:
         return httpx.AsyncHTTPTransport(limits=limits)
     if "over-httpx-each" in job.option:
-        from accucheck._http._stock import OneCallTransports
+        from accucheck._http._proxies import ProxyTransport
 
-        # One context for all, as accucheck has it behind a proxy: making one takes 10 ms.
-        context, one = ssl.create_default_context(), httpx.Limits(max_connections=1)
-        return OneCallTransports(lambda: httpx.AsyncHTTPTransport(verify=context, limits=one))
+        return ProxyTransport(None, ssl.create_default_context())
     return None
 
 

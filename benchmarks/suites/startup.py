@@ -18,7 +18,7 @@ from benchmarks.servers import plain_nginx
 MODULES = ("accucheck", "httpx", "aiohttp", "scrapy", "botocore.session")
 # With click, rich and Pygments installed, `import httpx` imports its command line too, which takes longer than
 # all the rest of it. Installing accucheck does not bring them all, so they are hidden in the rows of a plain install.
-HIDDEN = ("click", "rich", "pygments", "uvloop", "httptools")
+HIDDEN = ("click", "rich", "pygments", "uvloop")
 UNWANTED = ("uvloop", "cyclopts", "pyarrow")
 FIRST_RESULT = Contestant(
     "accucheck-first", "accucheck", "benchmarks.clients.accucheck_first_result", "uvloop"

@@ -38,6 +38,7 @@ DOCUMENTED = {
     "CallEnded",
     "CircuitChanged",
     "Event",
+    "FastTransport",
     "Settled",
     *_errors.__all__,
 }
@@ -68,7 +69,7 @@ def imported_names() -> set[str]:
     tree = ast.parse(Path(accucheck.__file__).read_text(encoding="utf-8"))
     return {
         alias.asname or alias.name
-        for node in tree.body
+        for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
         if not (alias.asname or alias.name).startswith("_")
@@ -81,6 +82,13 @@ def test_what_the_face_exports_is_what_is_documented() -> None:
 
 def test_what_the_face_imports_is_exactly_what_it_exports() -> None:
     assert imported_names() == set(accucheck.__all__)
+
+
+def test_httpx_is_imported_only_for_the_transport() -> None:
+    assert python("import sys, accucheck; print('httpx' in sys.modules)").strip() == "False"
+    assert python("import sys, accucheck; print(accucheck.FastTransport.__name__)").strip() == "FastTransport"
+    with pytest.raises(AttributeError, match="no attribute 'SlowTransport'"):
+        accucheck.SlowTransport  # noqa: B018
 
 
 def test_the_exported_names_are_sorted_once_each_and_there() -> None:
