@@ -98,7 +98,7 @@ COMMANDS = {
         $ accucheck bulk leads.csv -o checked.csv --sample 200
 
         Your own columns come back untouched, followed by whatsapp, status_update, business_user, avatar,
-        signature, status, reason and request_id. Every input row is in the output, in order.
+        signature, status, reason, request_id, number and checked_at. Every input row is in the output, in order.
 
         Each answer is stored in a ledger before it counts. After a crash, Ctrl-C or an empty account, run the same
         command again: numbers already answered are not bought again.

@@ -21,7 +21,7 @@ from cyclopts.types import PositiveInt
 
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError, InvalidNumber
-from accucheck._phone import normalize
+from accucheck._phone import e164, normalize
 from accucheck.cli._console import report, say
 from accucheck.cli._demo_leads import write_leads
 from accucheck.cli._exit_codes import ExitCode
@@ -169,7 +169,7 @@ def prove(leads: Path, checked: Path, seed: int) -> Proof:
 
 
 def _judge(proof: Proof, phone: str, results: list[str], seed: int) -> None:
-    whatsapp, status_update, business_user, avatar, _, status, _, request = results
+    whatsapp, status_update, business_user, avatar, _, status, _, request, shown, _ = results
     try:
         number = normalize(phone)
     except InvalidNumber:
@@ -178,7 +178,7 @@ def _judge(proof: Proof, phone: str, results: list[str], seed: int) -> None:
         else:
             proof.misjudged += 1
         return
-    if status == "INVALID_NUMBER":
+    if status == "INVALID_NUMBER" or shown != e164(number):
         proof.misjudged += 1
     if status != "OK":
         proof.wrong += bool(whatsapp)

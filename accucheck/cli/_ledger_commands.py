@@ -10,8 +10,7 @@ from typing import Annotated, BinaryIO, cast
 import msgspec
 from cyclopts import App, Parameter
 
-from accucheck._models import Check, Settlement
-from accucheck._phone import e164
+from accucheck._models import Settlement
 from accucheck._store import Ledger, LedgerInfo
 from accucheck.cli._console import print_json, report, say, standard_output
 from accucheck.cli._exit_codes import ExitCode
@@ -50,7 +49,7 @@ class LedgerRows(Source):
     def __init__(self, ledger: Ledger) -> None:
         super().__init__(_LedgerFile(ledger.path))
         self._ledger = ledger
-        self.columns = ["number", "endpoint", "checked_at", "calls", "possibly_double_charged"]
+        self.columns = ["endpoint", "calls", "possibly_double_charged"]
         self.number_column = NumberColumn("number", 0, "name")
 
     def _rows(self) -> Iterator[Row]:
@@ -58,16 +57,9 @@ class LedgerRows(Source):
             yield Row(str(settlement.number), (endpoint, settlement))
 
     def values(self, row: Row) -> Sequence[object]:
-        """Return the number, and when and at what cost it was settled."""
+        """Return the endpoint, and at what cost the number was settled."""
         endpoint, settlement = cast("tuple[str, Settlement]", row.record)
-        result = settlement.result
-        return (
-            e164(settlement.number),
-            endpoint,
-            result.checked_at.isoformat(timespec="seconds") if isinstance(result, Check) else "",
-            settlement.calls,
-            settlement.possibly_double_charged,
-        )
+        return endpoint, settlement.calls, settlement.possibly_double_charged
 
 
 app = App(name="ledger", help_epilogue="")
@@ -152,7 +144,7 @@ def export(
             sink = FileSink(output, rows, file_format=format)
         with sink:
             for row in rows.rows():
-                sink.write(row, columns_of(row.record[1].result))
+                sink.write(row, columns_of(row.record[1].result, row.record[1].number))
     if not talk.quiet:
         say(f"wrote {thousands(rows.rows_total or 0)} numbers to {output}")
     return ExitCode.ALL_ANSWERED

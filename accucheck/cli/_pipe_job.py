@@ -21,7 +21,7 @@ from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, row_total
 from accucheck.cli._ledger import nothing_known
 from accucheck.cli._options import STANDARD_STREAM
-from accucheck.cli._rows import Tally, answered_rows, columns_of
+from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
 from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
 from accucheck.cli._summary import conclude
 from accucheck.files import Row, Source, StreamSink
@@ -143,7 +143,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
             if isinstance(outcome, Checked):
                 columns = columns_of(outcome.check)
             else:
-                columns = columns_of(outcome.error)
+                columns = columns_of(outcome.error, number_of(outcome.item))
                 if outcome.item.fault:
                     columns = columns._replace(reason=outcome.item.fault)
             sink.write(outcome.item, columns)

@@ -9,18 +9,18 @@ from typing import Protocol
 
 from accucheck._errors import CheckError, InvalidNumber
 from accucheck._models import Check
-from accucheck._phone import normalize
+from accucheck._phone import e164, normalize
 from accucheck.cli._ledger import Find
 from accucheck.files import ResultColumns, Row, Source
 
-__all__ = ["UNCHECKED", "Tally", "answered_rows", "columns_of", "invalid_columns", "write_rows"]
+__all__ = ["UNCHECKED", "Tally", "answered_rows", "columns_of", "invalid_columns", "number_of", "write_rows"]
 
 UNCHECKED = ResultColumns(status="UNCHECKED", reason="the run ended before this number was checked")
 """For a row without an outcome, which is never a "no"."""
 
 
-def columns_of(result: Check | CheckError) -> ResultColumns:
-    """Return the columns for an answer, or for the reason why there is none."""
+def columns_of(result: Check | CheckError, number: int | None = None) -> ResultColumns:
+    """Return the columns for an answer to ``number`` (national), or for the reason why there is none."""
     match result:
         case Check():
             return ResultColumns(
@@ -31,9 +31,16 @@ def columns_of(result: Check | CheckError) -> ResultColumns:
                 signature=result.signature,
                 status="OK",
                 request_id=result.request_id,
+                number=result.number,
+                checked_at=result.checked_at,
             )
         case CheckError():
-            return ResultColumns(status=result.status, reason=result.reason, request_id=result.request_id)
+            return ResultColumns(
+                status=result.status,
+                reason=result.reason,
+                request_id=result.request_id,
+                number="" if number is None else e164(number),
+            )
 
 
 class Tally:
@@ -108,13 +115,20 @@ def answered_rows(
                 yield row, invalid_columns(row, number)
             else:
                 settlement = known.get(number)
-                yield row, UNCHECKED if settlement is None else columns_of(settlement.result)
+                columns = UNCHECKED if settlement is None else columns_of(settlement.result, number)
+                yield row, columns if columns.number else columns._replace(number=e164(number))
 
 
 def invalid_columns(row: Row, error: InvalidNumber) -> ResultColumns:
     """Return the columns of a row without a usable number."""
     columns = columns_of(error)
     return columns._replace(reason=row.fault) if row.fault else columns
+
+
+def number_of(row: Row) -> int | None:
+    """Return the national number of a row, or None if it has none."""
+    number = _number_of(row, mobile_only=False)
+    return number if isinstance(number, int) else None
 
 
 def _number_of(row: Row, *, mobile_only: bool) -> int | InvalidNumber:

@@ -25,7 +25,7 @@ from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import ResultColumns, column_names, formula_safe, printable
 from accucheck.files._source import Row, Source
-from accucheck.files._values import as_text, iso_date, yes_or_no
+from accucheck.files._values import as_text, iso_date, iso_moment, yes_or_no
 
 __all__ = ["CsvSource", "CsvWriter"]
 
@@ -250,14 +250,26 @@ class CsvWriter:
 
     def write(self, row: Row, result: ResultColumns) -> None:
         """Add one row."""
-        whatsapp, status_update, business_user, avatar, signature, status, reason, request_id = result
+        (
+            whatsapp,
+            status_update,
+            business_user,
+            avatar,
+            signature,
+            status,
+            reason,
+            request_id,
+            number,
+            checked_at,
+        ) = result
         delimiter, safe = self._delimiter, self._safe_text
         self._pending.append(
             f"{self._own_text(row)}{delimiter}{yes_or_no[whatsapp]}{delimiter}{iso_date(status_update)}"
             f"{delimiter}{yes_or_no[business_user]}{delimiter}{yes_or_no[avatar]}"
             f"{delimiter}{safe(signature) if signature else ''}{delimiter}{safe(status)}"
             f"{delimiter}{safe(reason) if reason else ''}"
-            f"{delimiter}{request_id if request_id.isalnum() else safe(request_id)}{self._line_end}"
+            f"{delimiter}{request_id if request_id.isalnum() else safe(request_id)}"
+            f"{delimiter}{number}{delimiter}{iso_moment(checked_at)}{self._line_end}"
         )
         if len(self._pending) >= _WRITE_EVERY:
             self.flush()

@@ -18,7 +18,7 @@ from accucheck.files._number_column import NumberColumn, find_number_column
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
 from accucheck.files._source import Row, Source
-from accucheck.files._values import as_text
+from accucheck.files._values import as_text, iso_moment
 
 __all__ = ["BARE_VALUE", "JsonLinesSource", "JsonLinesWriter"]
 
@@ -186,7 +186,18 @@ class JsonLinesWriter:
         else:
             cells = zip(self._columns, self._source.values(row), strict=False)
             own = self._encode(dict(cells))[:-1]
-        whatsapp, status_update, business_user, avatar, signature, status, reason, request_id = result
+        (
+            whatsapp,
+            status_update,
+            business_user,
+            avatar,
+            signature,
+            status,
+            reason,
+            request_id,
+            number,
+            checked_at,
+        ) = result
         results = self._encode(
             shape(
                 whatsapp,
@@ -197,6 +208,8 @@ class JsonLinesWriter:
                 status,
                 printable(reason),
                 request_id,
+                number,
+                iso_moment(checked_at) or None,
             )
         )
         self._pending += (own, b"," if len(own) > 1 else b"", results[1:], b"\n")

@@ -162,6 +162,7 @@ class ParquetWriter:
             "status_update": arrow.date32(),
             "business_user": arrow.bool_(),
             "avatar": arrow.bool_(),
+            "checked_at": arrow.timestamp("us", "UTC"),
         }
         self._result_types = [types.get(name, arrow.string()) for name in RESULT_COLUMNS]
         compression = "zstd"

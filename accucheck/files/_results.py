@@ -1,10 +1,10 @@
-"""The eight columns that follow a row's own, and how their values are made fit for a file."""
+"""The columns that follow a row's own, and how their values are made fit for a file."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from typing import NamedTuple
 
 __all__ = ["RESULT_COLUMNS", "ResultColumns", "column_names", "distinct_names", "formula_safe", "printable"]
@@ -13,10 +13,20 @@ CLASH_PREFIX = "accucheck_"
 
 
 class ResultColumns(NamedTuple):
-    """What is written behind one row.
+    """What is written behind one row, in this order.
 
-    Text files and spreadsheets show True and False as ``yes`` and ``no`` (the vendor's words), dates as
-    ``2023-12-31`` and None as nothing; JSON lines and Parquet keep booleans, and Parquet keeps dates.
+    | column | CSV, TSV | JSON lines | Parquet | Excel |
+    |---|---|---|---|---|
+    | ``whatsapp`` | ``yes``, ``no`` or nothing | true, false, null | bool | text ``yes``, ``no`` |
+    | ``status_update`` | ``2023-12-31`` | ``"2023-12-31"``, null | date32 | date |
+    | ``business_user`` | as ``whatsapp`` | true, false, null | bool | text |
+    | ``avatar`` | as ``whatsapp`` | true, false, null | bool | text |
+    | ``signature`` | text | string, null | string | text |
+    | ``status`` | text | string | string | text |
+    | ``reason`` | text | string | string | text |
+    | ``request_id`` | text | string | string | text |
+    | ``number`` | ``+51987654321`` | string | string | text |
+    | ``checked_at`` | ``2026-11-26T08:47:23Z`` | string, null | timestamp[us, UTC] | date and time, UTC |
     """
 
     whatsapp: bool | None = None
@@ -31,6 +41,10 @@ class ResultColumns(NamedTuple):
     reason: str = ""
     """Why there is no answer, as a sentence."""
     request_id: str = ""
+    number: str = ""
+    """The number that was read from the row, in E.164; nothing if there is none."""
+    checked_at: datetime | None = None
+    """When the answer came, in UTC: for an answer from the ledger, when it was bought. None without an answer."""
 
 
 RESULT_COLUMNS: tuple[str, ...] = ResultColumns._fields

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
 
-__all__ = ["as_text", "iso_date", "yes_or_no"]
+__all__ = ["as_text", "iso_date", "iso_moment", "yes_or_no"]
 
 yes_or_no: dict[bool | None, str] = {True: "yes", False: "no", None: ""}
 """The vendor's words, for formats that hold text."""
@@ -42,3 +42,12 @@ def _storable(text: str) -> str:
 def iso_date(day: date | None) -> str:
     """Return ``2023-12-31``; few dates fill a list, so they are kept."""
     return day.isoformat() if day else ""
+
+
+def iso_moment(moment: datetime | None) -> str:
+    """Return ``2026-11-26T08:47:23Z``."""
+    if moment is None:
+        return ""
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="seconds")[:19] + "Z"

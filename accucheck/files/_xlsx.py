@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
 from typing import Any, BinaryIO, ClassVar
 
@@ -147,6 +147,8 @@ class ExcelWriter:
         for place, cell in enumerate(result, start=self._width):
             if cell is None or isinstance(cell, bool):
                 cell = yes_or_no[cell]
+            elif isinstance(cell, datetime):
+                cell = cell.astimezone(UTC).replace(tzinfo=None, microsecond=0)
             # Ours is cut: it must not take the output with it that a stranger wrote a long signature.
             self._put(place, printable(cell)[:_LONGEST_CELL] if isinstance(cell, str) else cell)
 

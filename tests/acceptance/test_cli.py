@@ -127,14 +127,17 @@ def assert_whole(path: Path, rows: list[list[str]], statuses: set[str]) -> Count
     assert [row[: len(HEADER)] for row in body] == rows
     found: Counter[str] = Counter()
     for row in body:
-        whatsapp, _, _, _, _, status, reason, request = row[len(HEADER) :]
+        whatsapp, _, _, _, _, status, reason, request, shown, checked_at = row[len(HEADER) :]
         found[status] += 1
         try:
             number = normalize(row[2])
         except InvalidNumber:
             assert (status, whatsapp) == ("INVALID_NUMBER", "")
             assert reason
+            assert (shown, checked_at) == ("", "")
             continue
+        assert shown == f"+51{number}"
+        assert bool(checked_at) == (status == "OK")
         assert status in statuses
         if status == "OK":
             assert whatsapp == truth(number, SEED)["whatsapp"]
@@ -253,7 +256,7 @@ def test_a_signal_settles_what_is_paid_for_and_the_same_command_goes_on(
     found = assert_whole(output, rows, {"OK", "UNCHECKED"})
     assert found["UNCHECKED"] > 0
     bought = sandbox.asked()
-    assert {str(normalize(row[2])) for row in table(output) if row[-3] == "OK"} == set(bought)
+    assert {str(normalize(row[2])) for row in table(output) if row[-5] == "OK"} == set(bought)
     again = accucheck(*command, "--rate", "600", sandbox=sandbox)
     assert again.returncode == 1
     assert_whole(output, rows, {"OK"})

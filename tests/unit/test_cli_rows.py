@@ -51,6 +51,15 @@ def test_each_row_gets_what_is_known_of_its_number() -> None:
     ]
     assert [each.whatsapp for each in columns] == [True, None, True, None, None, None]
     assert columns[3].request_id == "TID9"
+    assert [each.number for each in columns] == [
+        "+51987654321",
+        "",
+        "+51987654321",
+        "+51912345678",
+        "+51911111111",
+        "",
+    ]
+    assert [each.checked_at is not None for each in columns] == [True, False, True, False, False, False]
     assert columns[5].reason == "Line 6 is not JSON."
 
 

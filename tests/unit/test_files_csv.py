@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from accucheck.files import RESULT_COLUMNS, FileError, FileSink, ResultColumns, StreamSink, open_source
 
-ANSWER = ResultColumns(True, date(2023, 12, 12), False, True, "Hello world", "OK", "", "TID591c")
-OURS = "yes,2023-12-12,no,yes,Hello world,OK,,TID591c"
+AT = datetime(2026, 11, 26, 8, 47, 23, 500_000, UTC)
+ANSWER = ResultColumns(
+    True, date(2023, 12, 12), False, True, "Hello world", "OK", "", "TID591c", "+51987654321", AT
+)
+OURS = "yes,2023-12-12,no,yes,Hello world,OK,,TID591c,+51987654321,2026-11-26T08:47:23Z"
 HEADER = ",".join(RESULT_COLUMNS)
 
 
@@ -246,6 +249,8 @@ def test_names_that_the_list_has_already_get_a_prefix(leads: Path) -> None:
         "accucheck_status",
         "reason",
         "request_id",
+        "number",
+        "checked_at",
     ]
 
 
@@ -282,7 +287,7 @@ def test_control_characters_of_a_stranger_are_removed(leads: Path) -> None:
 
 def test_a_row_without_an_answer_has_empty_cells(leads: Path) -> None:
     leads.write_text("phone,x\n987654321,1\n")
-    assert written(leads, result=ResultColumns()).decode().splitlines()[1] == "987654321,1,,,,,,UNCHECKED,,"
+    assert written(leads, result=ResultColumns()).decode().splitlines()[1] == "987654321,1,,,,,,UNCHECKED,,,,"
 
 
 def test_tabs_become_commas_only_if_the_names_say_so(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from accucheck.files import RESULT_COLUMNS, FileError, FileSink, ResultColumns, 
 calamine = pytest.importorskip("python_calamine")
 xlsxwriter = pytest.importorskip("xlsxwriter")
 
-ANSWER = ResultColumns(True, date(2023, 12, 12), False, None, '=HYPERLINK("x")\x1b', "OK", "", "TID591c")
+AT = datetime(2026, 11, 26, 8, 47, 23, 500_000, UTC)
+ANSWER = ResultColumns(
+    True, date(2023, 12, 12), False, None, '=HYPERLINK("x")\x1b', "OK", "", "TID591c", "+51987654321", AT
+)
 
 
 @pytest.fixture
@@ -65,6 +68,8 @@ def test_values_keep_their_kind_and_results_follow(leads: Path) -> None:
         "OK",
         "",
         "TID591c",
+        "+51987654321",
+        datetime(2026, 11, 26, 8, 47, 23),
     ]
     assert rows[2][:3] == ["Ana", "051912345678", True]
 

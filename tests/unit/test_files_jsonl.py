@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import json
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accucheck.files import FileError, FileSink, ResultColumns, StreamSink, open_source
+from accucheck.files import RESULT_COLUMNS, FileError, FileSink, ResultColumns, StreamSink, open_source
 
-ANSWER = ResultColumns(True, date(2023, 12, 12), False, None, "=Hola\x1b[2J", "OK", "", "TID591c")
+AT = datetime(2026, 11, 26, 8, 47, 23, 500_000, UTC)
+ANSWER = ResultColumns(
+    True, date(2023, 12, 12), False, None, "=Hola\x1b[2J", "OK", "", "TID591c", "+51987654321", AT
+)
 OURS = (
     '"whatsapp":true,"status_update":"2023-12-12","business_user":false,"avatar":null,'
-    '"signature":"=Hola[2J","status":"OK","reason":"","request_id":"TID591c"}\n'
+    '"signature":"=Hola[2J","status":"OK","reason":"","request_id":"TID591c",'
+    '"number":"+51987654321","checked_at":"2026-11-26T08:47:23Z"}\n'
 )
 
 
@@ -198,7 +202,7 @@ def test_any_row_comes_back_with_its_own_values(
     for row, value in zip(rows, back[1:], strict=True):
         own = row if isinstance(row, dict) else {"phone": row}
         assert list(value.items())[: len(own)] == list(own.items())
-        assert len(value) == len(own) + 8
+        assert len(value) == len(own) + len(RESULT_COLUMNS)
 
 
 def test_a_number_of_thousands_of_digits_is_a_cell_like_others(leads: Path) -> None:

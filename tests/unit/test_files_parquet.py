@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from accucheck.files._arrow_cells import cells_of
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
-ANSWER = ResultColumns(True, date(2023, 12, 12), False, None, "=Hola\x1b", "OK", "", "TID591c")
+AT = datetime(2026, 11, 26, 8, 47, 23, 500_000, UTC)
+ANSWER = ResultColumns(
+    True, date(2023, 12, 12), False, None, "=Hola\x1b", "OK", "", "TID591c", "+51987654321", AT
+)
 
 
 @pytest.fixture
@@ -65,9 +68,12 @@ def test_results_have_types(leads: Path) -> None:
             "status": "OK",
             "reason": "",
             "request_id": "TID591c",
+            "number": "+51987654321",
+            "checked_at": AT,
         }
     ]
     assert table.schema.field("status_update").type == arrow.date32()
+    assert table.schema.field("checked_at").type == arrow.timestamp("us", "UTC")
 
 
 @pytest.mark.parametrize(
@@ -218,7 +224,8 @@ def test_parquet_becomes_csv(leads: Path) -> None:
     }
     parquet.write_table(arrow.table(table), leads)
     assert checked(leads, ".csv").read_text().splitlines()[1] == (
-        '987654321,2024-01-02 03:04:00.000000,"[""a"", ""é""]",,true,yes,2023-12-12,no,,\'=Hola,OK,,TID591c'
+        '987654321,2024-01-02 03:04:00.000000,"[""a"", ""é""]",,true,yes,2023-12-12,no,,\'=Hola,OK,,TID591c,'
+        "+51987654321,2026-11-26T08:47:23Z"
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import e164, mask, normalize
+from accucheck._phone import e164, mask, normalize, numbers_in
 
 every_time_the_same = settings(derandomize=True, deadline=None, max_examples=100)
 
@@ -123,6 +123,150 @@ def test_what_is_wrapped_around_a_mobile_is_taken_off(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        # Exports of lead forms and CRMs.
+        "p:+51987654321",
+        "phone:987654321",
+        "Phone: +51 987 654 321 (verified)",
+        "mobile;987654321",
+        "Tel1: 987654321",
+        "Celular 2: 987 654 321",
+        "1) 987654321",
+        "WhatsApp2: 987654321",
+        "RPM #987654321",
+        "RPM: #987654321",
+        "RPC:987654321",
+        "RPC *987654321",
+        "987654321 (Claro)",
+        "987654321 (mamá)",
+        "(Movistar) 987-654-321",
+        "987654321 - Entel",
+        "Juan 987654321",
+        "Sra. Rosa Ñahui: 987 654 321",
+        "llamar al 987654321 por la tarde",
+        "987654321 sólo WhatsApp!",
+        "📱 987654321",
+        "☎987654321",
+        "🇵🇪 +51 987654321",
+        "+51 (Perú) 987654321",
+        "Perú +51 987654321",
+        "PE +51-987-654-321",
+        "987654321, 987654321",
+        "Cel: 987654321 / Wsp: +51 987 654 321",
+        "cel 987654321.0",
+        "987'654'321",
+        "[987654321](tel:+51987654321)",
+        # Links and ids.
+        "https://wa.me/51987654321?text=Hola",
+        "https://wa.me/51987654321?text=Hola soy cliente 123456789",
+        "Escríbeme: https://wa.me/51987654321",
+        "wa.me/987654321",
+        "https://wa.me/c/51987654321",
+        "whatsapp://send?phone=51987654321&text=Hola",
+        "whatsapp://send?text=Hola&phone=51987654321",
+        "https://api.whatsapp.com/send?l=es&phone=51987654321&text=Hola",
+        "https://web.whatsapp.com/send?l=es&phone=51987654321",
+        "https://api.whatsapp.com/send/?phone=%2B51987654321",
+        "https://api.whatsapp.com/send/?phone=51987654321&text&type=phone_number&app_absent=0",
+        "https://www.whatsapp.com/send?phone=+51 987654321",
+        "intent://send?phone=51987654321#Intent;package=com.whatsapp;end",
+        "https://crm.example.pe/l?id=12345678&phone=51987654321",
+        "%2B51987654321",
+        "%2B51%20987%20654%20321",
+        "whatsapp: 51987654321@c.us",
+        "callto:+51987654321",
+        "sms:+51987654321",
+        # What cannot be seen.
+        "987654321\u3164",
+        "\u3164987654321",
+        "\u2060987654321\u2064",
+        "\u2068987654321\u2069",
+        "+51\ufe0f987654321",
+        "987\u00a0654\u00a0321\u2800",
+        "\uffa0987654321\u115f",
+        "９８７６５４３２１（Ｃｌａｒｏ）",
+        # Lima's code before a mobile can mean only that mobile.
+        "+51 1 987 654 321",
+        "(01) 987-654-321",
+        "01987654321",
+        "0051 01 987654321",
+    ],
+)
+def test_one_number_is_taken_whatever_stands_around_it(text: str) -> None:
+    assert normalize(text) == 987_654_321
+    assert numbers_in(text) == [987_654_321]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "why"),
+    [
+        ("987654321@gmail.com", "letters", "e-mail address"),
+        ("https://wa.me/message/ABC123", "letters", "link that names no phone number"),
+        ("https://chat.whatsapp.com/Ab987654321", "letters", "link that names no phone number"),
+        ("https://example.com/987654321", "letters", "link that names no phone number"),
+        ("DNI 12345678", "letters", "labelled 'dni'"),
+        ("RUC: 987654321", "letters", "labelled 'ruc'"),
+        ("Código 987654321", "letters", "labelled 'codigo'"),
+        ("S/. 987654321$", "letters", "not part of a phone number"),
+        ("987654321l", "letters", "“l” among its digits"),
+        ("98765O4321", "letters", "“O” among its digits"),
+        ("987654321 (24h)", "several", r"other digits beside the number \(24\)"),
+        ("Av. Arequipa 1234 - 987654321", "several", r"other digits beside the number \(1234\)"),
+        ("987654321 / 22", "several", r"other digits beside the number \(22\)"),
+        ("DNI 12345678 cel 987654321", "several", "other digits beside the number"),
+        ("+1 202 555 0123 / 987654321", "several", "other digits"),
+        ("9876543210", "too_long", r"has 10 digits; a Peruvian mobile has 9 \(typo\?\)"),
+        ("98765432", "too_short", r"has 8 digits; a Peruvian mobile has 9 \(typo\?\)"),
+        ("Cel. 98765432", "too_short", "has 8 digits"),
+        ("(044) 987 654 321", "too_long", "area code 044 before a mobile"),
+        ("1987654321", "too_long", "has 10 digits"),
+    ],
+)
+def test_the_reason_names_what_may_be_wrong(text: str, problem: str, why: str) -> None:
+    with pytest.raises(InvalidNumber, match=why) as refused:
+        normalize(text)
+    assert refused.value.problem == problem
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("987650001 ::: 987650002", [987_650_001, 987_650_002]),
+        ("987650003, 987650004", [987_650_003, 987_650_004]),
+        ("987650005; 01 4441234", [987_650_005, 14_441_234]),
+        ("987650008\n987650009", [987_650_008, 987_650_009]),
+        ("987650006 / 07", [987_650_006]),
+        ("Cel: 987650001 / Casa: (01) 444-1234", [987_650_001, 14_441_234]),
+        ("987 650 001 987 650 002", [987_650_001, 987_650_002]),
+        ("987650001987650002", [987_650_001, 987_650_002]),
+        ("+51987650001+51987650002", [987_650_001, 987_650_002]),
+        ("987650001 y 987650002 o 987650003", [987_650_001, 987_650_002, 987_650_003]),
+        ("987650001 (mamá)\n01-4441234 anexo 12 (casa)", [987_650_001, 14_441_234]),
+        ("https://wa.me/51987650001 https://wa.me/51987650002", [987_650_001, 987_650_002]),
+        ("987650001\nn/a\n987650001", [987_650_001]),
+        ("987650001 / +1 202 555 0123", [987_650_001]),
+        ("987650001", [987_650_001]),
+    ],
+)
+def test_all_numbers_of_a_cell_can_be_read(text: str, numbers: list[int]) -> None:
+    assert numbers_in(text) == numbers
+
+
+def test_numbers_in_leaves_fixed_lines_out_where_only_mobiles_are_wanted() -> None:
+    assert numbers_in("987650005; 01 4441234", mobile_only=True) == [987_650_005]
+    with pytest.raises(InvalidNumber, match="fixed line"):
+        numbers_in("01 4441234", mobile_only=True)
+    with pytest.raises(InvalidNumber, match="empty"):
+        numbers_in("")
+
+
+@pytest.mark.parametrize("text", ["+51 1 9123456", "01-912-3456", "(01) 9123456", "019123456"])
+def test_the_lines_of_lima_that_start_with_9_are_numbers(text: str) -> None:
+    assert normalize(text) == 19_123_456
+
+
+@pytest.mark.parametrize(
     ("text", "national"),
     [
         ("(01) 456-7890", 14_567_890),
@@ -181,7 +325,6 @@ def test_the_area_code_of_puno_is_not_taken_for_the_country_code(text: str) -> N
         ("hola", "letters"),
         ("98765432l", "letters"),
         ("986 543 21O", "letters"),
-        ("Juan 987654321", "letters"),
         ("987654E21", "letters"),
         ("1-800-FLOWERS", "letters"),
         ("987654321$", "letters"),
@@ -344,7 +487,9 @@ def test_full_width_digits_and_floats_read_back(national: int) -> None:
     st.integers(900_000_000, 999_999_999), st.integers(900_000_000, 999_999_999), st.sampled_from(" /;,-|\n")
 )
 def test_no_two_numbers_are_ever_merged_into_one(first: int, second: int, between: str) -> None:
+    assume(first != second)
     assert problem_of(f"{first}{between}{second}") == "several"
+    assert numbers_in(f"{first}{between}{second}") == [first, second]
 
 
 def test_e164_has_the_country_code() -> None:
