@@ -39,15 +39,31 @@ class Peer:
 
     async def asked(self) -> str:
         """Read one request and return its number. Raises IncompleteReadError when the client has gone."""
+        line, headers, content = await self.request()
+        body = content.decode()
+        number = json.loads(body)["number"] if body.startswith("{") else parse_qs(body)["number"][0]
+        self.server.requests.append((line, headers, number))
+        return str(number)
+
+    async def head(self) -> tuple[str, dict[str, str]]:
+        """Read a request's head: its first line, and its headers by their names in lower case."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         lines = head.decode("latin-1").split("\r\n")
-        headers = {
+        return lines[0], {
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
         }
-        body = (await self.reader.readexactly(int(headers["content-length"]))).decode()
-        number = json.loads(body)["number"] if body.startswith("{") else parse_qs(body)["number"][0]
-        self.server.requests.append((lines[0], headers, number))
-        return str(number)
+
+    async def request(self) -> tuple[str, dict[str, str], bytes]:
+        """Read any request: its first line, its headers and its body."""
+        line, headers = await self.head()
+        if headers.get("transfer-encoding") != "chunked":
+            return line, headers, await self.reader.readexactly(int(headers.get("content-length", "0")))
+        body = b""
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            body += await self.reader.readexactly(size)
+            await self.reader.readexactly(2)
+        await self.reader.readexactly(2)
+        return line, headers, body
 
     async def send(self, *pieces: bytes) -> None:
         """Send the pieces one by one, so that they are likely to come one by one."""
