@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
 from accucheck.cli._account import make_client
 from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._file_job import run_file_job
+from accucheck.cli._file_job import run_file_jobs
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job
 from accucheck.cli._options import (
@@ -53,6 +54,7 @@ def bulk(
     sample: Annotated[PositiveInt | None, Parameter(group=_SAMPLE)] = None,
     seed: Annotated[int | None, Parameter(group=_SAMPLE)] = None,
     allow_invalid: Annotated[bool, Parameter(group=_OUTPUT)] = False,
+    force: Annotated[bool, Parameter(group=_OUTPUT)] = False,
     grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
@@ -90,6 +92,8 @@ def bulk(
         Seed of the random sample, to draw the same one again.
     allow_invalid
         Exit with 0 even if rows are blank or invalid, as long as every other row is answered.
+    force
+        Overwrite an output that an earlier run over this list did not write.
     grace
         Seconds that calls in flight get to finish after Ctrl-C.
     """
@@ -106,8 +110,10 @@ def bulk(
         sample=sample,
         seed=seed,
         allow_invalid=allow_invalid,
+        force=force,
         grace=grace,
         outage_deadline=patience.outage_deadline,
+        host=urlsplit(account.base_url).hostname or account.base_url,
         endpoint=account.endpoint,
         pace=pace,
         reading=reading,
@@ -118,4 +124,4 @@ def bulk(
         return run_sample_job(task, sample, client, interruption)
     if task.to_stdout:
         return run_pipe_job(task, client, interruption)
-    return run_file_job(task, client, interruption)
+    return run_file_jobs([task], client, interruption)

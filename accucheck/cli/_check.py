@@ -77,11 +77,10 @@ def check(
                 keep,
                 interruption=interruption,
                 outage=outage,
-                total=lambda stats: (len(numbers), True),
-                quiet=talk.quiet or len(numbers) == 1,
+                progress="none" if len(numbers) == 1 else talk.shown,
             )
 
-    ending = run_to_end(ask())
+    ending = run_to_end(ask(), interruption)
     if json or not sys.stdout.isatty():
         for number, outcome in zip(numbers, outcomes, strict=True):
             print_json(_record(number, outcome))

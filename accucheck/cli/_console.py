@@ -13,7 +13,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -31,6 +31,8 @@ __all__ = [
     "standard_output",
 ]
 
+before_message: Callable[[], None] | None = None
+"""Takes the progress bar off the screen, where there is one: it is drawn again below the message."""
 _closed: set[int] = set()
 """Which of the standard descriptors were closed when the process began."""
 
@@ -99,6 +101,8 @@ def _discard(stream: TextIO) -> None:
 def say(message: str, *, hint: str | None = None) -> None:
     """Print one line on standard error, and ``hint`` below it."""
     with suppress(OSError, ValueError):
+        if before_message is not None:
+            before_message()
         print(f"accucheck: {terminal_safe(message)}", file=sys.stderr)
         if hint:
             print(f"hint: {terminal_safe(hint)}", file=sys.stderr)

@@ -25,7 +25,7 @@ from accucheck._phone import e164, normalize
 from accucheck.cli._console import report, say
 from accucheck.cli._demo_leads import write_leads
 from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._file_job import run_file_job
+from accucheck.cli._file_job import run_file_jobs
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job
 from accucheck.cli._options import DEFAULT_TALK, Talk
@@ -71,8 +71,8 @@ def demo(
         if not talk.quiet:
             say(f"made-up leads: {leads} ({thousands(rows)} rows)")
             say(f"simulated AccuAuth: {url} (open it in a browser to watch)")
-        code = run_file_job(
-            Job(input=str(leads), output=str(checked), talk=talk),
+        code = run_file_jobs(
+            [Job(input=str(leads), output=str(checked), talk=talk)],
             Client("sandbox", "sandbox", base_url=url),
             interruption,
         )

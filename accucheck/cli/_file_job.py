@@ -1,67 +1,126 @@
-"""``bulk`` to a file, in two passes: check what is not in the ledger, then write every row from the ledger."""
+"""``bulk`` to files, in two passes a list: check what is not in the ledger, then write every row from the ledger."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import NoReturn
 
+import anyio
+
 from accucheck._client import Client
-from accucheck._errors import LedgerError
+from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._store import Ledger
 from accucheck.cli._console import complain, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
-from accucheck.cli._job import Job, open_list, row_total
-from accucheck.cli._ledger import known_in
-from accucheck.cli._rows import write_rows
+from accucheck.cli._job import Job, open_list
+from accucheck.cli._ledger import Find, known_in
+from accucheck.cli._output import check_output, refuse_other_files, remember_output
+from accucheck.cli._progress import PassMeter, RunMeter, reporting
+from accucheck.cli._rows import RowWriter, Tally, write_rows
 from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
-from accucheck.cli._summary import conclude, how_to_continue, say_what_ended_it
+from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
+from accucheck.cli._survey import Survey, survey_list
 from accucheck.files import FileError, FileSink, Source
 
-__all__ = ["run_file_job"]
+__all__ = ["run_file_jobs"]
 
 
-def run_file_job(job: Job, client: Client, interruption: Interruption) -> ExitCode:
-    """Run the job and return its exit code. The output is written however the first pass ended."""
+def run_file_jobs(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
+    """Run the jobs one after the other and return the exit code. One that fails does not stop the others."""
+    return run_to_end(_run_all(jobs, client, interruption), interruption)
+
+
+async def _run_all(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
+    results: list[ListResult] = []
+    async with client:
+        for place, job in enumerate(jobs, start=1):
+            if len(jobs) > 1 and not job.talk.quiet:
+                say(f"list {place} of {len(jobs)}: {job.input}")
+            try:
+                result = await _run_one(job, client, interruption)
+            except (
+                ConfigurationError,
+                OSError,
+            ) as error:  # this list cannot be read, or its output not be written
+                if len(jobs) == 1:
+                    raise
+                result = ListResult(job=job, code=complain(error))
+            results.append(result)
+            if result.ends_all or interruption.first is not None:
+                break
+    return summarize_all(results, jobs, interruption)
+
+
+async def _run_one(job: Job, client: Client, interruption: Interruption) -> ListResult:
+    """Do one list. The output is written however the first pass ended."""
     ending: Ending | None = None
     try:
-        with (
-            open_list(job.input, job.reading, job.talk) as source,
-            # Both are opened before the first call: no answer is bought that cannot be kept.
-            job.opened_ledger() as ledger,
-            FileSink(job.output, source, file_format=job.format) as sink,
-        ):
-            # Any age, failures included: where an answer was due to be re-checked and was not, the old one is
-            # better than nothing.
-            find = known_in(ledger, job.endpoint)
-            ending = run_to_end(_buy(job, client, source, ledger, interruption))
-            if ending.left_at_once:
-                _leave(job)
-            with interruption.phase(
-                first=lambda: say("writing the output; press Ctrl-C again to leave the old output in place"),
-                second=lambda: _leave(job),
-            ):
-                tally = write_rows(source, sink, find, mobile_only=job.reading.mobile_only)
+        with open_list(job.input, job.reading, job.talk) as source:
+            check_output(job.output, source, job.format)
+            if job.ledger_path is None or not job.ledger_path.exists():
+                refuse_other_files(job, None)  # before a ledger is made
+            # Output and ledger are opened before the first call: no answer is bought that cannot be kept.
+            with job.opened_ledger() as ledger:
+                refuse_other_files(job, ledger)
+                with FileSink(job.output, source, file_format=job.format) as sink:
+                    fresh = known_in(
+                        ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed
+                    )
+                    found = await survey_list(job.talk, source, fresh, mobile_only=job.reading.mobile_only)
+                    ending = await _check(job, client, source, ledger, found, interruption)
+                    if ending.left_at_once:
+                        _leave(job)
+                    # Any age, failures included: where an answer was due to be re-checked and was not, the old one
+                    # is better than nothing.
+                    known = known_in(ledger, job.endpoint)
+                    remember_output(job, ledger, written=False)
+                    tally = await _write(job, source, sink, known, found, interruption)
+                remember_output(job, ledger, written=True)
     except FileError as error:
         if ending is None:
             raise
-        return _say_unwritten(job, ending, error, interruption)
-    return conclude(job, ending, tally, interruption, [("output", job.output)])
+        return ListResult(job=job, ending=ending, code=_say_unwritten(job, ending, error, interruption))
+    code = conclude(job, ending, tally, interruption, [("output", job.output)])
+    return ListResult(job=job, ending=ending, tally=tally, code=code)
 
 
-async def _buy(
-    job: Job, client: Client, source: Source, ledger: Ledger, interruption: Interruption
+async def _check(
+    job: Job, client: Client, source: Source, ledger: Ledger, found: Survey, interruption: Interruption
 ) -> Ending:
-    outage = OutageWatch(job.outage_deadline)
-    async with client:
-        return await run_stream(
-            job.stream(client, source.numbers(), ledger, on_event=outage),
-            lambda outcome: None,  # the second pass reads it from the ledger
-            interruption=interruption,
-            outage=outage,
-            total=row_total(source),
-            grace=job.grace,
-            quiet=job.talk.quiet,
-        )
+    outage = OutageWatch(job.outage_deadline, job.host)
+    stream = job.stream(client, source.numbers(), ledger, on_event=outage)
+    return await run_stream(
+        stream,
+        lambda outcome: None,  # the second pass reads it from the ledger
+        interruption=interruption,
+        outage=outage,
+        view=RunMeter(lambda: stream.stats, found.to_ask),
+        progress=job.talk.shown,
+        grace=job.grace,
+    )
+
+
+async def _write(
+    job: Job, source: Source, sink: RowWriter, find: Find, found: Survey, interruption: Interruption
+) -> Tally:
+    """Write the output. A second signal leaves the old one in place."""
+    tally = Tally()
+    meter = PassMeter("writing the output", lambda: tally.rows, lambda: tally.rows / max(found.rows, 1))
+    loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
+    with (
+        interruption.phase(
+            first=lambda: say("writing the output; press Ctrl-C again to leave the old output in place"),
+            second=lambda: loop.call_soon_threadsafe(scope.cancel),
+        ),
+        scope,
+    ):
+        async with reporting(meter, job.talk.shown):
+            await write_rows(source, sink, find, mobile_only=job.reading.mobile_only, tally=tally)
+    if scope.cancelled_caught:
+        _leave(job)
+    return tally
 
 
 def _say_unwritten(job: Job, ending: Ending, error: FileError, interruption: Interruption) -> ExitCode:

@@ -13,7 +13,6 @@ from typing import Literal, TypeVar
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError
 from accucheck._events import OnEvent
-from accucheck._models import Stats
 from accucheck._store import Ledger
 from accucheck._stream import Stream
 from accucheck.cli._console import say
@@ -28,21 +27,17 @@ from accucheck.cli._options import (
     Pace,
     Talk,
 )
-from accucheck.cli._progress import Total
 from accucheck.cli._run import GRACE
 from accucheck.files import Source, open_source
 
-__all__ = ["Job", "open_list", "row_total"]
+__all__ = ["Job", "open_list"]
 
 Item = TypeVar("Item")
-
-QUICKLY_COUNTED = 4_000_000
-"""Size in bytes up to which a file's rows are counted before the run, for an exact total."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to do. Each field is an option of ``accucheck bulk``."""
+    """What to do with one list. Each field is an option of ``accucheck bulk``."""
 
     input: str
     output: str
@@ -57,8 +52,10 @@ class Job:
     sample: int | None = None
     seed: int | None = None
     allow_invalid: bool = False
+    force: bool = False
     grace: float = GRACE
     outage_deadline: timedelta = DEFAULT_PATIENCE.outage_deadline
+    host: str = "AccuAuth"
     pace: Pace = DEFAULT_PACE
     reading: ListOptions = DEFAULT_LIST_OPTIONS
     talk: Talk = DEFAULT_TALK
@@ -158,26 +155,6 @@ def open_list(
         # Not sys.stdin: a thread that holds its lock when the interpreter exits crashes the process.
         stdin=open(0, "rb", buffering=0, closefd=False) if live else None,  # noqa: SIM115
     )
-    try:
-        if not talk.quiet:
-            say(f"phone numbers: column {source.number_column}")
-        path = source.origin.path
-        if source.rows_total is None and path is not None and os.stat(path).st_size <= QUICKLY_COUNTED:
-            for _ in source.numbers():
-                pass
-    except BaseException:
-        source.close()
-        raise
+    if not talk.quiet:
+        say(f"phone numbers: column {source.number_column}")
     return source
-
-
-def row_total(source: Source) -> Total:
-    """Return a function that gives the number of rows: exact if they were counted, else estimated from bytes read."""
-
-    def total(stats: Stats) -> tuple[int, bool] | None:
-        if source.rows_total is not None:
-            return source.rows_total, True
-        fraction = source.fraction
-        return (round(stats.read / fraction), False) if fraction > 0 and stats.read else None
-
-    return total

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from accucheck.cli._console import say
 
 __all__ = ["Find", "existing_ledger", "known_in", "nothing_known", "private_ledger"]
 
-Find = Callable[[Sequence[int]], dict[int, Settlement]]
+Find = Callable[[Sequence[int]], Awaitable[Mapping[int, Settlement]]]
 """Returns what is known about some national numbers."""
 
 
@@ -38,7 +38,7 @@ def known_in(
     """
     began = now()
 
-    def find(numbers: Sequence[int]) -> dict[int, Settlement]:
+    async def find(numbers: Sequence[int]) -> Mapping[int, Settlement]:
         options: dict[str, int] = {"failed_since": int(began * 1_000_000)} if retry_failed else {}
         age = None if fresh_within is None else fresh_within.total_seconds() + now() - began
         return ledger.find(numbers, endpoint=endpoint, fresh_within=age, **options)
@@ -46,7 +46,7 @@ def known_in(
     return find
 
 
-def nothing_known(numbers: Sequence[int]) -> dict[int, Settlement]:
+async def nothing_known(numbers: Sequence[int]) -> Mapping[int, Settlement]:
     """Know nothing, for want of a ledger."""
     return {}
 

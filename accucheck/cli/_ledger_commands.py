@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,9 +17,10 @@ from accucheck.cli._console import print_json, report, say, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._ledger import existing_ledger
 from accucheck.cli._options import DEFAULT_TALK, STANDARD_STREAM, Duration, StreamOrPath, Talk
+from accucheck.cli._output import check_output
 from accucheck.cli._render import thousands
 from accucheck.cli._rows import columns_of
-from accucheck.files import FileSink, NumberColumn, Row, Source, StreamSink
+from accucheck.files import FileError, FileSink, NumberColumn, Row, Source, StreamSink
 
 __all__ = ["LedgerRows", "app"]
 
@@ -119,6 +121,7 @@ def export(
     *,
     output: Annotated[StreamOrPath, Parameter(alias="-o")],
     format: str | None = None,  # noqa: A002 the option's name
+    force: bool = False,
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
     """Write a ledger to a file: answers first, then failures.
@@ -135,9 +138,15 @@ def export(
         File to write; its suffix sets the format. - writes JSON lines to standard output.
     format
         Output format, whatever the file's suffix: csv, tsv, jsonl, parquet or xlsx.
+    force
+        Overwrite an existing file.
     """
+    if not force and output != STANDARD_STREAM and os.path.isfile(output):
+        raise FileError(f"{output} exists\nname another output, or add --force to overwrite it")
     with existing_ledger(path) as ledger:
         rows = LedgerRows(ledger)
+        if output != STANDARD_STREAM:
+            check_output(output, rows, format)
         if output == STANDARD_STREAM:
             sink: FileSink | StreamSink = StreamSink(standard_output(), rows, file_format=format or "jsonl")
         else:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
 
+from accucheck.cli._progress import ProgressMode
+
 __all__ = [
     "DEFAULT_ACCOUNT",
     "DEFAULT_LIST_OPTIONS",
@@ -187,8 +189,15 @@ class Talk:
 
     quiet: bool = False
     """Print errors only: no progress and no summary."""
+    progress: ProgressMode = "auto"
+    """How to show progress: a bar (terminals), one line a minute (elsewhere), JSON lines, or none."""
     debug: bool = False
     """Print a log, and tracebacks of errors."""
+
+    @property
+    def shown(self) -> ProgressMode:
+        """How progress is shown."""
+        return "none" if self.quiet else self.progress
 
 
 DEFAULT_ACCOUNT = Account()

@@ -13,12 +13,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
+from accucheck._bitset import Bitset
 from accucheck._client import Client
 from accucheck._models import Checked, Outcome
 from accucheck.cli._console import has_standard_output, say, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._job import Job, open_list, row_total
+from accucheck.cli._job import Job, open_list
 from accucheck.cli._ledger import nothing_known
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
@@ -102,34 +103,11 @@ class LiveRows:
         tell()
 
 
-class Places:
-    """A set of row positions, one bit each."""
-
-    def __init__(self) -> None:
-        self._bits = bytearray()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def add(self, place: int) -> None:
-        """Add ``place`` (from 0), which must not be in the set."""
-        byte = place >> 3
-        if byte >= len(self._bits):
-            self._bits.extend(bytes(max(byte + 1 - len(self._bits), 1024)))
-        self._bits[byte] |= 1 << (place & 7)
-        self._count += 1
-
-    def __contains__(self, place: int) -> bool:
-        byte = place >> 3
-        return byte < len(self._bits) and bool(self._bits[byte] & 1 << (place & 7))
-
-
 def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCode:
     """Run the job and return its exit code. Raises BrokenPipeError if the reader has closed the pipe."""
     if not has_standard_output():
         raise OSError(errno.EBADF, "standard output is closed")
-    written = Places()
+    written = Bitset()
     tally = Tally()
     if job.ledger_path is None and not job.talk.quiet:
         say("no ledger: if this run is interrupted, its answers are lost; --ledger PATH keeps them")
@@ -138,6 +116,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
         StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
     ):
         live = None if source.repeatable else LiveRows(source.rows())
+        mobile_only = job.reading.mobile_only
 
         def write(outcome: Outcome[Row]) -> None:
             if isinstance(outcome, Checked):
@@ -154,9 +133,9 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
             tally.count(columns)
 
         async def answer() -> Ending:
-            outage = OutageWatch(job.outage_deadline)
+            outage = OutageWatch(job.outage_deadline, job.host)
             async with client:
-                return await run_stream(
+                ending = await run_stream(
                     job.stream(
                         client,
                         live or source.rows(),
@@ -167,22 +146,23 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                     write,
                     interruption=interruption,
                     outage=outage,
-                    total=row_total(source),
+                    # On a terminal the rows themselves show the progress.
+                    progress="none" if sys.stdout.isatty() else job.talk.shown,
                     grace=job.grace,
-                    # The rows themselves show the progress.
-                    quiet=job.talk.quiet or sys.stdout.isatty(),
                 )
 
-        ending = run_to_end(answer())
-        if not ending.left_at_once:
-            rest = _unwritten(source, written) if live is None else live.rest()
-            for row, columns in answered_rows(rest, nothing_known, mobile_only=job.reading.mobile_only):
-                sink.write(row, columns)
-                tally.count(columns)
+            if not ending.left_at_once:
+                rest = _unwritten(source, written) if live is None else live.rest()
+                async for row, columns in answered_rows(rest, nothing_known, mobile_only=mobile_only):
+                    sink.write(row, columns)
+                    tally.count(columns)
+            return ending
+
+        ending = run_to_end(answer(), interruption)
     return conclude(job, ending, tally, interruption, [])
 
 
-def _unwritten(source: Source, written: Places) -> Iterator[Row]:
+def _unwritten(source: Source, written: Bitset) -> Iterator[Row]:
     """Yield the rows without an outcome, if there are any, in a second pass over the input."""
     if source.rows_total is None or source.rows_total != len(written):
         yield from (row for place, row in enumerate(source.rows()) if place not in written)

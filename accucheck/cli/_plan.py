@@ -15,6 +15,7 @@ from accucheck._errors import ConfigurationError
 from accucheck._store import Ledger
 from accucheck.cli._console import print_json, report
 from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import open_list
 from accucheck.cli._ledger import Find, known_in, nothing_known
 from accucheck.cli._options import (
@@ -27,23 +28,12 @@ from accucheck.cli._options import (
     StreamOrPath,
     Talk,
 )
+from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._render import duration, thousands
-from accucheck.cli._survey import Survey, survey
+from accucheck.cli._run import run_to_end
+from accucheck.cli._survey import PROBLEMS, Survey, survey
 
 __all__ = ["plan"]
-
-PROBLEMS = {
-    "empty": "empty",
-    "too_short": "too short",
-    "too_long": "too long",
-    "several": "more than one number in the cell",
-    "letters": "text",
-    "other_country": "from another country",
-    "unknown_area": "landline without a valid area code",
-    "not_mobile": "landline (--mobile-only)",
-    "not_peruvian": "not Peruvian",
-}
-"""The normalizer's reasons in words."""
 
 _COST = Group("Cost", sort_key=2)
 _KNOWN = Group("Ledger", sort_key=3)
@@ -85,6 +75,7 @@ def plan(
     json: Annotated[bool, Parameter(group=_COST)] = False,
     reading: ListOptions = DEFAULT_LIST_OPTIONS,
     talk: Talk = DEFAULT_TALK,
+    interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
     """Show what checking a list would cost, without a single call. Needs no account.
 
@@ -119,13 +110,20 @@ def plan(
         path = Path(f"{output}.ledger")
     if path is None and (fresh_within is not None or retry_failed):
         raise ConfigurationError("--fresh-within and --retry-failed need a ledger: add --ledger PATH")
-    with ExitStack() as stack:
-        find: Find = nothing_known
-        if path is not None and path.exists():
-            book = stack.enter_context(Ledger(path))
-            find = known_in(book, endpoint, fresh_within=fresh_within, retry_failed=retry_failed)
-        source = stack.enter_context(open_list(input, reading, talk))
-        found = survey(source.numbers(), find, mobile_only=reading.mobile_only)
+
+    async def read() -> Survey:
+        with ExitStack() as stack:
+            find: Find = nothing_known
+            if path is not None and path.exists():
+                book = stack.enter_context(Ledger(path))
+                find = known_in(book, endpoint, fresh_within=fresh_within, retry_failed=retry_failed)
+            source = stack.enter_context(open_list(input, reading, talk))
+            found = Survey()
+            meter = PassMeter("reading the list", lambda: found.rows, lambda: source.fraction)
+            async with reporting(meter, talk.shown):
+                return await survey(source.numbers(), find, mobile_only=reading.mobile_only, found=found)
+
+    found = run_to_end(read(), interruption)
     ceiling = rate[1] if isinstance(rate, tuple) else None if rate == "auto" else rate
     if json:
         print_json(_json(found, ceiling, price, calls_per_number))

@@ -1,141 +1,258 @@
-"""Progress on standard error: a bar on a terminal, a plain line now and then elsewhere.
+"""Progress on standard error: a bar on a terminal, one line a minute elsewhere, or JSON lines for a program.
 
-Nothing here runs per outcome: a task reads the run's counts a few times a second.
+Nothing here runs per row: a task reads the counts a few times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import sys
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TextIO
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple, TextIO
 
 from accucheck._models import Stats
-from accucheck.cli._render import duration, thousands, wrapped
+from accucheck.cli import _console
+from accucheck.cli._render import count, duration, thousands, wrapped
 
-__all__ = ["Meter", "Total", "reporting"]
+__all__ = ["PassMeter", "ProgressMode", "RunMeter", "View", "reporting"]
+
+ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
 
 BAR_PERIOD = 0.25
-"""Seconds between two drawings of the bar: quick enough to look alive, too slow to cost anything."""
-LINE_PERIOD = 5.0
+"""Seconds between two drawings of the bar."""
+LINE_PERIOD = 60.0
 """Seconds between two plain lines."""
-SPEED_WINDOW = 15.0
-"""Seconds that the speed and the ETA look back on: a pause shows soon, a hiccup does not."""
+JSON_PERIOD = 1.0
+"""Seconds between two lines of JSON."""
+SPEED_WINDOW = 20.0
+"""Seconds that speed and ETA look back on: a pause shows soon, a hiccup does not."""
+WIDEST = 60
+"""Columns of the bar and of the facts below it, so that a terminal that is made narrower seldom has to wrap them."""
 
-Total = Callable[[Stats], tuple[int, bool] | None]
-"""Returns how many rows there are and whether that is exact, or None if nobody knows yet."""
+
+class View(NamedTuple):
+    """What there is to show at one moment."""
+
+    facts: Sequence[str]
+    """Short and whole, the most important first."""
+    fraction: float | None
+    """How much is done, 0 to 1; None if nobody knows."""
+    data: dict[str, Any]
+    """The same for a program."""
 
 
-class Meter:
-    """Turns the counts of a run into the facts that a person wants to see. Its clock is ``elapsed``."""
+class PassMeter:
+    """A pass over a list: reading it, or writing the output.
 
-    def __init__(self) -> None:
+    Args:
+        what: What is being done, in words.
+        rows: Gives the rows done.
+        fraction: Gives how much is done, 0 to 1; 0 if nobody knows.
+    """
+
+    def __init__(self, what: str, rows: Callable[[], int], fraction: Callable[[], float]) -> None:
+        self._what = what
+        self._rows = rows
+        self._fraction = fraction
+
+    def __call__(self) -> View:
+        rows, done = self._rows(), self._fraction()
+        facts = [f"{self._what}: {count(rows, 'row')}"]
+        if done:
+            facts.append(f"{done:.0%}")
+        return View(facts, done or None, {"phase": self._what, "rows": rows, "fraction": done or None})
+
+
+class RunMeter:
+    """The counts of a run. Its clock is ``Stats.elapsed``, which is that of the run.
+
+    Args:
+        read: Gives the counts.
+        to_check: How many distinct numbers the run has to ask; None if nobody knows.
+        price: Gives what the run has cost, in words; "" if there is no price.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Stats],
+        to_check: int | None = None,
+        price: Callable[[Stats], str] = lambda _: "",
+    ) -> None:
+        self._read = read
+        self._to_check = to_check
+        self._price = price
         self._past: deque[Stats] = deque()
 
-    def add(self, stats: Stats) -> None:
-        """Take note of the counts as they are now."""
-        self._past.append(stats)
-        while len(self._past) > 2 and stats.elapsed - self._past[1].elapsed >= SPEED_WINDOW:
+    def __call__(self) -> View:
+        now = self._read()
+        self._past.append(now)
+        while len(self._past) > 2 and now.elapsed - self._past[1].elapsed >= SPEED_WINDOW:
             self._past.popleft()
+        done = now.yes + now.no + now.failed
+        calls = self.speed(lambda stats: stats.calls)
+        eta = self._eta(done)
+        facts = [
+            self._done(now, done),
+            *self._verdicts(now),
+            self._pace(calls, now.rate),
+            count(now.calls, "call"),
+        ]
+        spent = self._price(now)
+        facts += [spent] if spent else []
+        facts += [] if self._to_check is None else ["ETA " + ("-" if eta is None else duration(eta))]
+        data = {
+            "phase": "checking",
+            "done": done,
+            "total": self._to_check,
+            "yes": now.yes,
+            "no": now.no,
+            "failed": now.failed,
+            "waiting": now.parked,
+            "calls": now.calls,
+            "calls_per_second": round(calls, 2),
+            "limit": now.rate,
+            "eta_seconds": None if eta is None else round(eta),
+            "elapsed_seconds": round(now.elapsed, 1),
+        }
+        return View(facts, done / self._to_check if self._to_check else None, data)
 
-    def speed(self, count: Callable[[Stats], int]) -> float:
-        """Return how much ``count`` grew per second of late."""
-        if len(self._past) < 2:
-            return 0.0
+    def speed(self, of: Callable[[Stats], int]) -> float:
+        """Return by how much a count has grown per second of late."""
         first, last = self._past[0], self._past[-1]
         seconds = last.elapsed - first.elapsed
-        return (count(last) - count(first)) / seconds if seconds > 0 else 0.0
+        return (of(last) - of(first)) / seconds if seconds > 0 else 0.0
 
-    def facts(self, total: tuple[int, bool] | None) -> list[str]:
-        """Return the facts in the order of their weight, each short and whole."""
-        if not self._past:
-            return []
-        now = self._past[-1]
+    def _done(self, now: Stats, done: int) -> str:
+        if self._to_check is None:
+            return count(now.delivered, "row")
+        return f"{thousands(done)} of {count(self._to_check, 'number')}"
+
+    @staticmethod
+    def _verdicts(now: Stats) -> list[str]:
         answered = now.yes + now.no
-        facts = [
-            _done_of(now.delivered, total),
-            f"{self.speed(lambda stats: stats.yes + stats.no):,.0f} checks/s",
-            f"yes {now.yes / answered:.1%}" if answered else "yes -",
-            f"pending {thousands(now.parked)}",
-            f"failed {thousands(now.failed)}",
-            f"calls {thousands(now.calls)}",
-        ]
-        if total is not None:
-            facts.append(f"ETA {self._eta(total[0] - now.delivered)}")
+        share = f" ({now.yes / answered:.1%})" if answered else ""
+        facts = [f"yes {thousands(now.yes)}{share}", f"no {thousands(now.no)}"]
+        if now.failed:
+            facts.append(f"failed {thousands(now.failed)}")
+        if now.parked:
+            facts.append(f"waiting {thousands(now.parked)}")
         return facts
 
-    def _eta(self, left: int) -> str:
-        speed = self.speed(lambda stats: stats.delivered)
-        return duration(max(left, 0) / speed) if speed > 0 else "-"
+    @staticmethod
+    def _pace(calls: float, limit: float | None) -> str:
+        return f"{calls:,.0f} calls/s" + (f" of {limit:,.0f}" if limit is not None else "")
 
-
-def _done_of(done: int, total: tuple[int, bool] | None) -> str:
-    if total is None:
-        return thousands(done)
-    rows, exact = total
-    return f"{thousands(done)}/{'' if exact else '~'}{thousands(max(rows, done))}"
+    def _eta(self, done: int) -> float | None:
+        speed = self.speed(lambda stats: stats.yes + stats.no + stats.failed)
+        if self._to_check is None or speed <= 0 or self._past[-1].elapsed < 2:
+            return None
+        return max(self._to_check - done, 0) / speed
 
 
 @asynccontextmanager
 async def reporting(
-    read_stats: Callable[[], Stats], total: Total, *, quiet: bool = False, stream: TextIO | None = None
+    view: Callable[[], View], mode: ProgressMode = "auto", *, stream: TextIO | None = None
 ) -> AsyncIterator[None]:
-    """Show the progress of a run on ``stream`` (standard error by default) while the block runs."""
+    """Show ``view`` on ``stream`` (standard error by default) again and again while the block runs."""
     target = stream or sys.stderr
-    if quiet:
+    show = _chosen(mode, target)
+    if show is None:
         yield
         return
-    # Log lines would tear a bar apart.
-    debugging = logging.getLogger("accucheck").isEnabledFor(logging.DEBUG)
-    show = _show_bar if target.isatty() and not debugging else _show_lines
-    task = asyncio.create_task(show(read_stats, total, target))
+    task = asyncio.create_task(show(view, target))
     try:
         yield
     finally:
         task.cancel()
-        # A terminal that went away (OSError) must not take the run, which is paid for, with it.
-        with suppress(asyncio.CancelledError, OSError):
+        # A terminal that went away (OSError) must not end the run, which is paid for.
+        with suppress(asyncio.CancelledError, OSError, ValueError):
             await task
 
 
-async def _show_bar(read_stats: Callable[[], Stats], total: Total, stream: TextIO) -> None:
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    meter = Meter()
-    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as live:
+def _chosen(mode: ProgressMode, target: TextIO) -> Callable[[Callable[[], View], TextIO], Any] | None:
+    if mode == "auto":
+        # Log lines would tear a bar apart.
+        debugging = logging.getLogger("accucheck").isEnabledFor(logging.DEBUG)
+        able = target.isatty() and os.environ.get("TERM", "") != "dumb" and not debugging
+        mode = "bar" if able else "lines"
+    return {"bar": _show_bar, "lines": _show_lines, "json": _show_json, "none": None}[mode]
+
+
+class _Bar:
+    """Lines at the bottom of a terminal that are drawn again in place."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._drawn: list[str] = []
+        if os.name == "nt":
+            os.system("")  # noqa: S605, S607 makes the Windows console understand escape sequences
+
+    def size(self) -> os.terminal_size:
+        with suppress(OSError, ValueError):
+            return os.get_terminal_size(self._stream.fileno())
+        return os.terminal_size((int(os.environ.get("COLUMNS") or 80), 24))
+
+    def draw(self, lines: list[str]) -> None:
+        lines = lines[: max(self.size().lines - 1, 1)]
+        self._stream.write(self._erasing() + "\n".join(lines))
+        self._stream.flush()
+        self._drawn = lines
+
+    def clear(self) -> None:
+        self._stream.write(self._erasing())
+        self._stream.flush()
+        self._drawn = []
+
+    def _erasing(self) -> str:
+        if not self._drawn:
+            return ""
+        # A terminal that was made narrower has wrapped the old lines: they take more of its rows now.
+        width = max(self.size().columns, 1)
+        rows = sum(max(-(-len(line) // width), 1) for line in self._drawn)
+        up = f"\x1b[{rows - 1}A" if rows > 1 else ""
+        return f"\r{up}\x1b[J"
+
+
+async def _show_bar(view: Callable[[], View], stream: TextIO) -> None:
+    bar = _Bar(stream)
+    plain = not (getattr(stream, "encoding", None) or "").lower().startswith("utf")
+    _console.before_message = bar.clear
+    try:
         while True:
-            stats = read_stats()
-            meter.add(stats)
-            live.update(_drawing(meter, total(stats), stats.delivered, console), refresh=True)
+            bar.draw(_drawing(view(), min(bar.size().columns - 1, WIDEST), plain=plain))
             await asyncio.sleep(BAR_PERIOD)
+    finally:
+        _console.before_message = None
+        bar.clear()
 
 
-def _drawing(meter: Meter, total: tuple[int, bool] | None, done: int, console: Console) -> Group:
-    width = max(console.width - 1, 1)
-    lines = wrapped(meter.facts(total), width)
-    if total is not None:
-        lines.insert(0, _bar(done, total[0], min(width, 100), plain=not console.encoding.startswith("utf")))
-    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
+def _drawing(shown: View, width: int, *, plain: bool) -> list[str]:
+    width = max(width, 1)
+    lines = [line[:width] for line in wrapped(shown.facts, width)]
+    if shown.fraction is not None:
+        full, empty = ("#", "-") if plain else ("█", "░")
+        filled = int(width * min(shown.fraction, 1.0))
+        lines.insert(0, full * filled + empty * (width - filled))
+    return lines
 
 
-def _bar(done: int, rows: int, width: int, *, plain: bool) -> str:
-    full, empty = "#-" if plain else "█░"
-    filled = width * min(done, rows) // rows if rows else width
-    return full * filled + empty * (width - filled)
-
-
-async def _show_lines(read_stats: Callable[[], Stats], total: Total, stream: TextIO) -> None:
-    meter = Meter()
-    stats = read_stats()
-    meter.add(stats)
+async def _show_lines(view: Callable[[], View], stream: TextIO) -> None:
+    view()  # the speed counts from here
     while True:
         await asyncio.sleep(LINE_PERIOD)
-        stats = read_stats()
-        meter.add(stats)
-        print("accucheck: " + "  ".join(meter.facts(total(stats))), file=stream, flush=True)
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        print(f"accucheck: {now}  {'  '.join(view().facts)}", file=stream, flush=True)
+
+
+async def _show_json(view: Callable[[], View], stream: TextIO) -> None:
+    while True:
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        print(json.dumps({"event": "progress", "at": at, **view().data}), file=stream, flush=True)
+        await asyncio.sleep(JSON_PERIOD)

@@ -12,10 +12,12 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
 __all__ = [
     "TerminalWriter",
+    "age",
     "count",
     "duration",
     "json_line",
@@ -112,6 +114,18 @@ def duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600} h {whole % 3600 // 60:02} min"
     return f"{whole // 86_400} d {whole % 86_400 // 3600:02} h"
+
+
+def age(then: datetime, now: datetime | None = None) -> str:
+    """Return how long ago ``then`` is: ``3 h``, ``12 days``."""
+    seconds = ((now or datetime.now(UTC)) - then).total_seconds()
+    if seconds < 3600:
+        return count(max(round(seconds / 60), 0), "minute")
+    return (
+        count(round(seconds / 3600), "hour")
+        if seconds < 2 * 86_400
+        else count(round(seconds / 86_400), "day")
+    )
 
 
 def wrapped(facts: Iterable[str], width: int) -> list[str]:

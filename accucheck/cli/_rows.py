@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Protocol
 
@@ -13,7 +14,16 @@ from accucheck._phone import e164, normalize
 from accucheck.cli._ledger import Find
 from accucheck.files import ResultColumns, Row, Source
 
-__all__ = ["UNCHECKED", "Tally", "answered_rows", "columns_of", "invalid_columns", "number_of", "write_rows"]
+__all__ = [
+    "UNCHECKED",
+    "RowWriter",
+    "Tally",
+    "answered_rows",
+    "columns_of",
+    "invalid_columns",
+    "number_of",
+    "write_rows",
+]
 
 UNCHECKED = ResultColumns(status="UNCHECKED", reason="the run ended before this number was checked")
 """For a row without an outcome, which is never a "no"."""
@@ -58,6 +68,11 @@ class Tally:
         if columns.whatsapp:
             self.yes += 1
 
+    def add(self, other: Tally) -> None:
+        """Add the counts of another output."""
+        self.by_status.update(other.by_status)
+        self.yes += other.yes
+
     @property
     def rows(self) -> int:
         """All rows."""
@@ -94,22 +109,24 @@ class RowWriter(Protocol):
     def write(self, row: Row, result: ResultColumns) -> None: ...
 
 
-def write_rows(source: Source, writer: RowWriter, find: Find, *, mobile_only: bool) -> Tally:
-    """Write every row of ``source`` exactly once, and return the count."""
-    tally = Tally()
-    for row, columns in answered_rows(source.rows(), find, mobile_only=mobile_only):
+async def write_rows(
+    source: Source, writer: RowWriter, find: Find, *, mobile_only: bool, tally: Tally | None = None
+) -> Tally:
+    """Write every row of ``source`` exactly once, and return the count; ``tally`` is counted up on the way."""
+    tally = tally or Tally()
+    async for row, columns in answered_rows(source.rows(), find, mobile_only=mobile_only):
         writer.write(row, columns)
         tally.count(columns)
     return tally
 
 
-def answered_rows(
+async def answered_rows(
     rows: Iterator[Row], find: Find, *, mobile_only: bool
-) -> Iterator[tuple[Row, ResultColumns]]:
+) -> AsyncIterator[tuple[Row, ResultColumns]]:
     """Yield every row with its columns, in order."""
     while chunk := list(islice(rows, CHUNK)):
         numbers = [_number_of(row, mobile_only=mobile_only) for row in chunk]
-        known = find(list({number for number in numbers if isinstance(number, int)}))
+        known = await find(list({number for number in numbers if isinstance(number, int)}))
         for row, number in zip(chunk, numbers, strict=True):
             if isinstance(number, InvalidNumber):
                 yield row, invalid_columns(row, number)
@@ -117,6 +134,7 @@ def answered_rows(
                 settlement = known.get(number)
                 columns = UNCHECKED if settlement is None else columns_of(settlement.result, number)
                 yield row, columns if columns.number else columns._replace(number=e164(number))
+        await asyncio.sleep(0)  # the progress is shown, and a signal is noticed
 
 
 def invalid_columns(row: Row, error: InvalidNumber) -> ResultColumns:

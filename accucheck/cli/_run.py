@@ -15,8 +15,8 @@ from accucheck._events import CallEnded, CircuitChanged, Event
 from accucheck._models import Outcome, Stats
 from accucheck._stream import Stream
 from accucheck.cli._console import say
-from accucheck.cli._interruption import Interruption
-from accucheck.cli._progress import Total, reporting
+from accucheck.cli._interruption import Interrupted, Interruption
+from accucheck.cli._progress import ProgressMode, RunMeter, View, reporting
 from accucheck.cli._render import duration
 
 __all__ = ["GRACE", "Ending", "OutageWatch", "run_stream", "run_to_end"]
@@ -28,16 +28,33 @@ GRACE = 5.0
 """Seconds that calls in flight get to settle after the first signal."""
 
 
-def run_to_end(coroutine: Coroutine[Any, Any, Value]) -> Value:
-    """Run ``coroutine`` in a new event loop, on uvloop if it is installed, and return its value."""
+def run_to_end(coroutine: Coroutine[Any, Any, Value], interruption: Interruption) -> Value:
+    """Run ``coroutine`` in a new event loop, on uvloop if it is installed, and return its value.
+
+    A signal cancels it, outside of the phases that handle signals themselves, and raises Interrupted.
+    """
     try:
         import uvloop
     except ImportError:
         loop_factory = None
     else:
         loop_factory = uvloop.new_event_loop
+
+    async def main() -> Value:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def cancel() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        with interruption.phase(first=cancel, second=cancel):
+            return await coroutine
+
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(coroutine)
+        try:
+            return runner.run(main())
+        except asyncio.CancelledError:
+            raise Interrupted from None
 
 
 class OutageWatch:
@@ -116,9 +133,9 @@ async def run_stream(
     *,
     interruption: Interruption,
     outage: OutageWatch,
-    total: Total,
+    view: Callable[[], View] | None = None,
+    progress: ProgressMode = "auto",
     grace: float = GRACE,
-    quiet: bool = False,
 ) -> Ending:
     """Hand every outcome of ``stream`` to ``take``, and return how the run ended.
 
@@ -168,7 +185,7 @@ async def run_stream(
         try:
             async with stream:
                 entered = True
-                async with reporting(lambda: stream.stats, total, quiet=quiet):
+                async with reporting(view or RunMeter(lambda: stream.stats), progress):
                     async for outcome in stream:
                         deliver(outcome)
         except RunEnded as ended:

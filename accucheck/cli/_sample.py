@@ -15,10 +15,11 @@ from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list
 from accucheck.cli._ledger import known_in
 from accucheck.cli._options import Rate
+from accucheck.cli._progress import RunMeter
 from accucheck.cli._render import duration, thousands
-from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
+from accucheck.cli._run import OutageWatch, run_stream, run_to_end
 from accucheck.cli._summary import calls_facts, say_what_ended_it
-from accucheck.cli._survey import survey
+from accucheck.cli._survey import survey_list
 
 __all__ = ["Reservoir", "run_sample_job", "sample_facts", "wilson_interval"]
 
@@ -67,29 +68,29 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
 
     The answers stay in the ledger, so the full run does not buy them again.
     """
-    with job.opened_ledger() as ledger:
+    return run_to_end(_sample(job, size, client, interruption), interruption)
+
+
+async def _sample(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:
+    with open_list(job.input, job.reading, job.talk) as source, job.opened_ledger() as ledger:
         draw: Reservoir[int] = Reservoir(size, Random(job.seed))
         find = known_in(ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed)
-        with open_list(job.input, job.reading, job.talk) as source:
-            survey(source.numbers(), find, mobile_only=job.reading.mobile_only, on_unknown=draw.offer)
+        await survey_list(job.talk, source, find, mobile_only=job.reading.mobile_only, on_unknown=draw.offer)
         if not draw.offered:
             say("nothing to sample: every number of the list is in the ledger already")
             return ExitCode.ALL_ANSWERED
-
-        async def ask() -> Ending:
-            outage = OutageWatch(job.outage_deadline)
-            async with client:
-                return await run_stream(
-                    job.stream(client, draw.chosen, ledger, on_event=outage),
-                    lambda outcome: None,
-                    interruption=interruption,
-                    outage=outage,
-                    total=lambda stats: (len(draw.chosen), True),
-                    grace=job.grace,
-                    quiet=job.talk.quiet,
-                )
-
-        ending = run_to_end(ask())
+        outage = OutageWatch(job.outage_deadline, job.host)
+        stream = job.stream(client, draw.chosen, ledger, on_event=outage)
+        async with client:
+            ending = await run_stream(
+                stream,
+                lambda outcome: None,
+                interruption=interruption,
+                outage=outage,
+                view=RunMeter(lambda: stream.stats, len(draw.chosen)),
+                progress=job.talk.shown,
+                grace=job.grace,
+            )
     report(sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate), sys.stdout)
     code = say_what_ended_it(job, ending, interruption)
     return ExitCode.ALL_ANSWERED if code is None else code
@@ -101,6 +102,8 @@ def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[
     facts = [("sample", f"{thousands(drawn)} of {thousands(population)} numbers not in the ledger")]
     if stats.failed:
         facts.append(("failed", f"{thousands(stats.failed)} of the sample got no answer"))
+    if unchecked := drawn - answered - stats.failed:
+        facts.append(("unchecked", f"{thousands(unchecked)} of the sample: the run ended before"))
     facts.extend(calls_facts(stats))
     if not answered:
         return [*facts, ("on WhatsApp", "unknown: no number of the sample was answered")]

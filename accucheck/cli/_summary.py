@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from accucheck._errors import BudgetExhausted, LedgerError, OutOfQuota, RunEnded
 from accucheck._models import Stats
@@ -14,7 +16,77 @@ from accucheck.cli._render import count, duration, thousands
 from accucheck.cli._rows import Tally
 from accucheck.cli._run import Ending
 
-__all__ = ["calls_facts", "conclude", "how_to_continue", "say_what_ended_it"]
+__all__ = ["ListResult", "calls_facts", "conclude", "how_to_continue", "say_what_ended_it", "summarize_all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListResult:
+    """How one list of a command ended."""
+
+    job: Job
+    code: ExitCode
+    ending: Ending | None = None
+    """None if the run did not begin."""
+    tally: Tally | None = None
+    """None if the output was not written."""
+
+    @property
+    def ends_all(self) -> bool:
+        """Whether no other list can be checked either: the account, the budget, the ledger or the network."""
+        return self.ending is not None and (self.ending.error is not None or self.ending.outage)
+
+
+def summarize_all(results: Sequence[ListResult], jobs: Sequence[Job], interruption: Interruption) -> ExitCode:
+    """Print one summary of several lists, and return the exit code of all of them."""
+    code = max((result.code for result in results), key=_SEVERITY.index, default=ExitCode.ALL_ANSWERED)
+    if len(jobs) == 1:
+        return code
+    tally = Tally()
+    calls = yes = no = failed = 0
+    for result in results:
+        if result.tally is not None:
+            tally.add(result.tally)
+        if result.ending is not None:
+            stats = result.ending.stats
+            calls, yes, no, failed = (
+                calls + stats.calls,
+                yes + stats.yes,
+                no + stats.no,
+                failed + stats.failed,
+            )
+    if not jobs[0].talk.quiet:
+        written = sum(result.tally is not None for result in results)
+        report(
+            [
+                ("all lists", f"{thousands(written)} of {thousands(len(jobs))} written"),
+                ("rows", thousands(tally.rows)),
+                *_status_facts(tally),
+                ("calls", f"{thousands(calls)} for {count(yes + no + failed, 'distinct number')}"),
+            ]
+        )
+    for result in results:
+        if result.tally is None:
+            say(f"{result.job.input}: not written")
+    if left := len(jobs) - len(results):
+        say(f"{count(left, 'list')} not started", hint="run the same command again to continue")
+    return code
+
+
+_SEVERITY = [
+    ExitCode.ALL_ANSWERED,
+    ExitCode.SOME_NOT_ANSWERED,
+    ExitCode.USAGE,
+    ExitCode.STORAGE,
+    ExitCode.OUTAGE,
+    ExitCode.USED_UP,
+    ExitCode.NOT_ALLOWED,
+    ExitCode.UNEXPECTED,
+    ExitCode.READER_GONE,
+    ExitCode.HUNG_UP,
+    ExitCode.INTERRUPTED,
+    ExitCode.TERMINATED,
+]
+"""The exit code of several lists is the last of these that one of them has."""
 
 
 def conclude(

@@ -2,50 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import islice
 
+from accucheck._bitset import Bitset
 from accucheck._errors import InvalidNumber
+from accucheck._models import Check
 from accucheck._phone import normalize
+from accucheck.cli._console import say
 from accucheck.cli._ledger import Find
+from accucheck.cli._options import Talk
+from accucheck.cli._progress import PassMeter, reporting
+from accucheck.cli._render import age, count
 from accucheck.cli._rows import CHUNK
+from accucheck.files import Source
 
-__all__ = ["DistinctNumbers", "Survey", "survey"]
+__all__ = ["PROBLEMS", "Survey", "survey", "survey_list"]
 
-FIRST_MOBILE = 900_000_000
-MOBILES = 100_000_000
+_MOSTLY_INVALID = 0.5
+_ENOUGH_ROWS = 20
 
-
-class DistinctNumbers:
-    """A set of national numbers: one bit for each possible Peru mobile, a plain set for the few others.
-
-    The bits take 12.5 MB of address space, of which the system allocates only the pages that are used.
-    """
-
-    def __init__(self) -> None:
-        self._mobiles = bytearray(MOBILES // 8)
-        self._others: set[int] = set()
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def add(self, number: int) -> bool:
-        """Add ``number`` and return whether it is new."""
-        place = number - FIRST_MOBILE
-        if 0 <= place < MOBILES:
-            byte, bit = place >> 3, 1 << (place & 7)
-            if self._mobiles[byte] & bit:
-                return False
-            self._mobiles[byte] |= bit
-        elif number in self._others:
-            return False
-        else:
-            self._others.add(number)
-        self._count += 1
-        return True
+PROBLEMS = {
+    "empty": "empty",
+    "too_short": "too short",
+    "too_long": "too long",
+    "several": "more than one number in the cell",
+    "letters": "text",
+    "other_country": "from another country",
+    "unknown_area": "landline without a valid area code",
+    "not_mobile": "landline (--mobile-only)",
+    "not_peruvian": "not Peruvian",
+}
+"""The normalizer's reasons in words."""
 
 
 @dataclass(kw_only=True)
@@ -61,6 +53,8 @@ class Survey:
     """Distinct numbers that are in the ledger: they cost nothing."""
     to_ask: int = 0
     """Distinct numbers that are left; each costs one call or more."""
+    oldest: datetime | None = None
+    """When the oldest of the known answers was given."""
 
     @property
     def distinct(self) -> int:
@@ -68,19 +62,21 @@ class Survey:
         return self.known + self.to_ask
 
 
-def survey(
+async def survey(
     numbers: Iterator[str],
     find: Find,
     *,
     mobile_only: bool = False,
     on_unknown: Callable[[int], object] = lambda number: None,
+    found: Survey | None = None,
 ) -> Survey:
     """Read a list to its end and return what is in it.
 
-    ``on_unknown`` is called with every distinct national number that ``find`` does not know.
+    ``on_unknown`` is called with every distinct national number that ``find`` does not know. ``found`` is counted up
+    on the way, for whoever shows the progress.
     """
-    found = Survey()
-    seen = DistinctNumbers()
+    found = found or Survey()
+    seen = Bitset()
     while chunk := list(islice(numbers, CHUNK)):
         found.rows += len(chunk)
         new: list[int] = []
@@ -94,10 +90,52 @@ def survey(
                 new.append(number)
             else:
                 found.duplicates += 1
-        known = find(new)
+        known = await find(new)
         found.known += len(known)
         found.to_ask += len(new) - len(known)
+        for settlement in known.values():
+            answer = settlement.result
+            if isinstance(answer, Check) and (found.oldest is None or answer.checked_at < found.oldest):
+                found.oldest = answer.checked_at
         for number in new:
             if number not in known:
                 on_unknown(number)
+        await asyncio.sleep(0)  # the progress is shown, and a signal is noticed
     return found
+
+
+async def survey_list(
+    talk: Talk,
+    source: Source,
+    find: Find,
+    *,
+    mobile_only: bool,
+    on_unknown: Callable[[int], object] = lambda number: None,
+) -> Survey:
+    """Read the list once, and print what is in it and what is known already."""
+    found = Survey()
+    async with reporting(
+        PassMeter("reading the list", lambda: found.rows, lambda: source.fraction), talk.shown
+    ):
+        await survey(source.numbers(), find, mobile_only=mobile_only, on_unknown=on_unknown, found=found)
+    if not talk.quiet:
+        say(_in_words(found))
+        reason, rows = next(iter(found.invalid.most_common(1)), ("", 0))
+        if rows > found.rows * _MOSTLY_INVALID and rows >= _ENOUGH_ROWS:
+            say(
+                f"{rows / found.rows:.0%} of the rows have no usable number: {PROBLEMS[reason]}",
+                hint="is this the right column? Choose one with --column",
+            )
+    return found
+
+
+def _in_words(found: Survey) -> str:
+    parts = [f"{count(found.to_ask, 'number')} to check"]
+    if found.known:
+        oldest = f" (the oldest answer is {age(found.oldest)} old)" if found.oldest is not None else ""
+        parts.append(f"{count(found.known, 'number')} already known{oldest}")
+    if found.duplicates:
+        parts.append(count(found.duplicates, "duplicate"))
+    if found.invalid:
+        parts.append(f"{count(found.invalid.total(), 'row')} without a valid number")
+    return f"{count(found.rows, 'row')}: {', '.join(parts)}"

@@ -270,7 +270,9 @@ def test_a_second_signal_leaves_at_once_and_loses_nothing_that_was_answered(
     source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
     write_leads(source, 300, 4)
     output.write_text("what was there before\n")
-    process = begin("bulk", source, "-o", output, "--rate", "200", "--grace", "60", sandbox=sandbox)
+    process = begin(
+        "bulk", source, "-o", output, "--rate", "200", "--grace", "60", "--force", sandbox=sandbox
+    )
     wait_until_asked(sandbox, 40)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -865,3 +867,79 @@ def test_names_that_are_not_utf_8_are_no_obstacle(start_sandbox: Any, tmp_path: 
         assert done.returncode == 0, done.stderr
     with open(output) as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["OK", "OK"]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_output_that_an_earlier_run_over_this_list_did_not_write_is_refused(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox()
+    for name, numbers in (("a", "987650001"), ("b", "987650002")):
+        (tmp_path / f"{name}.csv").write_text(f"phone\n{numbers}\n")
+    output, ledger = tmp_path / "notes.csv", tmp_path / "ledger"
+    output.write_text("my notes\n")
+
+    def bulk(name: str, *more: str) -> subprocess.CompletedProcess[str]:
+        return accucheck(
+            "bulk", tmp_path / f"{name}.csv", "-o", output, "--ledger", ledger, *more, sandbox=sandbox
+        )
+
+    before = snapshot(tmp_path)
+    refused = bulk("a")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "did not write it from this list" in refused.stderr
+    assert "--force" in refused.stderr
+    assert snapshot(tmp_path) == before  # no ledger, no lock, no temporary file
+    assert bulk("a", "--force").returncode == 0
+    assert bulk("a").returncode == 0
+    other = bulk("b")
+    assert other.returncode == 2
+    assert "another list" in other.stderr
+    with output.open("a") as file:
+        file.write("a note,by hand\n")
+    edited = bulk("a")
+    assert edited.returncode == 2
+    assert "has been changed" in edited.stderr
+    assert "by hand" in output.read_text()
+    assert bulk("a", "--force").returncode == 0
+    assert len(sandbox.requests()) == 1
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("absent/x.csv", "mkdir -p"),
+        ("absent/deeper/x.csv", "does not exist"),
+        ("x.pdf", ".pdf"),
+        ("leads.csv", "overwrite the input"),
+        (".", "directory"),
+    ],
+)
+def test_a_refused_command_leaves_no_file_behind(
+    start_sandbox: Any, tmp_path: Path, output: str, told: str
+) -> None:
+    sandbox = start_sandbox()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "leads.csv").write_text("phone\n987654321\n")
+    before = snapshot(folder)
+    result = accucheck("bulk", folder / "leads.csv", "-o", folder / output, sandbox=sandbox)
+    assert result.returncode in (2, 5)
+    assert told in result.stderr
+    assert snapshot(folder) == before
+    assert not sandbox.log.exists() or sandbox.requests() == []
+
+
+def test_an_export_overwrites_nothing_without_force(start_sandbox: Any, tmp_path: Path) -> None:
+    ledger, exported = tmp_path / "answers", tmp_path / "answers.csv"
+    accucheck("bulk", "-", "-o", "-", "--ledger", ledger, sandbox=start_sandbox(), stdin="987654321\n")
+    exported.write_text("mine")
+    refused = accucheck("ledger", "export", ledger, "-o", exported)
+    assert refused.returncode == 2
+    assert "--force" in refused.stderr
+    assert exported.read_text() == "mine"
+    assert accucheck("ledger", "export", ledger, "-o", exported, "--force").returncode == 0
+    assert "+51987654321" in exported.read_text()

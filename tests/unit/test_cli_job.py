@@ -17,8 +17,7 @@ from accucheck._errors import (
 )
 from accucheck._events import CallEnded, CircuitChanged
 from accucheck._models import Stats
-from accucheck.cli._job import Job, open_list, row_total
-from accucheck.cli._options import DEFAULT_LIST_OPTIONS, Talk
+from accucheck.cli._job import Job
 from accucheck.cli._run import OutageWatch
 from accucheck.cli._summary import calls_facts, how_to_continue
 
@@ -62,26 +61,6 @@ def test_a_run_without_a_ledger_leaves_none_behind() -> None:
     with Job(input="leads.csv", output="out.csv", no_ledger=True).opened_ledger() as ledger:
         assert ledger.path.exists()
     assert not ledger.path.parent.exists()
-
-
-def test_the_rows_of_a_small_list_are_counted_before_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "leads.csv"
-    path.write_text("name,phone\na,987654321\nb,912345678\n")
-    with open_list(str(path), DEFAULT_LIST_OPTIONS, Talk()) as source:
-        assert row_total(source)(Stats()) == (2, True)
-    assert capsys.readouterr().err == "accucheck: phone numbers: column 'phone' (column 2, found by name)\n"
-
-
-def test_the_rows_of_a_large_list_are_estimated_from_the_bytes() -> None:
-    class Half:
-        rows_total = None
-        fraction = 0.5
-
-    total = row_total(Half())  # type: ignore[arg-type]
-    assert total(Stats(read=1000)) == (2000, False)
-    assert total(Stats()) is None
 
 
 @pytest.mark.parametrize(

@@ -1,98 +1,232 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 
 import anyio
 import pytest
 
 from accucheck._models import Stats
 from accucheck.cli import _progress
-from accucheck.cli._progress import Meter, reporting
+from accucheck.cli._console import say
+from accucheck.cli._progress import PassMeter, ProgressMode, RunMeter, View, _Bar, reporting
 
 
 class Terminal(io.StringIO):
+    encoding = "utf-8"  # type: ignore[assignment]
+
     def isatty(self) -> bool:
         return True
 
 
-def test_the_facts_name_what_a_person_wants_to_see() -> None:
-    meter = Meter()
-    meter.add(Stats(elapsed=0.0))
-    meter.add(
-        Stats(elapsed=10.0, delivered=1200, yes=600, no=400, parked=37, failed=5, calls=1300, rejected=195)
-    )
-    assert meter.facts((5000, True)) == [
-        "1,200/5,000",
-        "100 checks/s",
-        "yes 60.0%",
-        "pending 37",
+class Screen:
+    """A terminal that wraps and, made narrower, reflows: the rows that are on it."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.rows = [""]
+        self._row = self._column = 0
+
+    def feed(self, text: str) -> None:
+        for token in re.findall(r"\x1b\[\d*[AJ]|[^\x1b]", text):
+            if token == "\r":
+                self._column = 0
+            elif token == "\n":
+                self._row, self._column = self._row + 1, 0
+                self._grow()
+            elif token.endswith("A") and token.startswith("\x1b"):
+                self._row -= int(token[2:-1])
+            elif token == "\x1b[J":
+                self.rows[self._row] = self.rows[self._row][: self._column]
+                del self.rows[self._row + 1 :]
+            else:
+                if self._column == self.width:
+                    self._row, self._column = self._row + 1, 0
+                    self._grow()
+                row = self.rows[self._row].ljust(self._column)
+                self.rows[self._row] = row[: self._column] + token + row[self._column + 1 :]
+                self._column += 1
+
+    def narrow(self, width: int) -> None:
+        """Reflow to ``width``, with the cursor at the end, as tmux and most terminals do."""
+        reflowed: list[str] = []
+        for row in self.rows:
+            reflowed += [row[place : place + width] for place in range(0, len(row), width)] or [""]
+        self.width, self.rows = width, reflowed
+        self._row, self._column = len(reflowed) - 1, len(reflowed[-1])
+
+    def _grow(self) -> None:
+        while len(self.rows) <= self._row:
+            self.rows.append("")
+
+
+def facts_of(*past: Stats, to_check: int | None) -> list[str]:
+    remaining = iter(past)
+    meter = RunMeter(lambda: next(remaining), to_check)
+    shown: list[str] = []
+    for _ in past:
+        shown = list(meter().facts)
+    return shown
+
+
+def test_the_facts_are_verdicts_speed_against_the_limit_calls_and_time_left() -> None:
+    assert facts_of(
+        Stats(elapsed=0.0),
+        Stats(elapsed=10.0, yes=600, no=400, parked=37, failed=5, calls=1300, rejected=195, rate=150.0),
+        to_check=5000,
+    ) == [
+        "1,005 of 5,000 numbers",
+        "yes 600 (60.0%)",
+        "no 400",
         "failed 5",
-        "calls 1,300",
-        "ETA 32 s",
+        "waiting 37",
+        "130 calls/s of 150",
+        "1,300 calls",
+        "ETA 40 s",
     ]
 
 
-def test_an_estimated_total_is_marked_and_an_unknown_one_left_out() -> None:
-    meter = Meter()
-    meter.add(Stats(delivered=10))
-    assert meter.facts((5000, False))[0] == "10/~5,000"
-    assert meter.facts(None)[0] == "10"
-    assert not [fact for fact in meter.facts(None) if fact.startswith("ETA")]
+def test_without_a_total_there_is_no_time_left_to_tell() -> None:
+    shown = facts_of(Stats(elapsed=0.0), Stats(elapsed=5.0, delivered=10, yes=5, calls=5), to_check=None)
+    assert shown[0] == "10 rows"
+    assert not [fact for fact in shown if fact.startswith("ETA")]
 
 
-def test_nothing_is_claimed_before_anything_is_known() -> None:
-    meter = Meter()
-    assert meter.facts((10, True)) == []
-    meter.add(Stats())
-    assert "yes -" in meter.facts((10, True))
-    assert "ETA -" in meter.facts((10, True))
+def test_no_time_left_is_claimed_before_anything_is_known() -> None:
+    assert facts_of(Stats(), to_check=10)[-1] == "ETA -"
+    assert facts_of(Stats(elapsed=0.0), Stats(elapsed=0.5, yes=1), to_check=10)[-1] == "ETA -"
+    assert (
+        facts_of(Stats(elapsed=0.0), Stats(elapsed=9.0, known=900, delivered=900), to_check=10)[-1] == "ETA -"
+    )
+
+
+def test_the_time_left_is_right_when_most_rows_cost_nothing() -> None:
+    # 9,000 known or invalid rows went by in the first second; 100 of 1,000 numbers are checked at 10/s.
+    past = [Stats(elapsed=float(s), delivered=9000 + 10 * s, yes=10 * s, calls=10 * s) for s in range(11)]
+    assert facts_of(*past, to_check=1000)[-1] == "ETA 1 min 30 s"
 
 
 def test_the_speed_is_that_of_late_and_not_of_the_whole_run() -> None:
-    meter = Meter()
-    for second in range(100):
-        meter.add(Stats(elapsed=float(second), delivered=0))
-    for second in range(100, 131):
-        meter.add(Stats(elapsed=float(second), delivered=(second - 100) * 50))
-    assert meter.speed(lambda stats: stats.delivered) == pytest.approx(50)
+    past = [Stats(elapsed=float(second)) for second in range(100)]
+    past += [Stats(elapsed=100.0 + second, calls=second * 50) for second in range(31)]
+    assert "50 calls/s" in facts_of(*past, to_check=None)
 
 
-async def test_a_stream_that_is_no_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_shows_rows_and_how_much_is_done() -> None:
+    meter = PassMeter("reading the list", lambda: 1200, lambda: 0.25)
+    assert meter() == View(
+        ["reading the list: 1,200 rows", "25%"],
+        0.25,
+        {"phase": "reading the list", "rows": 1200, "fraction": 0.25},
+    )
+    assert PassMeter("x", lambda: 1, lambda: 0.0)().fraction is None
+
+
+def view() -> View:
+    return View(["3 of 10 numbers", "ETA 32 s"], 0.3, {"done": 3})
+
+
+async def test_elsewhere_than_on_a_terminal_there_is_one_line_a_minute_with_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _progress.LINE_PERIOD == 60.0
     monkeypatch.setattr(_progress, "LINE_PERIOD", 0.0)
     stream = io.StringIO()
-    async with reporting(lambda: Stats(delivered=3), lambda stats: (10, True), stream=stream):
+    async with reporting(view, stream=stream):
         while stream.getvalue().count("\n") < 2:
             await anyio.sleep(0)
-    first, second, *_ = stream.getvalue().splitlines()
-    assert first == second
-    assert first.startswith("accucheck: 3/10  0 checks/s")
-    assert "\x1b" not in first
+    first, *_ = stream.getvalue().splitlines()
+    assert re.fullmatch(r"accucheck: \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  3 of 10 numbers  ETA 32 s", first)
 
 
-async def test_quiet_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_program_gets_lines_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_progress, "JSON_PERIOD", 0.0)
+    stream = Terminal()
+    async with reporting(view, "json", stream=stream):
+        while stream.getvalue().count("\n") < 2:
+            await anyio.sleep(0)
+    line = json.loads(stream.getvalue().splitlines()[0])
+    assert (line["event"], line["done"]) == ("progress", 3)
+
+
+@pytest.mark.parametrize(("mode", "terminal"), [("none", True), ("none", False)])
+async def test_quiet_shows_nothing(
+    mode: ProgressMode, terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_progress, "LINE_PERIOD", 0.0)
-    stream = io.StringIO()
-    async with reporting(lambda: Stats(), lambda stats: None, quiet=True, stream=stream):
+    stream = Terminal() if terminal else io.StringIO()
+    async with reporting(view, mode, stream=stream):
         await anyio.sleep(0)
         await anyio.sleep(0)
     assert stream.getvalue() == ""
 
 
-@pytest.mark.parametrize("width", ["20", "80", "200"])
-async def test_a_terminal_of_any_width_gets_a_bar_whose_lines_fit(
-    width: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", width)
+async def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(_progress, "LINE_PERIOD", 0.0)
+    stream = Terminal()
+    async with reporting(view, stream=stream):
+        while "\n" not in stream.getvalue():
+            await anyio.sleep(0)
+    assert "\x1b" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("width", [1, 20, 60, 80, 200])
+async def test_a_bar_of_any_width_leaves_nothing_behind(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(_progress, "BAR_PERIOD", 0.0)
     stream = Terminal()
-    stats = Stats(delivered=30, yes=20, no=5, parked=3, calls=1_234_567, failed=2)
-    async with reporting(lambda: stats, lambda stats: (100, True), stream=stream):
-        while stream.getvalue().count("30/100") < 2:
+    async with reporting(view, stream=stream):
+        for _ in range(10):
             await anyio.sleep(0)
-    drawn = stream.getvalue()
-    for fact in ("30/100", "yes 80.0%", "pending 3", "failed 2", "calls 1,234,567", "ETA"):
-        assert fact in drawn
+    screen = Screen(width)
+    screen.feed(stream.getvalue())
+    assert screen.rows == [""]
+    if width >= 20:
+        assert "3 of 10 numbers" in stream.getvalue()
+
+
+@pytest.mark.parametrize("narrower", [59, 40, 20, 7])
+def test_a_terminal_that_is_made_narrower_keeps_no_remnants(
+    narrower: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, screen = Terminal(), Screen(100)
+    bar = _Bar(stream)
+
+    def draw() -> None:
+        bar.draw(_progress._drawing(view(), min(bar.size().columns - 1, 60), plain=False))
+        screen.feed(stream.getvalue())
+        stream.truncate(0)
+        stream.seek(0)
+
+    screen.feed("what was there before\n")
+    monkeypatch.setenv("COLUMNS", "100")
+    draw()
+    draw()
+    monkeypatch.setenv("COLUMNS", str(narrower))
+    screen.narrow(narrower)
+    before = screen.rows[: -(-len("what was there before") // narrower)]
+    for _ in range(3):
+        draw()
+        assert len(screen.rows) - len(before) == len(bar._drawn)
+    bar.clear()
+    screen.feed(stream.getvalue())
+    assert "".join(screen.rows) == "what was there before"
+
+
+async def test_a_message_is_not_written_into_the_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    async with reporting(view, stream=stream):
+        await anyio.sleep(0)
+        before = stream.getvalue()
+        say("a message")
+        assert stream.getvalue().removeprefix(before).endswith("\x1b[J")
+    assert capsys.readouterr().err == "accucheck: a message\n"
 
 
 async def test_a_terminal_that_goes_away_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +236,7 @@ async def test_a_terminal_that_goes_away_does_not_end_the_run(monkeypatch: pytes
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    async with reporting(lambda: Stats(), lambda stats: None, stream=Gone()):
-        for _ in range(5):
-            await anyio.sleep(0)
+    for mode in ("lines", "bar", "json"):
+        async with reporting(view, mode, stream=Gone()):  # type: ignore[arg-type]
+            for _ in range(5):
+                await anyio.sleep(0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -21,14 +22,14 @@ def yes(number: int) -> Check:
 
 
 def known(settled: dict[int, Check | CheckError]) -> _rows.Find:
-    def find(numbers: Sequence[int]) -> dict[int, Settlement]:
+    async def find(numbers: Sequence[int]) -> dict[int, Settlement]:
         assert len(set(numbers)) == len(numbers)
         return {number: Settlement(number, settled[number]) for number in numbers if number in settled}
 
     return find
 
 
-def test_each_row_gets_what_is_known_of_its_number() -> None:
+async def test_each_row_gets_what_is_known_of_its_number() -> None:
     rows = [
         Row("987654321", 0),
         Row("hola", 1),
@@ -38,7 +39,7 @@ def test_each_row_gets_what_is_known_of_its_number() -> None:
         Row("", 5, fault="Line 6 is not JSON."),
     ]
     find = known({987654321: yes(987654321), 912345678: PendingTimeout("too long", request_id="TID9")})
-    found = list(answered_rows(iter(rows), find, mobile_only=False))
+    found = [pair async for pair in answered_rows(iter(rows), find, mobile_only=False)]
     assert [row for row, _ in found] == rows
     columns = [columns for _, columns in found]
     assert [each.status for each in columns] == [
@@ -63,8 +64,10 @@ def test_each_row_gets_what_is_known_of_its_number() -> None:
     assert columns[5].reason == "Line 6 is not JSON."
 
 
-def test_landlines_are_refused_where_only_mobiles_are_wanted() -> None:
-    ((_, columns),) = answered_rows(iter([Row("(01) 456-7890", 0)]), known({}), mobile_only=True)
+async def test_landlines_are_refused_where_only_mobiles_are_wanted() -> None:
+    ((_, columns),) = [
+        pair async for pair in answered_rows(iter([Row("(01) 456-7890", 0)]), known({}), mobile_only=True)
+    ]
     assert columns.status == "INVALID_NUMBER"
 
 
@@ -78,9 +81,12 @@ def test_rows_come_out_once_and_in_order_however_they_are_chunked(
     rows = [Row(str(number), place) for place, number in enumerate(numbers)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_rows, "CHUNK", 7)
-        found = list(
-            answered_rows(iter(rows), known({number: yes(number) for number in settled}), mobile_only=False)
-        )
+
+        async def read() -> list[tuple[Row, ResultColumns]]:
+            find = known({number: yes(number) for number in settled})
+            return [pair async for pair in answered_rows(iter(rows), find, mobile_only=False)]
+
+        found = asyncio.run(read())
     assert [row.record for row, _ in found] == list(range(len(numbers)))
     assert [columns.status == "OK" for _, columns in found] == [number in settled for number in numbers]
 

@@ -1,46 +1,28 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_args
-
-from hypothesis import given
-from hypothesis import strategies as st
 
 from accucheck._errors import NumberProblem
 from accucheck._models import Check, Settlement, Stats
 from accucheck._store import Ledger
 from accucheck.cli._ledger import known_in, nothing_known
-from accucheck.cli._plan import PROBLEMS
 from accucheck.cli._sample import sample_facts
-from accucheck.cli._survey import DistinctNumbers, survey
+from accucheck.cli._survey import PROBLEMS, survey
 
 
-@given(st.lists(st.one_of(st.integers(900_000_000, 900_000_050), st.integers(14_000_000, 14_000_005))))
-def test_distinct_numbers_are_a_set(numbers: list[int]) -> None:
-    distinct, model = DistinctNumbers(), set[int]()
-    for number in numbers:
-        assert distinct.add(number) is (number not in model)
-        model.add(number)
-        assert len(distinct) == len(model)
-
-
-def test_the_ends_of_the_mobile_range_are_apart() -> None:
-    distinct = DistinctNumbers()
-    assert [distinct.add(number) for number in (900_000_000, 999_999_999, 10_000_000, 900_000_000)] == [
-        True,
-        True,
-        True,
-        False,
-    ]
-
-
-def test_a_survey_counts_rows_reasons_duplicates_and_what_is_left() -> None:
+async def test_a_survey_counts_rows_reasons_duplicates_and_what_is_left() -> None:
     answer = Check(number="+51987654321", whatsapp=True, checked_at=datetime.now(UTC))
     unknown: list[int] = []
-    found = survey(
+
+    async def find(numbers: Sequence[int]) -> dict[int, Settlement]:
+        return {n: Settlement(n, answer) for n in numbers if n == 987654321}
+
+    found = await survey(
         iter(["987654321", "+51 987 654 321", "912345678", "912345678", "hola", "", "123", "(01) 456-7890"]),
-        lambda numbers: {n: Settlement(n, answer) for n in numbers if n == 987654321},
+        find,
         on_unknown=unknown.append,
     )
     assert found.rows == 8
@@ -48,11 +30,12 @@ def test_a_survey_counts_rows_reasons_duplicates_and_what_is_left() -> None:
     assert found.duplicates == 2
     assert (found.known, found.to_ask, found.distinct) == (1, 2, 3)
     assert unknown == [912345678, 14567890]
+    assert found.oldest == answer.checked_at
 
 
-def test_a_list_without_a_ledger_is_all_to_ask() -> None:
+async def test_a_list_without_a_ledger_is_all_to_ask() -> None:
     numbers = [str(900_000_000 + place) for place in range(1500)]
-    found = survey(iter(numbers), nothing_known)
+    found = await survey(iter(numbers), nothing_known)
     assert (found.rows, found.to_ask, found.known) == (1500, 1500, 0)
 
 
@@ -67,10 +50,9 @@ async def test_what_a_run_began_with_does_not_go_stale_on_the_way(tmp_path: Path
         await store.aclose()
         find = known_in(ledger, "advanced", fresh_within=timedelta(hours=2), now=lambda: clock[0])
         clock[0] += 5 * 3600
-        assert set(find([987654321])) == {987654321}
-        assert not known_in(ledger, "advanced", fresh_within=timedelta(hours=2), now=lambda: clock[0])(
-            [987654321]
-        )
+        assert set(await find([987654321])) == {987654321}
+        later = known_in(ledger, "advanced", fresh_within=timedelta(hours=2), now=lambda: clock[0])
+        assert not await later([987654321])
 
 
 def test_a_sample_tells_the_share_its_interval_and_the_cost_of_the_rest() -> None:
