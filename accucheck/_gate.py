@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, runtime_checkable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from accucheck._errors import ConfigurationError
 from accucheck._rate import RateController
+from accucheck._schedule import Hours, Rate, RatePlan, Schedule
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
 __all__ = ["AdaptiveGate", "CallBudget", "Gate", "Pace", "PacedGate", "Rate", "UnlimitedGate", "one_lease"]
 
-Rate: TypeAlias = float | tuple[float, float] | Literal["auto"]
-"""Calls per second: a ceiling, a range to search, or ``"auto"``: found from the vendor's refusals."""
+logger = logging.getLogger("accucheck")
 
 _RECHECK: Final = 0.01
 """Seconds between two looks at the pace: at 10,000 calls/s a look at each call costs more than the bucket."""
@@ -34,6 +36,9 @@ _LATENESS: Final = 0.01
 asyncio and ticks in whole milliseconds on uvloop: without it those permits would be lost. More would be a burst."""
 _LOOK_AGAIN: Final = 0.05
 """Seconds between two looks at a hold: a reply may end it early."""
+_LONG_HOLD: Final = 60.0
+_LOOK_AGAIN_LATER: Final = 1.0
+"""The same in a hold of more than a minute, where no call is under way any more."""
 _BLOCK: Final = 0.001
 """Seconds of calls taken from a full bucket at once, and kept for no longer than that. One by one a permit costs
 2 µs; at 10,000 calls/s and more, with the limit not binding, a block makes that 0.4."""
@@ -198,6 +203,7 @@ class PacedGate:
         pace: Pace,
         *,
         burst: int | None = None,
+        schedule: Schedule | None = None,
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -207,6 +213,8 @@ class PacedGate:
         self._limiter_class = AsyncLimiter
         self._pace = pace
         self._burst = burst
+        self._schedule = schedule or None
+        self._paused = False
         self._clock = clock
         self._sleep = sleep
         self._waiters = _Waiters()
@@ -244,10 +252,10 @@ class PacedGate:
             return now
         if self._closed:
             raise _closed()
-        if self._waiters or self._pace.resume_at > now:
+        if self._waiters or self._pace.resume_at > now or (self._schedule and self._schedule.wait()):
             return None
         bucket = self._bucket(now)
-        block = max(1, int(self._current * _BLOCK)) if self._burst is None else 1
+        block = max(1, int(self._current * _BLOCK)) if self._burst is None and not self._schedule else 1
         if not bucket.has_capacity(block):
             block = 1
             if not bucket.has_capacity():
@@ -296,9 +304,11 @@ class PacedGate:
         try:
             while self._waiters:
                 now = self.now()
-                held_for = self._pace.resume_at - now
+                held_for = max(self._pace.resume_at - now, self._pause())
                 if held_for > 0:
-                    await self._sleep(min(held_for, _LOOK_AGAIN))
+                    await self._sleep(
+                        min(held_for, _LOOK_AGAIN if held_for < _LONG_HOLD else _LOOK_AGAIN_LATER)
+                    )
                     continue
                 await self._bucket(now).acquire()
                 now = self.now()
@@ -312,7 +322,17 @@ class PacedGate:
             if self._server is asyncio.current_task():
                 self._server = None
 
+    def _pause(self) -> float:
+        """Return the seconds until the schedule allows a call."""
+        seconds = self._schedule.wait() if self._schedule else 0.0
+        if seconds > _LONG_HOLD and not self._paused:
+            logger.info("no calls for %s: %s", timedelta(seconds=round(seconds)), self._schedule)
+        self._paused = seconds > 0
+        return seconds
+
     def _sent(self, now: float) -> None:
+        if self._schedule:
+            self._schedule.count()
         self._pace.sent(now)
         if self._pace.resume_at > now:  # one call was let through, to see whether it passes
             self._block = 0
@@ -349,8 +369,10 @@ class AdaptiveGate(PacedGate):
 
     Args:
         rate: Calls per second. "auto" finds the limit from the vendor's refusals; a number is a ceiling, tried at
-            once; ``(low, high)`` bounds the search.
+            once; ``(low, high)`` bounds the search. Text may add quotas: "50/s,10000/d", "auto,2000/h".
         burst: Calls that may go at once after a silence, 1 or more; by default one, and what falls due in 10 ms.
+        hours: When to make calls, such as "08:00-20:00 America/Lima". By default at any time; without a time zone,
+            Lima's. Calls under way are not cut off.
         learned: The limit that an earlier run has found: see ``start_from``.
 
     Raises:
@@ -358,12 +380,18 @@ class AdaptiveGate(PacedGate):
     """
 
     def __init__(
-        self, rate: Rate = "auto", burst: int | None = None, *, learned: float | None = None
+        self,
+        rate: Rate = "auto",
+        burst: int | None = None,
+        *,
+        hours: str | None = None,
+        learned: float | None = None,
     ) -> None:
         if burst is not None and (isinstance(burst, bool) or not isinstance(burst, int) or burst < 1):
             raise ConfigurationError(f"burst is a whole number of calls, 1 or more, not {burst!r}")
-        self._low, self._high, self._start = _bounds(rate)
-        super().__init__(self._controller(self._start), burst=burst)
+        self._plan = plan = RatePlan.read(rate)
+        schedule = Schedule(plan.quotas, None if hours is None else Hours.read(hours))
+        super().__init__(self._controller(plan.start), burst=burst, schedule=schedule)
         if learned is not None:
             self.start_from(learned)
 
@@ -372,11 +400,22 @@ class AdaptiveGate(PacedGate):
 
         Without effect once a permit was given, and where the rate is a number.
         """
-        if self._limiter is None and self._start is None and 0 < learned < math.inf:
-            self._pace = self._controller(min(max(0.9 * learned, self._low), self._high))
+        plan = self._plan
+        if self._limiter is None and plan.start is None and 0 < learned < math.inf:
+            self._pace = self._controller(min(max(0.9 * learned, plan.low), plan.high))
+
+    @property
+    def usage(self) -> str | None:
+        """The calls that count against a quota, to be kept for the next run; None without a quota."""
+        return self._schedule.usage() if self._schedule and self._plan.quotas else None
+
+    def restore_usage(self, usage: str) -> None:
+        """Count the calls that earlier runs have made, as their ``usage`` told them."""
+        if self._schedule:
+            self._schedule.restore(usage)
 
     def _controller(self, start: float | None) -> RateController:
-        return RateController(low=self._low, high=self._high, start=start)
+        return RateController(low=self._plan.low, high=self._plan.high, start=start)
 
 
 def _closed() -> RuntimeError:
@@ -428,27 +467,3 @@ def one_lease(max_calls: int) -> Callable[[], int]:
     """Return a lease for a run that keeps no ledger: all at once, then nothing."""
     blocks = iter((max_calls,))
     return lambda: next(blocks, 0)
-
-
-def _bounds(rate: Rate) -> tuple[float, float, float | None]:
-    """Return between which rates to search, and where to begin: None to begin gently."""
-    match rate:
-        case "auto":
-            return RateController.LOWEST, math.inf, None
-        case (low, high):
-            low, high = _calls_per_second(low), _calls_per_second(high)
-            if low > high:
-                raise ConfigurationError(f"rate is a range (low, high) with low below high, not {rate!r}")
-            return low, high, None
-        case _:
-            ceiling = _calls_per_second(rate)
-            return min(RateController.LOWEST, ceiling), ceiling, ceiling
-
-
-def _calls_per_second(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ConfigurationError(
-            "rate is calls per second above zero (such as 50 or 0.5), a range (low, high) or 'auto',"
-            f" not {value!r}"
-        )
-    return float(value)

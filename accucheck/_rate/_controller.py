@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 from accucheck._errors import ConfigurationError
 from accucheck._rate import _constants as constants
@@ -24,10 +23,7 @@ class RateController:
     are seconds of one monotonic clock; a clock that jumps is tolerated.
     """
 
-    LOWEST: ClassVar = 0.02
-    """The lowest rate that the search goes down to by itself: one call in 50 s."""
-
-    def __init__(self, *, low: float = LOWEST, high: float = math.inf, start: float | None = None) -> None:
+    def __init__(self, *, low: float = 0.02, high: float = math.inf, start: float | None = None) -> None:
         """``low`` and ``high`` bound the rate (calls per second). ``start`` is where to begin: about 90 % of
         the limit that an earlier run has learned; None begins gently.
 
