@@ -52,7 +52,7 @@ class LedgerRows(Source):
         super().__init__(_LedgerFile(ledger.path))
         self._ledger = ledger
         self.columns = ["endpoint", "calls", "possibly_double_charged"]
-        self.number_column = NumberColumn("number", 0, "name")
+        self.number_columns = [NumberColumn("number", 0, "name")]
 
     def _rows(self) -> Iterator[Row]:
         for endpoint, settlement in self._ledger.settlements():

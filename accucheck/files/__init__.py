@@ -15,13 +15,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from accucheck.files._columns import NumberColumn, Wanted
 from accucheck.files._errors import FileError
-from accucheck.files._number_column import NumberColumn
 from accucheck.files._origin import Origin, StoredOrigin, live_or_spooled
-from accucheck.files._registry import FORMATS, by_content, by_name, split_suffixes
+from accucheck.files._recognize import open_by_content
+from accucheck.files._registry import FORMATS, by_name, split_suffixes
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names
+from accucheck.files._sheets import SheetSource
 from accucheck.files._sink import FileSink, StreamSink
 from accucheck.files._source import Row, Source
 
@@ -43,26 +45,34 @@ __all__ = [
 def open_source(
     path: str | os.PathLike[str],
     *,
-    column: str | int | None = None,
+    column: Wanted = None,
     encoding: str | None = None,
     file_format: str | None = None,
+    sheet: str | int | None = None,
+    visible_only: bool = False,
     live: bool = False,
     stdin: BinaryIO | None = None,
 ) -> Source:
-    """Open a lead list.
+    """Open a lead list. What it is is told by its content; ``notes`` of the source say what to know of it.
 
     Args:
         path: A file, or ``-`` for standard input.
-        column: The number column, by its name (case and accents do not matter) or its place from 1. Found by
-            name or content if None.
+        column: The number column, by its name (case and accents do not matter) or its place from 1; several of
+            these; or ``"all"``, every column whose header says phone and that holds numbers. Then ``Row.number``
+            has the cells of a row one a line, and ``accucheck._phone.numbers_in`` reads them all. Found by name or
+            content if None.
         encoding: Of a text file; its byte order mark, else UTF-8, else Windows-1252 if None.
-        file_format: A key of ``FORMATS``; told by content and suffix if None.
+        file_format: A key of ``FORMATS``; told by content if None.
+        sheet: Of a workbook: the name of the sheet or its place from 1, or ``"all"``. The one sheet that holds
+            numbers if None.
+        visible_only: Of a workbook: leave out rows that are hidden or filtered out.
         live: Read standard input as it comes, once, instead of copying it to disk first. Parquet and Excel,
-            which begin at their end, are copied all the same.
+            which begin at their end, and JSON documents are copied all the same.
         stdin: Stands in for standard input.
 
     Raises:
-        FileError: There is no such file, it is torn, or its number column cannot be told.
+        FileError: There is no such file, it is torn or nothing that is read, or its number column or its sheet
+            cannot be told.
     """
     wanted = by_name(file_format) if file_format is not None else None
     origin: Origin
@@ -71,20 +81,16 @@ def open_source(
         stream = stdin or sys.stdin.buffer
         origin = live_or_spooled(stream) if live else StoredOrigin.spooled(stream)
     else:
-        origin = StoredOrigin(Path(path), os.fspath(path))
+        name = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        origin = StoredOrigin(Path(path), name)
         suffix = split_suffixes(Path(path))[0]
+    options = {"column": column, "encoding": encoding, "sheet": sheet, "visible_only": visible_only}
     try:
-        found = wanted or by_content(origin.head, suffix)
-        options: dict[str, Any] = {"column": column}
-        if found.text:
-            options["encoding"] = encoding
-        elif not origin.repeatable:
-            raise FileError(
-                f"{origin.name}: {found.name} cannot be read as it comes; save it to a file first"
-            )
-        if found.name == "tsv":
-            options["delimiter"] = "\t"
-        return found.read(origin, **options)
+        source = wanted.open(origin, **options) if wanted else open_by_content(origin, suffix, options)
     except BaseException:
         origin.close()
         raise
+    if sheet is not None and not isinstance(source, SheetSource):
+        source.close()
+        raise FileError(f"{origin.name}: there are no sheets in it; leave --sheet out")
+    return source

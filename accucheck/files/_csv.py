@@ -16,12 +16,10 @@ from functools import lru_cache
 from itertools import islice
 from typing import BinaryIO, ClassVar, NamedTuple
 
-import msgspec
-
+from accucheck.files._columns import Wanted
 from accucheck.files._dialect import opening_of
 from accucheck.files._encoding import UTF_8, detect
 from accucheck.files._errors import FileError, translate_errors
-from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import ResultColumns, column_names, formula_safe, printable
 from accucheck.files._source import Row, Source
@@ -32,6 +30,7 @@ __all__ = ["CsvSource", "CsvWriter"]
 _LONGEST_RECORD = 200
 """In lines."""
 
+_STARTS_A_NUMBER = "0123456789+("
 _CELL_LIMIT = 1 << 24
 _WRITE_EVERY = 2048
 
@@ -52,7 +51,7 @@ class CsvSource(Source):
         self,
         origin: Origin,
         *,
-        column: str | int | None = None,
+        column: Wanted = None,
         encoding: str | None = None,
         delimiter: str | None = None,
     ) -> None:
@@ -79,11 +78,10 @@ class CsvSource(Source):
             width = Counter(map(len, opening.sample)).most_common(1)[0][0]
             self.columns = [f"column_{place}" for place in range(1, width + 1)]
         self._widest = 0
-        self.number_column = find_number_column(self.columns, opening.sample, column, self.name)
+        self._nothing = f'{self.dialect.delimiter}" \t\ufeff\xa0'
+        self._choose_columns(opening.sample, column)
         if not self.header:
-            index = self.number_column.index
-            self.columns[index] = "phone"
-            self.number_column = msgspec.structs.replace(self.number_column, name="phone")
+            self._name_number_columns()
 
     def _head(self) -> str:
         """Return the text of the beginning, without a last line that is cut."""
@@ -120,11 +118,11 @@ class CsvSource(Source):
 
     def _read(self, text: io.TextIOWrapper) -> Iterator[Row]:
         delimiter, index = self.dialect.delimiter, self.number_column.index
+        several = len(self.number_columns) > 1
         width = len(self.columns)
         delimiters = width - 1
         to_skip = self._skipped
         returned: deque[str] = deque()
-        blank = 0
         record: str | _Irregular
 
         # One reader for all lines, each handed to it alone: making one takes longer than reading a line.
@@ -144,13 +142,14 @@ class CsvSource(Source):
             for line in source:
                 body = line.rstrip("\r\n")
                 if not body:
-                    blank += not to_skip  # a row, unless nothing but blank lines follows
                     continue
                 if '"' not in body:
                     if to_skip:
                         to_skip -= 1
                         continue
-                    if body.count(delimiter) == delimiters:
+                    if several:
+                        number, record = self._several(body.split(delimiter), body)
+                    elif body.count(delimiter) == delimiters:
                         number, record = body.split(delimiter, index + 1)[index], body
                     else:
                         cells = body.split(delimiter)
@@ -165,19 +164,27 @@ class CsvSource(Source):
                     if to_skip:
                         to_skip -= 1
                         continue
-                    if len(cells) == width:
+                    if several:
+                        number, record = self._several(cells, body)
+                    elif len(cells) == width:
                         number, record = cells[index], body
                     else:
                         number, record = self._irregular(cells, body)
-                while blank:
-                    blank -= 1
-                    yield Row("", _Irregular("", 1))
+                if (number[:1] or " ") not in _STARTS_A_NUMBER and not body.strip(self._nothing):
+                    self.blank_rows += 1
+                    continue
                 yield Row(number, record)
             if not returned:
                 return
 
+    def _several(self, cells: list[str], body: str) -> tuple[str, str | _Irregular]:
+        indexes = [column.index for column in self.number_columns]
+        number = "\n".join(cells[index] for index in indexes if index < len(cells))
+        return number, body if len(cells) == len(self.columns) else self._irregular(cells, body)[1]
+
     def _irregular(self, cells: list[str], body: str) -> tuple[str, _Irregular]:
-        self._widest = max(self._widest, len(cells))
+        if len(cells) > self._widest and body.strip(self._nothing):
+            self._widest = len(cells)
         index = self.number_column.index
         return cells[index] if index < len(cells) else "", _Irregular(body, len(cells))
 
@@ -283,6 +290,10 @@ class CsvWriter:
     def finish(self) -> None:
         """Write the rest."""
         self.flush()
+
+    def discard(self) -> None:
+        """Forget the rest."""
+        self._pending.clear()
 
     def _kept_text(self, row: Row) -> str:
         record: str | _Irregular = row.record

@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from accucheck.files._header import has_header, header_place
-from accucheck.files._number_column import names_a_phone
+from accucheck.files._columns import has_header, header_place, names_a_phone
 
 __all__ = ["DELIMITERS", "Dialect", "Opening", "opening_of"]
 

@@ -12,9 +12,9 @@ from typing import Any, BinaryIO, ClassVar
 
 import msgspec
 
+from accucheck.files._columns import NumberColumn, Wanted
 from accucheck.files._encoding import detect
 from accucheck.files._errors import FileError, translate_errors
-from accucheck.files._number_column import NumberColumn, find_number_column
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
 from accucheck.files._source import Row, Source
@@ -38,37 +38,33 @@ class JsonLinesSource(Source):
 
     format: ClassVar[str] = "jsonl"
 
-    def __init__(
-        self, origin: Origin, *, column: str | int | None = None, encoding: str | None = None
-    ) -> None:
+    def __init__(self, origin: Origin, *, column: Wanted = None, encoding: str | None = None) -> None:
         super().__init__(origin)
         if origin.repeatable and encoding is None:
             with translate_errors(self.name), origin.open() as plain:
                 self.encoding = detect(plain, self.name)
         else:
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
-        lines = list(self._lines(io.BytesIO(origin.head)))
-        if len(origin.head) >= HEAD_SIZE and len(lines) > 1:
-            lines.pop()  # it is cut
-        sample = [_decoded(line) for line in lines[:_SAMPLE_ROWS] if line.strip()]
+        sample = [_decoded(line) for line in self._first_lines() if line.strip()]
         if not sample:
             raise FileError(f"{self.name}: the file holds no rows")
-        if lines[0].strip() in (b"[", b"{") or isinstance(sample[0], list):
-            raise FileError(
-                f"{self.name}: this is one JSON document; accucheck reads one value a line: jq -c '.[]'"
-            )
         self._all_columns: list[str] | None = None
         keys = dict.fromkeys(key for value in sample if isinstance(value, dict) for key in value)
         self.columns = list(keys) or [BARE_VALUE]
         if keys:
             cells = [[value.get(key) for key in keys] for value in sample if isinstance(value, dict)]
-            self.number_column = find_number_column(self.columns, cells, column, self.name)
+            self._choose_columns(cells, column)
         else:
-            self.number_column = NumberColumn(BARE_VALUE, 0, "only column")
-        wanted = msgspec.defstruct(
-            "Line", [("number", Any, None)], rename={"number": self.number_column.name}
-        )
-        self._decode_number: Callable[[bytes], Any] = msgspec.json.Decoder(wanted).decode
+            self.number_columns = [NumberColumn(BARE_VALUE, 0, "only column")]
+        names = {f"number_{place}": column.name for place, column in enumerate(self.number_columns)}
+        wanted = msgspec.defstruct("Line", [(field, Any, None) for field in names], rename=names)
+        self._decode_numbers: Callable[[bytes], Any] = msgspec.json.Decoder(wanted).decode
+
+    def _first_lines(self) -> list[bytes]:
+        lines = list(self._lines(io.BytesIO(self.origin.head)))
+        if len(self.origin.head) >= HEAD_SIZE and len(lines) > 1:
+            lines.pop()  # it is cut
+        return lines[:_SAMPLE_ROWS]
 
     def all_columns(self) -> list[str]:
         if not self.repeatable:
@@ -91,22 +87,29 @@ class JsonLinesSource(Source):
         return {BARE_VALUE: row.record.decode("utf-8", "replace") if row.fault else value}
 
     def _rows(self) -> Iterator[Row]:
-        decode = self._decode_number
+        decode = self._decode_numbers
+        several = [f"number_{place}" for place in range(len(self.number_columns))]
         with translate_errors(self.name):
-            stream = self.origin.open()
-            try:
-                for place, line in enumerate(self._lines(stream), start=1):
-                    record = line.strip()
-                    if not record:
-                        continue
-                    try:
-                        number: object = decode(record).number
-                    except _NOT_PLAIN:
-                        yield self._unusual(record, place)
-                        continue
-                    yield Row(number if type(number) is str else as_text(number), record)
-            finally:
-                stream.close()
+            for place, line in enumerate(self._records(), start=1):
+                record = line.strip()
+                if not record:
+                    continue
+                try:
+                    line = decode(record)
+                except _NOT_PLAIN:
+                    yield self._unusual(record, place)
+                    continue
+                number = line.number_0
+                if len(several) > 1:
+                    number = "\n".join(as_text(getattr(line, field)) for field in several)
+                yield Row(number if type(number) is str else as_text(number), record)
+
+    def _records(self) -> Iterator[bytes]:
+        stream = self.origin.open()
+        try:
+            yield from self._lines(stream)
+        finally:
+            stream.close()
 
     def _unusual(self, record: bytes, place: int) -> Row:
         """Read a bare value, or what only a lenient reader takes (NaN, bad UTF-8), or say what is wrong."""
@@ -114,7 +117,8 @@ class JsonLinesSource(Source):
         if value is _NO_JSON:
             return Row("", record, f"Line {place} is not JSON.")
         if isinstance(value, dict):
-            return Row(as_text(value.get(self.number_column.name)), record)
+            numbers = [as_text(value.get(column.name)) for column in self.number_columns]
+            return Row("\n".join(numbers), record)
         if isinstance(value, list):
             return Row("", record, f"Line {place} is a list, not an object or a number.")
         return Row(as_text(value), record)
@@ -224,6 +228,10 @@ class JsonLinesWriter:
     def finish(self) -> None:
         """Write the rest."""
         self.flush()
+
+    def discard(self) -> None:
+        """Forget the rest."""
+        self._pending.clear()
 
     def _wrapped(self, row: Row) -> bytes:
         text = row.record.decode("utf-8", "replace")

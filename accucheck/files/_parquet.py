@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Any, BinaryIO, ClassVar
 
 from accucheck.files._arrow_cells import can_hold_numbers, cells_of
+from accucheck.files._columns import Wanted
 from accucheck.files._errors import needs, translate_errors
-from accucheck.files._number_column import find_number_column
 from accucheck.files._origin import Origin
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
 from accucheck.files._source import Row, Source
@@ -62,7 +62,7 @@ class ParquetSource(Source):
 
     format: ClassVar[str] = "parquet"
 
-    def __init__(self, origin: Origin, *, column: str | int | None = None) -> None:
+    def __init__(self, origin: Origin, *, column: Wanted = None) -> None:
         super().__init__(origin)
         self._arrow, self._parquet = _pyarrow()
         self._done = 0
@@ -76,7 +76,7 @@ class ParquetSource(Source):
             self._batch_rows = _rows_that_fit(file.metadata)
             batch = next(file.iter_batches(min(_SAMPLE_ROWS, self._batch_rows)), None)
             sample = self._sampled(batch) if batch is not None else []
-        self.number_column = find_number_column(self.columns, sample, column, self.name)
+        self._choose_columns(sample, column)
         self._converted: deque[_Page] = deque()
 
     @property
@@ -84,6 +84,9 @@ class ParquetSource(Source):
         return self._done / self.rows_total if self.rows_total else 0.0
 
     def numbers(self) -> Iterator[str]:
+        if len(self.number_columns) > 1:
+            yield from super().numbers()
+            return
         name, index = self.number_column.name, self.number_column.index
         # Of columns with the same name all are read: ours is one of them.
         place = self.columns[:index].count(name)
@@ -103,7 +106,9 @@ class ParquetSource(Source):
 
     def _rows(self) -> Iterator[Row]:
         for batch in self._batches(None):
-            numbers = self._texts(batch.column(self.number_column.index))
+            numbers, *others = (self._texts(batch.column(column.index)) for column in self.number_columns)
+            if others:
+                numbers = ["\n".join(cells) for cells in zip(numbers, *others, strict=True)]
             for begin in range(0, len(numbers), _PAGE_ROWS):
                 page = _Page(batch, begin)
                 for place, number in enumerate(numbers[begin : begin + _PAGE_ROWS]):

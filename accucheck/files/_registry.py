@@ -1,31 +1,39 @@
-"""Every format by its name, its suffixes and its first bytes."""
+"""The formats that can be named, by their name and suffixes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from accucheck.files._compression import SUFFIXES, Compression
 from accucheck.files._csv import CsvSource, CsvWriter
 from accucheck.files._errors import FileError
+from accucheck.files._excel import ExcelSource
+from accucheck.files._excel_writer import ExcelWriter
 from accucheck.files._jsonl import JsonLinesSource, JsonLinesWriter
+from accucheck.files._origin import Origin
 from accucheck.files._parquet import ParquetSource, ParquetWriter
 from accucheck.files._results import ResultColumns
 from accucheck.files._source import Row, Source
-from accucheck.files._xlsx import ExcelSource, ExcelWriter
 
-__all__ = ["FORMATS", "Format", "Writer", "by_content", "by_name", "split_suffixes"]
+__all__ = ["FORMATS", "Format", "Writer", "by_name", "split_suffixes"]
 
 
 class Writer(Protocol):
     """Turns rows into the bytes of one format."""
 
-    def write(self, row: Row, result: ResultColumns) -> None: ...
+    def write(self, row: Row, result: ResultColumns) -> None:
+        """Add one row."""
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Hand what was written to the stream below."""
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """Write the rest."""
+
+    def discard(self) -> None:
+        """Let go of what was begun: nobody will read it."""
 
 
 class Format(NamedTuple):
@@ -34,44 +42,65 @@ class Format(NamedTuple):
     name: str
     read_suffixes: tuple[str, ...]
     write_suffixes: tuple[str, ...]
-    magic: tuple[bytes, ...]
     read: Callable[..., Source]
+    read_options: frozenset[str]
+    """What ``read`` takes of the options of ``open_source``."""
     write: Callable[..., Writer]
-    text: bool
-    """Lines: may be compressed around, read as it comes, given another encoding and written to a stream."""
+    streams: bool
+    """Whether it can be read as it comes, and written row by row to a pipe."""
+    compressible: bool
+    """Whether it may be compressed as a whole: ``.csv.gz``."""
 
+    def open(self, origin: Origin, **options: Any) -> Source:
+        """Open an input of this format.
+
+        Raises:
+            FileError: It is torn, its number column cannot be told, or it would have to be read twice.
+        """
+        if not self.streams and not origin.repeatable:
+            raise FileError(f"{origin.name}: {self.name} cannot be read as it comes; save it to a file first")
+        chosen = {name: value for name, value in options.items() if name in self.read_options}
+        if self.name == "tsv":
+            chosen["delimiter"] = "\t"
+        return self.read(origin, **chosen)
+
+
+_TEXT = frozenset(["column", "encoding"])
 
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        Format("csv", (".csv", ".txt"), (".csv", ".txt"), (), CsvSource, CsvWriter, text=True),
-        Format("tsv", (".tsv", ".tab"), (".tsv", ".tab"), (), CsvSource, CsvWriter, text=True),
+        Format("csv", (".csv", ".txt"), (".csv", ".txt"), CsvSource, _TEXT, CsvWriter, True, True),
+        Format("tsv", (".tsv", ".tab"), (".tsv", ".tab"), CsvSource, _TEXT, CsvWriter, True, True),
         Format(
             "jsonl",
             (".jsonl", ".ndjson", ".jsonlines"),
             (".jsonl", ".ndjson", ".jsonlines"),
-            (),
             JsonLinesSource,
+            _TEXT,
             JsonLinesWriter,
-            text=True,
+            True,
+            True,
         ),
         Format(
             "parquet",
             (".parquet", ".pq"),
             (".parquet", ".pq"),
-            (b"PAR1",),
             ParquetSource,
+            frozenset(["column"]),
             ParquetWriter,
-            text=False,
+            False,
+            False,
         ),
         Format(
             "xlsx",
             (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"),
             (".xlsx",),
-            (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"),
             ExcelSource,
+            frozenset(["column", "sheet", "visible_only"]),
             ExcelWriter,
-            text=False,
+            False,
+            False,
         ),
     )
 }
@@ -87,17 +116,6 @@ def by_name(name: str) -> Format:
         return FORMATS[name.lower()]
     except KeyError:
         raise FileError(f"{name!r} is no format; there are {', '.join(FORMATS)}") from None
-
-
-def by_content(head: bytes, suffix: str) -> Format:
-    """Return the format of an input: by its first bytes, else its suffix, else a look at the text."""
-    for known in FORMATS.values():
-        if known.magic and head.startswith(known.magic):
-            return known
-    for known in FORMATS.values():
-        if suffix in known.read_suffixes and suffix != ".txt":
-            return known
-    return FORMATS["jsonl" if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" else "csv"]
 
 
 def split_suffixes(path: Path) -> tuple[str, Compression | None]:

@@ -43,6 +43,7 @@ class FileSink:
         with translate_output_errors(str(path)):
             self._file = AtomicFile(self.path, replace=replace, fsync=fsync)
         self._stream = self._file.stream
+        self._writer: Writer | None = None
         try:
             with translate_output_errors(str(path)):
                 self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
@@ -58,6 +59,8 @@ class FileSink:
             OutputError: The disk is full.
             FileError: The format cannot hold the row.
         """
+        if self._writer is None:
+            raise ValueError("the output is closed")
         try:
             self._writer.write(row, result)
         except OSError:
@@ -75,7 +78,8 @@ class FileSink:
             return
         try:
             with translate_output_errors(str(self.path)):
-                self._writer.finish()
+                if self._writer is not None:
+                    self._writer.finish()
                 if self._stream is not self._file.stream:
                     self._stream.close()
         except BaseException:
@@ -85,9 +89,8 @@ class FileSink:
             self._file.commit()
 
     def _discard(self) -> None:
-        discard = getattr(getattr(self, "_writer", None), "discard", None)
-        if discard is not None:
-            discard()
+        if self._writer is not None:
+            self._writer.discard()
         if self._stream is not self._file.stream:
             # Left open, it would try to end its frame when it is collected, in a file that is closed by then.
             with suppress(OSError):
@@ -109,7 +112,7 @@ class StreamSink:
         self, stream: BinaryIO, source: Source, *, file_format: str = "jsonl", every_row: bool = False
     ) -> None:
         self.format = by_name(file_format)
-        if not self.format.text:
+        if not self.format.streams:
             raise FileError(f"{self.format.name} cannot be written to standard output; give a file with -o")
         self._stream = stream
         self._every_row = every_row
@@ -163,7 +166,7 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
         )
     else:
         chosen = FORMATS[source.format]
-    if compression and not chosen.text:
+    if compression and not chosen.compressible:
         raise FileError(f"{path}: {chosen.name} is compressed in itself; leave {path.suffix} out of the name")
     return chosen
 
@@ -185,7 +188,7 @@ answers may be."""
 
 def _refuse_what_is_needed(path: Path, source: Source) -> None:
     """Refuse to replace the input, or a database: a ledger holds answers that were paid for."""
-    there = source.origin.path
+    there = source.input_path
     if not path.is_file():
         return
     if there is not None and path.samefile(there):

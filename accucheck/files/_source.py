@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from accucheck.files._number_column import NumberColumn
+from accucheck.files._columns import NumberColumn, Wanted, common_problem, find_number_columns
 from accucheck.files._origin import Origin
+from accucheck.files._values import as_text
 
 __all__ = ["Row", "Source"]
 
@@ -19,7 +20,10 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     """One row of the input."""
 
     number: str
-    """The text of its number cell, as it is in the file (a spreadsheet's 987654321.0 as ``987654321``)."""
+    """The text of its number cell, as it is in the file (a spreadsheet's 987654321.0 as ``987654321``).
+
+    Where several columns are read, their cells, one a line: ``accucheck._phone.numbers_in`` reads them all.
+    """
     record: Any
     """The row itself, in its source's own form: a sink of that source writes it back untouched."""
     fault: str = ""
@@ -37,12 +41,20 @@ class Source(ABC):
 
     columns: list[str]
     """The names of the row's own columns, as far as the beginning of the input tells."""
-    number_column: NumberColumn
+    number_columns: list[NumberColumn]
+    """The columns that are read, the preferred one first."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
+        self.input_path = origin.path
+        """The file that was given: no output may replace it."""
         self.rows_total: int | None = None
         """How many rows there are: known for Parquet and spreadsheets, and after one whole pass for all."""
+        self.notes: list[str] = []
+        """What a person should know before anything is bought: what is left out, what could be read as well."""
+        self.blank_rows = 0
+        """Rows of a CSV file or a sheet without a single filled cell: they are no leads, and the pass begun last has
+        left them out."""
         self.title: list[list[Any]] = []
         """The rows of cells above the header: CSV and Excel outputs begin with them."""
         self._begun = False
@@ -51,6 +63,11 @@ class Source(ABC):
     def name(self) -> str:
         """The input as it was given, or ``stdin``."""
         return self.origin.name
+
+    @property
+    def number_column(self) -> NumberColumn:
+        """The column of the phone numbers; the preferred one where several are read."""
+        return self.number_columns[0]
 
     @property
     def repeatable(self) -> bool:
@@ -64,7 +81,7 @@ class Source(ABC):
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, in order."""
-        count = 0
+        count = self.blank_rows = 0
         self._begun = True
         for count, row in enumerate(self._rows(), start=1):  # noqa: B007
             yield row
@@ -74,6 +91,27 @@ class Source(ABC):
         """Yield every row's number text, in order: as many as there are rows, at less cost."""
         for row in self.rows():
             yield row.number
+
+    def _choose_columns(self, sample: Sequence[Sequence[object]], wanted: Wanted) -> None:
+        """Find the number columns, and note what a person should know of them."""
+        found = find_number_columns(self.columns, sample, wanted, self.name)
+        self.number_columns = found.chosen
+        if found.others:
+            names = ", ".join(map(repr, found.others))
+            self.notes.append(
+                f"these columns hold numbers too and are not read: {names}; --column all reads all"
+            )
+        index = self.number_column.index
+        problem = common_problem([as_text(row[index]) for row in sample if index < len(row)])
+        if problem is not None:
+            self.notes.append(problem)
+
+    def _name_number_columns(self) -> None:
+        """Name the number columns of a table without a header."""
+        for place, column in enumerate(self.number_columns):
+            name = "phone" if not place else f"phone_{place + 1}"
+            self.columns[column.index] = name
+            self.number_columns[place] = msgspec.structs.replace(column, name=name)
 
     @abstractmethod
     def _rows(self) -> Iterator[Row]: ...

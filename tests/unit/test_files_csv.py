@@ -184,9 +184,33 @@ def test_a_row_too_short_for_the_number_column_has_no_number(leads: Path) -> Non
     assert numbers(leads) == ["987654321", "", "912345678"]
 
 
-def test_blank_lines_between_rows_are_rows_and_at_the_end_are_not(leads: Path) -> None:
-    leads.write_text("\n\nphone\n987654321\n\n\n912345678\n\n\n")
-    assert numbers(leads) == ["987654321", "", "", "912345678"]
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n\nname,phone\nAna,987654321\n\n\nLuis,912345678\n\n\n",
+        "name,phone\r\r\nAna,987654321\r\r\nLuis,912345678\r\r\n",
+        "name,phone\nAna,987654321\n,\nLuis,912345678\n,\n,\n",
+        "name,phone\nAna,987654321\n  , \t\nLuis,912345678\n,,,,\n",
+        'name,phone\nAna,987654321\n"",""\nLuis,912345678\n',
+        "name,phone\nAna,987654321\n\ufeff,\xa0\nLuis,912345678\n",
+    ],
+)
+def test_rows_of_nothing_are_no_leads(leads: Path, text: str) -> None:
+    leads.write_text(text, encoding="utf-8", newline="")
+    assert numbers(leads) == ["987654321", "912345678"]
+    assert written(leads).decode().split() == [
+        f"name,phone,{HEADER}",
+        *_with_ours("Ana,987654321", "Luis,912345678"),
+    ]
+
+
+def _with_ours(*rows: str) -> list[str]:
+    return [piece for row in rows for piece in f"{row},{OURS}".split()]
+
+
+def test_a_row_with_something_but_a_number_is_a_row(leads: Path) -> None:
+    leads.write_text("name,phone\nAna,\n,987654321\n")
+    assert numbers(leads) == ["", "987654321"]
 
 
 def test_a_quote_that_is_never_closed_costs_no_row(leads: Path) -> None:
@@ -305,7 +329,7 @@ def test_tabs_become_commas_only_if_the_names_say_so(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_text_is_one_clear_line(leads: Path) -> None:
     leads.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50)
-    with pytest.raises(FileError, match=r"leads\.csv: this is binary data"):
+    with pytest.raises(FileError, match=r"leads\.csv: this is a picture, not a list"):
         open_source(leads)
 
 

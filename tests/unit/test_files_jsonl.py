@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accucheck.files import RESULT_COLUMNS, FileError, FileSink, ResultColumns, StreamSink, open_source
+from accucheck.files import RESULT_COLUMNS, FileSink, ResultColumns, StreamSink, open_source
 
 AT = datetime(2026, 11, 26, 8, 47, 23, 500_000, UTC)
 ANSWER = ResultColumns(
@@ -141,15 +141,6 @@ def test_a_live_row_with_a_key_of_ours_keeps_it() -> None:
 def test_other_encodings_are_read_and_written_as_utf_8(leads: Path, encoding: str) -> None:
     leads.write_bytes('{"phone":"987654321","n":"José"}\n{"phone":"912345678","n":"Ana"}\n'.encode(encoding))
     assert [json.loads(line)["n"] for line in written(leads).splitlines()] == ["José", "Ana"]
-
-
-@pytest.mark.parametrize(
-    "text", ['[\n{"phone": "987654321"}\n]', '[{"phone": "987654321"}]', '{\n"phone": "987654321"\n}']
-)
-def test_one_json_document_is_one_clear_line(leads: Path, text: str) -> None:
-    leads.write_text(text)
-    with pytest.raises(FileError, match="one JSON document"):
-        open_source(leads)
 
 
 def test_json_lines_are_told_by_their_content(tmp_path: Path) -> None:

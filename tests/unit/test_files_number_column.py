@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from accucheck.files import FileError, NumberColumn, open_source
+from accucheck.files import FileError, FileSink, NumberColumn, ResultColumns, open_source
 
 MOBILES = ["987654321", "+51 912 345 678", "965432187", "051934567890", "bad"]
 DNIS = ["12345678", "45678912", "41234567", "07654321", "70123456"]
@@ -88,9 +88,91 @@ def test_identity_cards_are_not_taken_for_phones(tmp_path: Path) -> None:
         column_of(tmp_path, {"a": WORDS, "b": RUCS, "c": DNIS})
 
 
-def test_two_columns_of_phones_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"columns 'tel' and 'celular' could all hold .* --column"):
-        column_of(tmp_path, {"tel": MOBILES, "celular": MOBILES, "x": WORDS})
+def test_two_columns_of_phones_without_a_telling_name_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"columns 'a' and 'c' could all hold .* --column"):
+        column_of(tmp_path, {"a": MOBILES, "b": DNIS, "c": MOBILES, "x": WORDS})
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["tel", "celular"], "celular"),
+        (["Teléfono fijo", "Celular"], "Celular"),
+        (["Teléfono fijo", "Teléfono"], "Teléfono"),
+        (["Celular", "Móvil"], "Celular"),
+        (["Celular", "WhatsApp"], "WhatsApp"),
+        (["Home Phone", "Mobile Phone"], "Mobile Phone"),
+        (["Home Fax", "Primary Phone"], "Primary Phone"),
+        (["Phone 1 - Value", "Phone 2 - Value"], "Phone 1 - Value"),
+        (["Celular 2", "Celular 1"], "Celular 2"),
+        (["Tipo de teléfono", "Teléfono"], "Teléfono"),
+    ],
+)
+def test_headers_come_before_the_data(tmp_path: Path, names: list[str], taken: str) -> None:
+    for first, second in ((MOBILES, MOBILES[::-1]), (LANDLINES, MOBILES), (MOBILES, LANDLINES)):
+        found = column_of(tmp_path, {"x": WORDS, names[0]: first, names[1]: second})
+        assert (found.name, found.found_by) == (taken, "name")
+
+
+def test_columns_that_hold_numbers_and_are_not_read_are_named(tmp_path: Path) -> None:
+    leads = tmp_path / "google.csv"
+    leads.write_text(
+        "First Name,Labels,Phone 1 - Label,Phone 1 - Value,Phone 2 - Label,Phone 2 - Value,Phone 3 - Value\n"
+        "Ana,* myContacts,Mobile,+51 987 650 001,Mobile,987650011,\n"
+        "Eva,* myContacts,Mobile,987650003,,,\n"
+    )
+    with open_source(leads) as source:
+        assert source.number_column.name == "Phone 1 - Value"
+        assert source.notes == [
+            "these columns hold numbers too and are not read: 'Phone 2 - Value'; --column all reads all"
+        ]
+        assert list(source.numbers()) == ["+51 987 650 001", "987650003"]
+
+
+@pytest.mark.parametrize("wanted", ["all", ["Phone 1 - Value", "Phone 2 - Value"], [3, 4], ["ALL"]])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet", ".xlsx"])
+def test_several_columns_are_read_as_one_number_a_line(
+    tmp_path: Path, wanted: str | list[str | int], suffix: str
+) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text(
+        "Name,Phone 1 - Label,Phone 1 - Value,Phone 2 - Value\n"
+        'Ana,Mobile,987650001,987650002\nEva,"a, b",987650003,\nLuis\n'
+    )
+    if suffix != ".csv":
+        converted = tmp_path / f"other{suffix}"
+        with open_source(leads) as source, FileSink(converted, source) as sink:
+            for row in source.rows():
+                sink.write(row, ResultColumns())
+        leads = converted
+    with open_source(leads, column=wanted) as source:
+        assert [column.name for column in source.number_columns] == ["Phone 1 - Value", "Phone 2 - Value"]
+        assert [number.split() for number in source.numbers()] == [
+            ["987650001", "987650002"],
+            ["987650003"],
+            [],
+        ]
+        assert len([source.values(row) for row in source.rows()]) == 3
+
+
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        (
+            ["98765432", "91234567", "99999999", "9876543"],
+            "4 of the first 4 numbers are invalid for one reason",
+        ),
+        (["987654321 / 912345678", "987654321", "912345678"], "1 of the first 3 cells hold several numbers"),
+    ],
+)
+def test_what_is_wrong_with_nearly_all_numbers_is_told_at_the_start(
+    tmp_path: Path, cells: list[str], note: str
+) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("phone,name\n" + "".join(f"{cell},Ana\n" for cell in cells))
+    with open_source(leads) as source:
+        assert len(source.notes) == 1
+        assert source.notes[0].startswith(note)
 
 
 def test_of_fixed_lines_and_mobiles_the_mobiles_are_taken(tmp_path: Path) -> None:

@@ -1,105 +1,25 @@
-"""Excel: read with calamine (also .xls, .xlsb and .ods), written with XlsxWriter.
-
-A sheet holds at most 1,048,576 rows, so that reading one into memory is bounded; writing is not kept in
-memory. Values are kept, formats and formulas are not.
-"""
+"""A new workbook, written with XlsxWriter. Rows are not kept in memory; formats and formulas are not kept at all."""
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import islice
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO
 
-import msgspec
-
-from accucheck.files._errors import FileError, needs, translate_errors
-from accucheck.files._header import header_place
-from accucheck.files._number_column import find_number_column
-from accucheck.files._origin import Origin
+from accucheck.files._errors import FileError, needs
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text, yes_or_no
-from accucheck.files._workbook_size import refuse_huge_workbook
 
-__all__ = ["ExcelSource", "ExcelWriter"]
+__all__ = ["ExcelWriter"]
 
-_SAMPLE_ROWS = 200
 _MOST_ROWS = 1_048_576
 _MOST_COLUMNS = 16_384
 _LONGEST_CELL = 32_767
 _EXACT_DIGITS = 15
 _MAYBE_LONG = (str, bytes, list, tuple, dict)
 _INSTEAD = "write .csv or .parquet instead"
-
-
-class ExcelSource(Source):
-    """Rows of the first sheet that is shown and not empty."""
-
-    format: ClassVar[str] = "xlsx"
-
-    def __init__(self, origin: Origin, *, column: str | int | None = None) -> None:
-        super().__init__(origin)
-        try:
-            import python_calamine
-        except ImportError as error:
-            raise needs("xlsx", "Excel") from error
-        broken = (python_calamine.CalamineError, python_calamine.ZipError, python_calamine.XmlError)
-        with translate_errors(self.name, *broken, python_calamine.PasswordError), origin.open() as stream:
-            refuse_huge_workbook(stream, self.name)
-            workbook = python_calamine.load_workbook(stream)
-            sheet = next(
-                (
-                    candidate
-                    for place, about in enumerate(workbook.sheets_metadata)
-                    if about.visible == python_calamine.SheetVisibleEnum.Visible
-                    and about.typ == python_calamine.SheetTypeEnum.WorkSheet
-                    and (candidate := workbook.get_sheet_by_index(place)).height
-                ),
-                None,
-            )
-        if sheet is None:
-            raise FileError(f"{self.name}: the workbook holds no rows")
-        self._sheet = sheet
-        self.sheet = str(self._sheet.name)
-        """The name of the sheet that is read."""
-        head = [list(cells) for cells, _ in zip(sheet.iter_rows(), range(_SAMPLE_ROWS), strict=False)]
-        texts = [[as_text(cell) for cell in cells] for cells in head]
-        place = header_place(texts)
-        self.header = place is not None
-        blank = next((line for line, cells in enumerate(texts) if any(cells)), 0)
-        self._skipped = blank if place is None else place + 1
-        if place is not None:
-            self.title = head[:place] if blank < place else []
-            self.columns = texts[place]
-        else:
-            self.columns = [f"column_{place}" for place in range(1, len(texts[0]) + 1)]
-        sample = head[self._skipped :]
-        self.number_column = find_number_column(self.columns, sample, column, self.name)
-        if not self.header:
-            self.columns[self.number_column.index] = "phone"
-            self.number_column = msgspec.structs.replace(self.number_column, name="phone")
-        # It counts from the first row that is not blank, and iterates from the first of the sheet.
-        self.rows_total = (sheet.start or (0, 0))[0] + sheet.height - self._skipped
-        self._done = 0
-
-    @property
-    def fraction(self) -> float:
-        return min(1.0, self._done / self.rows_total) if self.rows_total else 0.0
-
-    def values(self, row: Row) -> Sequence[object]:
-        cells: Sequence[object] = row.record
-        return cells
-
-    def _rows(self) -> Iterator[Row]:
-        index = self.number_column.index
-        self._done = 0
-        for cells in islice(self._sheet.iter_rows(), self._skipped, None):
-            self._done += 1
-            number = cells[index]
-            yield Row(number if type(number) is str else as_text(number), cells)
 
 
 class ExcelWriter:
@@ -202,7 +122,7 @@ def _refuse_what_no_sheet_holds(source: Source) -> None:
     most = _MOST_ROWS - 1 - len(source.title)
     if source.rows_total is not None and source.rows_total > most:
         raise _too_many(f"{source.rows_total:,} rows and a header")
-    if not source.repeatable or isinstance(source, ExcelSource):
+    if not source.repeatable:
         return
     for place, row in enumerate(source.rows(), start=1):
         if place > most:

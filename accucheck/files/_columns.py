@@ -1,0 +1,397 @@
+"""Which row names the columns, and which columns hold the phone numbers.
+
+The header is the first row, or one below a title, or none: people put ``LISTA DE CLIENTES`` and the date above
+their lists. What is taken for a title holds no phone number and fewer cells than the names below it, so that no
+row of a list is lost to it.
+
+The number column is the one that was asked for, or the one whose header says so, or the one whose cells do. The
+headers come before the data, so that tomorrow's file of the same shape gives the same column: WhatsApp before
+mobile before any phone before a fixed line, and the first of several such. Without a telling header the cells
+decide; where two columns would do, neither is taken, because a wrong column costs money (identity card numbers
+look like fixed lines).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from accucheck._errors import InvalidNumber
+from accucheck._phone import normalize, numbers_in
+from accucheck.files._errors import FileError
+
+__all__ = [
+    "Header",
+    "NumberColumn",
+    "NumberColumns",
+    "Wanted",
+    "common_problem",
+    "find_number_columns",
+    "has_header",
+    "header_of",
+    "header_place",
+    "is_a_phone_name",
+    "looks_like_a_number",
+    "names_a_phone",
+]
+
+Wanted = str | int | Sequence[str | int] | None
+"""The number column that is asked for: a name, a place from 1, ``"all"``, several of these, or None."""
+
+_WHATSAPP = frozenset(["whatsapp", "wsp", "wasap", "wa", "whats"])
+_MOBILE = frozenset(
+    "celular celulares cel cell cellphone movil moviles mobile mobiles mobilephone msisdn".split()  # noqa: SIM905
+)
+_PHONE = frozenset(
+    """
+    phone phones phonenumber phoneno telephone telephonenumber telefono telefonos tel telf tlf fono
+    """.split()  # noqa: SIM905
+)
+_LANDLINE = frozenset("fijo fija landline home casa oficina office work trabajo business".split())  # noqa: SIM905
+_CERTAIN_WORDS = _MOBILE | _PHONE | (_WHATSAPP - {"whatsapp", "wa", "whats"})
+_LIKELY_WORDS = frozenset(["whatsapp", "wa", "whats", "numero", "number", "nro", "contacto"])
+_LINKING_WORDS = frozenset(["de", "del", "no", "n"])
+_ABOUT_A_PHONE = frozenset(
+    """
+    label type tipo etiqueta operador carrier fecha date hora time estado status dni ruc ext extension anexo
+    prefijo prefix pais country codigo code fax model modelo marca imei valid valido consent optin
+    """.split()  # noqa: SIM905
+)
+"""A header with one of these tells something about a phone, and is not its number: ``Phone 1 - Label``."""
+
+# Content: mobiles count whole, fixed lines half, because eight digits may as well be an identity card (DNI).
+_FIXED_LINE_WEIGHT = 0.5
+_ENOUGH = 0.4
+_SAMPLE_CELL = 80
+
+_MOST_ROWS = 10
+"""Rows that are looked at for a header, blank ones not counted."""
+
+_DATE = re.compile(r"\s*\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}\s*")
+
+
+class Header(msgspec.Struct, frozen=True):
+    """Where the names of the columns are."""
+
+    names: list[str]
+    """Of two rows of names, those of a merged cell and those below it, run together."""
+    place: int
+    """Of the row that our names go behind, from 0."""
+
+
+class NumberColumn(msgspec.Struct, frozen=True):
+    """A column of phone numbers, and how it was found."""
+
+    name: str
+    index: int
+    """From 0."""
+    found_by: Literal["option", "name", "content", "only column"]
+
+    def __str__(self) -> str:
+        """Return a text for a person: ``'celular' (column 3, found by name)``."""
+        how = {"option": "as given", "only column": "the only one"}.get(
+            self.found_by, f"found by {self.found_by}"
+        )
+        return f"{self.name!r} (column {self.index + 1}, {how})"
+
+
+class NumberColumns(msgspec.Struct, frozen=True):
+    """The columns that are read, and those that could be read too."""
+
+    chosen: list[NumberColumn]
+    """At least one, in the order of preference."""
+    others: list[str]
+    """Names of columns that hold numbers as well and are not read."""
+
+
+def find_number_columns(
+    columns: Sequence[str], sample: Sequence[Sequence[object]], wanted: Wanted, source: str
+) -> NumberColumns:
+    """Return the number columns.
+
+    Args:
+        columns: The names of the columns.
+        sample: Some rows, as cells; rows may be shorter or longer than ``columns``.
+        wanted: What the caller asks for.
+        source: The name of the input, for messages.
+
+    Raises:
+        FileError: There is no such column, or none or more than one that could be meant.
+    """
+    several = [wanted] if wanted is None or isinstance(wanted, (str, int)) else list(wanted)
+    if several and several != [None] and not any(map(_means_all, several)):
+        chosen = [_wanted(columns, each, source) for each in several if each is not None]
+        return NumberColumns(list({column.index: column for column in chosen}.values()), [])
+    if len(columns) == 1:
+        return NumberColumns([NumberColumn(columns[0], 0, "only column")], [])
+    scores = [_score(sample, index) for index in range(len(columns))]
+    named = _by_name(columns, scores)
+    if several and several != [None]:
+        places = named or [index for index, score in enumerate(scores) if score >= _ENOUGH]
+        if not places:
+            raise _no_column(columns, scores, source)
+        return NumberColumns(
+            [NumberColumn(columns[index], index, "name" if named else "content") for index in places], []
+        )
+    if named:
+        others = [columns[index] for index in named[1:] if scores[index] > 0]
+        return NumberColumns([NumberColumn(columns[named[0]], named[0], "name")], others)
+    candidates = [index for index, score in enumerate(scores) if score >= _ENOUGH]
+    best = sorted(candidates, key=lambda index: scores[index], reverse=True)
+    if best and (len(best) == 1 or scores[best[0]] > 2 * scores[best[1]]):
+        return NumberColumns([NumberColumn(columns[best[0]], best[0], "content")], [])
+    if best:
+        names = " and ".join(repr(columns[index]) for index in sorted(best))
+        raise FileError(
+            f"{source}: columns {names} could all hold the phone numbers; choose one with --column"
+        )
+    raise _no_column(columns, scores, source)
+
+
+def _means_all(wanted: str | int | None) -> bool:
+    return isinstance(wanted, str) and wanted.strip().lower() == "all"
+
+
+def _no_column(columns: Sequence[str], scores: Sequence[float], source: str) -> FileError:
+    some = [index for index, score in enumerate(scores) if score > 0] or range(len(columns))
+    return FileError(
+        f"{source}: no column holds phone numbers; choose one with --column out of {_listed(columns, some)}"
+    )
+
+
+def common_problem(texts: Sequence[str]) -> str | None:
+    """Return what to tell a person before anything is bought, if nearly all numbers are invalid for one reason.
+
+    Args:
+        texts: Cells of the number column.
+    """
+    filled = [text for text in texts if text.strip()]
+    problems: dict[str, list[str]] = {}
+    several = 0
+    for text in filled:
+        try:
+            normalize(text)
+        except InvalidNumber as error:
+            several += error.problem == "several"
+            problems.setdefault(error.problem, []).append(error.reason)
+    if several and 10 * several < 9 * len(filled):
+        return f"{several} of the first {len(filled)} cells hold several numbers; --several reads them"
+    for reasons in problems.values():
+        if len(filled) >= 3 and 10 * len(reasons) >= 9 * len(filled):
+            return (
+                f"{len(reasons)} of the first {len(filled)} numbers are invalid for one reason: {reasons[0]}"
+            )
+    return None
+
+
+def looks_like_a_number(cell: object) -> bool:
+    """Whether the cell can be a Peru phone number."""
+    return _weight(cell) > 0
+
+
+def names_a_phone(cell: str) -> bool:
+    """Whether the text is what people call a column of phone numbers."""
+    words = _words(cell)
+    return len(words) <= 5 and bool(words & (_CERTAIN_WORDS | _LIKELY_WORDS))
+
+
+def is_a_phone_name(cell: str) -> bool:
+    """Whether the text says phone and nothing else: ``Nro. de celular``, but not ``Celulares de Lima``."""
+    return names_a_phone(cell) and _words(cell) <= _CERTAIN_WORDS | _LIKELY_WORDS | _LINKING_WORDS | {
+        _fold(cell)
+    }
+
+
+def _wanted(columns: Sequence[str], wanted: str | int, source: str) -> NumberColumn:
+    text = str(wanted).strip()
+    for same in (str, _fold):
+        found = [index for index, name in enumerate(columns) if same(name) == same(text)]
+        if len(found) == 1:
+            return NumberColumn(columns[found[0]], found[0], "option")
+        if found:
+            places = " and ".join(str(index + 1) for index in found)
+            raise FileError(
+                f"{source}: {len(found)} columns are named {text!r}; choose one by its place: {places}"
+            )
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= len(columns):
+        return NumberColumn(columns[int(text) - 1], int(text) - 1, "option")
+    raise FileError(f"{source}: there is no column {text!r}; there are {_listed(columns)}")
+
+
+def _by_name(columns: Sequence[str], scores: Sequence[float]) -> list[int]:
+    """Return the columns whose name says phone, the likeliest first; of the same name, in their order.
+
+    Those that hold numbers come before those that hold none, and those of a vague name must hold some.
+    """
+    ranks = [_rank(_words(name)) for name in columns]
+    named = [
+        index
+        for index, rank in enumerate(ranks)
+        if rank is not None and (rank not in (0, 4) or scores[index] >= (_ENOUGH if rank else 1e-9))
+    ]
+    named.sort(key=lambda index: ranks[index] or 0)
+    full = [index for index in named if scores[index] > 0]
+    # A column that is named telefono and holds none, beside one that does, is not what is meant.
+    return full or (named if max(scores, default=0.0) < _ENOUGH else [])
+
+
+def _rank(words: set[str]) -> int | None:
+    if words & _ABOUT_A_PHONE:
+        return None
+    if words & _WHATSAPP:
+        return 0
+    if words & _MOBILE:
+        return 3 if words & {"fijo", "fija"} else 1
+    if words & _PHONE:
+        return 3 if words & _LANDLINE else 2
+    return 4 if words & _LIKELY_WORDS else None
+
+
+def _words(name: str) -> set[str]:
+    """Return the words of ``Teléfono_móvil 2`` (telefono, movil, 2), and all of them run together."""
+    plain = "".join(
+        character if character.isalnum() else " "
+        for character in unicodedata.normalize("NFKD", name)
+        if not unicodedata.combining(character)
+    )
+    spaced = "".join(
+        f" {character}" if character.isupper() and before.islower() else character
+        for before, character in zip(" " + plain, plain, strict=False)
+    )
+    words = {word.rstrip("0123456789") or word for word in spaced.casefold().split()}
+    return words | {_fold(name).rstrip("0123456789")}
+
+
+def _fold(name: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", name).casefold()
+    return "".join(filter(str.isalnum, decomposed))
+
+
+def _score(sample: Sequence[Sequence[object]], index: int) -> float:
+    cells = [row[index] for row in sample if index < len(row) and row[index] not in (None, "")]
+    return sum(map(_weight, cells)) / len(cells) if cells else 0.0
+
+
+def _weight(cell: object) -> float:
+    if not isinstance(cell, (str, int, float)) or isinstance(cell, bool) or len(str(cell)) > _SAMPLE_CELL:
+        return 0.0
+    try:
+        return max(1.0 if number >= 900_000_000 else _FIXED_LINE_WEIGHT for number in numbers_in(cell))
+    except InvalidNumber:
+        return 0.0
+
+
+def _listed(columns: Sequence[str], places: Sequence[int] | None = None) -> str:
+    places = range(len(columns)) if places is None else places
+    shown = ", ".join(f"{index + 1} {columns[index]!r}" for index in places[:20])
+    return shown + (f" and {len(places) - 20} more" if len(places) > 20 else "")
+
+
+def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
+    """Return the header of a table that begins with ``rows``, or None if it has none."""
+    place = header_place(rows)
+    if place is None:
+        return None
+    names = list(rows[place])
+    if place + 1 < len(rows) and _is_second_header(names, rows[place + 1]):
+        below, above, merged = rows[place + 1], "", []
+        for index in range(max(len(names), len(below))):
+            own = names[index] if index < len(names) else ""
+            lower = below[index] if index < len(below) else ""
+            above = own if own.strip() or not lower.strip() else above
+            merged.append(f"{above} {lower}".strip())
+        return Header(merged, place + 1)
+    return Header(names, place)
+
+
+def _is_second_header(names: Sequence[str], below: Sequence[str]) -> bool:
+    """Whether a second row of names follows: words only, and some of them below a merged cell."""
+    filled = _filled(below)
+    return (
+        len(names) > 1
+        and bool(filled)
+        and all(_is_wordy(cell) or (cell.strip().isdigit() and len(cell) < 3) for cell in filled)
+        and any(map(is_a_phone_name, filled))
+        and not _holds_numbers(below)
+        and any(
+            below[index].strip() and not names[index].strip() and index and _filled(names[:index])
+            for index in range(min(len(names), len(below)))
+        )
+        and all(names[index].strip() or below[index].strip() for index in range(min(len(names), len(below))))
+    )
+
+
+def has_header(sample: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names the columns: no cell is a number, and one says phone or all are words."""
+    if not sample or any(map(looks_like_a_number, sample[0])):
+        return False
+    return any(map(names_a_phone, sample[0])) or all(map(_is_wordy, sample[0]))
+
+
+def header_place(sample: Sequence[Sequence[str]]) -> int | None:
+    """Return the place of the row that names the columns, or None if there is none.
+
+    Args:
+        sample: The first rows. They may be blank, and shorter or longer than the table.
+    """
+    rows = [(place, row) for place, row in enumerate(sample) if _filled(row)]
+    if not rows:
+        return None
+    first, top = rows[0]
+    found = first if has_header([top]) else None
+    widths = Counter(len(_filled(row)) for _, row in rows if _holds_numbers(row))
+    width = widths.most_common(1)[0][0] if widths else 0
+    single = max(len(_filled(row)) for _, row in rows) == 1
+    if found is not None and _is_certain(_filled(top), single):
+        return found
+    widest = 0
+    for (place, row), below in zip(rows[:_MOST_ROWS], [*rows[1:], None], strict=False):
+        if _holds_numbers(row) or widest >= max(2, width):
+            break
+        names = _filled(row)
+        if single:
+            found = place if is_a_phone_name(names[0]) else found
+        elif widest and _is_below_a_title(names, width, widest, below[1] if below else None):
+            found = place
+        widest = max(widest, len(names))
+    return found
+
+
+def _is_certain(names: Sequence[str], single: bool) -> bool:
+    """Whether the names of the first row are no title that tells what is listed."""
+    if single:
+        return is_a_phone_name(names[0])
+    return len(names) > 1 and any(map(names_a_phone, names))
+
+
+def _is_below_a_title(names: Sequence[str], width: int, widest: int, below: Sequence[str] | None) -> bool:
+    """Whether a row names the columns of a table ``width`` wide, below titles of at most ``widest`` cells."""
+    if len(names) <= widest:
+        return False
+    if any(map(names_a_phone, names)):
+        return below is None or width > 0
+    return (
+        widest == 1
+        and len(names) >= width
+        and all(map(_is_wordy, names))
+        and below is not None
+        and _holds_numbers(below)
+    )
+
+
+def _filled(row: Sequence[str]) -> list[str]:
+    return [cell for cell in row if cell.strip()]
+
+
+def _holds_numbers(row: Sequence[str]) -> bool:
+    # The date in a title could be a fixed line, if it stood in a column of those.
+    return any(looks_like_a_number(cell) and not _DATE.fullmatch(cell) for cell in row)
+
+
+def _is_wordy(cell: str) -> bool:
+    return any(map(str.isalpha, cell)) and sum(map(str.isdigit, cell)) < 5

@@ -1,0 +1,265 @@
+"""One JSON document: an array of objects or numbers, one object, a list inside one, or a list as a program writes it.
+
+A big array is read element by element, in constant memory. What must be seen whole (a list somewhere inside an
+object, a Python or JavaScript list) is held in memory, so its size is limited.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, ClassVar
+
+import msgspec
+
+from accucheck._errors import InvalidNumber
+from accucheck._phone import numbers_in
+from accucheck.files._columns import Wanted
+from accucheck.files._encoding import Encoding, detect
+from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._jsonl import JsonLinesSource
+from accucheck.files._origin import Origin
+from accucheck.files._results import distinct_names
+
+__all__ = ["JsonDocumentSource", "is_document"]
+
+_SAMPLE_ROWS = 200
+_CHUNK = 1 << 18
+_LARGEST_IN_MEMORY = 256 << 20
+_DEEPEST = 4
+_SAY_HOW = "save it as CSV, or as JSON lines: jq -c '.[]' FILE"
+
+_ASSIGNED = re.compile(
+    r"(?:export\s+default\s+|(?:export\s+)?(?:const|let|var)\s+\w+\s*=\s*|\w+\s*=\s*)(?=[\[{(])"
+)
+_LITERAL = re.compile(r"\[\s*(?:[\[{(\"'\d+-]|$)|\(\s*(?:[\[{(\"']|$)")
+_DECODER = json.JSONDecoder(strict=False, parse_int=str, parse_float=str)
+
+
+def is_document(text: str, suffix: str) -> bool:
+    """Whether a text that begins like this is one JSON document, or a list as Python or JavaScript writes it.
+
+    Args:
+        text: The beginning, without blanks in front.
+        suffix: Of the file. JSON lines may hold a line that is torn, so there only a document is one for sure.
+    """
+    named_json, named_lines = suffix == ".json", suffix in (".jsonl", ".ndjson", ".jsonlines")
+    if _ASSIGNED.match(text):
+        return True
+    if not text.startswith(("[", "{", "(")):
+        return named_json
+    first, _, rest = text.partition("\n")
+    try:
+        value = json.loads(first, strict=False)
+    except (ValueError, RecursionError):
+        # A CSV header may begin with a bracket: [id],name
+        if named_lines:
+            return first.strip() in ("[", "{", "[{")
+        return named_json or text[0] == "{" or bool(_LITERAL.match(first))
+    # A value a line is JSON lines, unless all there is is a list, or an object that wraps one.
+    if isinstance(value, list):
+        return not rest.lstrip().startswith("[")
+    wraps = not _holds_number(value) and any(isinstance(inner, (list, dict)) for inner in value.values())
+    return not rest.strip() and wraps
+
+
+class JsonDocumentSource(JsonLinesSource):
+    """The elements of a document as rows."""
+
+    format: ClassVar[str] = "jsonl"
+
+    def __init__(self, origin: Origin, *, column: Wanted = None, encoding: str | None = None) -> None:
+        self._elements: list[bytes] | None = None
+        self._document_encoding: Encoding | None = None
+        if not origin.repeatable:
+            raise FileError(
+                f"{origin.name}: a JSON document cannot be read as it comes; save it to a file first"
+            )
+        with translate_errors(origin.name), origin.open() as plain:
+            self._document_encoding = detect(plain, origin.name, encoding)
+        with self._text(origin) as text:
+            first = text.read(_CHUNK).lstrip("\ufeff \t\r\n")
+        if not first.startswith("[") or not self._is_json_array(origin):
+            self._elements = _wrapped_elements(origin, self._document_encoding)
+        super().__init__(origin, column=column, encoding=encoding)
+
+    def _is_json_array(self, origin: Origin) -> bool:
+        """Read the array to its end, so that what is torn is told before the first call."""
+        count = 0
+        with self._text(origin) as text:
+            try:
+                for count, element in enumerate(_elements_of(text, origin.name), start=1):
+                    if count == 1 and element.startswith("["):
+                        return False  # rows as arrays
+            except FileError:
+                if count > 1:
+                    raise
+                return False  # a Python list, perhaps
+        return True
+
+    @contextmanager
+    def _text(self, origin: Origin) -> Iterator[io.TextIOWrapper]:
+        encoding = self._document_encoding or Encoding("utf-8")
+        with translate_errors(origin.name), origin.open() as plain:
+            plain.read(len(encoding.mark))
+            text = io.TextIOWrapper(plain, encoding.name, "replace")
+            try:
+                yield text
+            finally:
+                text.detach()
+
+    def _first_lines(self) -> list[bytes]:
+        return list(islice(self._records(), _SAMPLE_ROWS))
+
+    def _records(self) -> Iterator[bytes]:
+        if self._elements is not None:
+            yield from self._elements
+            return
+        with self._text(self.origin) as text:
+            for element in _elements_of(text, self.name):
+                yield _on_one_line(element)
+
+
+def _on_one_line(element: str) -> bytes:
+    record = element.encode("utf-8", "replace")
+    if b"\n" in record or b"\r" in record:
+        try:
+            record = msgspec.json.format(record, indent=-1)
+        except msgspec.MsgspecError:
+            record = json.dumps(json.loads(element, strict=False), ensure_ascii=False).encode(
+                "utf-8", "replace"
+            )
+    return record
+
+
+def _elements_of(stream: io.TextIOWrapper, name: str) -> Iterator[str]:
+    """Yield the text of each element of an array, reading as little ahead as it needs."""
+    buffer, place, inside, chunk = "", 0, False, _CHUNK
+    done = 0
+
+    def more() -> bool:
+        nonlocal buffer, place, chunk, done
+        text = stream.read(chunk)
+        done += place
+        buffer, place = buffer[place:] + text, 0
+        return bool(text)
+
+    more()
+    while True:
+        while place < len(buffer) and buffer[place] in " \t\r\n,\ufeff":
+            place += 1
+        if place == len(buffer):
+            if more():
+                continue
+            if inside:
+                raise FileError(f"{name}: the JSON ends early; copy the file again")
+            return
+        if not inside and buffer[place] == "[":
+            inside, place = True, place + 1
+            continue
+        if inside and buffer[place] == "]":
+            inside, place = False, place + 1
+            continue
+        try:
+            _, end = _DECODER.raw_decode(buffer, place)
+        except RecursionError as error:
+            raise FileError(f"{name}: the JSON is nested too deep; {_SAY_HOW}") from error
+        except ValueError as error:
+            if len(buffer) - place < _LARGEST_IN_MEMORY and more():
+                chunk = min(2 * chunk, _LARGEST_IN_MEMORY)
+                continue
+            raise FileError(f"{name}: not valid JSON near character {done + place:,}; {_SAY_HOW}") from error
+        if end == len(buffer) and buffer[end - 1] not in '}]"' and more():
+            continue  # a number may go on
+        chunk = _CHUNK
+        yield buffer[place:end]
+        place = end
+
+
+def _wrapped_elements(origin: Origin, encoding: Encoding) -> list[bytes]:
+    """Return the elements of the one list of leads in a document that is not a plain array."""
+    name = origin.name
+    with translate_errors(name), origin.open() as plain:
+        content = plain.read(_LARGEST_IN_MEMORY + 1)
+    if len(content) > _LARGEST_IN_MEMORY:
+        raise FileError(f"{name}: this JSON document is too large to be held in memory; {_SAY_HOW}")
+    text = content[len(encoding.mark) :].decode(encoding.name, "replace").lstrip("\ufeff \t\r\n")
+    document = _document_of(text, name)
+    found = [
+        (path, items)
+        for path, items in _lists_in(document, "", _DEEPEST)
+        if any(map(_holds_number, items[:200]))
+    ]
+    if len(found) > 1:
+        paths = ", ".join(f"{path or '.'} ({len(items):,})" for path, items in found)
+        raise FileError(
+            f"{name}: this JSON document holds several lists of numbers: {paths}; save one of them alone"
+        )
+    items = found[0][1] if found else document if isinstance(document, list) else [document]
+    if not found and isinstance(document, dict) and not _holds_number(document):
+        raise FileError(f"{name}: this JSON document holds no list of phone numbers; {_SAY_HOW}")
+    if items and all(isinstance(item, list) for item in items):
+        items = _rows_as_objects(items)
+    return [json.dumps(item, ensure_ascii=False, default=str).encode("utf-8", "replace") for item in items]
+
+
+def _rows_as_objects(rows: list[list[Any]]) -> list[dict[str, Any]]:
+    """Give the cells of rows that are arrays the names of the first row, if that holds names."""
+    width = max(map(len, rows))
+    if all(isinstance(cell, str) and not _is_number(cell) for cell in rows[0]):
+        names, *rows = rows
+    else:
+        names = []
+    keys = distinct_names([*map(str, names), *[""] * (width - len(names))])
+    return [dict(zip(keys, row, strict=False)) for row in rows]
+
+
+def _document_of(text: str, name: str) -> Any:
+    if assigned := _ASSIGNED.match(text):
+        text = text[assigned.end() :].rstrip().rstrip(";")
+    values = []
+    place = 0
+    try:
+        while place < len(text):
+            value, place = json.JSONDecoder(strict=False).raw_decode(text, place)
+            values.append(value)
+            while place < len(text) and text[place] in " \t\r\n,":
+                place += 1
+    except (ValueError, RecursionError) as error:
+        try:
+            literal = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            where = (
+                f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else "too deep"
+            )
+            raise FileError(f"{name}: not valid JSON ({where}); {_SAY_HOW}") from error
+        return list(literal) if isinstance(literal, (tuple, set, frozenset)) else literal
+    return values[0] if len(values) == 1 else values
+
+
+def _lists_in(value: Any, path: str, depth: int) -> Iterator[tuple[str, list[Any]]]:
+    if isinstance(value, list):
+        yield path, value
+    elif isinstance(value, dict) and depth:
+        for key, inner in value.items():
+            yield from _lists_in(inner, f"{path}.{key}", depth - 1)
+
+
+def _holds_number(item: Any) -> bool:
+    if isinstance(item, list):
+        return any(map(_is_number, item))
+    if isinstance(item, dict):
+        return any(_is_number(cell) for cell in item.values())
+    return _is_number(item)
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        return isinstance(cell, (str, int, float)) and not isinstance(cell, bool) and bool(numbers_in(cell))
+    except InvalidNumber:
+        return False

@@ -1,0 +1,210 @@
+"""What an input is, told by its content: its first bytes, then its text; the suffix only where both leave it open.
+
+What is not read is refused by its name, with the way to a file that is.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from accucheck.files._contacts import ContactsSource
+from accucheck.files._encoding import detect
+from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._json_document import JsonDocumentSource, is_document
+from accucheck.files._number_list import NumberListSource, separator_of_numbers
+from accucheck.files._origin import Origin, StoredOrigin
+from accucheck.files._registry import FORMATS
+from accucheck.files._source import Source
+from accucheck.files._web_tables import WebTablesSource, XmlSpreadsheetSource
+
+__all__ = ["open_by_content"]
+
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
+_WORKBOOK = "Workbook".encode("utf-16-le"), "Book".encode("utf-16-le")
+
+_AS_TABLE = "export the list as CSV or .xlsx"
+_UNPACK = "unpack it and give the file inside"
+
+# What begins like this is not read.
+_REFUSED: tuple[tuple[bytes, str, str], ...] = (
+    (b"%PDF-", "a PDF", _AS_TABLE),
+    (b"{\\rtf", "a text document (RTF)", _AS_TABLE),
+    (b"\x89PNG", "a picture", _AS_TABLE),
+    (b"\xff\xd8\xff", "a picture", _AS_TABLE),
+    (b"GIF8", "a picture", _AS_TABLE),
+    (b"II*\x00", "a picture", _AS_TABLE),
+    (b"MM\x00*", "a picture", _AS_TABLE),
+    (
+        b"SQLite format 3\x00",
+        "a SQLite database",
+        "export the table as CSV: sqlite3 -csv -header",
+    ),
+    (b"\x00\x01\x00\x00Standard", "an Access database", "export the table as CSV"),
+    (b"PGDMP", "a dump of a PostgreSQL database", "export the table as CSV: COPY … TO … CSV HEADER"),
+    (b"ARROW1", "an Arrow (Feather) file", "write the frame as Parquet or CSV"),
+    (b"Obj\x01", "an Avro file", "write the table as Parquet or CSV"),
+    (b"ORC", "an ORC file", "write the table as Parquet or CSV"),
+    (b"\x89HDF", "an HDF5 file", "write the table as Parquet or CSV"),
+    (b"BZh", "compressed with bzip2", _UNPACK),
+    (b"\xfd7zXZ\x00", "compressed with xz", _UNPACK),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"MIME-Version:", "a web archive (.mht)", "open it in Excel and save it as .xlsx"),
+    (b"MZ", "a program", "give a list"),
+    (b"\x7fELF", "a program", "give a list"),
+)
+_SQL = re.compile(
+    r"(?:--.*?\n|/\*.*?\*/;?|\s)*(?:INSERT\s+INTO|CREATE\s+TABLE|SET\s+\w+\s*=|BEGIN TRANSACTION)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_HTML = re.compile(r"<(?:!doctype\s+html|html|head|body|table|meta|style|div|center)\b", re.IGNORECASE)
+
+
+def open_by_content(origin: Origin, suffix: str, options: dict[str, Any]) -> Source:
+    """Open an input whose format nobody has named.
+
+    Args:
+        origin: Its bytes.
+        suffix: Of its name, ``.csv``; ``""`` if there is none.
+        options: What the caller says: ``column``, ``encoding``, ``sheet``, ``visible_only``.
+
+    Raises:
+        FileError: It is something that is not read, or it is torn.
+    """
+    head = origin.head
+    for magic, what, way_out in _REFUSED:
+        if head.startswith(magic):
+            raise FileError(f"{origin.name}: this is {what}, not a list; {way_out}")
+    if head[4:8] == b"ftyp":
+        raise FileError(f"{origin.name}: this is a picture or a video, not a list; {_AS_TABLE}")
+    if head.startswith(b"PK\x03\x04"):
+        return _open_zip(origin, options)
+    if head.startswith(_OLE):
+        _refuse_what_is_no_workbook(origin)
+        return _open("xlsx", origin, options)
+    if head.startswith(b"PAR1"):
+        return _open("parquet", origin, options)
+    return _open_text(origin, suffix, options)
+
+
+def _open(name: str, origin: Origin, options: dict[str, Any]) -> Source:
+    return FORMATS[name].open(origin, **options)
+
+
+def _open_text(origin: Origin, suffix: str, options: dict[str, Any]) -> Source:
+    encoding = detect(io.BytesIO(origin.head), origin.name, options.get("encoding"), whole=False)
+    text = origin.head[len(encoding.mark) :].decode(encoding.name, "replace").lstrip("\ufeff \t\r\n")
+    if text[:11].upper() == "BEGIN:VCARD":
+        return ContactsSource(origin, column=options.get("column"), encoding=options.get("encoding"))
+    if text.startswith("<"):
+        if "urn:schemas-microsoft-com:office:spreadsheet" in text and "<html" not in text[:1000].lower():
+            return XmlSpreadsheetSource(_stored(origin), **options)
+        if _HTML.search(text[:5000]):
+            return WebTablesSource(_stored(origin), **options)
+        if text.startswith("<?xml") or text.lower().startswith("<office:"):
+            raise FileError(f"{origin.name}: this is an XML document, not a list; {_AS_TABLE}")
+    if _SQL.match(text):
+        raise FileError(
+            f"{origin.name}: this is a dump of a database (SQL), not a list; export the table as CSV"
+        )
+    if is_document(text, suffix):
+        return JsonDocumentSource(
+            _stored(origin), column=options.get("column"), encoding=options.get("encoding")
+        )
+    for known in (FORMATS["tsv"], FORMATS["jsonl"]):
+        if suffix in known.read_suffixes:
+            return _open(known.name, origin, options)
+    if text[:1] == "{":
+        return _open("jsonl", origin, options)
+    if separator := separator_of_numbers(text):
+        return NumberListSource(
+            origin, separator, column=options.get("column"), encoding=options.get("encoding")
+        )
+    return _open("csv", origin, options)
+
+
+def _stored(origin: Origin) -> Origin:
+    """Return a copy on disk of what comes only once and must be read more than once."""
+    return origin if origin.repeatable else StoredOrigin.spooled(origin.open(), origin.name)
+
+
+def _refuse_what_is_no_workbook(origin: Origin) -> None:
+    with translate_errors(origin.name), origin.open() as stream:
+        content = stream.read(1 << 20)
+    if _ENCRYPTED in content:
+        raise FileError(
+            f"{origin.name}: the workbook is protected by a password; save it without one, or save the list as CSV"
+        )
+    if "WordDocument".encode("utf-16-le") in content:
+        raise FileError(f"{origin.name}: this is a Word document, not a list; {_AS_TABLE}")
+    if "__substg1.0_".encode("utf-16-le") in content:
+        raise FileError(
+            f"{origin.name}: this is an e-mail of Outlook, not a list; save what is attached to it"
+        )
+
+
+_OF_OFFICE = (
+    ("word/", "a Word document"),
+    ("ppt/", "a PowerPoint presentation"),
+    ("Index/", "a document of Apple Numbers or Pages"),
+    ("META-INF/MANIFEST.MF", "a program"),
+)
+
+
+def _open_zip(origin: Origin, options: dict[str, Any]) -> Source:
+    try:
+        with translate_errors(origin.name), origin.open() as stream, zipfile.ZipFile(stream) as archive:
+            names = [each.filename for each in archive.infolist() if not each.is_dir()]
+            if any(name.lower().startswith("xl/") for name in names) or _is_ods(archive):
+                return _open("xlsx", origin, options)
+            for begin, what in _OF_OFFICE:
+                if any(name.startswith(begin) for name in names):
+                    raise FileError(f"{origin.name}: this is {what}, not a list; {_AS_TABLE}")
+            if "mimetype" in names:
+                raise FileError(f"{origin.name}: this is a text document, not a list; {_AS_TABLE}")
+            members = [name for name in names if not _is_litter(name)]
+            if len(members) != 1:
+                shown = ", ".join(map(repr, members[:10])) + (" …" if len(members) > 10 else "")
+                raise FileError(
+                    f"{origin.name}: the zip archive holds {len(members)} files ({shown}); {_UNPACK}"
+                )
+            inner = _unpacked(archive, members[0], origin)
+    except FileError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+        if "password" in str(error) or "encrypted" in str(error):
+            raise FileError(
+                f"{origin.name}: the zip archive is protected by a password; {_UNPACK}"
+            ) from error
+        return _open("xlsx", origin, options)  # a torn workbook, most likely: its reader tells
+    try:
+        source = open_by_content(inner, PurePosixPath(members[0]).suffix.lower(), options)
+    except BaseException:
+        inner.close()
+        raise
+    source.input_path = origin.path
+    source.notes.insert(0, f"{members[0]!r} of the zip archive is read")
+    return source
+
+
+def _unpacked(archive: zipfile.ZipFile, member: str, origin: Origin) -> Origin:
+    with archive.open(member) as stream:
+        return StoredOrigin.spooled(cast("BinaryIO", stream), f"{origin.name}:{member}")
+
+
+def _is_ods(archive: zipfile.ZipFile) -> bool:
+    return "mimetype" in archive.namelist() and b"spreadsheet" in archive.read("mimetype")[:100]
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith("__MACOSX/") or PurePosixPath(name).name in (
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+    )

@@ -1,0 +1,327 @@
+"""Rows of sheets: a workbook's, or the tables of a web page.
+
+A workbook is what the person sees. Of several sheets the one that holds numbers is read, and the others are named;
+where more than one does, a person must say which. Rows that are hidden are announced. A formula whose value was
+never saved and an error such as ``#N/A`` are no empty cells: they keep their text, and say why there is no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import ClassVar
+
+import msgspec
+
+from accucheck.files._columns import NumberColumn, Wanted, header_of, looks_like_a_number
+from accucheck.files._errors import FileError
+from accucheck.files._origin import Origin
+from accucheck.files._source import Row, Source
+from accucheck.files._values import as_text
+
+__all__ = ["Sheet", "SheetFacts", "SheetSource"]
+
+_SAMPLE_ROWS = 200
+ALL = "all"
+
+
+class SheetFacts(msgspec.Struct):
+    """What a reader of values does not tell of a sheet."""
+
+    hidden: set[int] = msgspec.field(default_factory=set)
+    """Lines that are hidden or filtered out, from 1."""
+    unsaved: dict[int, dict[int, str]] = msgspec.field(default_factory=dict)
+    """Formulas without a saved value, by line and place (both from 1)."""
+    errors: dict[int, dict[int, str]] = msgspec.field(default_factory=dict)
+    """Errors such as ``#N/A``, the same way."""
+
+
+class Sheet(msgspec.Struct):
+    """One sheet, or one table."""
+
+    name: str
+    height: int
+    """Lines down to the last filled one; 0 for an empty sheet."""
+    rows: Callable[[], Iterator[Sequence[object]]]
+    """Yields every line from the first, as cells."""
+    hidden: bool = False
+    left: int = 0
+    """Empty columns in front of the first cell."""
+    facts: Callable[[], SheetFacts] = SheetFacts
+    part: str = ""
+    """Where it is in the file, for who writes into a copy of it."""
+
+
+class SheetRow(msgspec.Struct, frozen=True, gc=False):
+    """The record of a row: which table, which line of its sheet (from 1), which cells."""
+
+    table: int
+    line: int
+    cells: Sequence[object]
+
+
+class Table(msgspec.Struct):
+    """A sheet that is read: its header, and where its rows begin."""
+
+    sheet: Sheet
+    columns: list[str]
+    has_header: bool
+    header_line: int
+    """The line that our names go into, from 1; 0 if there is no header."""
+    skipped: int
+    """Lines above the first row."""
+    title: list[list[object]]
+    sample: list[list[object]]
+    facts: SheetFacts
+
+
+class SheetSource(Source):
+    """Rows of one sheet, or of several.
+
+    Args:
+        origin: The file.
+        sheets: All its sheets, in order.
+        column: As for ``open_source``.
+        sheet: The sheet to read: its name, its place from 1, or ``all``. The one that holds numbers if None.
+        visible_only: Leave hidden rows out.
+        things: What its sheets are called, for messages.
+    """
+
+    format: ClassVar[str] = "xlsx"
+
+    def __init__(
+        self,
+        origin: Origin,
+        sheets: Sequence[Sheet],
+        *,
+        column: Wanted = None,
+        sheet: str | int | None = None,
+        visible_only: bool = False,
+        things: str = "sheets",
+    ) -> None:
+        super().__init__(origin)
+        self._visible_only = visible_only
+        filled = [each for each in sheets if each.height]
+        if not filled:
+            raise FileError(f"{self.name}: the workbook holds no rows")
+        self.tables = self._chosen(sheets, filled, sheet, column, things)
+        self._columns_by_table: list[list[NumberColumn]] = []
+        for table in self.tables:
+            self.columns = table.columns
+            self._choose_columns(table.sample, column)
+            if not table.has_header:
+                self._name_number_columns()
+            self._columns_by_table.append(self.number_columns)
+            self._refuse_unsaved(table)
+            self._note_hidden(table)
+        self.number_columns = self._columns_by_table[0]
+        self.sheet = self.tables[0].sheet.name
+        """The name of the sheet that is read; of several, the first."""
+        self.header = self.tables[0].has_header
+        self._places: list[list[int]] = []
+        if len(self.tables) == 1:
+            self.columns, self.title = self.tables[0].columns, self.tables[0].title
+        else:
+            self._merge_columns()
+        self._done = 0
+
+    @property
+    def fraction(self) -> float:
+        height = sum(table.sheet.height for table in self.tables)
+        return min(1.0, self._done / height) if height else 0.0
+
+    def values(self, row: Row) -> Sequence[object]:
+        record: SheetRow = row.record
+        if len(self.tables) == 1:
+            return record.cells
+        cells: list[object] = [None] * len(self.columns)
+        cells[0] = self.tables[record.table].sheet.name
+        for place, cell in zip(self._places[record.table], record.cells, strict=False):
+            cells[place] = cell
+        return cells
+
+    def _rows(self) -> Iterator[Row]:
+        self._done = 0
+        for place, table in enumerate(self.tables):
+            yield from self._rows_of(place, table)
+
+    def _rows_of(self, place: int, table: Table) -> Iterator[Row]:
+        columns = self._columns_by_table[place]
+        above = sum(before.sheet.height for before in self.tables[:place])
+        index, several = columns[0].index, len(columns) > 1
+        facts = table.facts
+        hidden = facts.hidden if self._visible_only else frozenset[int]()
+        odd = facts.unsaved.keys() | facts.errors.keys()
+        for line, cells in enumerate(islice(table.sheet.rows(), table.skipped, None), table.skipped + 1):
+            self._done = above + line
+            if line in hidden:
+                continue
+            if line in odd:
+                yield self._odd_row(place, table, line, list(cells))
+                continue
+            number = cells[index]
+            if several:
+                number = "\n".join(as_text(cells[column.index]) for column in columns)
+            if (number == "" or number is None) and not any(cell not in ("", None) for cell in cells):
+                self.blank_rows += 1
+                continue
+            yield Row(number if type(number) is str else as_text(number), SheetRow(place, line, cells))
+
+    def _odd_row(self, place: int, table: Table, line: int, cells: list[object]) -> Row:
+        """Read a row with a formula that has no value, or an error: its cells show what they hold."""
+        fault, numbers, left = "", [], table.sheet.left
+        unsaved, errors = table.facts.unsaved.get(line, {}), table.facts.errors.get(line, {})
+        for at, text in (*unsaved.items(), *errors.items()):
+            if 0 <= at - 1 - left < len(cells):
+                cells[at - 1 - left] = text
+        for column in self._columns_by_table[place]:
+            at = column.index + 1 + left
+            if at in unsaved:
+                fault = (
+                    f"The cell holds the formula {unsaved[at][:40]} and its value was never saved:"
+                    " open the file in Excel, save it, and run again."
+                )
+            elif at in errors:
+                fault = f"The cell holds the error {errors[at]}."
+            else:
+                numbers.append(as_text(cells[column.index]))
+        number = "\n".join(numbers)
+        return Row(number, SheetRow(place, line, cells), "" if number.strip() else fault)
+
+    def _chosen(
+        self,
+        sheets: Sequence[Sheet],
+        filled: Sequence[Sheet],
+        wanted: str | int | None,
+        column: Wanted,
+        things: str,
+    ) -> list[Table]:
+        if wanted is not None and str(wanted).strip().lower() != ALL:
+            return [_table_of(self._wanted_sheet(sheets, wanted, things))]
+        shown = [each for each in filled if not each.hidden] or list(filled)
+        if len(shown) == 1 and wanted is None:
+            self._note_left_out([each for each in filled if each not in shown], things)
+            return [_table_of(shown[0])]
+        tables = [_table_of(each) for each in shown]
+        full = [table for table in tables if self._holds_numbers(table, column)]
+        if len(full) == 1 or (full and wanted is not None):
+            read = [table.sheet for table in full]
+            self._note_left_out([each for each in filled if each not in read], things)
+            return full
+        names = ", ".join(
+            f"{each.name!r} ({each.height:,} rows)" for each in (t.sheet for t in full or tables)
+        )
+        if full:
+            raise FileError(
+                f"{self.name}: {len(full)} {things} hold phone numbers: {names}; choose one with"
+                " --sheet, or --sheet all"
+            )
+        raise FileError(
+            f"{self.name}: no sheet holds phone numbers: {names}; choose one with --sheet,"
+            " and its column with --column"
+        )
+
+    def _wanted_sheet(self, sheets: Sequence[Sheet], wanted: str | int, things: str) -> Sheet:
+        text = str(wanted).strip()
+        for same in (str, str.casefold):
+            for each in sheets:
+                if same(each.name.strip()) == same(text):
+                    return self._filled_sheet(each)
+        if text.isascii() and text.isdigit() and 1 <= int(text) <= len(sheets):
+            return self._filled_sheet(sheets[int(text) - 1])
+        names = ", ".join(f"{place} {each.name!r}" for place, each in enumerate(sheets, start=1))
+        raise FileError(f"{self.name}: there is no sheet {text!r}; its {things} are {names}")
+
+    def _filled_sheet(self, sheet: Sheet) -> Sheet:
+        if not sheet.height:
+            raise FileError(f"{self.name}: the sheet {sheet.name!r} holds no rows")
+        return sheet
+
+    def _holds_numbers(self, table: Table, column: Wanted) -> bool:
+        names, notes = self.columns if hasattr(self, "columns") else [], list(self.notes)
+        self.columns = table.columns
+        try:
+            self._choose_columns(table.sample, column)
+        except FileError:
+            # Two columns of numbers are numbers too: which of them to read is asked once the sheet is chosen.
+            return any(
+                looks_like_a_number(cell) and len(as_text(cell)) > 8 for row in table.sample for cell in row
+            )
+        finally:
+            self.columns, self.notes = names, notes
+        indexes = [each.index for each in self.number_columns]
+        odd = table.facts.unsaved
+        return any(
+            index < len(row)
+            and (looks_like_a_number(row[index]) or index + 1 + table.sheet.left in odd.get(line, {}))
+            for line, row in enumerate(table.sample, table.skipped + 1)
+            for index in indexes
+        )
+
+    def _note_left_out(self, left_out: Sequence[Sheet], things: str) -> None:
+        if left_out:
+            names = ", ".join(repr(each.name) + (" (hidden)" if each.hidden else "") for each in left_out)
+            self.notes.append(f"these {things} are not read: {names}; --sheet chooses one")
+
+    def _note_hidden(self, table: Table) -> None:
+        hidden = sum(line > table.skipped for line in table.facts.hidden)
+        if not hidden:
+            return
+        rows = f"{hidden:,} row{'s' * (hidden > 1)} of sheet {table.sheet.name!r}"
+        told = "are read too; --visible-only leaves them out"
+        if self._visible_only:
+            told = "are left out, as --visible-only says"
+        self.notes.append(f"{rows} that are hidden or filtered out {told}")
+
+    def _refuse_unsaved(self, table: Table) -> None:
+        """Refuse a column of formulas without values: buying nothing is all that could be done with it."""
+        at = self.number_column.index + 1 + table.sheet.left
+        lines = range(table.skipped + 1, table.skipped + 1 + len(table.sample))
+        unsaved = sum(at in table.facts.unsaved.get(line, {}) for line in lines)
+        if 2 * unsaved > len(table.sample) > 0:
+            raise FileError(
+                f"{self.name}: column {self.number_column.name!r} of sheet {table.sheet.name!r} holds formulas whose"
+                " values were never saved; open the file in Excel, save it, and run again"
+            )
+
+    def _merge_columns(self) -> None:
+        """Give rows of all sheets one set of columns: cells of the same name stand under each other."""
+        names = dict.fromkeys(["sheet"])
+        for table in self.tables:
+            places, used = [], set[str]()
+            for place, plain in enumerate(table.columns, start=1):
+                name, again = plain or f"column_{place}", 1
+                while name in used or name == "sheet":
+                    again += 1
+                    name = f"{plain or 'column'}_{again}"
+                used.add(name)
+                names.setdefault(name)
+                places.append(list(names).index(name))
+            self._places.append(places)
+        self.columns = list(names)
+        self.number_columns = [
+            msgspec.structs.replace(column, index=self._places[0][column.index])
+            for column in self.number_columns
+        ]
+
+
+def _table_of(sheet: Sheet) -> Table:
+    head = [list(cells) for cells in islice(sheet.rows(), _SAMPLE_ROWS)]
+    texts = [[as_text(cell) for cell in cells] for cells in head]
+    header = header_of(texts)
+    blank = next((line for line, cells in enumerate(texts) if any(cells)), 0)
+    skipped = blank if header is None else header.place + 1
+    width = max(map(len, texts), default=0)
+    columns = [f"column_{place}" for place in range(1, width + 1)]
+    if header is not None:
+        columns = header.names + [""] * (width - len(header.names))
+    return Table(
+        sheet=sheet,
+        columns=columns,
+        has_header=header is not None,
+        header_line=0 if header is None else header.place + 1,
+        skipped=skipped,
+        title=head[: header.place] if header is not None and blank < header.place else [],
+        sample=head[skipped:],
+        facts=sheet.facts(),
+    )
