@@ -156,5 +156,7 @@ def open_list(
         stdin=open(0, "rb", buffering=0, closefd=False) if live else None,  # noqa: SIM115
     )
     if not talk.quiet:
-        say(f"phone numbers: column {source.number_column}")
+        say("phone numbers: column " + " and ".join(map(str, source.number_columns)))
+        for note in source.notes:
+            say(note)
     return source

@@ -17,12 +17,13 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 
 from accucheck._errors import InvalidNumber
-from accucheck._phone import normalize, numbers_in
+from accucheck._phone import numbers_in
 from accucheck.files._errors import FileError
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "NumberColumn",
     "NumberColumns",
     "Wanted",
-    "common_problem",
     "find_number_columns",
     "has_header",
     "header_of",
@@ -38,6 +38,7 @@ __all__ = [
     "is_a_phone_name",
     "looks_like_a_number",
     "names_a_phone",
+    "note_on_cells",
 ]
 
 Wanted = str | int | Sequence[str | int] | None
@@ -164,28 +165,15 @@ def _no_column(columns: Sequence[str], scores: Sequence[float], source: str) -> 
     )
 
 
-def common_problem(texts: Sequence[str]) -> str | None:
-    """Return what to tell a person before anything is bought, if nearly all numbers are invalid for one reason.
-
-    Args:
-        texts: Cells of the number column.
-    """
-    filled = [text for text in texts if text.strip()]
-    problems: dict[str, list[str]] = {}
-    several = 0
-    for text in filled:
-        try:
-            normalize(text)
-        except InvalidNumber as error:
-            several += error.problem == "several"
-            problems.setdefault(error.problem, []).append(error.reason)
-    if several and 10 * several < 9 * len(filled):
-        return f"{several} of the first {len(filled)} cells hold several numbers; --several reads them"
-    for reasons in problems.values():
-        if len(filled) >= 3 and 10 * len(reasons) >= 9 * len(filled):
-            return (
-                f"{len(reasons)} of the first {len(filled)} numbers are invalid for one reason: {reasons[0]}"
-            )
+def note_on_cells(texts: Sequence[str]) -> str | None:
+    """Return what a person should know of the cells of the number column: that some hold several numbers."""
+    several, filled = 0, 0
+    for text in texts:
+        filled += bool(text.strip())
+        with suppress(InvalidNumber):
+            several += len(numbers_in(text)) > 1
+    if several:
+        return f"{several} of the first {filled} cells hold several numbers; --several reads them"
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
-from accucheck.files._columns import NumberColumn, Wanted, common_problem, find_number_columns
+from accucheck.files._columns import NumberColumn, Wanted, find_number_columns, note_on_cells
 from accucheck.files._origin import Origin
 from accucheck.files._values import as_text
 
@@ -102,9 +102,9 @@ class Source(ABC):
                 f"these columns hold numbers too and are not read: {names}; --column all reads all"
             )
         index = self.number_column.index
-        problem = common_problem([as_text(row[index]) for row in sample if index < len(row)])
-        if problem is not None:
-            self.notes.append(problem)
+        note = note_on_cells([as_text(row[index]) for row in sample if index < len(row)])
+        if note is not None:
+            self.notes.append(note)
 
     def _name_number_columns(self) -> None:
         """Name the number columns of a table without a header."""
