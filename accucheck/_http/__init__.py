@@ -13,7 +13,8 @@ The path of a call: ``_sender`` (slots, deadline, reply value) -> ``_transport``
 failure means, ``_limits`` how many calls may run and for how long. ``python -m benchmarks transports`` compares.
 """
 
+from accucheck._http._limits import raise_open_files_limit
 from accucheck._http._sender import Sender
 from accucheck._http._transport import FastTransport
 
-__all__ = ["FastTransport", "Sender"]
+__all__ = ["FastTransport", "Sender", "raise_open_files_limit"]

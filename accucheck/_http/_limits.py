@@ -15,7 +15,7 @@ from typing import Any
 if sys.platform != "win32":  # where sockets are not counted as files
     import resource
 
-__all__ = ["Deadlines", "Slots", "check_descriptor", "open_files_limit"]
+__all__ = ["Deadlines", "Slots", "check_descriptor", "open_files_limit", "raise_open_files_limit"]
 
 _PROBE_SECONDS = 1.0
 """So often withheld slots are offered again: whoever had the descriptors may have closed them."""
@@ -166,6 +166,21 @@ def open_files_limit() -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
+def raise_open_files_limit(wanted: int) -> int | None:
+    """Raise this process's limit of open files to ``wanted``, or as near as the system allows; return it.
+
+    Only the soft limit changes, and never downwards.
+    """
+    soft = open_files_limit()
+    if sys.platform != "win32" and soft is not None and soft < wanted:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        raised = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if raised > soft:
+            with suppress(OSError, ValueError):  # macOS allows fewer than its hard limit says
+                resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    return open_files_limit()
+
+
 def check_descriptor(descriptor: int) -> None:
     """Make sure that a connection may keep ``descriptor``, which was opened a moment ago.
 
@@ -175,26 +190,12 @@ def check_descriptor(descriptor: int) -> None:
     """
     limit = open_files_limit()
     while limit is not None and descriptor >= limit - _kept_back(limit):
-        if not _raise_limit(limit):
+        raised = raise_open_files_limit(2 * limit)
+        if raised == limit:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        limit = open_files_limit()
+        limit = raised
 
 
 def _kept_back(limit: int) -> int:
     """Return the number of descriptors that connections leave alone."""
-    return min(32, max(6, limit // 8))
-
-
-def _raise_limit(soft: int) -> bool:
-    """Double the soft limit if the hard one allows more; return whether it rose."""
-    if sys.platform == "win32":
-        return False
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * soft if hard == resource.RLIM_INFINITY else min(2 * soft, hard)
-    if wanted <= soft:
-        return False
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):  # macOS allows fewer than its hard limit says
-        return False
-    return True
+    return min(32, max(3, limit // 8))

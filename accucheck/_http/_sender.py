@@ -38,7 +38,8 @@ from accucheck._wire import (
 
 __all__ = ["Sender"]
 
-logger = logging.getLogger("accucheck")
+_limits_logger = logging.getLogger("accucheck.limits")
+"""Apart from the rest, so that the command line can show what it says."""
 
 _SHORTEST_SECRET = 6
 """Shorter values are not blotted out: they are no secrets, and would turn up everywhere by chance."""
@@ -87,6 +88,7 @@ class Sender:
         self._deadlines = Deadlines(self._timeouts.attempt)
         self._slots = Slots(connections)
         self._has_warned = False
+        self._starved_since: float | None = None  # since when no connection at all could be opened
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._closed = False
@@ -116,10 +118,10 @@ class Sender:
             self.bind()
         body = encode_number(self._style, national)
         slots = self._slots
-        short_since: float | None = None
+        is_short = False
         while True:
             if not slots.try_take():
-                await slots.take(first=short_since is not None)
+                await slots.take(first=is_short)
             try:
                 reply = await self._exchange(body)
                 break
@@ -132,10 +134,12 @@ class Sender:
                 others = slots.withhold()
             finally:
                 slots.give_back()
-            short_since = await self._wait_for_descriptor(others, short_since)
+            is_short = True
+            await self._wait_for_descriptor(others)
+        self._starved_since = None
         return self._decode(national, reply)
 
-    async def _wait_for_descriptor(self, others: bool, since: float | None) -> float:
+    async def _wait_for_descriptor(self, others: bool) -> None:
         """Say once that calls are short of file descriptors; wait if no other call's end can bring one.
 
         Raises ConfigurationError when not a single connection could be opened for the time of a connect timeout.
@@ -145,20 +149,20 @@ class Sender:
         ulimit = "" if limit is None else f" (ulimit -n {limit})"
         if not self._has_warned:
             self._has_warned = True
-            logger.warning(
-                "too many open files%s: fewer calls run at once; for more, raise the limit: ulimit -n 4096",
+            _limits_logger.warning(
+                "too many open files%s, so fewer calls run at once; to use all workers, raise it: ulimit -n 4096",
                 ulimit,
             )
+        if others:
+            return
         now = self._loop.time()
-        if others or since is None:
-            since = now
-        elif now - since >= self._timeouts.connect:
+        if self._starved_since is None:
+            self._starved_since = now
+        elif now - self._starved_since >= self._timeouts.connect:
             raise ConfigurationError(
                 f"too many open files{ulimit}: not one connection can be opened; raise the limit: ulimit -n 4096"
             )
-        if not others:
-            await asyncio.sleep(_DESCRIPTOR_WAIT)
-        return since
+        await asyncio.sleep(_DESCRIPTOR_WAIT)
 
     # The two ways of an exchange
 

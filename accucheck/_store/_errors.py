@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,8 @@ def ledger_error(path: Path, trouble: Exception) -> LedgerError:
         code = getattr(trouble, "sqlite_errorcode", None)
         hint = None if code is None else _HINTS.get(code & 0xFF)  # the low byte is the primary result code
         words = " ".join(str(trouble).split())
+        if code is not None and code & 0xFF == sqlite3.SQLITE_CANTOPEN and not _can_open_files():
+            hint = "too many open files: raise the limit (ulimit -n 4096)"
         reason = f"{hint} ({words})" if hint else words
     elif isinstance(trouble, msgspec.MsgspecError):
         reason = f"{_HINTS[sqlite3.SQLITE_CORRUPT]} (an answer cannot be read: {trouble})"
@@ -46,6 +49,17 @@ def ledger_error(path: Path, trouble: Exception) -> LedgerError:
     else:
         reason = f"internal error, please report it ({type(trouble).__name__}: {trouble})"
     return LedgerError(f"ledger {path}: {reason}")
+
+
+def _can_open_files() -> bool:
+    """Whether the process may open the files of a ledger: SQLite does not say that this is what it lacks."""
+    try:
+        with ExitStack() as files:
+            for _ in range(6):
+                files.enter_context(open(os.devnull, "rb"))
+    except OSError:
+        return False
+    return True
 
 
 def damaged(words: str) -> sqlite3.DatabaseError:

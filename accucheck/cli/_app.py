@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.argument import ArgumentCollection
 
 from accucheck._errors import ConfigurationError
-from accucheck.cli._console import complain, finish_streams, prepare_streams, say
+from accucheck.cli._console import SayHandler, complain, finish_streams, prepare_streams, say
 from accucheck.cli._exit_codes import EXPLANATION, ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._options import HIDDEN_STREAM, STANDARD_STREAM
@@ -189,6 +189,8 @@ def _run(arguments: Sequence[str], interruption: Interruption) -> int:
         debug = _wants_debug(bound.arguments)
         # The library logs for operators; a person gets the same facts in other words.
         logging.getLogger("accucheck").addHandler(logging.NullHandler())
+        limits = logging.getLogger("accucheck.limits")
+        limits.handlers[:] = [SayHandler(logging.WARNING)]
         if debug:
             logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
             logging.getLogger("accucheck").setLevel(logging.DEBUG)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from accucheck.cli._exit_codes import ExitCode, exit_code_of
 from accucheck.cli._render import TerminalWriter, json_line, terminal_safe
 
 __all__ = [
+    "SayHandler",
     "complain",
     "finish_streams",
     "has_standard_output",
@@ -33,6 +35,15 @@ __all__ = [
 
 before_message: Callable[[], None] | None = None
 """Takes the progress bar off the screen, where there is one: it is drawn again below the message."""
+
+
+class SayHandler(logging.Handler):
+    """Shows what the library warns of that a person must act on: too many open files."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
 _closed: set[int] = set()
 """Which of the standard descriptors were closed when the process began."""
 

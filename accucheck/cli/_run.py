@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -24,6 +26,8 @@ __all__ = ["GRACE", "Ending", "OutageWatch", "run_stream", "run_to_end"]
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+FEW_OPEN_FILES = 128
+"""With fewer allowed (``ulimit -n``), each one is wanted for a connection."""
 GRACE = 5.0
 """Seconds that calls in flight get to settle after the first signal."""
 
@@ -33,12 +37,6 @@ def run_to_end(coroutine: Coroutine[Any, Any, Value], interruption: Interruption
 
     A signal cancels it, outside of the phases that handle signals themselves, and raises Interrupted.
     """
-    try:
-        import uvloop
-    except ImportError:
-        loop_factory = None
-    else:
-        loop_factory = uvloop.new_event_loop
 
     async def main() -> Value:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -50,11 +48,38 @@ def run_to_end(coroutine: Coroutine[Any, Any, Value], interruption: Interruption
         with interruption.phase(first=cancel, second=cancel):
             return await coroutine
 
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            try:
+                return runner.run(main())
+            except asyncio.CancelledError:
+                raise Interrupted from None
+    finally:
+        coroutine.close()  # without a loop, for want of file descriptors, it never started
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop; None for asyncio's own.
+
+    Raises OSError if no file may be opened: a loop that fails to open its own complains when it is collected.
+    """
+    from accucheck._http import raise_open_files_limit
+
+    limit = raise_open_files_limit(FEW_OPEN_FILES)
+    if limit is not None and limit < FEW_OPEN_FILES:  # asyncio's own opens 3, uvloop 11
         try:
-            return runner.run(main())
-        except asyncio.CancelledError:
-            raise Interrupted from None
+            with ExitStack() as files:
+                for _ in range(3):
+                    files.enter_context(open(os.devnull, "rb"))
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror} (ulimit -n {limit})") from None
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
 
 
 class OutageWatch:

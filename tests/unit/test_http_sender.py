@@ -18,7 +18,9 @@ from accucheck import FastTransport, Timeouts
 from accucheck._errors import ConfigurationError
 from accucheck._http import Sender
 from accucheck._http._dial import tls_context
+from accucheck._http._failures import TooManyOpenFiles
 from accucheck._wire import Answered, Broken, Malformed, StatusReply
+from tests.virtual_time import VIRTUAL_TIME
 
 HEADERS = {"X-DF-API-ID": "the-api-id", "X-DF-API-SECRET": "the-api-secret"}
 URL = "https://vendor.test/check/whatsapp_advanced"
@@ -210,6 +212,65 @@ async def test_no_more_calls_than_connections_are_under_way() -> None:
     sender = sender_over(counting, connections=3)
     await asyncio.gather(*(sender("987654321") for _ in range(20)))
     assert most == 3
+
+
+def out_of_files() -> httpx.ConnectError:
+    return TooManyOpenFiles("vendor.test:443: Too many open files (EMFILE)")
+
+
+async def test_a_call_without_a_file_descriptor_waits_for_the_others_and_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    under_way = most = refused = 0
+
+    async def few(request: httpx.Request) -> httpx.Response:
+        nonlocal under_way, most, refused
+        if under_way >= 3:
+            refused += 1
+            raise out_of_files()
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return good(request)
+
+    sender = sender_over(few, connections=50)
+    outcomes = await asyncio.gather(*(sender("987654321") for _ in range(200)))
+    assert all(isinstance(outcome, Answered) for outcome in outcomes)
+    assert most == 3
+    assert 0 < refused < 60  # each waits for a slot; it does not try again and again
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert "ulimit -n" in record.getMessage()
+
+
+@pytest.mark.parametrize("anyio_backend", [VIRTUAL_TIME])
+async def test_when_not_one_connection_can_be_opened_that_is_said_after_the_connect_timeout() -> None:
+    async def none(request: httpx.Request) -> httpx.Response:
+        raise out_of_files()
+
+    sender = sender_over(none, timeouts=Timeouts(connect=10))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    calls = [asyncio.create_task(sender("987654321")) for _ in range(5)]
+    await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
+    assert 10 <= loop.time() - began < 11
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="not one connection can be opened"):
+            await call
+
+
+@pytest.mark.parametrize("anyio_backend", [VIRTUAL_TIME])
+async def test_a_shortage_that_ends_in_time_is_no_failure() -> None:
+    async def soon(request: httpx.Request) -> httpx.Response:
+        if asyncio.get_running_loop().time() - began < 8:
+            raise out_of_files()
+        return good(request)
+
+    sender = sender_over(soon)
+    for _ in range(2):
+        began = asyncio.get_running_loop().time()
+        assert isinstance(await sender("987654321"), Answered)
 
 
 def test_a_sender_works_on_one_event_loop_only() -> None:

@@ -61,23 +61,99 @@ async def test_a_slot_handed_to_one_who_is_cancelled_that_moment_goes_on_to_the_
     assert free_slots(slots) == 1
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+async def test_slots_withheld_leave_as_many_as_the_others_have() -> None:
+    slots = Slots(10_000)
+    for _ in range(5):
+        assert slots.try_take()
+    for others in (4, 3, 2):  # three of the five find no file descriptor
+        assert slots.withhold()
+        slots.give_back()
+        assert not slots.try_take(), others
+    slots.give_back()
+    assert slots.try_take()
+    assert not slots.try_take()
+
+
+async def test_the_last_call_under_way_withholds_nothing() -> None:
+    slots = Slots(10)
+    assert slots.try_take()
+    assert not slots.withhold()
+    slots.give_back()
+    assert free_slots(slots) == 10
+
+
+async def test_one_that_gave_its_slot_up_is_served_before_the_others_in_line() -> None:
+    slots = Slots(2)
+    assert slots.try_take()
+    assert slots.try_take()
+    served: list[str] = []
+
+    async def wait(name: str, first: bool) -> None:
+        await slots.take(first=first)
+        served.append(name)
+
+    waiting = [asyncio.create_task(wait("later", False))]
+    await asyncio.sleep(0)
+    assert slots.withhold()
+    slots.give_back()
+    waiting.append(asyncio.create_task(wait("gave up", True)))
+    await asyncio.sleep(0)
+    slots.give_back()
+    await asyncio.sleep(0)
+    slots.give_back()
+    await asyncio.gather(*waiting)
+    assert served == ["gave up", "later"]
+
+
+async def test_slots_withheld_are_tried_again_once_a_second_as_many_as_are_in_use() -> None:
+    clock = Clock()
+    slots = Slots(100, clock)
+    for _ in range(5):
+        assert slots.try_take()
+    assert slots.withhold()
+    slots.give_back()  # four are left
+    for in_use in (7, 13, 25, 49, 97, 100, 100):
+        clock.seconds += 0.9
+        slots.give_back()
+        assert slots.try_take()
+        assert not slots.try_take()
+        clock.seconds += 0.2
+        slots.give_back()
+        while slots.try_take():
+            pass
+        assert slots._taken() == in_use
+
+
 @given(
-    calls=st.lists(st.tuples(st.floats(0, 5), st.floats(0, 3), st.none() | st.floats(0, 3)), max_size=30),
+    calls=st.lists(
+        st.tuples(st.floats(0, 5), st.floats(0, 3), st.none() | st.floats(0, 3), st.booleans()), max_size=30
+    ),
     count=st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None)
 def test_whoever_is_cancelled_when_no_slot_is_lost_or_made(
-    calls: list[tuple[float, float, float | None]], count: int
+    calls: list[tuple[float, float, float | None, bool]], count: int
 ) -> None:
     async def main() -> None:
-        slots = Slots(count)
+        slots = Slots(count, asyncio.get_running_loop().time)
         under_way = 0
 
-        async def call(starts: float, lasts: float) -> None:
+        async def call(starts: float, lasts: float, lacks: bool) -> None:
             nonlocal under_way
             await asyncio.sleep(starts)
             if not slots.try_take():
                 await slots.take()
+            if lacks and slots.withhold():
+                slots.give_back()
+                await slots.take(first=True)
             under_way += 1
             assert under_way <= count
             try:
@@ -88,12 +164,16 @@ def test_whoever_is_cancelled_when_no_slot_is_lost_or_made(
 
         loop = asyncio.get_running_loop()
         tasks = []
-        for starts, lasts, cancelled_after in calls:
-            tasks.append(asyncio.create_task(call(starts, lasts)))
+        for starts, lasts, cancelled_after, lacks in calls:
+            tasks.append(asyncio.create_task(call(starts, lasts, lacks)))
             if cancelled_after is not None:
                 loop.call_later(starts + cancelled_after, tasks[-1].cancel)
         for outcome in await asyncio.gather(*tasks, return_exceptions=True):
             assert outcome is None or isinstance(outcome, asyncio.CancelledError)
+        for _ in range(3):  # those withheld come back in time
+            await asyncio.sleep(2)
+            assert slots.try_take()
+            slots.give_back()
         assert free_slots(slots) == count
 
     run(main())
