@@ -110,7 +110,7 @@ class UnlimitedGate:
 
     def try_acquire(self) -> float | None:
         if self._closed.is_set():
-            raise _closed()
+            raise closed_error()
         now = asyncio.get_running_loop().time()
         return now if now >= self._resume_at else None
 
@@ -126,7 +126,7 @@ class UnlimitedGate:
         self._closed.set()
 
 
-class _Waiters:
+class Waiters:
     """Who waits for a permit, and who is next: the urgent first, but for every third permit."""
 
     def __init__(self) -> None:
@@ -136,6 +136,9 @@ class _Waiters:
 
     def __bool__(self) -> bool:
         return bool(self._urgent or self._others)
+
+    def __len__(self) -> int:
+        return len(self._urgent) + len(self._others)
 
     def join(self, *, urgent: bool) -> asyncio.Future[float]:
         waiter: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -217,7 +220,7 @@ class PacedGate:
         self._paused = False
         self._clock = clock
         self._sleep = sleep
-        self._waiters = _Waiters()
+        self._waiters = Waiters()
         self._server: asyncio.Task[None] | None = None  # runs while anybody waits
         self._closed = False
         self._limiter: AsyncLimiter | None = None
@@ -251,7 +254,7 @@ class PacedGate:
             self._pace.sent(now)
             return now
         if self._closed:
-            raise _closed()
+            raise closed_error()
         if self._waiters or self._pace.resume_at > now or (self._schedule and self._schedule.wait()):
             return None
         bucket = self._bucket(now)
@@ -297,7 +300,7 @@ class PacedGate:
         if server is not None:
             server.cancel()
             await asyncio.wait([server])
-        self._waiters.fail(_closed())
+        self._waiters.fail(closed_error())
 
     async def _serve(self) -> None:
         """Take permits from the bucket and give them to those who wait."""
@@ -418,7 +421,7 @@ class AdaptiveGate(PacedGate):
         return RateController(low=self._plan.low, high=self._plan.high, start=start)
 
 
-def _closed() -> RuntimeError:
+def closed_error() -> RuntimeError:
     return RuntimeError("the gate is closed, and so is its client: make a new client")
 
 
