@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,8 @@ class Case:
     seconds: float
     changes_to: float | None = None
     """The limit after half of the time, as a share of the first."""
+    whole: bool = False
+    """Whether the client checks a list to its end, and all of that counts: ``seconds`` of the limit's calls."""
     back_in: float = 0.0
     """Seconds after the change by which the new limit is to be used; from then on it stays so."""
 
@@ -114,7 +117,9 @@ class Ride:
 
     @property
     def span(self) -> Span:
-        """The part of the run that the figures are of: after the start, or after the change."""
+        """The part of the run that the figures are of: after the start, or after the change; or all of it."""
+        if self.case.whole:
+            return (0.0, max([*self.traffic.admitted[-1:], *self.traffic.refused[-1:]]))
         return (self.changed_at if self.case.changes_to else SETTLE, self.case.seconds)
 
     @property
@@ -139,8 +144,8 @@ class Ride:
             "seconds_to_90_percent": seen.seconds_to_reach(
                 self.limit_in_span, (start if self.case.changes_to else 0.0, self.case.seconds)
             ),
-            "longest_silence": seen.longest_silence((0.0, self.case.seconds)),
-            "requests": seen.requests(self.case.seconds),
+            "longest_silence": seen.longest_silence((0.0, min(self.case.seconds, self.span[1]))),
+            "requests": seen.requests(max(self.case.seconds, self.span[1] + 1)),
             "polls_per_pending": seen.polls_per_pending,
             "admitted_per_second": admitted,
             "refused_per_second": refused,
@@ -152,6 +157,7 @@ def cases(options: Options) -> list[Case]:
     seconds = 30.0 if options.quick else 60.0
     found = [
         Case("known", "limit known", _nginx, KNOWN_LIMIT, seconds),
+        Case("start", "limit unknown, a list from start to end", _nginx, (AUTO,), 55.0, whole=True),
         Case("token", "limit unknown, token bucket", _nginx, UNKNOWN_LIMIT, seconds),
         Case("fixed-1", "limit unknown, fixed window 1 s", _window(1), UNKNOWN_LIMIT, seconds),
         Case("fixed-60", "limit unknown, fixed window 60 s", _window(60), UNKNOWN_LIMIT, 120.0),
@@ -183,6 +189,7 @@ def run(options: Options) -> Report:
         "halving on, from 15 s after a doubling; longest silence is the longest time with no call admitted.",
         "A window of 60 s can admit the calls of the seconds to come: then more than 100 % of a part of the run "
         "is used.",
+        "A list from start to end is as many numbers as the limit admits in 55 s (5,500 at 100/s).",
         f"{options.parallel} client(s) at a time.",
     ]
     chosen = [case for case in cases(options) if not options.cases or case.name in options.cases]
@@ -229,7 +236,11 @@ def run(options: Options) -> Report:
 
 def ride(case: Case, rider: Rider, limit: int, core: int | None) -> Ride:
     """Run one client against one limiter for the case's time, and read the server's log."""
-    most = int(limit * max(case.changes_to or 1, 1) * (case.seconds + 10) * 2)
+    most = (
+        int(limit * case.seconds)
+        if case.whole
+        else int(limit * max(case.changes_to or 1, 1) * (case.seconds + 10) * 2)
+    )
     with case.serve(limit) as server, contextlib.ExitStack() as stack:
         job = Job(
             base_url=server.base_url,
@@ -257,8 +268,11 @@ def ride(case: Case, rider: Rider, limit: int, core: int | None) -> Ride:
             _sleep_until(first + case.change_at)
             server.change_limit()
             changed_at = time.time() - first
-        _sleep_until(first + case.seconds)
-        if client.poll() is not None:
+        if case.whole:
+            _wait_for(client, first + 4 * case.seconds)
+        else:
+            _sleep_until(first + case.seconds)
+        if client.poll() is not None and (client.returncode or not case.whole):
             said = errors.read_text().strip().splitlines() or [f"exit code {client.returncode}"]
             raise ClientFailed(f"ended before the time was over: {said[-1][:160]}")
         stack.close()
@@ -267,6 +281,13 @@ def ride(case: Case, rider: Rider, limit: int, core: int | None) -> Ride:
 
 def _sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.time()))
+
+
+def _wait_for(client: subprocess.Popen[Any], until: float) -> None:
+    while client.poll() is None:
+        if time.time() > until:
+            raise ClientFailed("did not come to the end of the list")
+        time.sleep(0.05)
 
 
 def _burst(limit: int) -> int:
@@ -326,14 +347,14 @@ def _tell(report: Report, case: Case, limit: int, rides: Sequence[tuple[Rider, R
     report.tables.append(Table(f"{limit}/s, {case.title}", "", tuple(columns), rows))
     for name, figures in seen.items():
         if name.startswith("accucheck"):
-            report.targets += _judge(f"{limit}/s, {case.title}, {figures['label']}", case, figures)
+            report.targets += _judge(f"{limit}/s, {case.title}, {figures['label']}", case, limit, figures)
     ours = next((figures for name, figures in seen.items() if name.startswith("accucheck")), None)
     peers = [figures for name, figures in seen.items() if not name.startswith("accucheck")]
     if ours and peers:
         report.targets.append(_ahead(f"{limit}/s, {case.title}", ours, peers))
 
 
-def _judge(what: str, case: Case, seen: dict[str, Any]) -> list[Target]:
+def _judge(what: str, case: Case, limit: int, seen: dict[str, Any]) -> list[Target]:
     """Hold a ride of accucheck against what is promised for its case."""
     used, refused = seen["utilisation"] * 100, seen["refused_share"] * 100
     late, back = _or_nan(seen["seconds_to_90_percent"]), seen["utilisation_once_back"] * 100
@@ -354,6 +375,9 @@ def _judge(what: str, case: Case, seen: dict[str, Any]) -> list[Target]:
             at_least(f"{what}: used from {case.back_in:g} s on", back, 90, " %"),
             at_most(f"{what}: refused", refused, 1, " %"),
         ]
+    if case.whole:
+        share = 94 if limit <= 100 else 80
+        return [at_least(f"{what}: used", used, share, " %"), at_most(f"{what}: refused", refused, 0.3, " %")]
     least, most = {"known": (97, 0.2), "token": (97, 0.5), "fixed-1": (95, 1), "fixed-60": (92, 2)}[case.name]
     return [at_least(f"{what}: used", used, least, " %"), at_most(f"{what}: refused", refused, most, " %")]
 
