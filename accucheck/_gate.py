@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 from accucheck._errors import ConfigurationError
 from accucheck._rate import RateController
-from accucheck._schedule import Hours, Rate, RatePlan, Schedule
+from accucheck._schedule import Rate, RatePlan, Schedule
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -372,10 +372,9 @@ class AdaptiveGate(PacedGate):
 
     Args:
         rate: Calls per second. "auto" finds the limit from the vendor's refusals; a number is a ceiling, tried at
-            once; ``(low, high)`` bounds the search. Text may add quotas: "50/s,10000/d", "auto,2000/h".
+            once; ``(low, high)`` bounds the search. Text may add quotas and hours, in which calls are made and those
+            under way not cut off: "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima".
         burst: Calls that may go at once after a silence, 1 or more; by default one, and what falls due in 10 ms.
-        hours: When to make calls, such as "08:00-20:00 America/Lima". By default at any time; without a time zone,
-            Lima's. Calls under way are not cut off.
         learned: The limit that an earlier run has found: see ``start_from``.
 
     Raises:
@@ -387,13 +386,12 @@ class AdaptiveGate(PacedGate):
         rate: Rate = "auto",
         burst: int | None = None,
         *,
-        hours: str | None = None,
         learned: float | None = None,
     ) -> None:
         if burst is not None and (isinstance(burst, bool) or not isinstance(burst, int) or burst < 1):
             raise ConfigurationError(f"burst is a whole number of calls, 1 or more, not {burst!r}")
         self._plan = plan = RatePlan.read(rate)
-        schedule = Schedule(plan.quotas, None if hours is None else Hours.read(hours))
+        schedule = Schedule(plan.quotas, plan.hours)
         super().__init__(self._controller(plan.start), burst=burst, schedule=schedule)
         if learned is not None:
             self.start_from(learned)

@@ -19,8 +19,8 @@ __all__ = ["Hours", "Quota", "Rate", "RatePlan", "Schedule"]
 Rate: TypeAlias = float | tuple[float, float] | str
 """Calls per second: a ceiling (50), a range to search (5, 200), or "auto": found from the vendor's refusals.
 
-As text also with quotas: "50/s,10000/d", "auto,2000/h". Units are s, min, h and d; a quota holds for any span of that
-length, wherever it begins.
+As text also with quotas and hours of the day: "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima". Units are s,
+min, h and d; a quota holds for any span of that length, wherever it begins.
 """
 
 _LOWEST: Final = 0.02
@@ -38,83 +38,6 @@ class Quota(NamedTuple):
 
     calls: int
     seconds: float
-
-
-class RatePlan(NamedTuple):
-    """A ``Rate``, read."""
-
-    low: float
-    high: float
-    start: float | None
-    """Where to begin; None if that is for the search to say."""
-    quotas: tuple[Quota, ...] = ()
-
-    @classmethod
-    def read(cls, rate: Rate) -> RatePlan:
-        """Read what a user gave as ``rate``; raises ConfigurationError if it is none."""
-        match rate:
-            case str():
-                return cls._read_text(rate)
-            case (low, high):
-                return cls._range(_calls_per_second(low, rate), _calls_per_second(high, rate), rate)
-            case _:
-                return cls._ceiling(_calls_per_second(rate, rate))
-
-    @classmethod
-    def _ceiling(cls, rate: float) -> RatePlan:
-        return cls(min(_LOWEST, rate), rate, rate)
-
-    @classmethod
-    def _range(cls, low: float, high: float, rate: Rate) -> RatePlan:
-        if low > high:
-            raise ConfigurationError(f"rate is a range (low, high) with low below high, not {rate!r}")
-        return cls(low, high, None)
-
-    @classmethod
-    def _read_text(cls, text: str) -> RatePlan:
-        plan: RatePlan | None = None
-        quotas: list[Quota] = []
-        for part in (part.strip().lower() for part in text.split(",")):
-            if match := _QUOTA.fullmatch(part):
-                if not int(match["calls"]):
-                    raise _not_a_rate(text)
-                quotas.append(Quota(int(match["calls"]), _UNITS[match["unit"]]))
-                continue
-            if plan is not None:
-                raise ConfigurationError(f"rate may give calls per second only once, not {text!r}")
-            if part == "auto":
-                plan = cls(_LOWEST, math.inf, None)
-            elif (match := _PER_SECOND.fullmatch(part)) and (match["unit"] or match["high"]):
-                low = _calls_per_second(_number(match["low"]), text)
-                high = match["high"]
-                plan = (
-                    cls._ceiling(low)
-                    if high is None
-                    else cls._range(low, _calls_per_second(_number(high), text), text)
-                )
-            else:
-                raise _not_a_rate(text)
-        return (plan or cls(_LOWEST, math.inf, None))._replace(quotas=tuple(quotas))
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _calls_per_second(value: object, rate: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise _not_a_rate(rate)
-    return float(value)
-
-
-def _not_a_rate(rate: object) -> ConfigurationError:
-    return ConfigurationError(
-        "rate is calls per second above zero (such as 50 or 0.5), a range (low, high), 'auto', or text with quotas"
-        f" (such as '50/s,10000/d'), not {rate!r}"
-    )
 
 
 class Hours(NamedTuple):
@@ -156,6 +79,96 @@ class Hours(NamedTuple):
             return 0.0
         day = now.date() if local < self.opens else now.date() + timedelta(days=1)
         return max(datetime.combine(day, self.opens, self.zone).timestamp() - wall, 0.001)
+
+
+class RatePlan(NamedTuple):
+    """A ``Rate``, read."""
+
+    low: float
+    high: float
+    start: float | None
+    """Where to begin; None if that is for the search to say."""
+    quotas: tuple[Quota, ...] = ()
+    hours: Hours | None = None
+
+    def seconds_for(self, calls: int) -> float | None:
+        """Return how long so many calls take at the least, hours aside; None if nothing is known of it."""
+        if self.high == math.inf and not self.quotas:
+            return None
+        waits = [(calls - 1) // quota.calls * quota.seconds for quota in self.quotas if calls]
+        return max([calls / self.high, *waits])
+
+    @classmethod
+    def read(cls, rate: Rate) -> RatePlan:
+        """Read what a user gave as ``rate``; raises ConfigurationError if it is none."""
+        match rate:
+            case str():
+                return cls._read_text(rate)
+            case (low, high):
+                return cls._range(_calls_per_second(low, rate), _calls_per_second(high, rate), rate)
+            case _:
+                return cls._ceiling(_calls_per_second(rate, rate))
+
+    @classmethod
+    def _ceiling(cls, rate: float) -> RatePlan:
+        return cls(min(_LOWEST, rate), rate, rate)
+
+    @classmethod
+    def _range(cls, low: float, high: float, rate: Rate) -> RatePlan:
+        if low > high:
+            raise ConfigurationError(f"rate is a range (low, high) with low below high, not {rate!r}")
+        return cls(low, high, None)
+
+    @classmethod
+    def _read_text(cls, text: str) -> RatePlan:
+        plan: RatePlan | None = None
+        quotas: list[Quota] = []
+        hours: Hours | None = None
+        for given in text.split(","):
+            if "-" in given and ":" in given:
+                hours = Hours.read(given)
+                continue
+            part = given.strip().lower()
+            if match := _QUOTA.fullmatch(part):
+                if not int(match["calls"]):
+                    raise _not_a_rate(text)
+                quotas.append(Quota(int(match["calls"]), _UNITS[match["unit"]]))
+                continue
+            if plan is not None:
+                raise ConfigurationError(f"rate may give calls per second only once, not {text!r}")
+            if part == "auto":
+                plan = cls(_LOWEST, math.inf, None)
+            elif (match := _PER_SECOND.fullmatch(part)) and (match["unit"] or match["high"]):
+                low = _calls_per_second(_number(match["low"]), text)
+                high = match["high"]
+                plan = (
+                    cls._ceiling(low)
+                    if high is None
+                    else cls._range(low, _calls_per_second(_number(high), text), text)
+                )
+            else:
+                raise _not_a_rate(text)
+        return (plan or cls(_LOWEST, math.inf, None))._replace(quotas=tuple(quotas), hours=hours)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _calls_per_second(value: object, rate: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise _not_a_rate(rate)
+    return float(value)
+
+
+def _not_a_rate(rate: object) -> ConfigurationError:
+    return ConfigurationError(
+        "rate is calls per second above zero (such as 50 or 0.5), a range (low, high), 'auto', or text with quotas"
+        f" (such as '50/s,10000/d'), not {rate!r}"
+    )
 
 
 def _zone(name: str) -> tzinfo:

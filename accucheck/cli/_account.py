@@ -53,7 +53,7 @@ def make_client(account: Account, patience: Patience, pace: Pace, *, mobile_only
             refusal_stop=tenacity.stop_after_delay(patience.refusal_deadline),
             on_lost_answer=patience.on_lost_answer,
         ),
-        rate=pace.rate,
+        rate=pace.rate_with_hours,
         burst=pace.burst,
         mobile_only=mobile_only,
     )

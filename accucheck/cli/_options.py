@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
 
+from accucheck._errors import ConfigurationError
+from accucheck._schedule import RatePlan
 from accucheck.cli._progress import ProgressMode
 
 __all__ = [
@@ -54,11 +56,20 @@ def read_duration(text: str) -> timedelta:
     return timedelta(seconds=float(match["amount"]) * _SECONDS[match["unit"].lower()])
 
 
-def read_rate(text: str) -> float | tuple[float, float] | Literal["auto"]:
-    """Read ``auto``, a number of calls per second, or bounds ``LOW:HIGH`` to search in; raises ValueError."""
+def read_rate(text: str) -> float | tuple[float, float] | str:
+    """Read ``auto``, a number of calls per second, bounds ``LOW:HIGH`` to search in, or a text with quotas.
+
+    Raises ValueError.
+    """
     text = text.strip().lower()
     if text == "auto":
         return "auto"
+    if "/" in text:
+        try:
+            RatePlan.read(text)
+        except ConfigurationError as error:
+            raise ValueError(f"{text!r} is not a rate: {error}") from None
+        return text
     low_text, separator, high_text = text.partition(":")
     try:
         low = float(low_text)
@@ -66,7 +77,9 @@ def read_rate(text: str) -> float | tuple[float, float] | Literal["auto"]:
     except ValueError:
         low = high = 0.0
     if not 0 < low <= high < float("inf"):
-        raise ValueError(f"{text!r} is not a rate: give calls per second (50), bounds (5:200) or auto")
+        raise ValueError(
+            f"{text!r} is not a rate: give calls per second (50), bounds (5:200), quotas (50/s,10000/d) or auto"
+        )
     return (low, high) if separator else low
 
 
@@ -86,7 +99,7 @@ Duration = Annotated[
     ),
 ]
 Rate = Annotated[
-    float | tuple[float, float] | Literal["auto"],
+    float | tuple[float, float] | str,
     Parameter(
         converter=lambda kind, tokens: read_rate(tokens[0].value),
         n_tokens=1,
@@ -137,13 +150,26 @@ class Pace:
     """How fast to call, and how many calls to make at most."""
 
     rate: Rate = "auto"
-    """Calls per second: a ceiling (50), bounds to search within (5:200), or auto to find the limit."""
+    """Calls per second: a ceiling (50), bounds to search within (5:200), or auto to find the limit. With
+    quotas per min, h or d: 50/s,10000/d."""
+    hours: str | None = None
+    """Hours of the day in which to make calls: 08:00-20:00 America/Lima. Default time zone: Lima's."""
     burst: PositiveInt | None = None
     """Calls that may go out at once after a pause."""
     workers: PositiveInt = 100
     """Most calls in flight at once."""
     max_calls: PositiveInt | None = None
     """Most calls to make, polls and retries included, counted over all runs of this job. +200: 200 more than so far."""
+
+    @property
+    def rate_with_hours(self) -> float | tuple[float, float] | str:
+        """Return the rate as the library takes it, with the hours."""
+        rate = self.rate
+        if self.hours is None:
+            return rate
+        if isinstance(rate, tuple):
+            rate = f"{rate[0]!r}:{rate[1]!r}"
+        return f"{rate if isinstance(rate, str) else f'{rate!r}/s'},{self.hours}"
 
 
 @Parameter(name="*", group=PATIENCE)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from accucheck._errors import ConfigurationError
+from accucheck._schedule import RatePlan
 from accucheck._store import Ledger
 from accucheck.cli._console import print_json, report
 from accucheck.cli._exit_codes import ExitCode
@@ -124,11 +125,11 @@ def plan(
                 return await survey(source.numbers(), find, mobile_only=reading.mobile_only, found=found)
 
     found = run_to_end(read(), interruption)
-    ceiling = rate[1] if isinstance(rate, tuple) else None if rate == "auto" else rate
+    pace = RatePlan.read(rate)
     if json:
-        print_json(_json(found, ceiling, price, calls_per_number))
+        print_json(_json(found, pace, price, calls_per_number))
     else:
-        report(_facts(found, ceiling, price, calls_per_number), sys.stdout)
+        report(_facts(found, pace, price, calls_per_number), sys.stdout)
     return ExitCode.ALL_ANSWERED
 
 
@@ -136,9 +137,7 @@ def _calls(found: Survey, calls_per_number: float) -> int:
     return math.ceil(found.to_ask * calls_per_number)
 
 
-def _json(
-    found: Survey, rate: float | None, price: Decimal | None, calls_per_number: float
-) -> dict[str, Any]:
+def _json(found: Survey, pace: RatePlan, price: Decimal | None, calls_per_number: float) -> dict[str, Any]:
     calls = _calls(found, calls_per_number)
     return {
         "rows": found.rows,
@@ -151,15 +150,24 @@ def _json(
         "to_ask": found.to_ask,
         "calls_per_number": calls_per_number,
         "calls": calls,
-        "rate": rate,
-        "seconds": None if rate is None else calls / rate,
+        "rate": pace.high if pace.high < math.inf else None,
+        "seconds": pace.seconds_for(calls),
         "price": None if price is None else str(price),
         "cost": None if price is None else str(calls * price),
     }
 
 
+def _time(pace: RatePlan, calls: int) -> str:
+    seconds = pace.seconds_for(calls)
+    if seconds is None:
+        return "add --rate for an estimate"
+    if pace.high == math.inf or seconds > calls / pace.high:
+        return f"{duration(seconds)}, from the quotas of --rate"
+    return f"{duration(seconds)} at {pace.high:g} calls/s"
+
+
 def _facts(
-    found: Survey, rate: float | None, price: Decimal | None, calls_per_number: float
+    found: Survey, pace: RatePlan, price: Decimal | None, calls_per_number: float
 ) -> list[tuple[str, str]]:
     calls = _calls(found, calls_per_number)
     invalid = found.invalid.total()
@@ -177,7 +185,7 @@ def _facts(
     facts.append(
         (
             "time",
-            "add --rate for an estimate" if rate is None else f"{duration(calls / rate)} at {rate:g} calls/s",
+            _time(pace, calls),
         )
     )
     facts.append(

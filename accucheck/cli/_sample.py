@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from accucheck._client import Client
 from accucheck._models import Stats
+from accucheck._schedule import RatePlan
 from accucheck.cli._console import report, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
@@ -118,11 +119,12 @@ def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[
     rest = population - answered - stats.failed
     calls = round(rest * stats.calls / (answered + stats.failed))
     pace = _calls_per_second(stats, rate)
+    quota_seconds = RatePlan.read(rate).seconds_for(calls) or 0.0
     facts.append(
         (
             "the rest",
             f"{thousands(rest)} numbers: about {thousands(calls)} calls, "
-            f"{duration(calls / pace)} at {pace:,.3g} calls/s",
+            f"{duration(max(calls / pace, quota_seconds))} at {pace:,.3g} calls/s",
         )
     )
     facts.append(
@@ -133,6 +135,7 @@ def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[
 
 def _calls_per_second(stats: Stats, rate: Rate) -> float:
     """Return the given ceiling, or the speed of the sample; a longer run is at least as fast."""
-    if isinstance(rate, float):
-        return rate
+    ceiling = RatePlan.read(rate).start
+    if ceiling is not None:
+        return ceiling
     return stats.calls / stats.elapsed if stats.elapsed > 0 else 1.0

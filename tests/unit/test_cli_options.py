@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck.cli._options import read_duration, read_rate
+from accucheck._schedule import Hours, RatePlan
+from accucheck.cli._options import Pace, read_duration, read_rate
 
 
 @pytest.mark.parametrize(
@@ -42,16 +44,41 @@ def test_anything_else_is_not_a_duration(text: str) -> None:
         ("0.5", 0.5),
         ("5:200", (5.0, 200.0)),
         ("5:5", (5.0, 5.0)),
+        ("50/s,10000/D", "50/s,10000/d"),
+        (" 2000/h ", "2000/h"),
     ],
 )
 def test_rates_are_read(text: str, rate: object) -> None:
     assert read_rate(text) == rate
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "inf", "200:5", "5:", ":5", "1:2:3", "fast"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "nan", "inf", "200:5", "5:", ":5", "1:2:3", "fast", "50/x", "50/s,60/s"]
+)
 def test_anything_else_is_not_a_rate(text: str) -> None:
     with pytest.raises(ValueError, match="is not a rate"):
         read_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("rate", "hours", "expected"),
+    [
+        (50.0, None, 50.0),
+        ((5.0, 200.0), None, (5.0, 200.0)),
+        (0.5, "08:00-20:00", "0.5/s,08:00-20:00"),
+        ((5.0, 200.0), "08:00-20:00 UTC", "5.0:200.0,08:00-20:00 UTC"),
+        ("auto", "08:00-20:00", "auto,08:00-20:00"),
+        ("50/s,10000/d", "08:00-20:00", "50/s,10000/d,08:00-20:00"),
+    ],
+)
+def test_rate_and_hours_become_one_text_that_the_library_reads(
+    rate: Any, hours: str | None, expected: object
+) -> None:
+    given_rate = Pace(rate=rate, hours=hours).rate_with_hours
+    assert given_rate == expected
+    plan = RatePlan.read(given_rate)
+    assert plan[:4] == RatePlan.read(rate)[:4]
+    assert plan.hours == (None if hours is None else Hours.read(hours))
 
 
 @given(st.text(max_size=12))

@@ -48,7 +48,36 @@ def moment(text: str, zone: str = "America/Lima") -> float:
 def test_a_rate_is_read(
     rate: Any, low: float, high: float, start: float | None, quotas: tuple[tuple[int, float], ...]
 ) -> None:
-    assert RatePlan.read(rate) == (low, high, start, quotas)
+    assert RatePlan.read(rate) == (low, high, start, quotas, None)
+
+
+def test_text_may_give_hours_too() -> None:
+    plan = RatePlan.read("50/s, 10000/d, 08:00-20:00 America/Lima")
+    assert (plan.high, plan.quotas, plan.hours) == (
+        50,
+        ((10_000, 86_400),),
+        Hours.read("08:00-20:00 America/Lima"),
+    )
+    assert RatePlan.read("08:00-20:00").high == math.inf
+    with pytest.raises(ConfigurationError, match="hours are two times"):
+        RatePlan.read("50/s,08:00-25:00")
+
+
+@pytest.mark.parametrize(
+    ("rate", "calls", "seconds"),
+    [
+        ("auto", 1_000, None),
+        (50, 1_000, 20),
+        ((5, 200), 1_000, 5),
+        ("50/s,100/min", 1_000, 540),
+        ("50/s,100/min", 1_001, 600),
+        ("10000/d", 9_999, 0),
+        ("10000/d", 0, 0),
+        ("50/s,1000000/d", 1_000, 20),
+    ],
+)
+def test_a_rate_says_how_long_calls_take(rate: Any, calls: int, seconds: float | None) -> None:
+    assert RatePlan.read(rate).seconds_for(calls) == seconds
 
 
 @pytest.mark.parametrize(
@@ -323,7 +352,7 @@ def test_an_adaptive_gate_takes_quotas_and_hours() -> None:
         await first.acquire()
         await first.acquire()
         assert first.try_acquire() is None
-        second = AdaptiveGate("auto,2/d", hours="00:00-23:59")
+        second = AdaptiveGate("auto,2/d,00:00-23:59")
         second.restore_usage(first.usage)
         assert second.try_acquire() is None
         assert AdaptiveGate(50).usage is None
