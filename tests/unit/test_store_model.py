@@ -1,0 +1,217 @@
+"""Whatever is done in whatever order, a store knows what a few dictionaries know."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import shutil
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from accucheck import Check
+from accucheck._models import Settlement
+from accucheck._store import Endpoint, MemoryStore, Query, SQLiteStore, Store
+from tests.unit.ledger_samples import MOBILE, Clock, answered, failed, told
+
+NUMBERS = [MOBILE + n for n in range(8)]
+ENDPOINTS: tuple[Endpoint, ...] = ("advanced", "basic")
+FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where syncing costs nothing: this is about what is known, not about the disk."""
+CAP = 60
+
+numbers = st.lists(st.sampled_from(NUMBERS), unique=True)
+endpoints = st.sampled_from(ENDPOINTS)
+ages = st.sampled_from([math.inf, 0.0, 2.5, 20.0])
+which = st.integers(0, 1)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """One or two stores with the same answers; each may close or die at any time, and comes back."""
+
+    def make(self) -> Store:
+        raise NotImplementedError
+
+    count = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.runner = asyncio.Runner()
+        self.folder = Path(tempfile.mkdtemp(prefix="accucheck-model-", dir=FOLDER))
+        self.answers: dict[tuple[int, Endpoint], tuple[Settlement, float]] = {}
+        self.failures: dict[tuple[int, Endpoint], tuple[Settlement, float]] = {}
+        self.claims: dict[tuple[int, Endpoint], int] = {}
+        self.leased: list[int] = [0] * self.count
+        self.made = 0
+        self.stores = [self.make() for _ in range(self.count)]
+        self.dead: list[Any] = []
+        for store in self.stores:
+            self.runner.run(store.open())
+
+    def teardown(self) -> None:
+        for store in self.stores:
+            self.runner.run(store.aclose())
+        self.runner.close()
+        shutil.rmtree(self.folder)
+
+    @rule(seconds=st.sampled_from([1.0, 10.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.seconds += seconds
+
+    def query(self, endpoint: Endpoint, yes: float, no: float, failure: float) -> Query:
+        now = self.clock.seconds
+        return Query(endpoint=endpoint, yes_since=now - yes, no_since=now - no, failed_since=now - failure)
+
+    def expected(self, query: Query) -> dict[int, Any]:
+        known = {}
+        for number in NUMBERS:
+            serving: list[Endpoint] = ["advanced", "basic"] if query.endpoint == "basic" else ["advanced"]
+            stored = [self.answers[number, one] for one in serving if (number, one) in self.answers]
+            fresh = [
+                (settlement, at)
+                for settlement, at in stored
+                if isinstance(settlement.result, Check)
+                and at >= (query.yes_since if settlement.result.whatsapp else query.no_since)
+            ]
+            failure = self.failures.get((number, query.endpoint))
+            if fresh:
+                known[number] = told(max(fresh, key=lambda one: one[1])[0])
+            elif (
+                failure
+                and failure[1] >= query.failed_since
+                and failure[1] >= max((at for _, at in stored), default=-math.inf)
+            ):
+                known[number] = told(failure[0])
+        return known
+
+    @rule(who=which, endpoint=endpoints, yes=ages, no=ages, failure=ages)
+    def find(self, who: int, endpoint: Endpoint, yes: float, no: float, failure: float) -> None:
+        query = self.query(endpoint, yes, no, failure)
+        found = self.runner.run(self.stores[who % self.count].find(NUMBERS, query))
+        assert {number: told(settlement) for number, settlement in found.items()} == self.expected(query)
+
+    @rule(who=which, wanted=numbers, endpoint=endpoints, yes=ages, no=ages, failure=ages)
+    def claim(
+        self, who: int, wanted: list[int], endpoint: Endpoint, yes: float, no: float, failure: float
+    ) -> None:
+        who %= self.count
+        query = self.query(endpoint, yes, no, failure)
+        claims = self.runner.run(self.stores[who].claim(wanted, query))
+        known = {number: told for number, told in self.expected(query).items() if number in wanted}
+        taken = {number for number in wanted if (number, endpoint) in self.claims}
+        assert set(claims.taken) <= taken, "only what somebody has claimed"
+        assert {
+            number: told(settlement) for number, settlement in claims.known.items()
+        }.items() <= known.items()
+        assert set(claims.known) | set(claims.taken) >= set(known), "what is known is not granted"
+        assert set(claims.known) | set(claims.taken) >= taken, "what is claimed is not granted again"
+        for number in wanted:
+            if number not in claims.known and number not in claims.taken:
+                self.claims[number, endpoint] = who
+
+    @rule(who=which, wanted=numbers, endpoint=endpoints)
+    def release(self, who: int, wanted: list[int], endpoint: Endpoint) -> None:
+        who %= self.count
+        self.runner.run(self.stores[who].release(wanted, endpoint=endpoint))
+        for number in wanted:
+            if self.claims.get((number, endpoint)) == who:
+                del self.claims[number, endpoint]
+
+    @rule(who=which, chosen=numbers, failing=st.sets(st.sampled_from(NUMBERS)), endpoint=endpoints)
+    def settle(self, who: int, chosen: list[int], failing: set[int], endpoint: Endpoint) -> None:
+        who %= self.count
+        self.clock.seconds += 1
+        now = self.clock.seconds
+        batch = [
+            failed(number, calls=2, lost=1)
+            if number in failing
+            else answered(
+                number, checked_at=datetime.fromtimestamp(now, UTC), whatsapp=(number + int(now)) % 2 == 0
+            )
+            for number in chosen
+        ]
+        self.runner.run(self.stores[who].settle(batch, endpoint=endpoint))
+        for settlement in batch:
+            kept = self.answers if isinstance(settlement.result, Check) else self.failures
+            kept[settlement.number, endpoint] = settlement, now
+            if self.claims.get((settlement.number, endpoint)) == who:
+                del self.claims[settlement.number, endpoint]
+
+    @rule(who=which, wanted=st.integers(1, 20), used=st.integers(0, 20), unused=st.booleans())
+    def call(self, who: int, wanted: int, used: int, unused: bool) -> None:
+        who %= self.count
+        store = self.stores[who]
+        self.leased[who] += self.runner.run(store.lease_calls(wanted, max_calls=CAP))
+        for _ in range(min(used, self.leased[who])):
+            store.note_call()
+            self.made += 1
+            self.leased[who] -= 1
+        if unused:
+            self.runner.run(store.return_calls(self.leased[who]))
+            self.leased[who] = 0
+        assert self.made + sum(self.leased) <= CAP
+        assert self.runner.run(store.calls_made()) == self.made
+
+    @rule(who=which)
+    def close(self, who: int) -> None:
+        who %= self.count
+        if not self.stores[who].durable:
+            return
+        self.runner.run(self.stores[who].aclose())
+        self._come_back(who)
+
+    def _come_back(self, who: int) -> None:
+        self.claims = {key: owner for key, owner in self.claims.items() if owner != who}
+        self.leased[who] = 0
+        self.stores[who] = self.make()
+        self.runner.run(self.stores[who].open())
+
+    @invariant()
+    def calls_are_exact(self) -> None:
+        made = Counter(self.runner.run(store.calls_made()) for store in self.stores)
+        assert set(made) == {self.made}
+
+
+class MemoryMachine(StoreMachine):
+    def make(self) -> Store:
+        return MemoryStore(now=self.clock)
+
+
+class SQLiteMachine(StoreMachine):
+    count = 2
+
+    def make(self) -> Store:
+        return SQLiteStore(self.folder / "leads.db", now=self.clock, reserve=0)
+
+    @rule(who=which)
+    def die(self, who: int) -> None:
+        """The process is killed: its lock goes, and everything else stays as it was."""
+        store = self.stores[who]
+        assert isinstance(store, SQLiteStore)
+        owner = store._ledger.tables.owner
+        owner._counters.release()
+        owner._map.close()
+        os.close(owner._descriptor)
+        store._thread = None
+        store._finalizer.detach()
+        self.dead.append(store)
+        self._come_back(who)
+
+
+TestMemoryStore = MemoryMachine.TestCase
+TestSQLiteStores = SQLiteMachine.TestCase
+for machine in (TestMemoryStore, TestSQLiteStores):
+    machine.settings = settings(
+        max_examples=40,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
