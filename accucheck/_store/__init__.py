@@ -8,6 +8,7 @@ from accucheck._store._old._info import LedgerInfo
 from accucheck._store._old._ledger import Ledger
 from accucheck._store._old._memory import OldMemoryStore
 from accucheck._store._old._protocol import AnswerStore
+from accucheck._store._permits import Outcomes, Pacing, PermitRequest, Permits, PermitStore
 from accucheck._store._protocol import Claims, Endpoint, Query, Store
 from accucheck._store._repair import Repaired, repair
 from accucheck._store._sqlite import SQLiteStore
@@ -22,6 +23,11 @@ __all__ = [
     "MemoryStore",
     "NewLedger",
     "OldMemoryStore",
+    "Outcomes",
+    "Pacing",
+    "PermitRequest",
+    "PermitStore",
+    "Permits",
     "Query",
     "Repaired",
     "SQLiteStore",

@@ -118,7 +118,8 @@ class Ledger:
         A number may have both: an answer, and a later failure to renew it.
         """
         with self._reader() as connection:
-            rows = connection.execute("SELECT key, packed FROM answers ORDER BY key")
+            with translate_errors(self.path):
+                rows = connection.execute("SELECT key, packed FROM answers ORDER BY key")
             while True:
                 with translate_errors(self.path):  # not around the yield: the caller's errors are its own
                     row = next(rows, None)

@@ -21,6 +21,7 @@ from accucheck._store import _repair
 from accucheck._store._errors import is_full, ledger_error
 from accucheck._store._owner import RESERVE_BYTES
 from accucheck._store._packing import key_of, row_of
+from accucheck._store._permits import PermitRequest, Permits
 from accucheck._store._protocol import Claims, Endpoint, Query
 from accucheck._store._tables import Tables
 
@@ -167,6 +168,9 @@ class SQLiteStore:
 
     async def remember(self, name: str, value: str) -> None:
         await self._run(lambda ledger: ledger.tables.remember(name, value))
+
+    async def lease_permits(self, request: PermitRequest) -> Permits:
+        return await self._run(lambda ledger: ledger.tables.lease_permits(request))
 
     def _submit(self, work: Callable[[_Ledger], Result]) -> asyncio.Future[Result]:
         if self._thread is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
@@ -23,6 +24,7 @@ from accucheck._store import _owner
 from accucheck._store._file import FileWatch, check_small, name_of, open_ledger
 from accucheck._store._owner import Owner
 from accucheck._store._packing import FAILED, KEY_SHIFT, Choice, Row, key_of, number_of, settlement_of
+from accucheck._store._permits import ACTIVE, Outcomes, Pace, PermitRequest, Permits, lease
 from accucheck._store._protocol import Query
 
 __all__ = ["Tables", "find", "in_transaction", "upsert"]
@@ -60,6 +62,8 @@ _COUNT: Final = """INSERT INTO jobs VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UP
     possibly_double_charged = possibly_double_charged + excluded.possibly_double_charged,
     lost_to_kills = lost_to_kills + excluded.lost_to_kills"""
 
+_pace_of: Final = msgspec.json.Decoder(Pace, strict=False).decode
+_reports_of: Final = msgspec.json.Decoder(list[Outcomes]).decode
 _rows_of: Final = msgspec.json.Decoder(list[tuple[int, int, int | None, str]]).decode
 
 
@@ -117,6 +121,8 @@ class Tables:
     def __init__(self, path: Path, *, now: Callable[[], float], reserve: int) -> None:
         self.path = path
         self._now = now
+        self._clock = time.monotonic  # one for all processes of the machine, and nobody sets it
+        self._boot = _boot()
         self._slots: dict[str, int] = {}
         self._settled: list[int] = []
         self._new_list = True
@@ -128,7 +134,7 @@ class Tables:
             with self._transaction(durable=False):
                 self._id: int | None = self._connection.execute(
                     "INSERT INTO owners (token, boot, expires) VALUES (?, ?, ?)",
-                    (self.owner.token, _boot(), now() + _EXPIRY_SECONDS),
+                    (self.owner.token, self._boot, now() + _EXPIRY_SECONDS),
                 ).lastrowid
             self._watch = FileWatch(path, name_of(self._connection))
             undo.callback(self._watch.close)
@@ -277,6 +283,67 @@ class Tables:
         self._connection.execute(_COUNT, (job, made, 0, lost))
         self._connection.execute("DELETE FROM leases WHERE owner = ? AND job = ?", (owner, job))
 
+    # Permits
+
+    def lease_permits(self, request: PermitRequest) -> Permits:
+        connection, account = self._connection, request.account
+        now = self._clock()
+        with self._transaction(durable=False):
+            row = connection.execute("SELECT boot, pace FROM paces WHERE account = ?", (account,)).fetchone()
+            if row is None:
+                pace = Pace(rate=request.start.rate)
+            else:
+                pace = _pace_of(row[1])
+                if row[0] != self._boot:
+                    pace = Pace(rate=pace.rate)
+            connection.execute(
+                "DELETE FROM callers WHERE account = ? AND NOT seen BETWEEN ? AND ?",
+                (account, now - ACTIVE, now),
+            )
+            others, share_at = connection.execute(
+                """SELECT count(*) FILTER (WHERE owner <> :owner), max(share_at) FILTER (WHERE owner = :owner)
+                FROM callers WHERE account = :account""",
+                {"account": account, "owner": self._id},
+            ).fetchone()
+            granted, first_at, share_at, leads = lease(
+                pace, request, owner=self._id or 0, share_at=share_at or 0.0, members=others + 1, now=now
+            )
+            if request.leaves:
+                connection.execute("DELETE FROM callers WHERE account = ? AND owner = ?", (account, self._id))
+            else:
+                connection.execute(
+                    "INSERT OR REPLACE INTO callers VALUES (?, ?, ?, ?)", (account, self._id, now, share_at)
+                )
+            reports: list[Outcomes] = []
+            if leads and not request.leaves:
+                (found,) = connection.execute(
+                    "SELECT json_group_array(json(outcomes)) FROM reports WHERE account = ?", (account,)
+                ).fetchone()
+                if found != "[]":
+                    reports = _reports_of(found)
+                    connection.execute("DELETE FROM reports WHERE account = ?", (account,))
+            if request.outcomes and (request.leaves or not leads):
+                connection.execute(
+                    "INSERT INTO reports (account, outcomes) VALUES (?, ?)",
+                    (account, msgspec.json.encode(request.outcomes).decode()),
+                )
+            connection.execute(
+                "INSERT OR REPLACE INTO paces VALUES (?, ?, ?)",
+                (account, self._boot, msgspec.json.encode(pace).decode()),
+            )
+        return Permits(
+            now=now,
+            granted=granted,
+            first_at=first_at,
+            interval=1 / pace.rate,
+            rate=pace.rate,
+            hold_until=max(pace.hold_until, pace.refused_until),
+            epoch=pace.epoch,
+            members=others + 1,
+            leads=leads,
+            reports=reports,
+        )
+
     # Other processes
 
     def reap(self) -> bool:
@@ -293,7 +360,7 @@ class Tables:
                         "SELECT job, slot, granted FROM leases WHERE owner = ?", (owner,)
                     ).fetchall():
                         # After a power cut the counters may be older than the lease.
-                        known = _owner.counters_of(self.path, token, slot) if boot == _boot() else None
+                        known = _owner.counters_of(self.path, token, slot) if boot == self._boot else None
                         self._end_lease(owner, job, granted, known, killed=True)
                     connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
             _owner.remove(self.path, token)

@@ -1,0 +1,332 @@
+"""One rate for all processes that call one account: a ``Gate`` whose permits come from the store.
+
+Permits are leased in blocks of a tenth of a second, with the outcomes of earlier calls as the price. One process at a
+time, the leader, hears all outcomes and runs the ``RateController`` on them; if it falls silent another takes over.
+Within a process permits go to callers as in ``PacedGate``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections import deque
+from heapq import heappop, heappush
+from typing import Final
+
+from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._gate import Waiters, closed_error
+from accucheck._rate import Phase, RateController
+from accucheck._schedule import Rate, RatePlan
+from accucheck._store import Outcomes, Pacing, PermitRequest, Permits, PermitStore
+
+__all__ = ["SharedGate"]
+
+logger = logging.getLogger("accucheck")
+
+_TICK: Final = 0.05
+"""Seconds between two requests while there is something to ask or to tell."""
+_EXPIRY: Final = 0.02
+"""Seconds after which a permit that nobody took is lost."""
+_REPORTED: Final = 0.12
+"""Seconds after which the leader has heard of everything: two requests, and the way to the store."""
+_SENT, _ADMITTED, _REFUSED = range(3)
+_ECHO: Final = 0.25
+"""Refusals of calls that were sent so soon after one belong to it: their processes had not heard of it yet."""
+_COLLAPSE: Final = 4.0
+_CUT: Final = 0.7
+_FIRST_HOLD: Final = 1.5
+"""Calls for which a process waits after its own refusal, until the leader has heard of it."""
+_LONGEST_CALL: Final = 600.0
+_QUIET: Final = 1.0
+"""Seconds without calls after which a process asks no more, and another may lead."""
+
+
+class SharedGate:
+    """The ``Gate`` of a client that shares its account with other processes through ``store``.
+
+    Args:
+        store: Where permits come from; open, and closed after the gate.
+        account: Names the account: the same for all that share it, and never a secret.
+        rate: Calls per second, as for ``AdaptiveGate``; to be the same in all processes.
+        learned: The limit that an earlier run has found, in calls per second.
+
+    Raises:
+        ConfigurationError: ``rate`` is wrong.
+    """
+
+    def __init__(
+        self,
+        store: PermitStore,
+        account: str,
+        rate: Rate = "auto",
+        *,
+        learned: float | None = None,
+    ) -> None:
+        self._store = store
+        self._account = account
+        plan = RatePlan.read(rate)
+        if plan.quotas:
+            raise ConfigurationError(
+                "a quota (calls in an hour or a day) cannot be shared by several processes yet"
+            )
+        self._low, self._high, self._start = plan.low, plan.high, plan.start
+        if learned is not None and self._start is None and 0 < learned < math.inf:
+            self._start = min(max(0.9 * learned, self._low), self._high)
+        self._learned = learned
+        self._first_rate = RateController(low=self._low, high=self._high, start=self._start).rate(0.0)
+        self._waiters = Waiters()
+        self._permits: deque[float] = deque()  # moments of the loop
+        self._outcomes = Outcomes()
+        self._controller: RateController | None = None  # while this process leads
+        self._published: Pacing | None = None
+        self._heard: list[tuple[float, int, float, float | None]] = []
+        self._rate: float | None = None
+        self._offset = 0.0  # the store's clock minus the loop's
+        self._least_trip = math.inf
+        self._epoch = 0
+        self._alone = True
+        self._cut_at = self._hold_until = -math.inf
+        self._used_at = -math.inf
+        self._sent_lately: deque[float] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._ask_at = -math.inf
+        self._urgent = False
+        self._closed = False
+
+    @property
+    def rate(self) -> float:
+        """Calls per second that all processes together may make."""
+        return self._rate or self._first_rate
+
+    @property
+    def learned(self) -> float | None:
+        """The account's limit in calls per second, once a refusal has shown it."""
+        controller = self._controller
+        return self._learned if controller is None or controller.learned is None else controller.learned
+
+    def try_acquire(self) -> float | None:
+        if self._closed:
+            raise closed_error()
+        now = asyncio.get_running_loop().time()
+        if self._waiters or not self._take(now):
+            return None
+        return now
+
+    async def acquire(self, *, urgent: bool = False) -> float:
+        now = self.try_acquire()
+        if now is not None:
+            return now
+        waiter = self._waiters.join(urgent=urgent)
+        self._urgent = not self._permits
+        self._pump()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self._waiters.leave(waiter)
+            raise
+
+    def admitted(self, sent_at: float) -> None:
+        now = asyncio.get_running_loop().time()
+        self._outcomes.admitted.append((self._sane(sent_at, now), now + self._offset))
+        self._used_at = now
+        if self._timer is None and self._asking is None:
+            self._pump()
+
+    def refused(self, sent_at: float, retry_after: float | None = None) -> None:
+        now = asyncio.get_running_loop().time()
+        makes_sense = retry_after is not None and 0 < retry_after < math.inf
+        self._outcomes.refused.append(
+            (self._sane(sent_at, now), now + self._offset, retry_after if makes_sense else None)
+        )
+        self._hold_until = now + _FIRST_HOLD / (self._rate or 1.0)
+        if self._alone:
+            self._permits.clear()  # as the store does; others keep theirs, or the limit would lie idle
+        self._used_at = now
+        self._urgent = True
+        self._pump()
+
+    def _sane(self, sent_at: float, now: float) -> float:
+        """Return the store's time of a moment in the past minutes; now for any other."""
+        return (sent_at if now - _LONGEST_CALL < sent_at <= now else now) + self._offset
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._waiters.fail(closed_error())
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+        if self._rate is not None:
+            with contextlib.suppress(LedgerError, RuntimeError):
+                await self._store.lease_permits(self._request(0, leaves=True))
+
+    # Permits -> callers
+
+    def _take(self, now: float) -> bool:
+        """Take a permit if one is due."""
+        permits = self._permits
+        while permits and permits[0] <= now - _EXPIRY:
+            permits.popleft()
+        if not permits or permits[0] > now or self._hold_until > now:
+            return False
+        permits.popleft()
+        self._used_at = now
+        self._outcomes.sent.append(now + self._offset)
+        self._sent_lately.append(now)
+        return True
+
+    def _pump(self) -> None:
+        """Give permits to who waits, ask the store for what is worth asking, and come again when that is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._waiters and self._take(now):
+            self._waiters.give(now)
+        if self._asking is None and self._is_worth_asking(now) and (self._urgent or now >= self._ask_at):
+            self._urgent = False
+            self._ask_at = now + _TICK
+            self._asking = loop.create_task(self._ask(), name="accucheck permits")
+            self._asking.add_done_callback(self._on_answer)
+        if not self._waiters and not self._outcomes and now - self._used_at > _QUIET:
+            return  # nothing to ask and nothing to tell: another may lead
+        due = [] if self._asking is not None else [max(self._ask_at, now + 0.001)]
+        if self._permits and self._waiters:
+            due.append(max(self._permits[0], self._hold_until))
+        if due:
+            self._timer = loop.call_at(min(due), self._pump)
+
+    def _on_answer(self, asking: asyncio.Task[None]) -> None:
+        self._asking = None
+        if asking.cancelled():
+            return
+        error = asking.exception()
+        if error is not None:
+            if not isinstance(error, LedgerError):
+                logger.error("internal error (please report it): no permits", exc_info=error)
+            self._waiters.fail(error)
+        self._pump()
+
+    # The store
+
+    def _is_worth_asking(self, now: float) -> bool:
+        if self._outcomes.refused or self._controller is not None:
+            return True
+        if not self._waiters:
+            return bool(self._outcomes)
+        return not self._permits or self._permits[-1] - now < _TICK
+
+    def _request(self, wanted: int, *, leaves: bool = False) -> PermitRequest:
+        outcomes, self._outcomes = self._outcomes, Outcomes()
+        pacing = None
+        if self._controller is not None:
+            self._hear(outcomes)
+            self._digest(self._controller)
+            pacing = self._published = self._pacing()
+        return PermitRequest(
+            account=self._account,
+            wanted=wanted,
+            start=Pacing(self._first_rate),
+            pacing=pacing,
+            outcomes=outcomes,
+            leaves=leaves,
+        )
+
+    async def _ask(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._sent_lately and self._sent_lately[0] < now - 4 * _TICK:
+            self._sent_lately.popleft()
+        wanted = len(self._waiters) + len(self._sent_lately) - len(self._permits) if self._waiters else 0
+        permits = await self._store.lease_permits(self._request(max(wanted, 0)))
+        after = loop.time()
+        if after - now <= self._least_trip:
+            self._least_trip, self._offset = after - now, permits.now - (now + after) / 2
+        self._rate, self._alone = permits.rate, permits.members == 1
+        if permits.epoch != self._epoch:
+            self._epoch = permits.epoch
+            self._permits.clear()
+        first_at = permits.first_at - self._offset
+        self._permits.extend(first_at + n * permits.interval for n in range(permits.granted))
+        if not permits.leads:
+            self._controller = None
+            self._heard.clear()
+        else:
+            if self._controller is None:
+                self._controller = RateController(
+                    low=self._low, high=self._high, start=self._start_from(permits)
+                )
+            for report in permits.reports:
+                self._hear(report)
+            self._digest(self._controller)
+            pacing, published = self._pacing(), self._published
+            if published is None or (pacing.hold_until, pacing.single) != (
+                published.hold_until,
+                published.single,
+            ):
+                self._urgent = True  # the rate may wait for the next request
+
+    def _start_from(self, permits: Permits) -> float | None:
+        """Return where to continue as the new leader; None to begin."""
+        if self._start is None and permits.rate == self._first_rate:
+            return None
+        return min(max(permits.rate, self._low), self._high)
+
+    # The leader
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() + self._offset
+
+    def _hear(self, outcomes: Outcomes) -> None:
+        """Take in what became of calls, one's own or another's."""
+        for sent_at in outcomes.sent:
+            heappush(self._heard, (sent_at, _SENT, sent_at, None))
+        for sent_at, at in outcomes.admitted:
+            heappush(self._heard, (at, _ADMITTED, sent_at, None))
+        for sent_at, at, retry_after in outcomes.refused:
+            heappush(self._heard, (at, _REFUSED, sent_at, retry_after))
+
+    def _digest(self, controller: RateController) -> None:
+        """Tell the controller what has happened, in the order in which it did: once nobody can report earlier things.
+
+        A limit is measured by the calls that were sent until a refusal. If some of them were still to be reported,
+        it would be found too low.
+        """
+        now = self._now()
+        at_once = self._alone or controller.phase is Phase.LOCKOUT
+        until = now if at_once else now - _REPORTED
+        while self._heard and self._heard[0][0] <= until:
+            _, kind, sent_at, retry_after = heappop(self._heard)
+            if kind == _SENT:
+                controller.sent(sent_at)
+                continue
+            if self._cut_at < sent_at < self._cut_at + _ECHO and not at_once:
+                sent_at = self._cut_at
+            if kind == _ADMITTED:
+                controller.admitted(now, sent_at)
+            else:
+                controller.refused(now, sent_at, retry_after)
+                if sent_at > self._cut_at:
+                    self._cut_at = now
+
+    def _pacing(self) -> Pacing:
+        controller, now = self._controller, self._now()
+        assert controller is not None
+        rate, before = controller.rate(now), self._published.rate if self._published else 0.0
+        if rate < before / _COLLAPSE and controller.phase not in (Phase.LOCKOUT, Phase.WINDOW):
+            # Told in pieces, it has taken something for a window that let nothing through: begin again, lower.
+            rate = max(_CUT * before, self._low)
+            controller = self._controller = RateController(low=self._low, high=self._high, start=rate)
+        return Pacing(
+            rate=rate,
+            hold_until=max(controller.resume_at, 0.0),
+            single=controller.phase is Phase.LOCKOUT,
+        )

@@ -1,0 +1,171 @@
+"""Permits of one account, shared: who may call when, decided in the store and timed by its clock alone.
+
+A pace hands out the moments of one schedule, ``rate`` of them a second, in blocks. So processes that call one account
+together call as evenly as one would, and a block that nobody uses is lost: the limit can only be under-run.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Protocol
+
+import msgspec
+
+__all__ = ["Outcomes", "Pace", "Pacing", "PermitRequest", "PermitStore", "Permits", "lease"]
+
+HORIZON: Final = 0.1
+"""Seconds of the schedule that all processes hold together: so soon everyone heeds a refusal."""
+ALONE: Final = 0.25
+"""The same for a process that is alone, which hears of its refusals by itself."""
+_LATE: Final = 0.01
+"""Seconds of the schedule that are made up for when nobody came to lease them in time."""
+ACTIVE: Final = 1.0
+"""A process that has not asked for so many seconds has no share of the permits."""
+_LEADS: Final = 1.0
+"""Seconds without a sign of the one that sets the rate after which another one does."""
+_FIRST_HOLD: Final = 1.5
+"""Calls for which everyone waits after a refusal, until the one that sets the rate has heard of it."""
+_LONGEST_HOLD: Final = 60.0
+"""Seconds that everyone waits at most for a vendor's word alone."""
+_TRIAL: Final = 5.0
+"""Seconds that everyone waits at most for the reply to a single call."""
+_TOLD: Final = 0.15
+"""Seconds until the leader has heard of that reply, and has said how to continue."""
+
+
+class Pacing(msgspec.Struct, frozen=True):
+    """How fast to call; set by one process for all."""
+
+    rate: float
+    """Calls per second."""
+    hold_until: float = 0.0
+    """Nobody calls before; in seconds of the store's clock, as all times here."""
+    single: bool = False
+    """Then one call goes, and nobody follows before its reply."""
+
+
+class Pace(msgspec.Struct, kw_only=True):
+    """The state of an account's schedule."""
+
+    rate: float
+    next_at: float = 0.0
+    """The first moment that is still to be had."""
+    hold_until: float = 0.0
+    refused_until: float = 0.0
+    """The same, from the refusals that the leader has not heard of yet."""
+    single: bool = False
+    trial_until: float = 0.0
+    """A single call is out, or its reply is; nobody follows before the leader has heard of it."""
+    trial_by: int = -1
+    epoch: int = 0
+    """Permits of an earlier one are void: a long hold came after them."""
+    leader: int = -1
+    """Who sets the rate."""
+    leader_until: float = 0.0
+
+
+class Outcomes(msgspec.Struct, omit_defaults=True):
+    """What became of a process's calls since its last report."""
+
+    sent: list[float] = []
+    admitted: list[tuple[float, float]] = []
+    """When sent, when answered."""
+    refused: list[tuple[float, float, float | None]] = []
+    """When sent, when refused, and how long the vendor asks to wait."""
+
+    def __bool__(self) -> bool:
+        return bool(self.sent or self.admitted or self.refused)
+
+
+class PermitRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process asks of the store."""
+
+    account: str
+    """What the pace is kept for: the vendor's host and the API id's hash."""
+    wanted: int
+    start: Pacing
+    """For an account that nobody calls yet."""
+    pacing: Pacing | None = None
+    """From the process that sets the rate: how fast to call from now on."""
+    outcomes: Outcomes
+    leaves: bool = False
+    """Whether this is the process's last request."""
+
+
+class Permits(msgspec.Struct, frozen=True, kw_only=True):
+    """What it gets."""
+
+    now: float
+    granted: int
+    first_at: float
+    """The moment of the first permit; the others follow every ``interval`` seconds."""
+    interval: float
+    rate: float
+    hold_until: float
+    epoch: int
+    """If it has changed, permits that were granted before are void."""
+    members: int
+    """Processes that call the account now."""
+    leads: bool
+    """Whether this process is to set the rate."""
+    reports: list[Outcomes]
+    """For the one that does: what became of the others' calls."""
+
+
+class PermitStore(Protocol):
+    """A store that can also pace the calls of all its processes."""
+
+    async def lease_permits(self, request: PermitRequest) -> Permits:
+        """Lease permits, and report what became of calls. Raises LedgerError."""
+
+
+def lease(
+    pace: Pace, request: PermitRequest, *, owner: int, share_at: float, members: int, now: float
+) -> tuple[int, float, float, bool]:
+    """Bring a pace up to date for a request of ``owner``, whose fair share is used up to ``share_at``.
+
+    Returns how many permits are granted, the moment of the first, up to when the share is used now, and whether the
+    owner leads.
+    """
+    leads = pace.leader == owner or now >= pace.leader_until
+    if leads:
+        pace.leader, pace.leader_until = owner, now + _LEADS
+        if request.pacing is not None:
+            pace.rate, pace.single = request.pacing.rate, request.pacing.single
+            pace.hold_until = request.pacing.hold_until
+    if request.outcomes.refused and request.pacing is None:
+        asked = [
+            min(seconds, _LONGEST_HOLD) for *_, seconds in request.outcomes.refused if seconds is not None
+        ]
+        pace.refused_until = max(
+            pace.refused_until, now + max([min(_FIRST_HOLD / pace.rate, HORIZON), *asked])
+        )
+    if request.leaves and leads:
+        pace.leader_until = now
+    if pace.trial_by == owner and (request.outcomes.admitted or request.outcomes.refused):
+        pace.trial_by, pace.trial_until = -1, now + _TOLD
+    held_until = max(pace.hold_until, pace.refused_until)
+    if pace.next_at > now and (held_until > now + HORIZON or (request.outcomes.refused and members == 1)):
+        # What was leased is void, and the schedule begins again at the end of the hold.
+        pace.epoch += 1
+        pace.next_at = now
+    nothing = 0, now, share_at, leads
+    if request.wanted <= 0:
+        return nothing
+    if pace.single:
+        if now < max(held_until, pace.trial_until):
+            return nothing
+        pace.trial_by, pace.trial_until = owner, now + _TRIAL
+        return 1, now, share_at, leads
+    horizon = ALONE if members == 1 else HORIZON
+    start = max(pace.next_at, held_until, now - _LATE)
+    share_at = max(share_at, now - horizon)
+    until = now + horizon
+    if share_at > until:
+        until = now + horizon / 2  # more only of what the others leave
+    if start > until:
+        return 0, now, share_at, leads
+    free = min(until - start, horizon / members) * pace.rate
+    granted = min(request.wanted, max(1, math.floor(free)))
+    pace.next_at = start + granted / pace.rate
+    return granted, start, share_at + granted * members / pace.rate, leads

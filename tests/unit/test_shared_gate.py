@@ -1,0 +1,382 @@
+"""One rate for several processes: gates over one store, in virtual time, and the pure rules behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accucheck import ConfigurationError, LedgerError
+from accucheck._gate import Gate, Rate
+from accucheck._shared_gate import SharedGate
+from accucheck._store import Outcomes, Pacing, PermitRequest, Permits, SQLiteStore
+from accucheck._store._permits import ACTIVE, Pace, lease
+from tests import virtual_time
+from tests.gate_conformance import GateConformance
+from tests.unit.simulated_limits import Limiter, TokenBucket, changing, constant
+
+
+class LocalPermits:
+    """What a store keeps of one account, for gates of one loop; ``delay`` seconds away, its clock ``ahead``."""
+
+    def __init__(self, *, delay: float = 0.002, ahead: float = 0.0) -> None:
+        self.delay = delay
+        self.ahead = ahead
+        self.pace: Pace | None = None
+        self.callers: dict[int, tuple[float, float]] = {}
+        self.reports: list[Outcomes] = []
+        self.requests = 0
+
+    def seat(self, owner: int) -> Seat:
+        return Seat(self, owner)
+
+
+class Seat:
+    """One process's connection."""
+
+    def __init__(self, permits: LocalPermits, owner: int) -> None:
+        self.permits = permits
+        self.owner = owner
+        self.error: Exception | None = None
+        self.skew = 0.0
+
+    async def lease_permits(self, request: PermitRequest) -> Permits:
+        if self.error is not None:
+            raise self.error
+        shared = self.permits
+        await asyncio.sleep(shared.delay)
+        shared.requests += 1
+        now = asyncio.get_running_loop().time() + shared.ahead
+        pace = shared.pace = shared.pace or Pace(rate=request.start.rate)
+        callers = {owner: caller for owner, caller in shared.callers.items() if caller[0] > now - ACTIVE}
+        members = len(callers.keys() | {self.owner})
+        _, share_at = callers.pop(self.owner, (0.0, 0.0))
+        granted, first_at, share_at, leads = lease(
+            pace, request, owner=self.owner, share_at=share_at, members=members, now=now
+        )
+        if not request.leaves:
+            callers[self.owner] = now, share_at
+        shared.callers = callers
+        reports: list[Outcomes] = []
+        if leads and not request.leaves:
+            reports, shared.reports = shared.reports, []
+        elif request.outcomes:
+            shared.reports.append(request.outcomes)
+        await asyncio.sleep(shared.delay)
+        return Permits(
+            now=now,
+            granted=granted,
+            first_at=first_at,
+            interval=1 / pace.rate,
+            rate=pace.rate,
+            hold_until=max(pace.hold_until, pace.refused_until),
+            epoch=pace.epoch,
+            members=members,
+            leads=leads,
+            reports=reports,
+        )
+
+
+class Process:
+    """Some workers behind one gate."""
+
+    def __init__(self, permits: LocalPermits, owner: int, limiter: Limiter, rate: Rate) -> None:
+        self.gate = SharedGate(permits.seat(owner), "account", rate)
+        self.limiter = limiter
+        self.sent: list[tuple[float, bool]] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def work(self, workers: int = 60, latency: float = 0.05) -> None:
+        self.tasks += [asyncio.create_task(self._work(latency)) for _ in range(workers)]
+
+    async def _work(self, latency: float) -> None:
+        while True:
+            sent_at = await self.gate.acquire()
+            now = asyncio.get_running_loop().time()
+            admitted = self.limiter.admit(now)
+            self.sent.append((now, admitted))
+            await asyncio.sleep(latency)
+            if admitted:
+                self.gate.admitted(sent_at)
+            else:
+                self.gate.refused(sent_at)
+
+    async def die(self) -> None:
+        """As a kill does: nothing is said to the store any more."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.gate._rate = None
+        await self.gate.aclose()
+
+    async def leave(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.gate.aclose()
+
+
+def counted(processes: list[Process], since: float, until: float) -> tuple[int, int, list[int]]:
+    """Return the calls admitted and refused in a span of time, and those admitted by process."""
+    start = virtual_time.START
+    by_process = [[ok for at, ok in process.sent if since <= at - start < until] for process in processes]
+    every = [ok for calls in by_process for ok in calls]
+    return sum(every), len(every) - sum(every), [sum(calls) for calls in by_process]
+
+
+def simulate(
+    rate: Rate, limiter: Limiter, *, processes: int = 4, seconds: float = 30.0, **options: float
+) -> list[Process]:
+    permits = LocalPermits(**options)
+    all_of_them = [Process(permits, owner, limiter, rate) for owner in range(processes)]
+
+    async def main() -> None:
+        for process in all_of_them:
+            process.work()
+        await asyncio.sleep(seconds)
+        for process in all_of_them:
+            await process.leave()
+
+    virtual_time.run(main())
+    return all_of_them
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4, 8])
+def test_a_known_limit_is_used_and_shared_fairly(processes: int) -> None:
+    calls = simulate(200.0, TokenBucket(constant(200.0), 8), processes=processes, seconds=10)
+    admitted, refused, shares = counted(calls, 1, 10)
+    assert admitted >= 0.97 * 200 * 9
+    assert refused <= 0.002 * (admitted + refused)
+    assert max(shares) <= 1.2 * min(shares)
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_an_unknown_limit_is_found_together(processes: int) -> None:
+    calls = simulate("auto", TokenBucket(constant(200.0), 8), processes=processes, seconds=40)
+    admitted, refused, shares = counted(calls, 15, 40)
+    assert admitted >= 0.93 * 200 * 25
+    assert refused <= 0.01 * (admitted + refused)
+    assert max(shares) <= 1.2 * min(shares)
+
+
+def test_a_limit_that_is_halved_is_followed() -> None:
+    limit = changing(200.0, virtual_time.START + 20, 100.0)
+    calls = simulate("auto", TokenBucket(limit, 8), seconds=65)
+    admitted, refused, _ = counted(calls, 50, 65)
+    assert admitted >= 0.9 * 100 * 15
+    assert refused <= 0.02 * (admitted + refused)
+
+
+def test_the_clock_is_the_stores() -> None:
+    calls = simulate(200.0, TokenBucket(constant(200.0), 8), seconds=10, ahead=5_000.0, delay=0.004)
+    admitted, refused, _ = counted(calls, 1, 10)
+    assert admitted >= 0.97 * 200 * 9
+    assert refused <= 0.002 * (admitted + refused)
+
+
+def test_when_the_leader_is_killed_the_others_continue() -> None:
+    permits = LocalPermits()
+    limiter = TokenBucket(constant(200.0), 8)
+    calls = [Process(permits, owner, limiter, "auto") for owner in range(4)]
+
+    async def main() -> None:
+        for process in calls:
+            process.work()
+        await asyncio.sleep(20)
+        (leader,) = [process for process in calls if process.gate._controller is not None]
+        await leader.die()
+        await asyncio.sleep(13)
+        assert sum(process.gate._controller is not None for process in calls if process is not leader) == 1
+        for process in calls:
+            await process.leave()
+
+    virtual_time.run(main())
+    before, _, _ = counted(calls, 15, 20)
+    after, _, _ = counted(calls, 23, 33)
+    assert after / 10 >= 0.9 * before / 5
+
+
+def test_a_process_that_leaves_frees_its_share_within_two_seconds() -> None:
+    permits = LocalPermits()
+    limiter = TokenBucket(constant(200.0), 8)
+    calls = [Process(permits, owner, limiter, 200.0) for owner in range(4)]
+
+    async def main() -> None:
+        for process in calls:
+            process.work()
+        await asyncio.sleep(5)
+        await calls[0].leave()
+        await asyncio.sleep(3)
+        await calls[1].die()
+        await asyncio.sleep(5)
+        for process in calls:
+            await process.leave()
+
+    virtual_time.run(main())
+    assert counted(calls, 5.3, 8)[0] >= 0.97 * 200 * 2.7
+    assert counted(calls, 10, 13)[0] >= 0.97 * 200 * 3
+
+
+def test_what_one_does_not_use_is_for_the_others() -> None:
+    permits = LocalPermits()
+    limiter = TokenBucket(constant(200.0), 8)
+    busy, lazy = Process(permits, 0, limiter, 200.0), Process(permits, 1, limiter, 200.0)
+
+    async def main() -> None:
+        busy.work()
+        lazy.work(workers=1, latency=0.1)
+        await asyncio.sleep(10)
+        await busy.leave()
+        await lazy.leave()
+
+    virtual_time.run(main())
+    admitted, refused, (much, little) = counted([busy, lazy], 1, 10)
+    assert admitted >= 0.95 * 200 * 9
+    assert 0.5 * 90 <= little <= 90
+    assert much > 1_500
+    assert refused <= 0.002 * admitted
+
+
+def test_a_refusal_anywhere_holds_everyone_within_a_tenth_of_a_second() -> None:
+    permits = LocalPermits()
+    limiter = TokenBucket(constant(1e9), 1e9)
+    calls = [Process(permits, owner, limiter, 200.0) for owner in range(4)]
+    refused_at = 0.0
+
+    async def main() -> None:
+        nonlocal refused_at
+        for process in calls:
+            process.work()
+        await asyncio.sleep(3)
+        refused_at = asyncio.get_running_loop().time() - virtual_time.START
+        sender = calls[2]
+        sender.gate.refused(sender.sent[-1][0], retry_after=3.0)
+        await asyncio.sleep(5)
+        for process in calls:
+            await process.leave()
+
+    virtual_time.run(main())
+    assert counted(calls, refused_at + 0.1, refused_at + 2.9)[0] == 0
+    assert counted(calls, refused_at + 3.0, refused_at + 5)[0] > 0
+
+
+def test_nothing_is_asked_of_the_store_while_nothing_happens() -> None:
+    permits = LocalPermits()
+
+    async def main() -> None:
+        gate = SharedGate(permits.seat(1), "account", 100.0)
+        gate.admitted(await gate.acquire())
+        await asyncio.sleep(5)
+        asked = permits.requests
+        await asyncio.sleep(100)
+        assert permits.requests == asked
+        gate.admitted(await gate.acquire())
+        await gate.aclose()
+
+    virtual_time.run(main())
+
+
+def test_a_store_that_cannot_be_asked_is_told_to_who_waits() -> None:
+    async def main() -> None:
+        seat = LocalPermits().seat(1)
+        seat.error = LedgerError("the disk reports an error")
+        gate = SharedGate(seat, "account", 100.0)
+        for _ in range(2):
+            with pytest.raises(LedgerError, match="the disk reports an error"):
+                await gate.acquire()
+        seat.error = None
+        await gate.acquire()
+        await gate.aclose()
+
+    virtual_time.run(main())
+
+
+def test_a_quota_is_refused_since_it_would_hold_for_each_process_alone() -> None:
+    with pytest.raises(ConfigurationError, match="quota"):
+        SharedGate(LocalPermits().seat(1), "account", "50/s,10000/d")
+
+
+class TestSharedGateAlone(GateConformance):
+    burst = 2.0
+
+    async def make(self, rate: float) -> Gate:
+        return SharedGate(LocalPermits().seat(1), "account", rate)
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        virtual_time.run(main)
+
+
+class TestSharedGateOnSQLite(GateConformance):
+    burst = 4.0
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "leads.db"
+        self.stores: list[SQLiteStore] = []
+
+    async def make(self, rate: float) -> Gate:
+        store = SQLiteStore(self.path)
+        await store.open()
+        self.stores.append(store)
+        gate = SharedGate(store, "account", rate)
+        await gate.acquire()  # the first permit comes when the store replies, whoever waits
+        return gate
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        async def closing() -> None:
+            try:
+                await main
+            finally:
+                for store in self.stores:
+                    await store.aclose()
+
+        asyncio.run(closing())
+
+
+# The rules alone
+
+moments = st.floats(0, 3)
+
+
+@given(
+    rate=st.floats(0.5, 500),
+    asked=st.lists(st.tuples(moments, st.integers(0, 3), st.integers(0, 200)), max_size=40),
+)
+def test_no_more_permits_than_the_rate_allows_are_ever_granted(
+    rate: float, asked: list[tuple[float, int, int]]
+) -> None:
+    pace = Pace(rate=rate)
+    shares: Counter[int] = Counter()
+    share_at = dict.fromkeys(range(4), 0.0)
+    given_at: list[float] = []
+    for now, owner, wanted in sorted(asked):
+        request = PermitRequest(
+            account="", wanted=wanted, start=Pacing(rate), outcomes=Outcomes(), pacing=None
+        )
+        granted, first_at, share_at[owner], _ = lease(
+            pace, request, owner=owner, share_at=share_at[owner], members=4, now=now + 100
+        )
+        assert granted <= wanted
+        shares[owner] += granted
+        given_at += [first_at + n / rate for n in range(granted)]
+        assert granted == 0 or first_at >= now + 100 - 0.011
+        assert granted == 0 or given_at[-1] <= now + 100 + max(0.11, 1 / rate) + 1e-6
+    assert given_at == sorted(given_at)
+    for one, next_one in pairwise(given_at):
+        assert next_one - one >= 1 / rate - 1e-6
+
+
+def test_a_single_call_is_let_through_after_a_lockout() -> None:
+    pace = Pace(rate=100.0, hold_until=50.0, single=True)
+    request = PermitRequest(account="", wanted=10, start=Pacing(100.0), outcomes=Outcomes())
+    granted = []
+    for now in (49.0, 50.1, 50.2, 51.0):
+        granted.append(lease(pace, request, owner=2, share_at=0.0, members=2, now=now)[0])
+    assert granted == [0, 1, 0, 0]
