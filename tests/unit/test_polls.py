@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck._polls import PollTimes
+from accucheck._polls import LaterPolls, PollTimes
 
 TimeToAnswer = Callable[[random.Random, float], float]
 """Draws how long the vendor takes for a number asked at a moment."""
@@ -175,3 +175,138 @@ def test_a_wait_is_always_positive_and_never_absurd(
     for seconds, still_pending_at in answers:
         schedule.answered(seconds, still_pending_at)
     assert 0.1 <= schedule.next_wait(pending_for, polls, chance) <= 800.0
+
+
+# pending="later": minutes and hours
+
+
+@dataclass
+class Collected:
+    """How a list was collected: polls and lateness per pending number, the end, and the shortest time between asks."""
+
+    polls: float
+    late: float
+    end: float
+    shortest: float
+    looks: float
+
+
+def collect(vendor: TimeToAnswer, *, numbers: int, per_second: float = 50.0, seed: int = 0) -> Collected:
+    """Ask for all numbers once, all of which become PENDING, and collect them as ``LaterPolls`` says."""
+    chance = random.Random(seed)
+    schedule = LaterPolls()
+    asked_at = [number / per_second for number in range(numbers)]
+    answer_after = [vendor(chance, at) for at in asked_at]
+    asked: list[float | None] = [None] * numbers
+    place, polls = [0] * numbers, [0] * numbers
+    late = end = 0.0
+    shortest, looks = math.inf, 0
+    due = [(at + 0.3, number) for number, at in enumerate(asked_at)]
+    while due:
+        now, number = heapq.heappop(due)
+        age = now - asked_at[number]
+        last = asked[number]
+        if last is None:
+            place[number] = schedule.enlist(age)
+            last = asked[number] = age
+        looks += 1
+        wait = schedule.next_look(place[number], last, age, polls[number])
+        if wait == 0:
+            polls[number] += 1
+            shortest = min(shortest, age - last)
+            if age >= answer_after[number]:
+                schedule.ended(place[number], age)
+                late += age - answer_after[number]
+                end = max(end, now)
+                continue
+            schedule.still_pending(place[number], age)
+            last = asked[number] = age
+            wait = schedule.next_look(place[number], last, age, polls[number])
+        heapq.heappush(due, (now + wait, number))
+    return Collected(sum(polls) / numbers, late / numbers, end, shortest, looks / numbers)
+
+
+def one_to_sixty_minutes(chance: random.Random, asked_at: float) -> float:
+    return chance.uniform(60.0, 3_600.0)
+
+
+def a_queue(served_per_second: float) -> TimeToAnswer:
+    """A queue that is filled at 50/s: the wait grows with its length."""
+    return lambda chance, asked_at: max(2.0, (asked_at * 50.0 + 1) / served_per_second - asked_at)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "most_polls", "latest"),
+    [
+        (five_seconds, 1.0, 30.0),
+        (five_seconds_on_average, 1.1, 30.0),
+        (one_second_or_twenty, 1.1, 30.0),
+        (one_to_sixty_minutes, 1.6, 2_000.0),
+        (lambda chance, asked_at: chance.uniform(300.0, 900.0), 1.6, 700.0),
+        (lambda chance, asked_at: min(60.0 * chance.lognormvariate(1, 1), 7_200.0), 1.6, 600.0),
+        (lambda chance, asked_at: 3_600.0, 1.6, 300.0),
+        (a_queue(20.0), 1.3, 60.0),
+        (a_queue(5.0), 1.4, 150.0),
+        (a_queue(1.0), 1.5, 700.0),
+    ],
+)
+@pytest.mark.parametrize("numbers", [300, 3_000])
+def test_a_list_whose_answers_take_long_is_collected_with_little_over_one_poll_a_number(
+    vendor: TimeToAnswer, most_polls: float, latest: float, numbers: int
+) -> None:
+    collected = collect(vendor, numbers=numbers)
+    assert collected.polls <= most_polls
+    assert collected.late <= latest
+    assert collected.looks <= 60
+
+
+@pytest.mark.parametrize("numbers", [1, 2, 17, 30])
+@pytest.mark.parametrize("vendor", [five_seconds, one_to_sixty_minutes, a_queue(1.0)])
+def test_a_short_list_is_collected_too(vendor: TimeToAnswer, numbers: int) -> None:
+    collected = collect(vendor, numbers=numbers)
+    assert collected.polls <= 10 if numbers <= 2 else collected.polls <= 2.5
+    assert collected.end <= 8_000
+
+
+@pytest.mark.parametrize("vendor", [five_seconds, one_to_sixty_minutes, a_queue(5.0), one_second_or_twenty])
+def test_no_number_is_asked_twice_within_twenty_seconds(vendor: TimeToAnswer) -> None:
+    assert collect(vendor, numbers=500).shortest >= 20.0 - 1e-6
+
+
+def test_the_floor_is_a_setting() -> None:
+    schedule = LaterPolls(floor=90.0)
+    place = schedule.enlist(0.5)
+    assert schedule.next_look(place, 0.5, 0.5, 0) == 90.0
+    assert schedule.next_look(place, 0.5, 90.0, 0) > 0
+    assert schedule.next_look(place, 0.5, 90.5, 0) == 0.0
+
+
+def test_a_number_whose_scouts_are_never_heard_of_is_polled_once_an_hour() -> None:
+    schedule = LaterPolls()
+    schedule.enlist(0.0)
+    place = schedule.enlist(0.0)
+    assert schedule.next_look(place, 0.0, 3_599.0, 0) > 0
+    assert schedule.next_look(place, 0.0, 3_600.0, 0) == 0.0
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.floats(0, 1e5), st.booleans()), max_size=60),
+    st.integers(0, 99),
+    st.floats(0, 1e5),
+    st.floats(0, 1e5),
+    st.integers(0, 1_000),
+)
+def test_a_look_is_never_in_the_past_and_never_far_away(
+    heard: list[tuple[int, float, bool]], place: int, asked: float, passed: float, polls: int
+) -> None:
+    schedule = LaterPolls()
+    for _ in range(100):
+        schedule.enlist(0.5)
+    for other, age, ended in heard:
+        (schedule.ended if ended else schedule.still_pending)(other, age)
+    wait = schedule.next_look(place, asked, asked + passed, polls)
+    assert 0 <= wait <= max(20.0, (asked + passed) / 8)
+    if passed < 19.9:
+        assert wait > 0
+    if passed > max(3_600.0, asked):
+        assert wait == 0.0
