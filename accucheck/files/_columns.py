@@ -65,6 +65,8 @@ _ABOUT_A_PHONE = frozenset(
 )
 """A header with one of these tells something about a phone, and is not its number: ``Phone 1 - Label``."""
 
+_IDS = frozenset(["dni", "ruc", "imei"])
+
 # Content: mobiles count whole, fixed lines half, because eight digits may as well be an identity card (DNI).
 _FIXED_LINE_WEIGHT = 0.5
 _ENOUGH = 0.4
@@ -142,7 +144,9 @@ def find_number_columns(
     if named:
         others = [columns[index] for index in named[1:] if scores[index] > 0]
         return NumberColumns([NumberColumn(columns[named[0]], named[0], "name")], others)
-    candidates = [index for index, score in enumerate(scores) if score >= _ENOUGH]
+    candidates = [
+        index for index, score in enumerate(scores) if score >= _ENOUGH and not _words(columns[index]) & _IDS
+    ]
     best = sorted(candidates, key=lambda index: scores[index], reverse=True)
     if best and (len(best) == 1 or scores[best[0]] > 2 * scores[best[1]]):
         return NumberColumns([NumberColumn(columns[best[0]], best[0], "content")], [])

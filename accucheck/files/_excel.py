@@ -110,6 +110,7 @@ class ExcelSource(SheetSource):
             _refuse_huge_workbook(stream, origin.name)
             self.parts = sheet_parts(stream)
             """The XML of each sheet of an .xlsx file, by the name of the sheet; empty for other workbooks."""
+            self.has_macros = _has_macros(stream)
             stream.seek(0)
             workbook = python_calamine.load_workbook(stream)
             sheets = [
@@ -137,6 +138,14 @@ def _sheet(origin: Origin, sheet: Any, part: str, *, hidden: bool) -> Sheet:
         facts=(lambda: _facts(origin, part)) if part else SheetFacts,
         part=part,
     )
+
+
+def _has_macros(stream: BinaryIO) -> bool:
+    try:
+        with zipfile.ZipFile(stream) as parts:
+            return any("vbaProject" in name for name in parts.namelist())
+    except _TORN:
+        return False
 
 
 _OFFICE = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"

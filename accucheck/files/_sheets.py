@@ -250,6 +250,9 @@ class SheetSource(Source):
         finally:
             self.columns, self.notes = names, notes
         indexes = [each.index for each in self.number_columns]
+        if self.number_column.found_by in ("content", "only column"):
+            cells = [row[indexes[0]] for row in table.sample]
+            return any(looks_like_a_number(cell) and len(as_text(cell)) > 8 for cell in cells)
         odd = table.facts.unsaved
         return any(
             index < len(row)

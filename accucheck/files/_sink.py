@@ -13,8 +13,11 @@ from accucheck.files._atomic import AtomicFile
 from accucheck.files._compression import compressed
 from accucheck.files._csv import CsvSource, CsvWriter
 from accucheck.files._errors import FileError, translate_output_errors
+from accucheck.files._excel import ExcelSource
+from accucheck.files._excel_copy import ExcelCopyWriter, why_no_copy
 from accucheck.files._registry import FORMATS, Format, Writer, by_name, split_suffixes
 from accucheck.files._results import ResultColumns
+from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
 
 __all__ = ["FileSink", "StreamSink", "format_of_output"]
@@ -48,6 +51,8 @@ class FileSink:
             with translate_output_errors(str(path)):
                 self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
                 self._writer = _writer(self.format, self._stream, source)
+            self.notes = _notes(self.format, source)
+            """What a person should know of the output before anything is bought: what it cannot keep."""
         except BaseException:
             self._discard()
             raise
@@ -178,7 +183,21 @@ def _writer(file_format: Format, stream: BinaryIO, source: Source) -> Writer:
         # Semicolons stay semicolons. Tabs do too, unless the names say that .tsv is to become .csv.
         from_tabs = split_suffixes(Path(source.name))[0] in FORMATS["tsv"].read_suffixes
         return CsvWriter(stream, source, delimiter="," if from_tabs else None)
+    if file_format.name == "xlsx" and isinstance(source, ExcelSource) and why_no_copy(source) is None:
+        return ExcelCopyWriter(stream, source)
     return file_format.write(stream, source)
+
+
+def _notes(file_format: Format, source: Source) -> list[str]:
+    if file_format.name != "xlsx" or not isinstance(source, SheetSource):
+        return []
+    if (why := why_no_copy(source)) is not None:
+        return [
+            f"the output is a new workbook without the styles, formulas and other sheets of the input: {why}"
+        ]
+    if isinstance(source, ExcelSource) and source.has_macros:
+        return ["the macros of the input are not in the output: an .xlsx workbook holds none"]
+    return []
 
 
 _DATABASE = (b"SQLite format 3\x00", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")

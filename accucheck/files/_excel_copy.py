@@ -1,0 +1,402 @@
+"""Excel into Excel: the results are written into a copy of the workbook, and everything else stays as it is.
+
+The XML of the sheet is copied as it streams by; the cells of our columns go in before the end of each row. So styles,
+number formats, formulas, links, widths, filters, frozen panes, pictures and the other sheets are kept to the byte, and
+memory stays flat. A library that loads a workbook and saves it again keeps less and needs gigabytes for a full sheet.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime
+from typing import IO, BinaryIO, cast
+from xml.sax.saxutils import escape
+
+from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._excel import ExcelSource
+from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
+from accucheck.files._sheets import SheetRow, Table
+from accucheck.files._source import Row, Source
+from accucheck.files._values import iso_date, iso_moment, yes_or_no
+
+__all__ = ["ExcelCopyWriter", "why_no_copy"]
+
+_CHUNK = 1 << 20
+_WRITE_EVERY = 1 << 20
+_LONGEST_ROW = 64 << 20
+_LONGEST_CELL = 32_767
+_MOST_COLUMNS = 16_384
+
+_ROW = re.compile(rb"<(?P<prefix>\w+:)?row\b(?P<attributes>[^>]*?)(?P<empty>/?)>")
+_END = re.compile(rb"</(?:\w+:)?sheetData>|<(?:\w+:)?sheetData\s*/>")
+_LINE = re.compile(rb'\br="(\d+)"')
+_SPANS = re.compile(rb'\s+spans="[^"]*"')
+_CELL = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]{1,3})\d+"[^>]*?(?:/>|>.*?</(?:\w+:)?c>)', re.DOTALL)
+_STYLE = re.compile(rb'\bs="(\d+)"')
+_DIMENSION = re.compile(rb'(<(?:\w+:)?dimension [^>]*ref="\$?[A-Z]{1,3}\$?\d+:\$?)([A-Z]{1,3})(\$?\d+")')
+_LAST_CELL = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]{1,3})\d+"')
+
+_MACROS = re.compile(
+    rb"<(?:\w+:)?Override\b[^>]*vbaProject[^>]*/>|<(?:\w+:)?Default\b[^>]*vbaProject[^>]*/>"
+    rb"|<(?:\w+:)?Relationship\b[^>]*vbaProject[^>]*/>"
+)
+_OTHER_MAIN = re.compile(
+    rb"application/vnd\.(?:ms-excel\.(?:sheet|template)\.macroEnabled"
+    rb"|openxmlformats-officedocument\.spreadsheetml\.template)\.main\+xml"
+)
+_MAIN = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"
+
+
+def why_no_copy(source: Source) -> str | None:
+    """Return why the results cannot go into a copy of the input, or None if they can."""
+    if not isinstance(source, ExcelSource):
+        return "the input is no .xlsx workbook"
+    if not all(table.sheet.part for table in source.tables):
+        return "the input is an older workbook (.xls, .xlsb or .ods)"
+    if not all(table.has_header for table in source.tables):
+        return "the sheet has no row of names, which our columns need"
+    return None
+
+
+class ExcelCopyWriter:
+    """Writes results into a copy of the workbook. Rows must come in the order of the sheets and their lines."""
+
+    def __init__(self, out: BinaryIO, source: ExcelSource) -> None:
+        self._source = source
+        self._out = out
+        self._zip: zipfile.ZipFile | None = None
+        self._input: zipfile.ZipFile | None = None
+        self._stream: BinaryIO | None = None
+        self._sheet: _SheetCopy | None = None
+        self._table = -1
+        self._formats = _Formats()
+        for table in source.tables:
+            if _first_column(table) + len(RESULT_COLUMNS) > _MOST_COLUMNS:
+                raise FileError(
+                    f"an Excel sheet holds {_MOST_COLUMNS:,} columns at most, and no room is left in"
+                    f" {table.sheet.name!r}; write .csv or .parquet instead"
+                )
+
+    def write(self, row: Row, result: ResultColumns) -> None:
+        """Add the results of one row."""
+        record: SheetRow = row.record
+        self._go_to(record.table)
+        cast("_SheetCopy", self._sheet).add(record.line, result)
+
+    def flush(self) -> None:
+        """Nothing to do: a workbook is written at its end."""
+
+    def finish(self) -> None:
+        """Copy the rest."""
+        self._go_to(len(self._source.tables))
+        cast("zipfile.ZipFile", self._zip).close()
+        self._zip = None
+        self._close()
+
+    def discard(self) -> None:
+        """Close what was opened."""
+        if self._sheet is not None:
+            self._sheet.close()
+            self._sheet = None
+        if self._zip is not None:
+            # Without its index: nobody will read it, and the disk may be full.
+            self._zip.fp = None
+            self._zip = None
+        self._close()
+
+    def _close(self) -> None:
+        if self._input is not None:
+            self._input.close()
+        if self._stream is not None:
+            self._stream.close()
+
+    def _go_to(self, table: int) -> None:
+        if table < self._table:
+            raise ValueError("rows of a workbook are written in the order of its sheets")
+        with translate_errors(self._source.name, zipfile.BadZipFile):
+            if self._zip is None:
+                self._begin()
+            while self._table < table:
+                if self._sheet is not None:
+                    self._sheet.finish()
+                    self._sheet = None
+                self._table += 1
+                if self._table < len(self._source.tables):
+                    self._sheet = self._opened(self._source.tables[self._table])
+
+    def _begin(self) -> None:
+        """Copy all parts but the sheets that get results."""
+        self._stream = self._source.origin.open()
+        self._input = zipfile.ZipFile(self._stream)
+        self._zip = zipfile.ZipFile(self._out, "w", zipfile.ZIP_DEFLATED)
+        own = {table.sheet.part for table in self._source.tables}
+        for part in self._input.infolist():
+            name = part.filename
+            if name in own or "vbaProject" in name:
+                continue
+            if name == "xl/styles.xml":
+                self._put(name, self._formats.added_to(self._input.read(part)))
+            elif name == "xl/workbook.xml":
+                content = self._input.read(part)
+                self._formats.since_1904 = bool(re.search(rb'date1904="(?:1|true)"', content))
+                self._put(name, content)
+            elif name == "[Content_Types].xml" or name == "xl/_rels/workbook.xml.rels":
+                self._put(name, _OTHER_MAIN.sub(_MAIN, _MACROS.sub(b"", self._input.read(part))))
+            else:
+                with self._input.open(part) as old, self._zip.open(_same(part), "w", force_zip64=True) as new:
+                    while chunk := old.read(_CHUNK):
+                        new.write(chunk)
+
+    def _put(self, name: str, content: bytes) -> None:
+        assert self._zip is not None
+        with self._zip.open(zipfile.ZipInfo(name), "w") as new:
+            new.write(content)
+
+    def _opened(self, table: Table) -> _SheetCopy:
+        assert self._zip is not None
+        assert self._input is not None
+        info = zipfile.ZipInfo(table.sheet.part)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        return _SheetCopy(
+            self._input.open(table.sheet.part),
+            self._zip.open(info, "w", force_zip64=True),
+            table,
+            self._formats,
+        )
+
+
+def _same(part: zipfile.ZipInfo) -> zipfile.ZipInfo:
+    copy = zipfile.ZipInfo(part.filename, part.date_time)
+    copy.compress_type = zipfile.ZIP_DEFLATED
+    copy.external_attr = part.external_attr
+    return copy
+
+
+_Cells = Callable[[str, bytes], str]
+"""Makes the cells of a row, from the prefix of the XML and the cells that are there."""
+
+
+class _SheetCopy:
+    """One sheet on its way from the old workbook to the new one."""
+
+    def __init__(self, old: IO[bytes], new: IO[bytes], table: Table, formats: _Formats) -> None:
+        self._old, self._new = old, new
+        self._formats = formats
+        self._buffer, self._place, self._ended = b"", 0, False
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._line = 0
+        first = _first_column(table)
+        self._first = first
+        self._columns = [_letters(column) for column in range(first, first + len(RESULT_COLUMNS))]
+        self._copy_head()
+        self._names = column_names(table.columns)
+        self._header_line = table.header_line
+        self._advance(table.header_line, self._header_cells)
+
+    def add(self, line: int, result: ResultColumns) -> None:
+        """Write the results behind the row at ``line``."""
+        if line <= self._line:
+            raise ValueError("rows of a workbook are written in their order")
+        self._advance(line, lambda prefix, body: self._cells(prefix, line, result))
+
+    def finish(self) -> None:
+        """Copy what is left."""
+        self._emit(self._buffer[self._place :])
+        while chunk := self._old.read(_CHUNK):
+            self._emit(chunk)
+        self._flush()
+        self._old.close()
+        self._new.close()
+
+    def close(self) -> None:
+        """Stop here."""
+        self._old.close()
+
+    def _copy_head(self) -> None:
+        while b"sheetData" not in self._buffer and self._more():
+            if len(self._buffer) > _LONGEST_ROW:
+                raise FileError("the sheet has no rows in its XML; save the workbook again")
+        start = self._buffer.find(b"sheetData")
+        head = self._buffer[: max(start, 0)]
+        last = _letters(self._first + len(RESULT_COLUMNS) - 1).encode()
+        self._emit(_DIMENSION.sub(lambda found: found[1] + last + found[3], head, count=1))
+        self._place = max(start, 0)
+
+    def _advance(self, line: int, cells: _Cells) -> None:
+        """Copy up to the end of the row at ``line``, and put cells before its end."""
+        while True:
+            row = _ROW.search(self._buffer, self._place)
+            if row is None:
+                # No tag is cut in two: the rest of the buffer may be the beginning of one.
+                if not self._more():
+                    raise FileError(f"the sheet has no line {line:,} in its XML; save the workbook again")
+                continue
+            said = _LINE.search(row["attributes"])
+            number = int(said[1]) if said else self._line + 1
+            prefix = row["prefix"] or b""
+            if row["empty"]:
+                if number == line:
+                    self._emit(self._buffer[self._place : row.start()])
+                    self._emit_row(prefix, row["attributes"], b"", cells)
+                else:
+                    self._emit(self._buffer[self._place : row.end()])
+                self._place = row.end()
+            else:
+                end = self._buffer.find(b"</" + prefix + b"row>", row.end())
+                if end < 0:
+                    if not self._more():
+                        raise FileError("the XML of the sheet ends early; copy the file again")
+                    continue
+                after = end + len(prefix) + 6
+                if number == line:
+                    self._emit(self._buffer[self._place : row.start()])
+                    self._emit_row(prefix, row["attributes"], self._buffer[row.end() : end], cells)
+                else:
+                    self._emit(self._buffer[self._place : after])
+                self._place = after
+            self._line = number
+            if number >= line:
+                return
+
+    def _emit_row(self, prefix: bytes, attributes: bytes, body: bytes, cells: _Cells) -> None:
+        start = body.rfind(b"<" + prefix + b"c ")
+        if start >= 0 and (last := _LAST_CELL.match(body, start)) and _number(last[1]) >= self._first:
+            # Cells without a value that have a style: ours stand there now.
+            body = _CELL.sub(lambda cell: b"" if _number(cell[1]) >= self._first else cell[0], body)
+        made = cells(prefix.decode(), body)
+        tag = prefix + b"row"
+        self._emit(
+            b"<" + tag + _SPANS.sub(b"", attributes) + b">" + body + made.encode() + b"</" + tag + b">"
+        )
+
+    def _header_cells(self, prefix: str, body: bytes) -> str:
+        styles = _STYLE.findall(body[body.rfind(b"<" + prefix.encode() + b"c ") :])
+        style = f' s="{styles[0].decode()}"' if styles else ""
+        return "".join(
+            _text(prefix, f"{column}{self._header_line}", name, style)
+            for column, name in zip(self._columns, self._names, strict=True)
+        )
+
+    def _cells(self, prefix: str, line: int, result: ResultColumns) -> str:
+        made = []
+        for column, cell in zip(self._columns, result, strict=True):
+            if cell is None or cell == "":
+                continue
+            place = f"{column}{line}"
+            if isinstance(cell, bool):
+                made.append(_text(prefix, place, yes_or_no[cell]))
+            elif isinstance(cell, str):
+                # Ours is cut: it must not take the output with it that a stranger wrote a long signature.
+                made.append(_text(prefix, place, printable(cell)[:_LONGEST_CELL]))
+            else:
+                made.append(self._formats.cell(prefix, place, cell))
+        return "".join(made)
+
+    def _more(self) -> bool:
+        chunk = self._old.read(_CHUNK)
+        keep = self._buffer[self._place :]
+        if len(keep) > _LONGEST_ROW:
+            raise FileError("a row of the sheet is too long; save its list as CSV")
+        self._buffer, self._place = keep + chunk, 0
+        return bool(chunk)
+
+    def _emit(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= _WRITE_EVERY:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._new.write(b"".join(self._pieces))
+        self._pieces.clear()
+        self._size = 0
+
+
+class _Formats:
+    """The two number formats of our columns in the workbook's styles."""
+
+    def __init__(self) -> None:
+        self.since_1904 = False
+        self._day = self._moment = -1
+
+    def added_to(self, styles: bytes) -> bytes:
+        """Return the styles with our formats; as they are if they are in a form that nobody writes."""
+        found = re.search(rb"<(\w+:)?cellXfs\b[^>]*>(.*?)</(?:\w+:)?cellXfs>", styles, re.DOTALL)
+        sheet = re.search(rb"<(?:\w+:)?styleSheet\b[^>]*[^/]>", styles)
+        if found is None or sheet is None:
+            return styles
+        prefix = found[1] or b""
+        count = len(re.findall(rb"<" + prefix + rb"xf\b", found[2]))
+        used = [int(number) for number in re.findall(rb'numFmtId="(\d+)"', styles)]
+        first = max([163, *used]) + 1
+        self._day, self._moment = count, count + 1
+        kinds = b"".join(
+            b'<%sxf numFmtId="%d" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
+            % (prefix, number)
+            for number in (first, first + 1)
+        )
+        styles = styles[: found.end(2)] + kinds + styles[found.end(2) :]
+        opening = styles[found.start() : found.start(2)]
+        styles = styles.replace(opening, re.sub(rb'\s*count="\d+"', b' count="%d"' % (count + 2), opening), 1)
+        codes = b"".join(
+            b'<%snumFmt numFmtId="%d" formatCode="%s"/>' % (prefix, number, code)
+            for number, code in ((first, rb"yyyy\-mm\-dd"), (first + 1, rb"yyyy\-mm\-dd\ hh:mm:ss"))
+        )
+        if known := re.search(rb"<(?:\w+:)?numFmts\b([^>]*)>", styles):
+            styles = styles[: known.end()] + codes + styles[known.end() :]
+            had = re.search(rb'count="(\d+)"', known[1])
+            if had:
+                renewed = known[0].replace(had[0], b'count="%d"' % (int(had[1]) + 2))
+                styles = styles.replace(known[0], renewed, 1)
+            return styles
+        numbers = b'<%snumFmts count="2">%s</%snumFmts>' % (prefix, codes, prefix)
+        return styles[: sheet.end()] + numbers + styles[sheet.end() :]
+
+    def cell(self, prefix: str, place: str, value: date | datetime) -> str:
+        """Return a cell with a date, or with a time in UTC."""
+        exact = isinstance(value, datetime)
+        style = self._moment if exact else self._day
+        if style < 0 or value.year < 1901:
+            text = iso_moment(value) if isinstance(value, datetime) else iso_date(value)
+            return _text(prefix, place, text)
+        start = date(1904, 1, 1) if self.since_1904 else date(1899, 12, 30)
+        if isinstance(value, datetime):
+            value = value.astimezone(UTC)
+            seconds = value.hour * 3600 + value.minute * 60 + value.second
+            serial = f"{(value.date() - start).days + seconds / 86_400:.10f}"
+        else:
+            serial = str((value - start).days)
+        return f'<{prefix}c r="{place}" s="{style}"><{prefix}v>{serial}</{prefix}v></{prefix}c>'
+
+
+def _text(prefix: str, place: str, text: str, style: str = "") -> str:
+    # Excel reads _x0041_ in a text as the letter A.
+    text = escape(re.sub(r"_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", text))
+    p = prefix
+    space = ' xml:space="preserve"' if text != text.strip() else ""
+    return f'<{p}c r="{place}"{style} t="inlineStr"><{p}is><{p}t{space}>{text}</{p}t></{p}is></{p}c>'
+
+
+def _first_column(table: Table) -> int:
+    """Return the first column (from 1) that is free in every row."""
+    sheet = table.sheet
+    odd: Iterable[dict[int, str]] = (*table.facts.unsaved.values(), *table.facts.errors.values())
+    return max([sheet.left + len(table.columns), *(max(cells) for cells in odd)]) + 1
+
+
+def _letters(column: int) -> str:
+    letters = ""
+    while column:
+        column, rest = divmod(column - 1, 26)
+        letters = chr(65 + rest) + letters
+    return letters
+
+
+def _number(letters: bytes) -> int:
+    column = 0
+    for letter in letters:
+        column = 26 * column + letter - 64
+    return column
