@@ -65,6 +65,8 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
             with job.opened_ledger() as ledger:
                 refuse_other_files(job, ledger)
                 with FileSink(job.output, source, file_format=job.format) as sink:
+                    for note in sink.notes if not job.talk.quiet else ():
+                        say(note)
                     fresh = known_in(
                         ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed
                     )
