@@ -8,6 +8,13 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time: a change is judged by what it does, not by chance. To look for new ones:
+# python -m pytest --hypothesis-profile=explore
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("same")
 
 LOCAL_NAMES = {"localhost", ""}
 

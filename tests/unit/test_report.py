@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +17,7 @@ from hypothesis import strategies as st
 from accucheck.files import FileError
 from accucheck.report import Run, report
 from accucheck.report._tally import Timeline, confidence_interval, mask_digits
+from tests.servers import program
 
 COLUMNS = [
     "Ciudad",
@@ -202,17 +201,8 @@ def test_long_runs_of_digits_are_hidden(text: str, masked: str) -> None:
     assert mask_digits(text) == masked
 
 
-def chromium() -> str:
-    found = shutil.which("chromium")
-    if found is None:
-        if os.environ.get("REQUIRE_SERVERS"):
-            pytest.fail("chromium is not installed")
-        pytest.skip("needs chromium")
-    return found
-
-
 def test_a_browser_draws_both_charts(tmp_path: Path) -> None:
-    browser = chromium()
+    browser = program("chromium", package="chromium")
     made(tmp_path, [a_row(n) for n in range(300)])
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
