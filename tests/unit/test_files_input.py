@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
 import stat
 import tempfile
 from pathlib import Path
@@ -26,14 +27,14 @@ def numbers_of(source: Source) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("leads.csv.gz", gzip.compress(LIST)),
-        ("leads.csv", gzip.compress(LIST)),
-        ("leads.csv.gz", gzip.compress(LIST[:11]) + gzip.compress(LIST[11:])),
+        ("leads.csv.gz", gzip.compress(LIST, mtime=0)),
+        ("leads.csv", gzip.compress(LIST, mtime=0)),
+        ("leads.csv.gz", gzip.compress(LIST[:11], mtime=0) + gzip.compress(LIST[11:], mtime=0)),
         ("leads.csv.gz", LIST),
         ("leads.csv.zst", zstandard.compress(LIST)),
         ("leads.csv.zst", zstandard.compress(LIST[:11]) + zstandard.compress(LIST[11:])),
         ("leads", zstandard.compress(LIST)),
-        ("LEADS.CSV.GZ", gzip.compress(LIST)),
+        ("LEADS.CSV.GZ", gzip.compress(LIST, mtime=0)),
     ],
 )
 def test_compression_is_told_by_the_first_bytes(tmp_path: Path, name: str, content: bytes) -> None:
@@ -43,7 +44,8 @@ def test_compression_is_told_by_the_first_bytes(tmp_path: Path, name: str, conte
 
 
 @pytest.mark.parametrize(
-    "content", [gzip.compress(LIST)[:-20], zstandard.compress(os.urandom(2000) + LIST)[:-20]]
+    "content",
+    [gzip.compress(LIST, mtime=0)[:-20], zstandard.compress(random.Random(1).randbytes(2000) + LIST)[:-20]],
 )
 def test_a_torn_compressed_file_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "leads.csv.gz"
@@ -53,7 +55,7 @@ def test_a_torn_compressed_file_is_one_clear_line(tmp_path: Path, content: bytes
 
 
 def test_a_damaged_compressed_file_is_one_clear_line(tmp_path: Path) -> None:
-    content = bytearray(gzip.compress(LIST))
+    content = bytearray(gzip.compress(LIST, mtime=0))
     content[-6] ^= 0xFF
     path = tmp_path / "leads.csv.gz"
     path.write_bytes(content)
@@ -95,9 +97,9 @@ def test_a_file_without_permission_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_file_that_is_torn_while_it_is_read_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "leads.csv.gz"
-    path.write_bytes(gzip.compress(LIST))
+    path.write_bytes(gzip.compress(LIST, mtime=0))
     with open_source(path) as source:
-        path.write_bytes(gzip.compress(LIST)[:-20])
+        path.write_bytes(gzip.compress(LIST, mtime=0)[:-20])
         with pytest.raises(FileError, match="torn"):
             list(source.rows())
 
@@ -106,7 +108,7 @@ def test_standard_input_is_spooled_privately_and_read_as_often_as_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    source = open_source("-", stdin=io.BytesIO(gzip.compress(LIST)))
+    source = open_source("-", stdin=io.BytesIO(gzip.compress(LIST, mtime=0)))
     left = list(tmp_path.iterdir())
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in left)
     first, second = source.rows(), source.rows()
@@ -121,7 +123,7 @@ def test_a_copy_of_standard_input_that_cannot_be_read_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for content in (b"", b"a,b\nx,y\n", gzip.compress(LIST)[:-20]):
+    for content in (b"", b"a,b\nx,y\n", gzip.compress(LIST, mtime=0)[:-20]):
         with pytest.raises(FileError, match="stdin"):
             open_source("-", stdin=io.BytesIO(content))
     assert not list(tmp_path.iterdir())
@@ -149,7 +151,7 @@ def test_a_live_row_can_be_read_before_the_next_one_is_written() -> None:
     assert (source.repeatable, source.name) == (False, "stdin")
 
 
-@pytest.mark.parametrize("content", [LIST, gzip.compress(LIST), zstandard.compress(LIST)])
+@pytest.mark.parametrize("content", [LIST, gzip.compress(LIST, mtime=0), zstandard.compress(LIST)])
 def test_live_input_may_be_compressed(content: bytes) -> None:
     assert numbers_of(open_source("-", live=True, stdin=io.BytesIO(content))) == ["987654321"] * 2000
 
