@@ -12,7 +12,7 @@ from cyclopts.types import UInt16
 
 from accucheck._errors import ConfigurationError
 from accucheck.cli._exit_codes import ExitCode
-from accucheck.sandbox import Faults, Settings, run
+from accucheck.sandbox import Faults, Settings, Soft, run
 from accucheck.sandbox._settings import parse_outage, parse_rate_at
 
 __all__ = ["app"]
@@ -59,6 +59,8 @@ def sandbox(
     retry_after: Annotated[bool, Parameter(group=LIMIT)] = False,
     pending: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.pending,
     pending_for: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.pending_for,
+    queue_rate: Annotated[float | None, Parameter(group=TROUBLE)] = None,
+    soft: Annotated[Soft, _read_by(Soft.parse, "NAME=SHARE,…"), Parameter(group=TROUBLE)] = DEFAULTS.soft,
     errors: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.errors,
     outage: Annotated[
         tuple[float, float] | None, _read_by(parse_outage, "START:SECONDS"), Parameter(group=TROUBLE)
@@ -69,6 +71,9 @@ def sandbox(
     latency: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.latency,
     quota: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
     expire_after: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
+    price: Annotated[float, Parameter(group=ACCOUNT)] = DEFAULTS.price,
+    price_basic: Annotated[float | None, Parameter(group=ACCOUNT)] = None,
+    body: Annotated[Literal["any", "form", "json"], Parameter(group=ACCOUNT)] = DEFAULTS.body,
     endpoints: Annotated[
         tuple[Literal["advanced", "basic"], ...],
         Parameter(group=ACCOUNT, consume_multiple=True, show_default=False),
@@ -102,6 +107,13 @@ def sandbox(
         Share of numbers that are PENDING at first, 0 to 1.
     pending_for
         Seconds that they stay PENDING.
+    queue_rate
+        Numbers per second that AccuAuth's own queue works off. Pending numbers then wait for those before them,
+        instead of for --pending-for.
+    soft
+        Shares of numbers with soft answers or statuses that are not on AccuAuth's page:
+        checking=0.1,unavailable=0.05,NOT_HIT=0.01. Also QUERY_FAILED, ABNORMAL_BEHAVIOURS_DETECTED and any
+        name in capital letters.
     errors
         Share of calls that fail with INTERNAL_ERROR, 0 to 1.
     outage
@@ -114,6 +126,12 @@ def sandbox(
         Answers until OUT_OF_QUOTA. Default: no end.
     expire_after
         Calls until KEY_EXPIRED. Default: no end.
+    price
+        What a yes or a no costs on the invoice at /invoice. Everything else is free.
+    price_basic
+        The same at the basic endpoint. Default: --price.
+    body
+        The only body encoding to understand, to try what happens with the wrong one.
     endpoints
         Endpoints that the account may use. Default: both. Others answer NO_PERMISSION.
     seed
@@ -135,12 +153,17 @@ def sandbox(
             retry_after=retry_after,
             pending=pending,
             pending_for=pending_for,
+            queue_rate=queue_rate,
+            soft=soft,
             errors=errors,
             outage=outage,
             faults=faults,
             latency=latency,
             quota=quota,
             expire_after=expire_after,
+            price=price,
+            price_basic=price_basic,
+            body=body,
             endpoints=endpoints,
             seed=seed,
             api_id=api_id,

@@ -13,17 +13,22 @@ except ImportError as error:
         f"The sandbox needs {error.name}, which is not installed: pip install 'accucheck[sandbox]'"
     ) from error
 
-from accucheck.sandbox._counts import Counts
+from accucheck.sandbox._counts import Counts, InvoiceLine
+from accucheck.sandbox._scripts import Script, Scripted
 from accucheck.sandbox._server import Sandbox, run, serve
-from accucheck.sandbox._settings import Faults, Settings, parse_outage, parse_rate_at
+from accucheck.sandbox._settings import Faults, Settings, Soft, parse_outage, parse_rate_at
 from accucheck.sandbox._truth import Result, request_id, truth
 
 __all__ = [
     "Counts",
     "Faults",
+    "InvoiceLine",
     "Result",
     "Sandbox",
+    "Script",
+    "Scripted",
     "Settings",
+    "Soft",
     "parse_outage",
     "parse_rate_at",
     "request_id",

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 from accucheck.sandbox import run
-from accucheck.sandbox._settings import Endpoint, Faults, Settings, Window, parse_outage, parse_rate_at
+from accucheck.sandbox._settings import (
+    BodyType,
+    Endpoint,
+    Faults,
+    Settings,
+    Soft,
+    Window,
+    parse_outage,
+    parse_rate_at,
+)
 
 Value = TypeVar("Value")
 
@@ -62,6 +71,19 @@ def _parser() -> argparse.ArgumentParser:
         default=defaults.pending_for,
         help="seconds they are (default: %(default)s)",
     )
+    add(
+        "--queue-rate",
+        type=float,
+        help="numbers per second that the vendor's queue works off: pending numbers wait for those before them",
+    )
+    add(
+        "--soft",
+        type=_argument(Soft.parse),
+        default=defaults.soft,
+        metavar="NAME=SHARE,...",
+        help="shares of numbers with soft answers or unknown statuses: checking, unavailable, NOT_HIT, "
+        "QUERY_FAILED, ABNORMAL_BEHAVIOURS_DETECTED or a name you make up; e.g. checking=0.1,unavailable=0.05",
+    )
     add("--errors", type=float, default=defaults.errors, help="share of calls that fail with INTERNAL_ERROR")
     add(
         "--outage",
@@ -84,6 +106,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--quota", type=int, help="OK answers until OUT_OF_QUOTA (default: no end)")
     add("--expire-after", type=int, help="calls until KEY_EXPIRED (default: no end)")
+    add(
+        "--price",
+        type=float,
+        default=defaults.price,
+        help="what a yes or a no costs on the invoice (default: %(default)s)",
+    )
+    add("--price-basic", type=float, help="the same at the basic endpoint (default: the same price)")
+    add(
+        "--body",
+        choices=get_args(BodyType),
+        default=defaults.body,
+        help="the body encoding that is understood (default: %(default)s)",
+    )
     add(
         "--endpoints",
         nargs="+",

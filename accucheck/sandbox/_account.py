@@ -1,7 +1,8 @@
 """The simulated account: one call in, one reply out. Knows the contract; no HTTP, no waiting, no chance.
 
 The checks come in this order: path, credentials, expiry, permission, rate limit, body, quota, and
-then the number's fate. A call that is refused or fails does not use quota.
+then the number's fate: its script, if a test wrote one, or what seed and settings give. Only "yes" and "no" are
+charged and use quota.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Literal
 
 from accucheck.sandbox._body import InvalidArgument, number_in
-from accucheck.sandbox._counts import Counts, Second, Tally
+from accucheck.sandbox._counts import Counts, Invoice, InvoiceLine, Second, Tally
 from accucheck.sandbox._limits import FixedWindow, Limiter, ScheduledLimit, SlidingWindow, TokenBucket
+from accucheck.sandbox._scripts import Fault, Scripted, Scripts, written_out
 from accucheck.sandbox._settings import Endpoint, Settings
 from accucheck.sandbox._truth import draws, pending_seconds, request_id, truth
-
-Fault: TypeAlias = Literal["reset", "cut", "stall"]
 
 # "4. Error Codes" of the vendor's page, and 200 for the answer itself.
 HTTP_STATUS: Mapping[str, int] = {
@@ -36,6 +37,8 @@ HTTP_STATUS: Mapping[str, int] = {
     "NOT_FOUND": 404,
     "INTERNAL_ERROR": 500,
 }
+OTHER_HTTP_STATUS = 400
+"""Of statuses that are not on the page, as on the vendor's pages for other countries."""
 
 REASON: Mapping[str, str] = {
     "PENDING": "operation in progress",
@@ -46,12 +49,13 @@ REASON: Mapping[str, str] = {
     "RATE_LIMIT_EXCEEDED": "API request frequency exceeds the limit",
     "NOT_FOUND": "requested API cannot be found",
     "INTERNAL_ERROR": "internal server error",
+    "INVALID_ARGUMENT": "argument 'number': invalid",
+    "ABNORMAL_BEHAVIOURS_DETECTED": "the same parameters were repeated too often",
+    "QUERY_FAILED": "query failed, please try again",
+    "NOT_HIT": "no data found",
 }
 
 _JSON_TYPE = "application/json;charset=UTF-8"
-_BAD_GATEWAY = (
-    b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\r\n"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Reply:
     """What goes back, when, and what becomes of it on the way."""
 
     status: str
+    """As counted and logged: the body's, ``checking`` or ``unavailable`` for an OK that is no answer,
+    ``BAD_GATEWAY`` for a proxy's page, ``SCRIPTED`` for a body that a test wrote."""
     http_status: int
     body: bytes
     content_type: str = _JSON_TYPE
@@ -90,8 +96,16 @@ class Account:
     and as much for each number that is pending now; 600 seconds of history.
     """
 
-    def __init__(self, settings: Settings, now: float) -> None:
+    def __init__(self, settings: Settings, now: float, clock_to_wall: float = 0.0) -> None:
+        """``clock_to_wall`` is what makes ``now`` seconds since 1970, for the days of the invoice."""
         self.settings = settings
+        self.scripts = Scripts()
+        self._clock_to_wall = clock_to_wall
+        self._invoice = Invoice()
+        self._prices: Mapping[Endpoint, float] = {
+            "advanced": settings.price_of("advanced"),
+            "basic": settings.price_of("basic"),
+        }
         self.tally = Tally(now)
         self._limit = _limit(settings, now)
         self._authorised = 0
@@ -104,6 +118,7 @@ class Account:
         # When a pending number becomes ready, in order of first calls. One that was asked before and
         # is not here is ready: so what is past may be dropped at any time.
         self._ready_at: OrderedDict[int, float] = OrderedDict()
+        self._queue_ends = -math.inf  # when the vendor's queue has worked off all that is in it
         self._id_prefix = f"TID{secrets.token_hex(8)}"
         self._id_numbers = itertools.count(1)
 
@@ -133,6 +148,7 @@ class Account:
             numbers=len(self._asked),
             charged=self._charges,
             charged_twice=self._charged_twice,
+            spent=float(self.spent),
             charged_but_lost=self.tally.charged_but_lost,
             by_status=dict(self.tally.by_status),
             faults=dict(self.tally.faults),
@@ -149,6 +165,15 @@ class Account:
         """Return how often each national number was charged at an endpoint; others are absent."""
         sign = _sign(endpoint)
         return {str(key * sign): times for key, times in self._charged.items() if key * sign > 0}
+
+    def invoice(self) -> list[InvoiceLine]:
+        """Return what was charged, by day (UTC) and endpoint."""
+        return self._invoice.lines(self._prices)
+
+    @property
+    def spent(self) -> Decimal:
+        """The invoice's total."""
+        return self._invoice.total(self._prices)
 
     def set_rate(self, rate: float, now: float) -> None:
         """Allow ``rate`` calls per second from now on. Raises ``ValueError`` if the account has no limit."""
@@ -180,7 +205,7 @@ class Account:
         """Return the reply to a call that got past the account's own checks."""
         assert call.endpoint is not None
         try:
-            national = number_in(call.body, call.content_type)
+            national = number_in(call.body, call.content_type, self.settings.body)
         except InvalidArgument as error:
             return self._failure("INVALID_ARGUMENT", str(error))
         if self.settings.quota is not None and self._charges >= self.settings.quota:
@@ -193,27 +218,91 @@ class Account:
         key = int(national) * _sign(endpoint)
         nth = self._asked.get(key, 0) + 1
         self._asked[key] = nth
+        written = self.scripts.take(national)
+        if written is not None:
+            return self._write(written, endpoint, national, now, nth)
         if nth == 1 and settings.pending:
             self._start_pending(key, national, now)
         fault_draw, error_draw, latency_draw, *_ = draws("call", settings.seed, f"{national}:{nth}")
         delay = _latency(settings.latency / 1000, latency_draw)
         fault = self._fault(fault_draw)
         if fault == "bad_gateway":
-            return Reply("BAD_GATEWAY", 502, _BAD_GATEWAY, "text/html", delay, nth=nth)
+            return self._write(written_out("bad_gateway"), endpoint, national, now, nth, delay=delay)
         if error_draw < settings.errors or self._is_out(now):
             return self._failure("INTERNAL_ERROR", delay=delay, fault=fault, nth=nth)
         if self._ready_at.get(key, now) > now:
             return self._failure("PENDING", delay=delay, fault=fault, nth=nth)
         self._ready_at.pop(key, None)
-        self._charge(key)
-        return Reply("OK", 200, self._result(endpoint, national), delay=delay, fault=fault, nth=nth)
+        soft = (
+            settings.soft.at(draws("soft", settings.seed, national)[0], nth) if settings.soft.shares else None
+        )
+        written = Scripted(fault=fault) if soft is None else replace(written_out(soft), fault=fault)
+        return self._write(written, endpoint, national, now, nth, delay=delay)
+
+    def _write(
+        self,
+        written: Scripted,
+        endpoint: Endpoint,
+        national: str,
+        now: float,
+        nth: int,
+        *,
+        delay: float = 0.0,
+    ) -> Reply:
+        """Make the reply, and charge it if it holds a "yes" or a "no"."""
+        delay += written.delay
+        if written.body is not None:
+            return Reply(
+                "BAD_GATEWAY" if written.http_status == 502 else "SCRIPTED",
+                written.http_status or 200,
+                written.body,
+                written.content_type,
+                delay,
+                written.fault,
+                written.retry_after,
+                nth,
+            )
+        if written.status != "OK":
+            return self._failure(
+                written.status,
+                written.reason,
+                http_status=written.http_status,
+                delay=delay,
+                fault=written.fault,
+                retry_after=written.retry_after,
+                nth=nth,
+            )
+        result = self._result(endpoint, national, written.result or {})
+        verdict = result["whatsapp"]
+        status = "OK"
+        if verdict in ("yes", "no"):
+            self._charge(int(national) * _sign(endpoint))
+            self._invoice.charge(now + self._clock_to_wall, endpoint, yes=verdict == "yes")
+        else:
+            status = str(verdict)
+        identity = request_id(national, self.settings.seed) if status == "OK" else self._new_id()
+        body = _json({"status": "OK", "result": result, "request_id": identity})
+        return Reply(
+            status,
+            written.http_status or 200,
+            body,
+            written.content_type,
+            delay,
+            written.fault,
+            written.retry_after,
+            nth,
+        )
 
     def _start_pending(self, key: int, national: str, now: float) -> None:
         while self._ready_at and next(iter(self._ready_at.values())) <= now:
             self._ready_at.popitem(last=False)
-        seconds = pending_seconds(
-            national, self.settings.seed, self.settings.pending, self.settings.pending_for
-        )
+        settings = self.settings
+        if settings.queue_rate is not None:
+            if pending_seconds(national, settings.seed, settings.pending, 1.0):
+                self._queue_ends = max(self._queue_ends, now) + 1 / settings.queue_rate
+                self._ready_at[key] = self._queue_ends
+            return
+        seconds = pending_seconds(national, settings.seed, settings.pending, settings.pending_for)
         if seconds:
             self._ready_at[key] = now + seconds
 
@@ -243,26 +332,32 @@ class Account:
         start, seconds = self.settings.outage
         return start <= now - self._first_call < start + seconds
 
-    def _result(self, endpoint: Endpoint, national: str) -> bytes:
-        seed = self.settings.seed
-        result: Mapping[str, object] = truth(national, seed)
+    def _result(self, endpoint: Endpoint, national: str, written: Mapping[str, object]) -> dict[str, object]:
+        result: dict[str, object] = {**truth(national, self.settings.seed)}
+        if written.get("whatsapp", result["whatsapp"]) != result["whatsapp"]:
+            result = {"number": result["number"]}  # the other fields would not fit another verdict
         if endpoint == "basic":
-            result = {"number": result["number"], "whatsapp": result["whatsapp"]}
-        return _json({"status": "OK", "result": result, "request_id": request_id(national, seed)})
+            result = {name: result[name] for name in ("number", "whatsapp") if name in result}
+        return {**result, **written}
 
     def _failure(
         self,
         status: str,
         reason: str | None = None,
         *,
+        http_status: int | None = None,
         delay: float = 0.0,
         fault: Fault | None = None,
         retry_after: int | None = None,
         nth: int = 0,
     ) -> Reply:
-        identity = f"{self._id_prefix}{next(self._id_numbers):016x}"
-        body = _json({"status": status, "reason": reason or REASON[status], "request_id": identity})
-        return Reply(status, HTTP_STATUS[status], body, _JSON_TYPE, delay, fault, retry_after, nth)
+        reason = REASON.get(status, "unknown") if reason is None else reason
+        body = _json({"status": status, "reason": reason, "request_id": self._new_id()})
+        code = http_status or HTTP_STATUS.get(status, OTHER_HTTP_STATUS)
+        return Reply(status, code, body, _JSON_TYPE, delay, fault, retry_after, nth)
+
+    def _new_id(self) -> str:
+        return f"{self._id_prefix}{next(self._id_numbers):016x}"
 
 
 def _limit(settings: Settings, now: float) -> ScheduledLimit | None:

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Final
@@ -20,17 +21,18 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from accucheck.sandbox._account import Account, Call, Fault, Reply
+from accucheck.sandbox._account import Account, Call, Reply
 from accucheck.sandbox._body import MAX_BODY, raw_number
 from accucheck.sandbox._page import page
 from accucheck.sandbox._request_log import RequestLog
+from accucheck.sandbox._scripts import Fault
 from accucheck.sandbox._settings import Endpoint, Settings
 
 ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/check/whatsapp_advanced": "advanced",
     "/check/whatsapp_basic": "basic",
 }
-PAGES: Final = frozenset({"/", "/stats", "/stats/history"})
+PAGES: Final = frozenset({"/", "/stats", "/stats/history", "/invoice"})
 
 TRANSPORT: Final = "accucheck.transport"
 """Where the server leaves the connection in the scope's ``state``, so that faults can be done to it."""
@@ -39,6 +41,8 @@ TRANSPORT: Final = "accucheck.transport"
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 _LONGEST_LOGGED = 40
+
+KEPT_REQUESTS: Final = 10_000
 
 
 class SandboxApp:
@@ -58,15 +62,18 @@ class SandboxApp:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.clock = clock
-        self.account = Account(settings, clock())
+        self._clock_to_wall = wall() - clock()
+        self.account = Account(settings, clock(), self._clock_to_wall)
+        self.requests: deque[dict[str, object]] = deque(maxlen=KEPT_REQUESTS)
+        """The last calls, as in the request log."""
         self._log = request_log
         self._sleep = sleep
-        self._clock_to_wall = wall() - clock()
         self._pages = Starlette(
             routes=[
                 Route("/", self._show_page),
                 Route("/stats", self._show_stats),
                 Route("/stats/history", self._show_history),
+                Route("/invoice", self._show_invoice),
             ]
         )
 
@@ -87,8 +94,10 @@ class SandboxApp:
         call = _call(scope, body)
         now = self.clock()
         reply = self.account.answer(call, now)
+        line = self._line(call, reply, now)
+        self.requests.append(line)
         if self._log is not None:
-            self._log.write(self._line(call, reply, now))
+            self._log.write(line)
         if reply.delay:
             await self._sleep(reply.delay)
         if reply.fault is None:
@@ -111,7 +120,8 @@ class SandboxApp:
 
     async def _show_page(self, request: Request) -> HTMLResponse:
         now = self.clock()
-        markup = page(self.account.settings, self.account.counts(now), self.account.history())
+        account = self.account
+        markup = page(account.settings, account.counts(now), account.history(), account.invoice())
         return HTMLResponse(
             markup,
             headers={
@@ -125,6 +135,10 @@ class SandboxApp:
 
     async def _show_history(self, request: Request) -> JSONResponse:
         return JSONResponse([asdict(entry) for entry in self.account.history()])
+
+    async def _show_invoice(self, request: Request) -> JSONResponse:
+        lines = [asdict(line) for line in self.account.invoice()]
+        return JSONResponse({"lines": lines, "total": f"{self.account.spent:f}"})
 
 
 def _call(scope: Scope, body: bytes) -> Call:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from accucheck.sandbox._settings import Endpoint
 
 HISTORY_SECONDS = 600
 """Seconds of history that are kept."""
@@ -30,9 +34,11 @@ class Counts:
     numbers: int
     """Distinct numbers asked (the same one at both endpoints counts twice)."""
     charged: int
-    """OK answers: what the account pays for."""
+    """Answers with "yes" or "no": what the account pays for."""
     charged_twice: int
     """Numbers charged more than once at the same endpoint."""
+    spent: float
+    """The invoice's total, at the prices of the settings."""
     charged_but_lost: int
     """OK answers whose reply was lost to a fault on purpose."""
     by_status: Mapping[str, int]
@@ -59,6 +65,43 @@ class Second:
     @property
     def requests(self) -> int:
         return self.admitted + self.refused + self.other
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceLine:
+    """What was charged on one day (UTC) at one endpoint."""
+
+    day: str
+    """``YYYY-MM-DD``."""
+    endpoint: Endpoint
+    yes: int
+    no: int
+    amount: str
+    """In the currency of the prices, exact: a decimal number as text."""
+
+
+class Invoice:
+    """Every "yes" and "no", by day and endpoint. Nothing else is charged."""
+
+    def __init__(self) -> None:
+        self._answers: Counter[tuple[str, Endpoint, bool]] = Counter()
+
+    def charge(self, wall: float, endpoint: Endpoint, *, yes: bool) -> None:
+        """Count one answer at ``wall``, in seconds since 1970."""
+        self._answers[f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d}", endpoint, yes] += 1
+
+    def lines(self, prices: Mapping[Endpoint, float]) -> list[InvoiceLine]:
+        """Return the invoice, oldest day first."""
+        found = []
+        for day, endpoint in sorted({(day, endpoint) for day, endpoint, _ in self._answers}):
+            yes, no = (self._answers[day, endpoint, verdict] for verdict in (True, False))
+            amount = Decimal(repr(prices[endpoint])) * (yes + no)
+            found.append(InvoiceLine(day, endpoint, yes, no, f"{amount:f}"))
+        return found
+
+    def total(self, prices: Mapping[Endpoint, float]) -> Decimal:
+        """Return the sum of all lines."""
+        return sum((Decimal(line.amount) for line in self.lines(prices)), Decimal())
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from html import escape
 
-from accucheck.sandbox._counts import Counts, Second
+from accucheck.sandbox._counts import Counts, InvoiceLine, Second
 from accucheck.sandbox._settings import Settings
 
 _REFRESH_SECONDS = 2
@@ -33,15 +33,19 @@ svg { width: 100%; height: 9rem; background: var(--soft); border-radius: .5rem }
 .key:first-of-type { margin-left: 0 }
 .key.admitted { background: var(--good) }
 .key.refused { background: var(--bad) } .key.other { background: var(--else) }
-.tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 0 2rem }
+.note { font-size: .85rem; max-width: 45rem; margin-top: 1rem }
+.tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 3rem }
 table { border-collapse: collapse; width: 100% }
-th { text-align: left; font-weight: normal }
-td { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: anywhere }
-th, td { padding: .2rem 0; border-bottom: 1px solid var(--line) }
+th { text-align: left; font-weight: normal; white-space: nowrap }
+td { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: break-word }
+th, td { padding: .2rem 0 .2rem .75rem; border-bottom: 1px solid var(--line) }
+th:first-child { padding-left: 0 }
 """
 
 
-def page(settings: Settings, counts: Counts, history: Sequence[Second]) -> str:
+def page(
+    settings: Settings, counts: Counts, history: Sequence[Second], invoice: Sequence[InvoiceLine]
+) -> str:
     """Return the page as HTML."""
     limit = "no limit" if counts.rate is None else f"{counts.rate:,.4g}"
     tiles = (
@@ -56,6 +60,7 @@ def page(settings: Settings, counts: Counts, history: Sequence[Second]) -> str:
         ("charged", f"{counts.charged:,}"),
         ("charged twice", f"{counts.charged_twice:,}"),
         ("charged but lost", f"{counts.charged_but_lost:,}"),
+        ("invoice", f"{counts.spent:,.2f}"),
     )
     statuses = ((status, f"{count:,}") for status, count in sorted(counts.by_status.items()))
     faults = ((kind, f"{count:,}") for kind, count in sorted(counts.faults.items()))
@@ -70,14 +75,18 @@ def page(settings: Settings, counts: Counts, history: Sequence[Second]) -> str:
 </head>
 <body>
 <h1>accucheck sandbox</h1>
-<p>A simulated AccuAuth, up for {escape(_duration(counts.uptime))}. Nothing here is charged to anybody.</p>
+<p>A simulated AccuAuth, up for {escape(_duration(counts.uptime))}. Nothing here costs real money.</p>
 <dl>{"".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles)}</dl>
 {_chart(int(counts.uptime), history)}
-<div><span class="key admitted"></span>admitted<span class="key refused"></span>refused<span
- class="key other"></span>other</div>
+<div><span class="key admitted"></span>admitted<span class="key refused"></span>refused by the rate limit<span
+ class="key other"></span>refused otherwise</div>
+<p class="note"><b>Charged twice</b> counts numbers that were paid for more than once at the same endpoint. A
+careful client causes it only by asking again after a reply was lost on the way (<b>charged but lost</b>), because
+AccuAuth has no way to ask what became of a call.</p>
 <div class="tables">
 <section><h2>By status</h2>{_table(statuses)}</section>
-<section><h2>Faults done on purpose</h2>{_table(faults)}</section>
+<section><h2>Faults injected</h2>{_table(faults)}</section>
+<section><h2>Invoice</h2>{_invoice(invoice)}</section>
 <section><h2>Settings</h2>{_table(_settings_rows(settings))}</section>
 </div>
 </body>
@@ -109,6 +118,19 @@ def _chart(this_second: int, history: Sequence[Second]) -> str:
         f'<svg viewBox="0 0 {width} {_CHART_HEIGHT}" preserveAspectRatio="none" role="img">'
         f"<title>{escape(label)}</title>{''.join(bars)}</svg>"
     )
+
+
+def _invoice(lines: Sequence[InvoiceLine]) -> str:
+    """Return the invoice; only a "yes" or a "no" is on it."""
+    if not lines:
+        return "<p>nothing charged yet</p>"
+    body = "".join(
+        f'<tr><th scope="row">{line.day} {line.endpoint}</th><td>{line.yes:,}</td><td>{line.no:,}</td>'
+        f"<td>{float(line.amount):,.2f}</td></tr>"
+        for line in lines
+    )
+    head = "<tr><th>day (UTC), endpoint</th><td>yes</td><td>no</td><td>amount</td></tr>"
+    return f"<table>{head}{body}</table>"
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import uvicorn
@@ -14,8 +14,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProto
 from uvicorn.server import ServerState
 
 from accucheck.sandbox._app import TRANSPORT, SandboxApp
-from accucheck.sandbox._counts import Counts, Second
+from accucheck.sandbox._counts import Counts, InvoiceLine, Second
 from accucheck.sandbox._request_log import RequestLog
+from accucheck.sandbox._scripts import Script, Scripts
 from accucheck.sandbox._settings import Endpoint, Settings
 
 _BACKLOG = 2048
@@ -41,6 +42,28 @@ class Sandbox:
     def history(self) -> list[Second]:
         """What came in, by the second, for the last 600 s; the same as ``GET /stats/history``."""
         return self._app.account.history()
+
+    @property
+    def scripts(self) -> Scripts:
+        """The replies that are written for single numbers."""
+        return self._app.account.scripts
+
+    @property
+    def requests(self) -> list[dict[str, object]]:
+        """The last 10,000 calls, oldest first, as in the request log: ``number``, ``status``, ``call``, …"""
+        return list(self._app.requests)
+
+    def answers(self, replies: Mapping[str | int, Script]) -> None:
+        """Give each number one reply for all its calls: ``{"987654321": "yes", "912345678": "NOT_HIT"}``."""
+        self.scripts.answers(replies)
+
+    def script(self, number: str | int, replies: Iterable[Script]) -> None:
+        """Give a number's next calls one reply each: ``"987654321", ["PENDING", "reset", "yes"]``."""
+        self.scripts.script(number, replies)
+
+    def invoice(self) -> list[InvoiceLine]:
+        """Return what was charged, by day (UTC) and endpoint; the same as ``GET /invoice``."""
+        return self._app.account.invoice()
 
     def charges(self, endpoint: Endpoint = "advanced") -> dict[str, int]:
         """Return how often each national number was charged; those never charged are left out."""

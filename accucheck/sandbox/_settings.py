@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
 Endpoint: TypeAlias = Literal["advanced", "basic"]
 Window: TypeAlias = Literal["token", "fixed", "sliding"]
+BodyType: TypeAlias = Literal["any", "form", "json"]
 
 _DEFAULT_BURST = 10
 _DEFAULT_WINDOW_SECONDS = 1.0
@@ -60,6 +64,51 @@ class Faults:
         return cls(**shares)
 
 
+@dataclass(frozen=True, slots=True)
+class Soft:
+    """Shares of the numbers, from 0 to 1 in all, that get something else than an answer or a documented error.
+
+    ``checking`` and ``unavailable`` are values of ``whatsapp`` in an OK reply; the other names are statuses
+    (HTTP 400): ``ABNORMAL_BEHAVIOURS_DETECTED``, ``QUERY_FAILED`` and ``NOT_HIT``, which the vendor's
+    pages for other countries name, or any name you make up, for a status that nobody knows yet. None is
+    charged. The three that pass by are given to a number's first call only, the others to every call.
+    """
+
+    shares: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    PASSING = frozenset({"checking", "ABNORMAL_BEHAVIOURS_DETECTED", "QUERY_FAILED"})
+
+    def __post_init__(self) -> None:
+        for name, share in self.shares.items():
+            _refuse(
+                name not in ("checking", "unavailable")
+                and re.fullmatch("[A-Z][A-Z0-9_]{0,63}", name) is None,
+                f"soft holds {name!r}: use checking, unavailable, or a status in capital letters",
+            )
+            _check_share(f"soft.{name}", share)
+        _refuse(sum(self.shares.values()) > 1, "the shares of soft replies add up to more than 1")
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={share:g}" for name, share in self.shares.items()) or "none"
+
+    def at(self, draw: float, nth: int) -> str | None:
+        """Return what the ``nth`` call (from 1) for the number with this draw in [0, 1) gets, or None."""
+        for name, share in self.shares.items():
+            if draw < share:
+                return name if nth == 1 or name not in self.PASSING else None
+            draw -= share
+        return None
+
+    @classmethod
+    def parse(cls, text: str) -> Soft:
+        """Read ``checking=0.1,unavailable=0.05``, as the command line takes it. Raises ``ValueError``."""
+        shares = {}
+        for part in filter(None, text.split(",")):
+            name, _, share = part.partition("=")
+            shares[name.strip()] = _number("soft", share)
+        return cls(MappingProxyType(shares))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How the simulated vendor behaves. The defaults answer everything at once and refuse nothing.
@@ -84,6 +133,11 @@ class Settings:
     """Share of the numbers that are PENDING at first, 0 to 1."""
     pending_for: float = 5.0
     """Seconds from a pending number's first call to its answer; 0.8 to 1.2 times that, by the number."""
+    queue_rate: float | None = None
+    """Numbers per second that the vendor's own queue works off. Pending numbers then wait for those
+    before them, in place of ``pending_for``: the longer the queue, the longer the wait."""
+    soft: Soft = field(default_factory=Soft)
+    """Shares of the numbers with soft answers or statuses that are not on the vendor's page."""
     errors: float = 0.0
     """Share of the admitted calls that fail with INTERNAL_ERROR, 0 to 1."""
     outage: tuple[float, float] | None = None
@@ -97,6 +151,12 @@ class Settings:
     """OK answers until OUT_OF_QUOTA; None does not end."""
     expire_after: int | None = None
     """Calls with good credentials until KEY_EXPIRED; None does not end."""
+    price: float = 0.0
+    """What a "yes" or a "no" at the advanced endpoint costs on the invoice, in any currency. The rest is free."""
+    price_basic: float | None = None
+    """The same at the basic endpoint; None is the same price."""
+    body: BodyType = "any"
+    """The body encoding that is understood: in another one, ``argument 'number': not found``."""
     endpoints: tuple[Endpoint, ...] = ("advanced", "basic")
     """The endpoints that the account may use; another one answers NO_PERMISSION."""
     seed: int = 7
@@ -140,12 +200,23 @@ class Settings:
         _check_share("errors", self.errors)
         _check_not_negative("pending_for", self.pending_for)
         _check_not_negative("latency", self.latency)
+        _check_not_negative("price", self.price)
+        if self.price_basic is not None:
+            _check_not_negative("price_basic", self.price_basic)
+        if self.queue_rate is not None:
+            _check_positive("queue_rate", self.queue_rate)
+            _refuse(not self.pending, "queue_rate has no effect without pending: give both")
+        _check_word("body", self.body, get_args(BodyType))
         for name in ("quota", "expire_after"):
             limit = getattr(self, name)
             _refuse(limit is not None and limit < 0, f"{name} is {limit}: it must be 0 or more")
         for endpoint in self.endpoints:
             _check_word("endpoint", endpoint, get_args(Endpoint))
         _refuse(not self.api_id or not self.api_secret, "api_id and api_secret must not be empty")
+
+    def price_of(self, endpoint: Endpoint) -> float:
+        """Return what a "yes" or a "no" costs."""
+        return self.price if endpoint == "advanced" or self.price_basic is None else self.price_basic
 
     @property
     def effective_burst(self) -> int:

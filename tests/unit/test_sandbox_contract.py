@@ -345,6 +345,7 @@ async def test_everything_is_counted() -> None:
         "charged": 4,
         "charged_twice": 1,
         "charged_but_lost": 0,
+        "spent": 0.0,
         "by_status": {"OK": 4, "INVALID_ARGUMENT": 1, "RATE_LIMIT_EXCEEDED": 1, "UNAUTHORIZED": 1},
         "faults": {},
         "requests_per_second": 0.2,
