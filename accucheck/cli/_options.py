@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
 
 from accucheck._errors import ConfigurationError
-from accucheck._schedule import RatePlan
+from accucheck._schedule import Hours, RatePlan
 from accucheck.cli._progress import ProgressMode
 
 __all__ = [
@@ -150,8 +150,8 @@ class Pace:
     """How fast to call, and how many calls to make at most."""
 
     rate: Rate = "auto"
-    """Calls per second: a ceiling (50), bounds to search within (5:200), or auto to find the limit. With
-    quotas per min, h or d: 50/s,10000/d."""
+    """Calls per second: a ceiling (50), bounds to search within (5:200), or auto to find the limit.
+    Add quotas per min, h or d with a comma: 50/s,10000/d."""
     hours: str | None = None
     """Hours of the day in which to make calls: 08:00-20:00 America/Lima. Default time zone: Lima's."""
     burst: PositiveInt | None = None
@@ -163,10 +163,11 @@ class Pace:
 
     @property
     def rate_with_hours(self) -> float | tuple[float, float] | str:
-        """Return the rate as the library takes it, with the hours."""
+        """The rate as the library takes it, with the hours. Raises ConfigurationError if they are none."""
         rate = self.rate
         if self.hours is None:
             return rate
+        Hours.read(self.hours)
         if isinstance(rate, tuple):
             rate = f"{rate[0]!r}:{rate[1]!r}"
         return f"{rate if isinstance(rate, str) else f'{rate!r}/s'},{self.hours}"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accucheck import ConfigurationError
 from accucheck._schedule import Hours, RatePlan
 from accucheck.cli._options import Pace, read_duration, read_rate
 
@@ -79,6 +80,12 @@ def test_rate_and_hours_become_one_text_that_the_library_reads(
     plan = RatePlan.read(given_rate)
     assert plan[:4] == RatePlan.read(rate)[:4]
     assert plan.hours == (None if hours is None else Hours.read(hours))
+
+
+@pytest.mark.parametrize("hours", ["8-20", "always", "50/s"])
+def test_what_are_no_hours_is_told_as_such(hours: str) -> None:
+    with pytest.raises(ConfigurationError, match="hours are two times of day"):
+        _ = Pace(hours=hours).rate_with_hours
 
 
 @given(st.text(max_size=12))
