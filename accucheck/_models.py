@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +43,14 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return _pydantic_schema(cls, lambda plain: msgspec.convert(plain, cls, strict=False))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return _json_schema_of_check()
+
     def __hash__(self) -> int:
         return hash((self.number, self.whatsapp, self.request_id, self.checked_at))
 
@@ -67,6 +75,14 @@ class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
         """
         return _plain(self, status="OK", check=self.check.to_dict())
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return _pydantic_schema(Checked)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return _json_schema_of_outcome({"check": _json_schema_of_check()})
+
 
 class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
     """The outcome of an item whose number has no answer; never a "no"."""
@@ -89,6 +105,14 @@ class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
         """
         return _plain(self, status=self.error.status, error=self.error.to_dict())
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return _pydantic_schema(Failed)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return _json_schema_of_outcome({"error": {"type": "object"}})
+
 
 Outcome = Checked[Item] | Failed[Item]
 
@@ -96,6 +120,38 @@ Outcome = Checked[Item] | Failed[Item]
 def _plain(outcome: Checked[Any] | Failed[Any], **first: Any) -> dict[str, Any]:
     rest = {name: getattr(outcome, name) for name in ("calls", "possibly_double_charged", "index")}
     return {"item": msgspec.to_builtins(outcome.item, enc_hook=str, str_keys=True)} | first | rest
+
+
+# For pydantic, and so for FastAPI: these records as fields and return types. Called by pydantic only.
+
+
+def _pydantic_schema(kind: type, convert: Callable[[Any], Any] | None = None) -> Any:
+    """Return the schema of a record: an instance as it is (or what ``convert`` makes one of), ``to_dict`` to write."""
+    from pydantic_core import core_schema
+
+    instance = core_schema.is_instance_schema(kind)
+    if convert is None:
+        schema: Any = instance
+    else:
+        converted = core_schema.no_info_plain_validator_function(convert)
+        schema = core_schema.union_schema([instance, converted])
+    written = core_schema.plain_serializer_function_ser_schema(lambda record: record.to_dict())
+    return core_schema.no_info_after_validator_function(_itself, schema, serialization=written)
+
+
+def _itself(record: Any) -> Any:
+    return record
+
+
+def _json_schema_of_check() -> dict[str, Any]:
+    schema: dict[str, Any] = msgspec.json.schema_components([Check])[1]["Check"]
+    return schema
+
+
+def _json_schema_of_outcome(own: dict[str, Any]) -> dict[str, Any]:
+    counts = {name: {"type": "integer"} for name in ("calls", "possibly_double_charged", "index")}
+    properties = {"item": {}, "status": {"type": "string"}} | own | counts
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 class Settlement(msgspec.Struct, frozen=True):

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pydantic
 import pytest
 
 from accucheck._errors import InvalidNumber, PendingTimeout
 from accucheck._events import CallEnded, CircuitChanged
 from accucheck._events import Settled as SettledEvent
-from accucheck._models import Check, Checked, Failed, Settlement, Stats
+from accucheck._models import Check, Checked, Failed, Outcome, Settlement, Stats
 
 CHECK = Check(
     number="+51987654321",
@@ -193,3 +194,42 @@ def test_a_snapshot_of_nothing_is_all_zero_and_no_rate() -> None:
     stats = msgspec.structs.asdict(Stats())
     assert stats.pop("rate") is None
     assert set(stats.values()) == {0}
+
+
+# pydantic, and so FastAPI
+
+
+FAILED: Failed[Any] = Failed(item=ROW, error=PendingTimeout("still", number="+51987654321"), calls=9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "record"),
+    [
+        (Check, CHECK),
+        (Checked, Checked(item=ROW, check=CHECK)),
+        (Checked[dict[str, str]], Checked(item=ROW, check=CHECK)),
+        (Failed, FAILED),
+        (Failed[Any], FAILED),
+        (Checked[Any] | Failed[Any], FAILED),
+        (Outcome[Any], Checked(item=ROW, check=CHECK)),
+    ],
+)
+def test_a_record_is_a_field_and_a_return_type_of_pydantic(kind: Any, record: Any) -> None:
+    adapter = pydantic.TypeAdapter(kind)
+    assert adapter.validate_python(record) is record
+    assert json.loads(adapter.dump_json(record)) == json.loads(json.dumps(record.to_dict()))
+    with pytest.raises(pydantic.ValidationError):
+        adapter.validate_python("987654321")
+
+
+def test_a_check_is_read_back_by_pydantic_too() -> None:
+    adapter = pydantic.TypeAdapter(list[Check])
+    assert adapter.validate_json(adapter.dump_json([CHECK])) == [CHECK]
+
+
+@pytest.mark.parametrize("kind", [Check, Checked, Failed, Outcome[Any]])
+@pytest.mark.parametrize("mode", ["validation", "serialization"])
+def test_a_records_fields_are_in_the_schema_that_fastapi_publishes(kind: Any, mode: Any) -> None:
+    schema = json.dumps(pydantic.TypeAdapter(kind).json_schema(mode=mode))
+    for name in ("calls", "status") if kind is not Check else Check.__struct_fields__:
+        assert f'"{name}"' in schema
