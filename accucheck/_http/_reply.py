@@ -189,12 +189,17 @@ async def read_whole(response: httpx.Response) -> bytes:
         raise TypeError("the transport answered with a body that cannot be read in async code")
     body = bytearray()
     try:
-        async for chunk in stream:
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise BodyOverCap("the body is larger than 64 KiB", http_status=response.status_code)
+        if isinstance(stream, httpx.ByteStream):  # in memory already, and quicker to read without await
+            body += b"".join(stream)
+        else:
+            async for chunk in stream:
+                body += chunk
+                if len(body) > MAX_BODY:
+                    break
     finally:
         await stream.aclose()
+    if len(body) > MAX_BODY:
+        raise BodyOverCap("the body is larger than 64 KiB", http_status=response.status_code)
     return bytes(body)
 
 
