@@ -9,6 +9,7 @@ AccucheckError
 │   ├── InternalError           the vendor failed (INTERNAL_ERROR or any 5xx) at every try
 │   ├── RateLimited             the vendor rate-limited the number until the deadline
 │   ├── PendingTimeout          the vendor was still checking at the deadline
+│   ├── StillPending            the vendor is still checking; collect the answer later
 │   ├── ProtocolError           a reply that the vendor's page does not allow
 │   ├── TransportError          no whole reply came back at any try
 │   └── VendorUnavailable       the vendor is down, so the number was not asked
@@ -30,6 +31,7 @@ there is one ("4. Error Codes" of its page), ours in the same style otherwise.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "ProtocolError",
     "RateLimited",
     "RunEnded",
+    "StillPending",
     "TransportError",
     "Unauthorized",
     "Undetermined",
@@ -114,7 +117,11 @@ class AccucheckError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """Return ``status``, ``reason`` and the error's own fields as plain JSON-ready values."""
-        return {"status": self.status, "reason": self.reason} | self._data()
+        plain = {"status": self.status, "reason": self.reason} | self._data()
+        for name, value in plain.items():
+            if isinstance(value, datetime):
+                plain[name] = value.isoformat()
+        return plain
 
     def _data(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
@@ -202,6 +209,36 @@ class PendingTimeout(CheckError):
     """The vendor was still checking (PENDING) at the deadline. Ask again later."""
 
     status = "PENDING_TIMEOUT"
+
+
+class StillPending(CheckError):
+    """The vendor is still checking when the run ends (``pending="later"``). The next run collects the answer."""
+
+    status = "PENDING"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        number: str = "",
+        request_id: str = "",
+        http_status: int | None = None,
+        calls: int = 0,
+        retry_after: float | None = None,
+        possibly_double_charged: int = 0,
+        asked_at: datetime | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            number=number,
+            request_id=request_id,
+            http_status=http_status,
+            calls=calls,
+            retry_after=retry_after,
+            possibly_double_charged=possibly_double_charged,
+        )
+        self.asked_at = asked_at
+        """When the number was last asked for, in UTC."""
 
 
 class ProtocolError(CheckError):
@@ -337,6 +374,7 @@ CHECK_ERRORS: dict[str, type[CheckError]] = {
         InternalError,
         RateLimited,
         PendingTimeout,
+        StillPending,
         ProtocolError,
         TransportError,
         VendorUnavailable,

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
-from accucheck._errors import CHECK_ERRORS, CheckError
+from accucheck._errors import CHECK_ERRORS, CheckError, StillPending
 from accucheck._models import Check, Settlement
 from accucheck._store._protocol import Endpoint, Query
 
@@ -164,6 +164,8 @@ def settlement_of(number: int, stored: bytes) -> Settlement:
             calls=row.calls,
             possibly_double_charged=row.possibly_double_charged,
         )
+        if isinstance(result, StillPending):
+            result.asked_at = row.at
     else:
         result = Check(
             number=f"+51{number}",

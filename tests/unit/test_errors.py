@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import traceback
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,8 +24,11 @@ from accucheck._errors import (
     Outage,
     OutOfQuota,
     RunEnded,
+    StillPending,
     UniformRefusals,
 )
+
+ASKED_AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 KINDS: list[type[AccucheckError]] = [
     kind
@@ -82,6 +86,7 @@ def test_no_two_errors_share_a_status_word_and_each_is_in_the_vendors_style() ->
         ("VendorUnavailable", "VENDOR_UNAVAILABLE"),
         ("UniformRefusals", "UNIFORM_REFUSALS"),
         ("Outage", "OUTAGE"),
+        ("StillPending", "PENDING"),
         ("BudgetExhausted", "BUDGET_EXHAUSTED"),
         ("LedgerError", "LEDGER_ERROR"),
     ],
@@ -110,8 +115,10 @@ def filled(kind: type[AccucheckError]) -> AccucheckError:
     if issubclass(kind, InvalidNumber):
         return kind("the reason", problem="too_short")
     if issubclass(kind, CheckError):
+        asked: dict[str, Any] = {"asked_at": ASKED_AT} if issubclass(kind, StillPending) else {}
         return kind(
             "the reason",
+            **asked,
             number="+51987654321",
             request_id="TID1",
             http_status=500,
@@ -167,7 +174,10 @@ def test_a_note_that_a_reader_adds_makes_no_error_another() -> None:
 def test_the_plain_form_of_an_error_holds_all_of_it_and_is_ready_for_json(kind: type[AccucheckError]) -> None:
     error = filled(kind)
     plain = error.to_dict()
-    assert plain == {"status": kind.status, "reason": "the reason"} | vars(error)
+    fields = vars(error)
+    if isinstance(error, StillPending):
+        fields = fields | {"asked_at": "2026-11-23T12:00:00+00:00"}
+    assert plain == {"status": kind.status, "reason": "the reason"} | fields
     assert json.loads(json.dumps(plain)) == plain
 
 
