@@ -1,26 +1,39 @@
-"""From the caller's items to numbers that need a call: normalize, know, join, or stand ready."""
+"""From the caller's items to numbers that need a call: normalize, know, join, claim, stand ready."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from accucheck._attempt import Progress
+from accucheck._delay_queue import DelayQueue
 from accucheck._errors import InvalidNumber
-from accucheck._models import Check, Failed
+from accucheck._input import Input
+from accucheck._models import Check, Failed, Settlement
 from accucheck._outcome_queue import OutcomeQueue
 from accucheck._phone import normalize
-from accucheck._store import AnswerStore
+from accucheck._store import Query, Store
+
+__all__ = ["FIRST_CLAIM_WAIT", "Admission", "InFlight", "Limits", "PendingNumber", "next_claim_wait"]
 
 Item = TypeVar("Item")
 
-_CHUNK = 256
-"""Items admitted in one step: one look-up in the ledger, and a bound on how long the event loop is held."""
+_CHUNK: Final = 256
+"""Items read and numbers claimed in one step: a bound on how long the event loop is held."""
+FIRST_CLAIM_WAIT: Final = 0.05
+_CLAIM_WAIT_GROWTH: Final = 1.6
+_LONGEST_CLAIM_WAIT: Final = 1.0
+"""Seconds until a number that another process has claimed is claimed again."""
+
+
+def next_claim_wait(seconds: float) -> float:
+    """Return how long to wait after waiting ``seconds`` in vain."""
+    return min(seconds * _CLAIM_WAIT_GROWTH, _LONGEST_CLAIM_WAIT)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,9 +42,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     """Calls under way at once."""
     parked: int
-    """Numbers waiting for a poll or a retry."""
+    """Numbers waiting for a poll, a retry, or somebody else's answer."""
     buffered: int
-    """OutcomeQueue waiting for the caller."""
+    """Outcomes waiting for the caller."""
     grace: float
     """Seconds that calls under way get to settle when the block is left early."""
 
@@ -46,23 +59,54 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return self.parked + self.buffered + 4 * self.workers
 
 
-class PendingNumber(Progress, Generic[Item]):
-    """A number under way, and the rows of the input that wait for it."""
+Joined: TypeAlias = Callable[[Settlement | None], None]
+"""Called once, with what became of somebody else's number; None if it was not bought now, so that one must see to it
+oneself."""
 
-    __slots__ = ("index", "item", "more", "number")
 
-    def __init__(self, number: int, index: int, item: Item) -> None:
+class PendingNumber(Progress):
+    """A number under way, and who waits for it: rows of its own run, and others of the same client."""
+
+    __slots__ = ("claim_wait", "expedite", "index", "item", "joined", "more", "number", "store")
+
+    def __init__(self, number: int, index: int, item: Any, store: Store | None) -> None:
         super().__init__(str(number))
         self.number = number
         self.index = index
         self.item = item
-        self.more: list[tuple[int, Item]] | None = None
+        self.store = store
+        self.more: list[tuple[int, Any]] | None = None
+        self.claim_wait = 0.0
+        self.joined: dict[object, Joined] | None = None
+        self.expedite: Callable[[PendingNumber], None] | None = None
+        """Lets it go first, for a single check that waits for it."""
+
+    def join(self, key: object, joined: Joined) -> None:
+        """Have ``joined`` called when it is settled, or given up."""
+        if self.joined is None:
+            self.joined = {}
+        self.joined[key] = joined
+
+    def leave(self, key: object) -> None:
+        """Forget who has joined by ``key``."""
+        if self.joined is not None:
+            self.joined.pop(key, None)
+
+    def tell(self, settlement: Settlement | None) -> None:
+        """Tell those who have joined."""
+        joined, self.joined = self.joined, None
+        for call in (joined or {}).values():
+            call(settlement)
+
+
+InFlight: TypeAlias = dict[int, PendingNumber]
+"""The numbers that a client is buying, by number: those who want one of them join it."""
 
 
 class Admission(Generic[Item]):
-    """Reads the input as fast as there is room, and no faster.
+    """Reads the input as fast as there is room, and no faster; claims what is new.
 
-    ``ready`` holds the new numbers, ``flights`` every number that is not settled yet: the same number
+    ``ready`` holds the numbers to call, ``flights`` every number of the run that is not settled yet: the same number
     again joins the one under way.
     """
 
@@ -72,81 +116,118 @@ class Admission(Generic[Item]):
         number: Callable[[Item], str | int | float | None],
         *,
         mobile_only: bool,
-        store: AnswerStore,
-        durable: bool,
+        store: Store,
+        query: Query,
+        in_flight: InFlight,
         outcomes: OutcomeQueue[Item],
         limits: Limits,
         waiting: Callable[[], int],
         on_ready: Callable[[int], None],
+        on_joined: Callable[[PendingNumber, PendingNumber, Settlement | None], None],
+        expedite: Callable[[PendingNumber], None],
     ) -> None:
-        """``durable`` says whether the store may know answers of earlier runs. ``waiting`` counts the numbers
-        parked or due again; ``on_ready`` is told how many were added.
+        """``waiting`` counts the numbers delayed or due again; ``on_ready`` is told how many were added, and
+        ``on_joined`` what became of a number that somebody else of the same client was buying.
         """
-        self.ready: deque[PendingNumber[Item]] = deque()
-        self.flights: dict[int, PendingNumber[Item]] = {}
+        self.ready: deque[PendingNumber] = deque()
+        self.flights: InFlight = {}
         self.read = self.rejected = self.duplicates = self.known = self.known_failed = 0
         self._items = items
         self._number = number
         self._mobile_only = mobile_only
         self._store = store
-        self._durable = durable
+        self._query = query
+        self._in_flight = in_flight
         self._outcomes = outcomes
         self._limits = limits
         self._waiting = waiting
         self._on_ready = on_ready
+        self._on_joined = on_joined
+        self._expedite = expedite
+        self._unclaimed: deque[PendingNumber] = deque()
+        self._news = asyncio.Event()
+        self._taken: DelayQueue[PendingNumber] = DelayQueue(self.claim_again)
+        self._joined = 0
+        self._not_admitted: list[Item] = []
         self._room = asyncio.Event()
         self._started = datetime.now(UTC)
 
-    async def run(self) -> None:
+    async def read_all(self) -> None:
         """Read to the end of the input. Raises what the input raises, after admitting what came before."""
-        if isinstance(self._items, AsyncIterable):
-            iterator = aiter(self._items)
-            try:
-                async for item in iterator:
-                    self._admit([item])
-                    if self._is_full():
-                        await self._wait_for_room()
-            finally:
-                # What was made here is closed here, with the file or the cursor that it holds open.
-                if iterator is not self._items and isinstance(iterator, AsyncGenerator):
-                    await iterator.aclose()
-        else:
-            plain = iter(self._items)
-            while self._admit_chunk(plain):
+        source: Input[Item] | None = None
+        try:
+            source = Input(self._items)
+            while items := await source.read(min(_CHUNK, 2 * self._limits.ready)):
+                self._admit(items)
                 # Admission does not wait by itself; the workers and the caller must have their turn.
-                await (self._wait_for_room() if self._is_full() else asyncio.sleep(0))
+                if self._is_full():
+                    await self._wait_for_room()
+                elif len(items) > 1:
+                    await asyncio.sleep(0)
+        finally:
+            if source is not None:
+                try:
+                    await source.aclose()
+                finally:
+                    self._not_admitted += source.left
+
+    async def claim_all(self) -> None:
+        """Claim numbers as they come, for ever. Raises LedgerError."""
+        while True:
+            if not self._unclaimed:
+                self._news.clear()
+                await self._news.wait()
+            count = min(len(self._unclaimed), _CHUNK)
+            await self._claim([self._unclaimed.popleft() for _ in range(count)])
+            self.make_room()  # where all were known or taken, no worker makes any
+
+    def claim_again(self, flights: Sequence[PendingNumber]) -> None:
+        """Claim numbers that somebody else had claimed before."""
+        self._unclaimed.extend(flights)
+        self._news.set()
 
     def make_room(self) -> None:
-        """Go on reading, if there is room again. Called when something was taken away."""
+        """Resume reading, if there is room again. Called when something was taken away."""
         if not self._room.is_set() and self._is_hungry():
             self._room.set()
 
-    def _admit_chunk(self, iterator: Iterator[Item]) -> bool:
-        """Admit what there is room for; return False at the end of the input."""
-        chunk: list[Item] = []
-        try:
-            for _ in range(min(_CHUNK, 2 * self._limits.ready - len(self.ready))):
-                chunk.append(next(iterator))  # noqa: PERF401 (an error must not take the chunk along)
-        except StopIteration:
-            return False
-        finally:
-            self._admit(chunk)
-        return True
+    @property
+    def waiting(self) -> int:
+        """Numbers that wait for somebody else's answer."""
+        return len(self._taken) + self._joined
+
+    def unasked(self) -> list[Item]:
+        """Return the items that were read and have no outcome, in the order of the input."""
+        rows = [(flight.index, flight.item) for flight in self.flights.values()]
+        for flight in self.flights.values():
+            rows += flight.more or ()
+        return [item for _, item in sorted(rows, key=lambda row: row[0])] + self._not_admitted
+
+    def close(self) -> list[int]:
+        """Give up every number that is not settled, so that others may buy it; return those to release."""
+        self._taken.close()
+        given_up = []
+        for flight in self.flights.values():
+            other = self._in_flight.get(flight.number)
+            if other is flight:
+                del self._in_flight[flight.number]
+                given_up.append(flight)
+            elif other is not None:
+                other.leave(flight)
+        for flight in given_up:
+            flight.tell(None)
+        return [flight.number for flight in given_up]
 
     def _admit(self, items: Sequence[Item]) -> None:
-        fresh: list[PendingNumber[Item]] = []
-        try:
-            for item in items:
-                flight = self._flight_for(item)
-                if flight is not None:
-                    fresh.append(flight)
-        finally:
-            # A number function that raises must not strand the numbers read before it.
-            if fresh:
-                self._look_up(fresh)
+        for place, item in enumerate(items):
+            try:
+                self._admit_one(item)
+            except BaseException:
+                # A number function that raises must not strand the rows that were read with this one.
+                self._not_admitted += items[place:]
+                raise
 
-    def _flight_for(self, item: Item) -> PendingNumber[Item] | None:
-        """Return the item's number if it is new to this run's numbers under way."""
+    def _admit_one(self, item: Item) -> None:
         text = self._number(item)
         index = self.read
         self.read += 1
@@ -155,54 +236,98 @@ class Admission(Generic[Item]):
         except InvalidNumber as error:
             self.rejected += 1
             self._outcomes.put(Failed(item=item, error=error, index=index))
-            return None
+            return
         flight = self.flights.get(number)
         if flight is None:
-            flight = self.flights[number] = PendingNumber(number, index, item)
-            return flight
+            flight = self.flights[number] = PendingNumber(number, index, item, self._store)
+            flight.expedite = self._expedite
+            self._unclaimed.append(flight)
+            if not self._news.is_set():
+                self._news.set()
+            return
         self.duplicates += 1
         if flight.more is None:
             flight.more = []
         flight.more.append((index, item))
-        return None
 
-    def _look_up(self, fresh: list[PendingNumber[Item]]) -> None:
-        known = self._store.find([flight.number for flight in fresh])
-        if not known:
-            self.ready.extend(fresh)
-            self._on_ready(len(fresh))
+    async def _claim(self, flights: Sequence[PendingNumber]) -> None:
+        in_flight = self._in_flight
+        wanted: list[int] = []
+        for flight in flights:
+            other = in_flight.get(flight.number)
+            if other is None:
+                in_flight[flight.number] = flight
+                wanted.append(flight.number)
+            elif other is not flight:
+                self._join(flight, other)
+        if not wanted:
             return
-        for flight in fresh:
-            settlement = known.get(flight.number)
-            if settlement is None:
-                self.ready.append(flight)
-                continue
-            del self.flights[flight.number]
-            result = settlement.result
-            if not self._durable or (isinstance(result, Check) and result.checked_at >= self._started):
-                self.duplicates += 1
+        claims = await self._store.claim(wanted, self._query)
+        known, taken = claims.known, claims.taken
+        if not known and not taken:
+            granted = flights if len(wanted) == len(flights) else [self.flights[number] for number in wanted]
+            self.ready.extend(granted)
+            self._on_ready(len(granted))
+            return
+        self._sort(wanted, known, taken)
+
+    def _sort(self, wanted: Sequence[int], known: Mapping[int, Settlement], taken: object) -> None:
+        """Do with each number what the claim has said: known, taken by somebody else, or ours."""
+        ready = 0
+        for number in wanted:
+            flight = self.flights[number]
+            settlement = known.get(number)
+            if settlement is not None:
+                self._answer(flight, settlement)
+            elif number in taken:  # type: ignore[operator]
+                del self._in_flight[number]
+                flight.tell(None)
+                self._taken.park(flight, flight.claim_wait or FIRST_CLAIM_WAIT)
+                flight.claim_wait = next_claim_wait(flight.claim_wait or FIRST_CLAIM_WAIT)
             else:
-                self.known += 1
-                self.known_failed += not isinstance(result, Check)
-            self._outcomes.put_settled(settlement, flight.index, flight.item, first=False)
-            for index, item in flight.more or ():
-                self._outcomes.put_settled(settlement, index, item, first=False)
-        self._on_ready(len(fresh) - len(known))
+                self.ready.append(flight)
+                ready += 1
+        self._on_ready(ready)
+
+    def _answer(self, flight: PendingNumber, settlement: Settlement) -> None:
+        """Answer a number that the store knows."""
+        del self.flights[flight.number], self._in_flight[flight.number]
+        result = settlement.result
+        if isinstance(result, Check) and result.checked_at < self._started and self._store.durable:
+            self.known += 1
+        elif not isinstance(result, Check) and self._store.durable:
+            self.known += 1
+            self.known_failed += 1
+        else:
+            self.duplicates += 1
+        self._outcomes.put_settled(settlement, flight.index, flight.item, first=False)
+        for index, item in flight.more or ():
+            self._outcomes.put_settled(settlement, index, item, first=False)
+        flight.tell(None)  # how old it may be is everyone's own affair
+
+    def _join(self, flight: PendingNumber, other: PendingNumber) -> None:
+        self._joined += 1
+
+        def joined(settlement: Settlement | None) -> None:
+            self._joined -= 1
+            self._on_joined(flight, other, settlement)
+
+        other.join(flight, joined)
 
     def _is_full(self) -> bool:
         limits = self._limits
         return (
-            len(self.ready) >= limits.ready
+            len(self.ready) + len(self._unclaimed) >= limits.ready
             or len(self._outcomes) >= limits.buffered
             or self._waiting() >= limits.parked
             or self.read - self._outcomes.taken >= limits.outstanding
         )
 
     def _is_hungry(self) -> bool:
-        """Whether reading should go on; well below full, so that one waking admits many items."""
+        """Whether reading should continue; well below full, so that one waking admits many items."""
         limits = self._limits
         return (
-            2 * len(self.ready) <= limits.ready
+            2 * (len(self.ready) + len(self._unclaimed)) <= limits.ready
             and 2 * len(self._outcomes) <= limits.buffered
             and self._waiting() < limits.parked
             and self.read - self._outcomes.taken < limits.outstanding

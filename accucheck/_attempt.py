@@ -1,19 +1,25 @@
-"""One turn of one number: send, tell the gate, decide. ``check`` sleeps between turns, ``stream`` parks."""
+"""One attempt of one number: permit, send, decide. ``check`` sleeps between attempts, ``stream`` queues."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, Decision, Done, Policy, Wait, decide
-from accucheck._events import CallEnded, CallKind, OnEvent
-from accucheck._gate import PacedGate
+from accucheck._errors import BudgetExhausted, mask
+from accucheck._events import CallEnded, CallKind, CircuitChanged, Listeners
+from accucheck._gate import Gate
 from accucheck._polls import PollTimes
 from accucheck._statuses import UNKNOWN
+from accucheck._store import Store
+from accucheck._tasks import EngineTask, settled
 from accucheck._wire import Answered, Broken, NoAnswer, Reply, StatusReply
+
+__all__ = ["Attempt", "CallBudget", "CallCap", "Counters", "Host", "Progress", "Send"]
 
 logger = logging.getLogger("accucheck")
 
@@ -29,6 +35,7 @@ class Progress:
     """How far one number has come; the times are the gate's clock."""
 
     __slots__ = (
+        "calling",
         "calls",
         "failing_since",
         "failures",
@@ -46,6 +53,8 @@ class Progress:
 
     def __init__(self, national: str) -> None:
         self.national = national
+        self.calling = False
+        """Whether a call for it is under way."""
         self.calls = 0
         self.failures = 0
         self.polls = 0
@@ -71,6 +80,150 @@ class Counters:
         ) = 0
 
 
+class CallCap:
+    """A hard cap on the calls of one client, kept in memory: ``Client(max_calls=...)``."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, max_calls: int) -> None:
+        self.left = max_calls
+
+    def take(self) -> bool:
+        """Take one call; return False if none is left."""
+        if self.left == 0:
+            return False
+        self.left -= 1
+        return True
+
+    def give_back(self) -> None:
+        """Return a call that was taken and not made."""
+        self.left += 1
+
+
+_NOTICEABLE: Final = 0.1
+"""The share by which the rate must have changed before the log says so."""
+_BLOCK: Final = 1_000
+"""Calls leased at once. Under a cap fewer: what one holder has leased and not used, another cannot use."""
+_BLOCKS_IN_A_CAP: Final = 50
+_AHEAD: Final = 4
+"""The next block is leased when a fourth of this one is left, so that nobody waits for it."""
+
+
+class CallBudget:
+    """Calls leased from a store in blocks: with ``max_calls`` a cap that holds over processes and runs."""
+
+    def __init__(self, store: Store, *, job: str = "", max_calls: int | None = None) -> None:
+        self._store = store
+        self._job = job
+        self._max_calls = max_calls
+        self._block = _BLOCK if max_calls is None else min(max(max_calls // _BLOCKS_IN_A_CAP, 1), _BLOCK)
+        self._left = 0
+        self._leasing: EngineTask[None] | None = None
+        self._error: Exception | None = None
+
+    def take(self) -> bool:
+        """Take one call; return False if a block must be waited for."""
+        left = self._left
+        if left == 0:
+            return False
+        self._left = left = left - 1
+        if left * _AHEAD < self._block and self._leasing is None and self._error is None:
+            self._lease_soon()
+        return True
+
+    def give_back(self) -> None:
+        """Return a call that was taken and not made."""
+        self._left += 1
+
+    def sending(self) -> None:
+        """Note that a call that was taken is being sent."""
+        self._store.note_call(self._job)
+
+    async def reserve(self) -> None:
+        """Take one call, and wait for a block if there is none.
+
+        Raises BudgetExhausted if the cap is reached, or LedgerError.
+        """
+        while not self.take():
+            if self._error is not None:
+                raise self._error
+            await settled(self._leasing or self._lease_soon())
+
+    async def close(self, *, lost: int) -> None:
+        """Give back what was not used. ``lost`` counts calls that were cut off."""
+        if self._leasing is not None:
+            await settled(self._leasing)
+        self._error = self._error or RuntimeError("the run is over")
+        unused, self._left = self._left, 0
+        if unused or lost:
+            await self._store.return_calls(unused, lost=lost, job=self._job)
+
+    def _lease_soon(self) -> EngineTask[None]:
+        self._leasing = EngineTask(self._lease(), name="lease", on_cancel=lambda: None)
+        return self._leasing
+
+    async def _lease(self) -> None:
+        try:
+            granted = await self._store.lease_calls(self._block, max_calls=self._max_calls, job=self._job)
+            if granted == 0:
+                self._error = budget_exhausted()
+            self._left += granted
+        except Exception as error:  # noqa: BLE001 (it is raised again, where a call is reserved)
+            self._error = error
+        finally:
+            self._leasing = None
+
+
+def budget_exhausted() -> BudgetExhausted:
+    return BudgetExhausted("max_calls calls have been made: raise max_calls to continue")
+
+
+class Host:
+    """What all calls of a client to one host share: the circuit, the retry budget, the times that answers take."""
+
+    def __init__(self, name: str, *, retries: RetryBudget, events: Listeners) -> None:
+        self.name = name
+        self.circuit = Circuit()
+        self.retries = retries
+        self.polls = PollTimes()
+        self.cause = ""
+        """What became of the last call that failed, in a few words."""
+        self.was_open = False
+        self.listeners: set[Callable[[], None]] = set()
+        """Called when the circuit has opened or closed, and when a probe may go."""
+        self._events = events
+        self._timer: asyncio.TimerHandle | None = None
+
+    def follow(self, now: float) -> None:
+        """Tell of what has become of the circuit. Called after every call while it is open, or was."""
+        circuit = self.circuit
+        if circuit.opened != self.was_open:
+            self.was_open = circuit.opened
+            if circuit.opened:
+                logger.warning(
+                    "%s: nearly all calls fail (%s); one is tried now and then", self.name, self.cause
+                )
+            else:
+                logger.warning("%s: calls go through again; resuming", self.name)
+            self._events.broadcast(CircuitChanged(circuit.opened))
+            self._tell()
+        self.close()
+        if circuit.opened:
+            # A millisecond late, since uvloop's timers fire up to one early.
+            delay = max(circuit.retry_at - now, 0.0) + 0.001
+            self._timer = asyncio.get_running_loop().call_later(delay, self._tell)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tell(self) -> None:
+        for listener in tuple(self.listeners):
+            listener()
+
+
 class Attempt:
     """Makes one call for one number and decides what comes of it."""
 
@@ -78,27 +231,59 @@ class Attempt:
         self,
         *,
         send: Send,
-        gate: PacedGate,
+        gate: Gate,
         policy: Policy,
-        polls: PollTimes,
-        circuit: Circuit,
-        retries: RetryBudget,
-        on_event: OnEvent | None = None,
+        host: Host,
+        events: Listeners,
+        budget: CallBudget | None = None,
+        cap: CallCap | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.gate = gate
-        self.circuit = circuit
+        self.host = host
         self.counters = Counters()
         self._send = send
         self._policy = policy
-        self._polls = polls
-        self._retries = retries
-        self._on_event = on_event
+        self._events = events
+        self._budget = budget
+        self._cap = cap
         self._chance = chance
+        self._now = asyncio.get_running_loop().time
+        self._logged_rate = gate.rate
         self._unknown: set[str] = set()
 
-    async def take(self, progress: Progress, sent_at: float) -> Decision:
-        """Send once and decide. The permit was given at ``sent_at``; a call has been reserved."""
+    async def make(self, choose: Callable[[], Progress | None], *, urgent: bool = False) -> Decision | None:
+        """Wait for a permit, ``choose`` the number that gets it, send once, and decide.
+
+        Returns None if no call was made: the circuit is open, or there was nothing to choose. Raises
+        BudgetExhausted, and what the store and the transport raise.
+        """
+        sent_at = self.gate.try_acquire()
+        if sent_at is None:
+            sent_at = await self.gate.acquire(urgent=urgent)
+        host = self.host
+        circuit = host.circuit
+        if circuit.opened and not circuit.admits(sent_at):
+            return None
+        budget, cap = self._budget, self._cap
+        if cap is not None and not cap.take():
+            raise budget_exhausted()
+        if budget is not None and not budget.take():
+            try:
+                await budget.reserve()
+            except BaseException:
+                if cap is not None:
+                    cap.give_back()
+                raise
+        progress = choose()
+        if progress is None:
+            if cap is not None:
+                cap.give_back()
+            if budget is not None:
+                budget.give_back()
+            return None
+        if budget is not None:
+            budget.sending()
         counters = self.counters
         counters.calls += 1
         counters.in_flight += 1
@@ -107,7 +292,8 @@ class Attempt:
         if progress.calls == 0:
             progress.first_sent_at = sent_at
         progress.calls += 1
-        probe = self.circuit.opened and self.circuit.sending()
+        probe = circuit.opened and circuit.sending()
+        progress.calling = True
         try:
             reply = await self._send(progress.national)
         except BaseException:
@@ -116,27 +302,33 @@ class Attempt:
             counters.lost += 1
             counters.cut_off += 1
             if probe:
-                self.circuit.abandon_probe()
+                circuit.abandon_probe()
+                host.follow(self._now())
             raise
         finally:
             counters.in_flight -= 1
-        if self._on_event is not None:
+            progress.calling = False
+        tell = self._events.tell
+        if tell is not None:
             detail = reply.reason if isinstance(reply, Broken) else ""
-            self._on_event(CallEnded(reply.row.name, progress.next, self.gate.now() - sent_at, detail))
+            tell(CallEnded(reply.row.name, progress.next, self._now() - sent_at, detail))
         if isinstance(reply, Answered):
             # The common way, told apart so that a good reply builds no AttemptHistory and draws no chance.
             self.gate.admitted(sent_at)
-            self.circuit.record(True, sent_at, probe=probe)
-            self._retries.refill()
+            circuit.record(True, sent_at, probe=probe)
+            if host.was_open:
+                host.follow(self._now())
+            host.retries.refill()
             if progress.polls:
                 first = progress.first_sent_at
-                self._polls.answered(self.gate.now() - first, progress.pending_at - first)
+                host.polls.answered(self._now() - first, progress.pending_at - first)
             return Done(reply.check)
         return self._decide(progress, reply, sent_at, probe)
 
     def _decide(self, progress: Progress, reply: NoAnswer, sent_at: float, probe: bool) -> Decision:
-        now = self.gate.now()
+        now = self._now()
         chance = self._chance()
+        host = self.host
         row = reply.row
         if row is UNKNOWN:
             self._warn_of_unknown(reply)
@@ -147,6 +339,7 @@ class Attempt:
         failing = row.fate == "retry"
         if refused:
             self.gate.refused(sent_at, reply.retry_after)
+            self._log_refusal(progress, reply.retry_after)
             if not progress.refusals:
                 progress.refused_since = sent_at
         elif not isinstance(reply, Broken) or reply.sent:
@@ -154,7 +347,11 @@ class Attempt:
             self.gate.admitted(sent_at)
         if failing and not progress.failures:
             progress.failing_since = sent_at
-        self.circuit.record(row.vendor_up, now, probe=probe)
+        if not row.vendor_up:
+            host.cause = _cause(reply)
+        host.circuit.record(row.vendor_up, now, probe=probe)
+        if host.was_open or host.circuit.opened:
+            host.follow(now)
         pending_for = now - progress.first_sent_at
         attempt = AttemptHistory(
             number="+51" + progress.national,
@@ -170,12 +367,10 @@ class Attempt:
             unclear=progress.unclear,
             waited=progress.waited,
             learned_poll_wait=(
-                self._polls.next_wait(pending_for, progress.polls, chance) if row.fate == "poll" else 0.0
+                host.polls.next_wait(pending_for, progress.polls, chance) if row.fate == "poll" else 0.0
             ),
             # While the circuit is open it paces the retries by itself.
-            budget_wait=self._retries.wait(now)
-            if row.draws_retry_budget and not self.circuit.opened
-            else 0.0,
+            budget_wait=host.retries.wait(now) if row.draws_retry_budget and not host.circuit.opened else 0.0,
         )
         decision = decide(attempt, reply, self._policy, chance)
         self._advance(progress, reply, decision, sent_at, now)
@@ -186,6 +381,8 @@ class Attempt:
     ) -> None:
         self.counters.refusals += reply.row.fate == "slow_down"
         self.counters.pending += reply.row.fate == "poll" and not progress.polls
+        if logger.isEnabledFor(logging.DEBUG):
+            _log_decision(progress, reply, decision)
         if not isinstance(decision, Wait):
             return
         progress.next = decision.then
@@ -200,8 +397,8 @@ class Attempt:
                 progress.unclear += 1
             case "retry":
                 progress.failures += 1
-                if reply.row.draws_retry_budget and not self.circuit.opened:
-                    self._retries.take(now)
+                if reply.row.draws_retry_budget and not self.host.circuit.opened:
+                    self.host.retries.take(now)
 
     def _warn_of_unknown(self, reply: NoAnswer) -> None:
         """Name a word of the vendor's that we do not know, once each, and not without end."""
@@ -219,3 +416,23 @@ class Attempt:
             self.counters.polls += 1
         elif progress.next == "retry":
             self.counters.retries += 1
+
+    def _log_refusal(self, progress: Progress, retry_after: float | None) -> None:
+        logger.debug("%s: rate-limited, Retry-After %s", mask(progress.national), retry_after)
+        rate, before = self.gate.rate, self._logged_rate
+        if rate is not None and (before is None or abs(rate - before) > _NOTICEABLE * before):
+            self._logged_rate = rate
+            logger.info("%s: rate-limited; the rate is %.4g calls/s now", self.host.name, rate)
+
+
+def _log_decision(progress: Progress, reply: NoAnswer, decision: Decision) -> None:
+    cause = _cause(reply)
+    if isinstance(decision, Wait):
+        logger.debug("%s: %s; %s in %.2f s", mask(progress.national), cause, decision.then, decision.seconds)
+    else:
+        logger.debug("%s: %s; given up after %d calls", mask(progress.national), cause, progress.calls)
+
+
+def _cause(reply: NoAnswer) -> str:
+    """Return what became of a call, in a few words for a person."""
+    return reply.reason or reply.row.name

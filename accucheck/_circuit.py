@@ -101,6 +101,12 @@ class RetryBudget:
         self._run_on(now)
         self._tokens -= 1
 
+    def widen(self, allowance: float) -> None:
+        """Raise the first content and the most to ``allowance``, if that is more."""
+        if allowance > self._most:
+            self._tokens += allowance - self._most
+            self._most = allowance
+
     def _run_on(self, now: float) -> None:
         if self._as_of < now:
             if self._as_of != -math.inf:

@@ -1,4 +1,4 @@
-"""The client: credentials, ``check()`` and ``stream()``. The only place that wires the rooms together."""
+"""The client: credentials, ``check()`` and ``stream()``. The only place that wires the modules together."""
 
 from __future__ import annotations
 
@@ -6,49 +6,63 @@ import asyncio
 import math
 import os
 import ssl
-from collections.abc import AsyncIterable, Callable, Iterable
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, overload
 from urllib.parse import urlsplit
 
-from accucheck._admission import Limits
-from accucheck._attempt import Attempt, Progress
-from accucheck._circuit import Circuit, RetryBudget
+import msgspec
+
+from accucheck._admission import InFlight, Limits
+from accucheck._attempt import Attempt, CallBudget, CallCap, Host
+from accucheck._circuit import RetryBudget
 from accucheck._credentials import Credentials, is_loopback
-from accucheck._decide import Done, Policy, Stop, Wait
-from accucheck._errors import CheckError, ConfigurationError
-from accucheck._events import OnEvent, guarded
-from accucheck._gate import AdaptiveGate, CallBudget, Rate, one_lease
-from accucheck._models import Check
+from accucheck._decide import Policy
+from accucheck._engine import Checks, OpenStores, SharedStore, total
+from accucheck._errors import ConfigurationError
+from accucheck._events import Event, Listeners, OnEvent, guarded
+from accucheck._gate import AdaptiveGate, Gate, Rate
+from accucheck._models import Check, Stats
 from accucheck._phone import normalize
-from accucheck._polls import PollTimes
-from accucheck._single_flight import SingleFlight
-from accucheck._store import Ledger
-from accucheck._store import OldMemoryStore as MemoryStore
+from accucheck._store import Ledger, MemoryStore, NewLedger, Query, Store, as_store
+from accucheck._store._old._adapter import OldLedgerStore
 from accucheck._stream import RunContext, Stream
+from accucheck._tasks import EngineTask, settled
 from accucheck._timeouts import Timeouts
 from accucheck._wire import BodyStyle
 
 if TYPE_CHECKING:
     import httpx
 
-Item = TypeVar("Item")
+__all__ = ["BASE_URL", "Client", "LedgerLike", "Numeric"]
 
-BASE_URL = "https://cloudapi.peru.accuauth.com"
+Item = TypeVar("Item")
+Numeric: TypeAlias = str | int | float | None
+"""What a phone number may come as: text, or what a spreadsheet or a dataframe makes of it."""
+NumericItem = TypeVar("NumericItem", bound=Numeric)
+LedgerLike: TypeAlias = Store | Ledger | NewLedger | str | os.PathLike[str]
+"""A ledger: the path of a file, or an object that keeps answers (see ``Store``)."""
+
+BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
 """The vendor's ("1. API Specification")."""
-_PATHS = {"advanced": "/check/whatsapp_advanced", "basic": "/check/whatsapp_basic"}
-_CONNECTIONS = 10_000
+_PATHS: Final = {"advanced": "/check/whatsapp_advanced", "basic": "/check/whatsapp_basic"}
+_CONNECTIONS: Final = 10_000
 """The most that one client opens; a run's workers are what bounds its calls under way."""
-_FIRST_RETRIES = 100
-"""Retries that a run may make before it has any answer, besides one per worker."""
-_LEASE = 1_000
-"""Calls wanted at once; the ledger grants as many as it can afford to have forgotten by a crash."""
+_FIRST_RETRIES: Final = 100
+"""Retries that a client may make before it has any answer, besides one per worker."""
+_GRACE: Final = 5.0
+"""Seconds that calls under way get to settle when a client is closed."""
+_OUTAGE_AFTER: Final = timedelta(minutes=15)
 
 
 class Client:
     """Checks Peru phone numbers on WhatsApp. One client for one event loop; use it as a context manager.
+
+    Everything that a client does shares one rate, one circuit breaker and one retry budget, and a number that several
+    of its checks and streams want at the same time is one call.
 
     Args:
         api_id: Credentials; by default ACCUCHECK_API_ID and ACCUCHECK_API_SECRET of the environment.
@@ -66,7 +80,15 @@ class Client:
         rate: Calls per second: "auto" finds the account's limit, a number is a ceiling, ``(low, high)``
             bounds the search.
         burst: Calls that may go at once after a silence, 1 or more; by default one, and what falls due in 10 ms.
+        gate: Your own ``Gate`` in place of ``rate`` and ``burst``, such as one that several clients share. It is not
+            closed with the client.
+        ledger: Where every answer is stored before anybody sees it, so that it is never bought again: a path, or a
+            ``Store``, which is opened and not closed. Used by ``check``, and by every ``stream`` that names no other.
+        fresh_within: Answers older than this are asked for again. By default the ledger's answers never age; without a
+            ledger, ``check`` remembers its last 10,000 answers for 60 seconds (``timedelta(0)``: not at all).
+        max_calls: A hard cap on the calls of this client object, polls and retries included.
         mobile_only: Refuse fixed lines before they cost a call.
+        on_event: Called with every ``Event``, for metrics; what it raises is logged and ignored. See also ``events``.
 
     Raises:
         ConfigurationError: An argument is wrong, or credentials are missing.
@@ -87,7 +109,12 @@ class Client:
         policy: Policy | None = None,
         rate: Rate = "auto",
         burst: int | None = None,
+        gate: Gate | None = None,
+        ledger: LedgerLike | None = None,
+        fresh_within: timedelta | None = None,
+        max_calls: int | None = None,
         mobile_only: bool = False,
+        on_event: OnEvent | None = None,
     ) -> None:
         # Here, since httpx is a quarter of the time that importing accucheck would take.
         from accucheck._http import Sender
@@ -96,14 +123,39 @@ class Client:
             raise ConfigurationError(f"endpoint is 'advanced' or 'basic', not {endpoint!r}")
         if body not in ("form", "json"):
             raise ConfigurationError(f"body is 'form' or 'json', not {body!r}")
+        _instance("policy", policy, Policy, "a Policy")
+        _instance("timeouts", timeouts, Timeouts, "a Timeouts, such as Timeouts(read=10)")
+        _callable("on_event", on_event)
+        _checked_ledger(ledger)
+        if max_calls is not None:
+            _at_least_one("max_calls", max_calls)
+        if gate is not None and (rate != "auto" or burst is not None):
+            raise ConfigurationError("rate and burst belong to the gate: give them to the one you pass")
+        if gate is not None and not isinstance(gate, Gate):
+            raise ConfigurationError(f"gate is a Gate (see accucheck.Gate), not {gate!r}")
         credentials = Credentials.find(api_id, api_secret)
         self._base_url = _checked_url(base_url)
-        self._endpoint = endpoint
+        self._endpoint: Literal["advanced", "basic"] = endpoint
         self._mobile_only = mobile_only
         self._policy = policy or Policy()
-        self._gate = AdaptiveGate(rate, burst)
-        self._polls = PollTimes()
-        self._checking: SingleFlight[Check] = SingleFlight()
+        self._gate: Gate = AdaptiveGate(rate, burst) if gate is None else gate
+        self._owns_gate = gate is None
+        self._ledger = ledger
+        self._fresh_within = _seconds("fresh_within", fresh_within)
+        self._cap = None if max_calls is None else CallCap(max_calls)
+        self._events = Listeners(*([] if on_event is None else [guarded(on_event)]))
+        place = urlsplit(self._base_url).netloc
+        retries = RetryBudget(allowance=_FIRST_RETRIES, share=self._policy.retry_budget)
+        self._host = Host(place, retries=retries, events=self._events)
+        self._stores = OpenStores(self._make_store, f"rate {place}")
+        self._in_flight: InFlight = {}  # of those who keep no ledger
+        self._own_store: SharedStore | None = None
+        self._checks: Checks | None = None
+        self._opening: EngineTask[Checks] | None = None
+        self._streams: set[Stream[Any]] = set()
+        self._past: list[Stats] = []
+        self._opened_at: float | None = None
+        self._closing: EngineTask[None] | None = None
         self._sender = Sender(
             url=self._base_url + _PATHS[endpoint],
             headers=credentials.headers(),
@@ -114,86 +166,161 @@ class Client:
             verify=verify,
             connections=_CONNECTIONS,
         )
-        self._turn = self._new_turn(self._gate, workers=1, on_event=None)
 
     def __repr__(self) -> str:
         return f"<accucheck.Client {self._base_url} {self._endpoint}>"
 
     async def __aenter__(self) -> Self:
+        self._bind()
         await self._sender.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._sender.__aexit__(kind, error, traceback)
+        await self.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection. A client used as a context manager closes by itself."""
-        await self._sender.aclose()
+        """End what is still going on, let paid calls settle for up to 5 seconds, and close every connection.
 
-    async def check(self, number: str | int) -> Check:
-        """Check one number: waits for its turn, polls while PENDING, asks again after failures.
+        A stream that is still open raises RuntimeError once its outcomes are taken. A closed client stays closed. A
+        client used as a context manager closes by itself.
 
-        The same number asked by several tasks at once is asked once, and goes on until the last of them is
-        cancelled. Raises InvalidNumber (no call was made), a CheckError for what is wrong with this number, or
-        a RunEnded such as OutOfQuota.
+        Raises:
+            LedgerError: An answer could not be stored.
         """
+        if self._closing is None:
+            self._sender.bind()
+            self._closing = EngineTask(self._close(), name="closing", on_cancel=lambda: None)
+        await settled(self._closing)
+        self._closing.result()
+
+    async def check(self, number: str | int, *, deadline: timedelta | float | None = None) -> Check:
+        """Check one number: waits for its turn before all streams, polls while PENDING, asks again after failures.
+
+        A number that several tasks want is asked once. Who gives up (a time limit, a disconnected web client) costs
+        the others nothing, and the call that was under way settles in the background.
+
+        Args:
+            number: As a person writes it: ``"987 654 321"``, ``"+51 987 654 321"``, ``"(01) 456-7890"``.
+            deadline: How long to wait at most; a number is in seconds. By default as long as ``policy`` says.
+
+        Raises:
+            InvalidNumber: It cannot be a Peru number; no call was made.
+            VendorUnavailable: The vendor is down: raised at once, or with a deadline at its end.
+            CheckError: Another reason why this number has no answer; at the deadline ``PendingTimeout``,
+                ``RateLimited`` or ``TransportError``, by what it was waiting for.
+            RunEnded: No number can be checked, such as ``OutOfQuota`` or ``LedgerError``.
+            RuntimeError: The client is closed, or belongs to another event loop.
+        """
+        seconds = _seconds("deadline", deadline)
+        loop = self._bind()
+        expires = None if seconds is None else loop.time() + seconds
         national = normalize(number, mobile_only=self._mobile_only)
-        self._sender.bind()
-        return await self._checking.get(national, lambda: self._check(str(national)))
+        checks = self._checks
+        if checks is None:
+            if self._opening is None:
+                self._opening = EngineTask(self._open_checks(), name="opening", on_cancel=lambda: None)
+            opening = self._opening
+            await settled(opening)
+            checks = opening.result()
+        return await checks.check(national, expires)
 
-    async def _check(self, national: str) -> Check:
-        progress = Progress(national)
-        circuit = self._turn.circuit
-        while True:
-            now = self._gate.now()
-            if circuit.opened and not circuit.admits(now):
-                # Not at the gate: a permit that nobody may use would be one less for a stream.
-                await asyncio.sleep(max(circuit.retry_at - now, 0.01))
-                continue
-            sent_at = await self._gate.acquire(urgent=True)
-            if circuit.opened and not circuit.admits(sent_at):
-                continue
-            match await self._turn.take(progress, sent_at):
-                case Done(result):
-                    if isinstance(result, CheckError):
-                        raise result
-                    return result
-                case Wait(seconds, then):
-                    if then != "refused":  # a refusal holds the gate, which is where this call waits next
-                        await asyncio.sleep(seconds)
-                case Stop(error):
-                    raise error
+    @property
+    def stats(self) -> Stats:
+        """What all checks and streams of this client have come to so far; ``rate`` is the client's own."""
+        runs = [*self._past, *(stream.stats for stream in self._streams)]
+        if self._checks is not None:
+            runs.append(self._checks.stats)
+        began = self._opened_at
+        elapsed = 0.0 if began is None else time.monotonic() - began
+        return total(runs, rate=self._gate.rate if began is not None else None, elapsed=elapsed)
 
+    @property
+    def events(self) -> AsyncIterator[Event]:
+        """The events from now on: ``async for event in client.events``. Ends when the client is closed.
+
+        Each use is another reader; one that falls 10,000 events behind misses the oldest.
+        """
+        return self._events.read()
+
+    @overload
+    def stream(
+        self,
+        items: Iterable[NumericItem] | AsyncIterable[NumericItem],
+        *,
+        number: None = None,
+        workers: int = ...,
+        rate: Rate | None = ...,
+        burst: int | None = ...,
+        ordered: bool = ...,
+        max_calls: int | None = ...,
+        ledger: LedgerLike | None = ...,
+        fresh_within: timedelta | None = ...,
+        retry_failed: bool = ...,
+        job: str = ...,
+        max_parked: int = ...,
+        buffer: int = ...,
+        grace: timedelta | float = ...,
+        outage_after: timedelta | None = ...,
+        on_event: OnEvent | None = ...,
+    ) -> Stream[NumericItem]: ...
+
+    @overload
     def stream(
         self,
         items: Iterable[Item] | AsyncIterable[Item],
         *,
-        number: Callable[[Item], str | int | float | None] | None = None,
+        number: Callable[[Item], Numeric],
+        workers: int = ...,
+        rate: Rate | None = ...,
+        burst: int | None = ...,
+        ordered: bool = ...,
+        max_calls: int | None = ...,
+        ledger: LedgerLike | None = ...,
+        fresh_within: timedelta | None = ...,
+        retry_failed: bool = ...,
+        job: str = ...,
+        max_parked: int = ...,
+        buffer: int = ...,
+        grace: timedelta | float = ...,
+        outage_after: timedelta | None = ...,
+        on_event: OnEvent | None = ...,
+    ) -> Stream[Item]: ...
+
+    def stream(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        number: Callable[[Any], Numeric] | None = None,
         workers: int = 100,
         rate: Rate | None = None,
         burst: int | None = None,
         ordered: bool = False,
         max_calls: int | None = None,
-        ledger: Ledger | str | os.PathLike[str] | None = None,
+        ledger: LedgerLike | None = None,
         fresh_within: timedelta | None = None,
         retry_failed: bool = False,
         job: str = "",
         max_parked: int = 10_000,
         buffer: int = 1_000,
-        grace: float = 5.0,
+        grace: timedelta | float = _GRACE,
+        outage_after: timedelta | None = _OUTAGE_AFTER,
         on_event: OnEvent | None = None,
-    ) -> Stream[Item]:
+    ) -> Stream[Any]:
         """Check many numbers: ``async with client.stream(rows) as outcomes: async for outcome in outcomes``.
 
         Memory does not grow with the input, and a slow reader slows the input. A number that comes twice is
         asked once. What is wrong with one number is a ``Failed`` outcome; what ends the run is raised from
         the iteration, after every outcome that was already paid for.
 
+        However the block is left, no new call is made, and the calls under way settle first. What was settled and not
+        iterated over is in ``outcomes.undelivered()``, what was read and not asked in ``outcomes.unasked``.
+
         Args:
-            items: Any iterable or async iterable. A plain one is read on the event loop: make it an async
-                one if it may block.
+            items: Any iterable or async iterable. A generator is closed with the block. A plain iterable is read on
+                the event loop, and in a thread once three of its items have taken 20 ms each. One that must stay in
+                its thread, such as a slow sqlite3 cursor, belongs in an async generator.
             number: Takes the phone number out of an item; by default the item is the number.
             workers: Calls under way at most, 1 or more; as many are used as the rate and the latency need.
             rate: For this stream alone; by default the client's, shared with its other calls.
@@ -201,125 +328,193 @@ class Client:
             ordered: Yield in the order of the input; an early row that is PENDING holds later ones back.
             max_calls: A hard cap on calls, polls and retries included; with a ledger, over the runs of a job.
             ledger: Where every answer is stored before it is yielded, so that it is never bought again: a
-                path, or an open ``Ledger``. None keeps answers for this stream only.
-            fresh_within: With a ledger: answers older than this are bought anew.
+                path, or a ``Store``. By default the client's; without one, answers are kept for this stream only.
+            fresh_within: With a ledger: answers older than this are asked for again. By default the client's.
             retry_failed: With a ledger: numbers that failed in an earlier run are asked again.
             job: With a ledger that several lists share: whose calls ``max_calls`` caps.
-            max_parked: Numbers waiting for a poll or a retry at most; they hold no worker.
-            buffer: OutcomeQueue waiting for the reader at most.
-            grace: Seconds that calls under way get to settle when the block is left early.
+            max_parked: Numbers waiting for a poll, a retry or another process at most; they hold no worker.
+            buffer: Outcomes waiting for the reader at most.
+            grace: How long calls under way may settle when the block is left early; a number is in seconds.
+            outage_after: How long no call may go through before the run ends with ``Outage``. None: for ever.
             on_event: Called with every ``Event``, for metrics; what it raises is logged and ignored.
 
         Raises:
             ConfigurationError: An argument is wrong.
-            LedgerError: On entering, if the ledger cannot be opened or another run holds it.
+            LedgerError: On entering, if the ledger cannot be opened.
+            RuntimeError: On entering, if the client is closed or belongs to another event loop.
         """
         if isinstance(items, str | bytes):
             raise ConfigurationError(
                 "items are many numbers: a list of them, not one text; for one use check()"
             )
+        if not isinstance(items, Iterable | AsyncIterable):
+            raise ConfigurationError(f"items are an iterable or an async iterable, not {items!r}")
         if isinstance(workers, int) and workers > _CONNECTIONS:
             raise ConfigurationError(f"workers is at most {_CONNECTIONS}, not {workers}")
         for name, value in (("workers", workers), ("max_parked", max_parked), ("buffer", buffer)):
             _at_least_one(name, value)
         if max_calls is not None:
             _at_least_one("max_calls", max_calls)
-        if not 0 <= grace < math.inf:
-            raise ConfigurationError(f"grace is a finite number of seconds, 0 or more, not {grace!r}")
         if rate is None and burst is not None:
             raise ConfigurationError("burst goes with rate: give both, or give both to the client")
         if rate is not None:
             AdaptiveGate(rate, burst)  # a wrong rate is told here, not on entering
+        _callable("number", number)
+        _callable("on_event", on_event)
+        _checked_ledger(ledger)
+        if not isinstance(job, str):
+            raise ConfigurationError(f"job is a text, not {job!r}")
+        ledger = self._ledger if ledger is None else ledger
         if ledger is None and (fresh_within is not None or retry_failed or job):
             raise ConfigurationError("fresh_within, retry_failed and job need a ledger: give its path")
-        hook = None if on_event is None else guarded(on_event)
+        age = _seconds("fresh_within", fresh_within)
+        limits = Limits(
+            workers=workers, parked=max_parked, buffered=buffer, grace=_seconds("grace", grace) or 0.0
+        )
         return Stream(
             items,
             number if number is not None else _itself,
-            equip=partial(
-                self._equip,
+            enter=partial(
+                self._enter,
                 rate=rate,
                 burst=burst,
                 workers=workers,
                 max_calls=max_calls,
                 ledger=ledger,
-                fresh_within=fresh_within,
+                fresh_within=self._fresh_within if age is None else age,
                 retry_failed=retry_failed,
                 job=job,
-                on_event=hook,
+                on_event=on_event,
             ),
-            limits=Limits(workers=workers, parked=max_parked, buffered=buffer, grace=grace),
+            limits=limits,
             ordered=ordered,
             mobile_only=self._mobile_only,
-            on_event=hook,
+            outage_after=_seconds("outage_after", outage_after),
         )
 
-    def _equip(
+    async def _enter(
         self,
+        stream: Stream[Any],
         *,
         rate: Rate | None,
         burst: int | None,
         workers: int,
         max_calls: int | None,
-        ledger: Ledger | str | os.PathLike[str] | None,
-        fresh_within: timedelta | None,
+        ledger: LedgerLike | None,
+        fresh_within: float | None,
         retry_failed: bool,
         job: str,
         on_event: OnEvent | None,
     ) -> RunContext:
-        self._sender.bind()
-        if ledger is None:
-            gate = self._gate if rate is None else AdaptiveGate(rate, burst)
-            budget = None if max_calls is None else CallBudget(one_lease(max_calls))
-            store = MemoryStore()
-            return RunContext(self._new_turn(gate, workers, on_event), store, budget, store.aclose)
-        book = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
-        place = f"rate {urlsplit(self._base_url).netloc}"
-        try:
-            gate = self._gate_after(book.recall(place), rate, burst)
-            session = book.session(
-                endpoint=self._endpoint,
-                fresh_within=None if fresh_within is None else fresh_within.total_seconds(),
-                retry_failed=retry_failed,
-                job=job,
-            )
-        except BaseException:
-            if book is not ledger:
-                book.close()
-            raise
-        budget = CallBudget(partial(session.lease_calls, _LEASE, max_calls))
-        turn = self._new_turn(gate, workers, on_event)
+        self._bind()
+        gate = self._gate if rate is None else AdaptiveGate(rate, burst)
+        hooks = [] if on_event is None else [guarded(on_event)]
+        events = Listeners(*hooks, parent=self._events)
+        shared = None if ledger is None else await self._stores.use(ledger)
+        if shared is not None and shared.learned is not None and isinstance(gate, AdaptiveGate):
+            gate.start_from(shared.learned)
+        self._host.retries.widen(_FIRST_RETRIES + workers)
+        store: Store = MemoryStore() if shared is None else shared.store
+        budget = None
+        if store.durable or max_calls is not None:
+            budget = CallBudget(store, job=job, max_calls=max_calls)
+        self._streams.add(stream)
 
         async def close() -> None:
-            session.return_calls(budget.unused, lost=turn.counters.cut_off)
+            self._streams.discard(stream)
+            ended = msgspec.structs.replace(stream.stats, in_flight=0, parked=0)
+            self._past = [total([*self._past, ended], rate=None, elapsed=0.0)]
+            if shared is None:
+                await store.aclose()
+            else:
+                await self._stores.leave(shared, learned=getattr(gate, "learned", None))
+
+        now = time.time()
+        since = -math.inf if fresh_within is None else now - fresh_within
+        return RunContext(
+            attempt=self._attempt(gate, events, budget),
+            store=store,
+            # A number that fails in this run is not asked again for its second row.
+            query=Query(
+                endpoint=self._endpoint,
+                yes_since=since,
+                no_since=since,
+                failed_since=now if retry_failed else since,
+            ),
+            in_flight=self._in_flight if shared is None else shared.in_flight,
+            events=events,
+            job=job,
+            budget=budget,
+            close=close,
+        )
+
+    async def _open_checks(self) -> Checks:
+        try:
+            shared = None if self._ledger is None else await self._stores.use(self._ledger)
+        except BaseException:
+            self._opening = None  # the next check tries again
+            raise
+        if shared is not None and shared.learned is not None and isinstance(self._gate, AdaptiveGate):
+            self._gate.start_from(shared.learned)
+        self._own_store = shared
+        budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
+        self._checks = Checks(
+            attempt=self._attempt(self._gate, self._events, budget),
+            shared=shared,
+            in_flight=self._in_flight if shared is None else shared.in_flight,
+            endpoint=self._endpoint,
+            fresh_within=self._fresh_within,
+            budget=budget,
+            events=self._events,
+        )
+        return self._checks
+
+    async def _close(self) -> None:
+        if self._opening is not None:
+            await asyncio.wait([self._opening])
+        closing = RuntimeError("the client was closed")
+        ending = [stream.close_soon(closing) for stream in tuple(self._streams)]
+        try:
             try:
-                await session.aclose()
-                if gate.learned is not None:
-                    book.remember(place, repr(gate.learned))
+                if self._checks is not None:
+                    await self._checks.aclose(_GRACE)
             finally:
-                if book is not ledger:
-                    book.close()
+                if ending:
+                    await asyncio.wait(ending)
+                if self._own_store is not None:
+                    learned = getattr(self._gate, "learned", None)
+                    await self._stores.leave(self._own_store, learned=learned)
+        finally:
+            self._host.close()
+            self._events.close()
+            if self._owns_gate:
+                await self._gate.aclose()
+            await self._sender.aclose()
 
-        return RunContext(turn, session, budget, close, durable=True)
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        """Raise RuntimeError if the client is closed, or belongs to another event loop."""
+        self._sender.bind()
+        if self._closing is not None:
+            raise RuntimeError("the client is closed: make a new one")
+        if self._opened_at is None:
+            self._opened_at = time.monotonic()
+        return asyncio.get_running_loop()
 
-    def _gate_after(self, remembered: str | None, rate: Rate | None, burst: int | None) -> AdaptiveGate:
-        """Return the gate of a stream that knows where an earlier run found the limit."""
-        if rate is not None:
-            return AdaptiveGate(rate, burst, learned=None if remembered is None else float(remembered))
-        if remembered is not None:
-            self._gate.start_from(float(remembered))
-        return self._gate
-
-    def _new_turn(self, gate: AdaptiveGate, workers: int, on_event: OnEvent | None) -> Attempt:
+    def _attempt(self, gate: Gate, events: Listeners, budget: CallBudget | None) -> Attempt:
         return Attempt(
             send=self._sender,
             gate=gate,
             policy=self._policy,
-            polls=self._polls,
-            circuit=Circuit(),
-            retries=RetryBudget(allowance=_FIRST_RETRIES + workers, share=self._policy.retry_budget),
-            on_event=on_event,
+            host=self._host,
+            events=events,
+            budget=budget,
+            cap=self._cap,
         )
+
+    def _make_store(self, ledger: Any) -> Store:
+        if isinstance(ledger, Ledger):
+            return OldLedgerStore(ledger, endpoint=self._endpoint)
+        return as_store(ledger)
 
 
 def _itself(item: Any) -> Any:
@@ -329,6 +524,35 @@ def _itself(item: Any) -> Any:
 def _at_least_one(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigurationError(f"{name} is a whole number, 1 or more, not {value!r}")
+
+
+def _instance(name: str, value: object, kind: type, what: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"{name} is {what}, not {value!r}")
+
+
+def _callable(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name} is a function, not {value!r}")
+
+
+def _checked_ledger(ledger: object) -> None:
+    # Not isinstance(ledger, Store): a protocol tells little, and its properties would be evaluated.
+    known = (str, os.PathLike, Ledger, NewLedger)
+    if not (ledger is None or isinstance(ledger, known) or hasattr(ledger, "settle")):
+        raise ConfigurationError(f"ledger is a path or a Store, not {ledger!r}")
+    if ledger == "":
+        raise ConfigurationError("ledger is an empty text: give the path of a file")
+
+
+def _seconds(name: str, value: object) -> float | None:
+    """Return a time span in seconds; raise ConfigurationError if it is none."""
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise ConfigurationError(f"{name} is a timedelta, or a number of seconds, 0 or more, not {value!r}")
+    return float(seconds)
 
 
 def _checked_url(base_url: str) -> str:

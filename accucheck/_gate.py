@@ -23,7 +23,7 @@ from accucheck._schedule import Rate, RatePlan, Schedule
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-__all__ = ["AdaptiveGate", "CallBudget", "Gate", "Pace", "PacedGate", "Rate", "UnlimitedGate", "one_lease"]
+__all__ = ["AdaptiveGate", "Gate", "Pace", "PacedGate", "Rate", "UnlimitedGate"]
 
 logger = logging.getLogger("accucheck")
 
@@ -436,35 +436,3 @@ def _take_at_once(bucket: AsyncLimiter, permits: float) -> None:
     except StopIteration:
         return
     raise AssertionError("a bucket with enough permits made its caller wait")  # pragma: no cover
-
-
-class CallBudget:
-    """A hard cap on calls, exact under concurrency: reserved before the send, no await in between.
-
-    ``lease`` grants blocks of calls from a store that outlives the process; it is asked for more only when
-    the last block is used up, and returns 0 when none are left.
-    """
-
-    def __init__(self, lease: Callable[[], int]) -> None:
-        self._lease = lease
-        self._left = 0
-
-    def reserve(self) -> bool:
-        """Take one call; return False if none is left."""
-        if self._left == 0:
-            self._left = self._lease()
-            if self._left == 0:
-                return False
-        self._left -= 1
-        return True
-
-    @property
-    def unused(self) -> int:
-        """Calls leased and not made."""
-        return self._left
-
-
-def one_lease(max_calls: int) -> Callable[[], int]:
-    """Return a lease for a run that keeps no ledger: all at once, then nothing."""
-    blocks = iter((max_calls,))
-    return lambda: next(blocks, 0)

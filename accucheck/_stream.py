@@ -1,72 +1,105 @@
-"""The engine: admission, bounded workers, parking, and outcomes as a stream.
+"""The engine of a stream: admission, bounded workers, delays, and outcomes as they come.
 
 The way of one number, with no back and forth::
 
-    items -> Admission -> ready -> a worker: gate, take, turn -> store -> committed -> OutcomeQueue
-                            ^                     |
-                            +------ DelayQueue <-----+     (a poll or a retry: its worker is free meanwhile)
+    items -> Input -> Admission -> ready -> a worker: Attempt.make -> Settler -> _deliver -> OutcomeQueue
+                          |          ^            |
+                          |          +- DelayQueue <-+   (a poll or a retry: its worker is free meanwhile)
+                          +-> known to the store, or bought by somebody else: its answer is yielded as it is
 
-A stream is a context manager, not an async generator: a task group inside a generator keeps making
-paid calls after ``break`` (PEP 789).
+1. ``Input.read`` takes items out of the caller's iterable, in the reader task.
+2. ``Admission`` normalizes, joins rows of one number, and claims numbers in the store, in the claimer task. What the
+   store knows is an outcome at once. A number that another stream or check of this client is buying is joined; one
+   that another process is buying is claimed again a little later.
+3. What is left stands ``ready``. A worker waits for a permit, takes a number (``_take``), sends once and decides, all
+   in ``Attempt.make``.
+4. ``_act``: a settled number goes to the ``Settler``; one that must wait goes to the ``DelayQueue``, which hands it
+   back to ``_due``; what ends the run is kept, to be raised after the outcomes.
+5. The settler stores answers in groups; ``_deliver`` turns what is stored into outcomes for the caller.
+
+Every task here is an ``EngineTask``: no cancel scope of the caller's reaches it, and leaving the block, however that
+happens, lets the supervisor settle what is paid for. A stream is a context manager, not an async generator: a task
+group inside a generator keeps making paid calls after ``break`` (PEP 789).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import sys
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-import anyio
-import anyio.abc
 import msgspec
 
-from accucheck._admission import Admission, Limits, PendingNumber
-from accucheck._attempt import Attempt
+from accucheck._admission import Admission, InFlight, Limits, PendingNumber
+from accucheck._attempt import Attempt, CallBudget
 from accucheck._decide import Decision, Done, Stop, Wait
 from accucheck._delay_queue import DelayQueue
-from accucheck._errors import BudgetExhausted, LedgerError
-from accucheck._events import CircuitChanged, OnEvent, Settled
-from accucheck._gate import CallBudget
+from accucheck._errors import LedgerError, Outage
+from accucheck._events import Listeners, Settled
 from accucheck._models import Check, Outcome, Settlement, Stats
 from accucheck._outcome_queue import OutcomeQueue
-from accucheck._phone import mask
-from accucheck._store import AnswerStore
+from accucheck._settler import Settler
+from accucheck._store import Query, Store
+from accucheck._tasks import EngineTask, settled
+
+__all__ = ["Enter", "RunContext", "Stream"]
 
 Item = TypeVar("Item")
 logger = logging.getLogger("accucheck")
+
+_SECONDS_A_MINUTE: Final = 60
 
 
 class RunContext(msgspec.Struct, frozen=True):
     """What a run works with; made when the stream is entered, so that one never entered holds nothing."""
 
-    turn: Attempt
-    store: AnswerStore
-    budget: CallBudget | None
-    close: Callable[[], Awaitable[None]]
-    """Awaited once, at the end of the run, shielded from cancellation; may raise LedgerError."""
-    durable: bool = False
-    """Whether a kill can lose what the store has not committed: then that is bounded, too."""
+    attempt: Attempt
+    store: Store
+    query: Query
+    in_flight: InFlight
+    events: Listeners
+    job: str = ""
+    budget: CallBudget | None = None
+    close: Callable[[], Awaitable[None]] | None = None
+    """Awaited once, at the end of the run; may raise LedgerError."""
+
+
+class Enter(Protocol):
+    """Makes what a stream works with."""
+
+    async def __call__(self, stream: Stream[Any]) -> RunContext: ...
 
 
 class _Worker:
-    """A task that makes calls. Only while it is in one must it be let finish."""
+    """A task that makes calls. Only while it has a number must it be let finish."""
 
-    __slots__ = ("calling", "task")
+    __slots__ = ("at_gate", "flight", "stream", "task")
 
-    def __init__(self, task: asyncio.Task[Any]) -> None:
-        self.task = task
-        self.calling = False
+    def __init__(self, stream: Stream[Any]) -> None:
+        self.stream = stream
+        self.task: EngineTask[None] | None = None
+        self.flight: PendingNumber | None = None
+        self.at_gate = False
+
+    def choose(self) -> PendingNumber | None:
+        """Take the number that a permit goes to."""
+        self.at_gate = False
+        self.stream._claims -= 1
+        flight = self.flight = self.stream._take()
+        return flight
 
 
 class Stream(Generic[Item]):
-    """OutcomeQueue as they finish: ``async with client.stream(...) as outcomes: async for outcome in outcomes``.
+    """Outcomes as they finish: ``async with client.stream(...) as outcomes: async for outcome in outcomes``.
 
-    Errors that end the run are raised from the iteration, after every outcome that was already paid for.
-    Made by ``Client.stream``; several tasks may iterate over one stream.
+    Errors that end the run are raised from the iteration, after every outcome that was already paid for. However
+    the block is left, calls under way get a grace period to settle. Made by ``Client.stream``; several tasks may
+    iterate over one stream.
     """
 
     def __init__(
@@ -74,94 +107,94 @@ class Stream(Generic[Item]):
         items: Iterable[Item] | AsyncIterable[Item],
         number: Callable[[Item], str | int | float | None],
         *,
-        equip: Callable[[], RunContext],
+        enter: Enter,
         limits: Limits,
         ordered: bool = False,
         mobile_only: bool = False,
-        on_event: OnEvent | None = None,
+        outage_after: float | None = None,
     ) -> None:
         self._items = items
         self._number = number
-        self._equip = equip
+        self._enter = enter
         self._limits = limits
         self._mobile_only = mobile_only
-        self._on_event = on_event
+        self._outage_after = outage_after
         self._outcomes: OutcomeQueue[Item] = OutcomeQueue(ordered=ordered)
-        self._due: deque[PendingNumber[Item]] = deque()
-        self._parking: DelayQueue[PendingNumber[Item]] = DelayQueue(self._unpark)
+        self._due: deque[PendingNumber] = deque()
+        self._delayed: DelayQueue[PendingNumber] = DelayQueue(self._release)
         self._repeated_last = False  # when both wait, repeated and new calls alternate
 
-        self._tasks: anyio.abc.TaskGroup | None = None
-        self._reader: asyncio.Task[Any] | None = None
-        self._workers: list[_Worker] = []
+        self._entering = self._entered = False
+        self._workers: set[_Worker] = set()
         self._spawned = 0
         self._idle: list[asyncio.Future[None]] = []
         self._exposed = 0  # calls sent whose answers are not stored yet
         self._most_exposed = sys.maxsize
         self._claims = 0  # workers at the gate, each for one of the numbers that wait
-        self._circuit_was_open = False
-        self._probe_timer: asyncio.TimerHandle | None = None
+        self._outage_timer: asyncio.TimerHandle | None = None
 
-        self._exhausted = False  # the input has ended, or is not read any more
+        self._exhausted = False  # the input has ended, or is not read any more, and is closed
         self._stopping = False
         self._all_done = asyncio.Event()
+        self._left = asyncio.Event()
+        self._cut_timer: asyncio.TimerHandle | None = None
         self._yes = self._no = self._failed = 0
         self._started_at = 0.0
         self._ended_at: float | None = None
-        self._shut_down_error: LedgerError | None = None
+        self._closing_error: LedgerError | None = None
 
     # The caller's side
 
     async def __aenter__(self) -> Stream[Item]:
-        if self._tasks is not None:
+        if self._entering:
             raise RuntimeError("a stream can be entered once; make another with client.stream()")
-        equipment = self._equip()
-        self._turn, self._store = equipment.turn, equipment.store
-        self._budget, self._close = equipment.budget, equipment.close
-        if equipment.durable:
+        self._entering = True
+        self._run = run = await self._enter(self)
+        self._attempt, self._host, self._store = run.attempt, run.attempt.host, run.store
+        if run.store.durable:
             # As many answers may wait for the disk as calls may be under way. Half of it cost a quarter of the
             # checks/s at full speed (200 workers, 14,000/s): the workers waited for commits.
             self._most_exposed = 2 * self._limits.workers
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
         self._started_at = self._loop.time()
+        self._settler: Settler[PendingNumber] = Settler(
+            run.store,
+            endpoint=run.query.endpoint,
+            job=run.job,
+            deliver=self._deliver,
+            on_failure=self._end,
+        )
         self._admission = Admission(
             self._items,
             self._number,
             mobile_only=self._mobile_only,
-            store=self._store,
-            durable=equipment.durable,
+            store=run.store,
+            query=run.query,
+            in_flight=run.in_flight,
             outcomes=self._outcomes,
             limits=self._limits,
             waiting=self._count_waiting,
-            on_ready=self._wake,
+            on_ready=self._on_ready,
+            on_joined=self._on_joined,
+            expedite=self._expedite,
         )
-        self._store.start(self._committed, self._end)
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._supervise, name="accucheck supervisor")
-        self._tasks.start_soon(self._read, name="accucheck input")
+        self._entered = True
+        self._host.listeners.add(self._on_circuit)
+        self._on_circuit()
+        self._reader = self._spawn(self._read(), "input")
+        self._reader.add_done_callback(self._on_read)
+        self._claimer = self._spawn(self._claim(), "claims")
+        self._supervisor = self._spawn(self._supervise(), "supervisor")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._tasks is not None
-        self._end(None)
-        try:
-            with anyio.CancelScope(shield=True):
-                with anyio.move_on_after(self._limits.grace):
-                    await self._all_done.wait()
-                self._cancel_workers()
-                await self._flush()
-        finally:
-            self._tasks.cancel_scope.cancel()
-            try:
-                await self._tasks.__aexit__(None, None, None)
-            finally:
-                self._finish()
-                with anyio.CancelScope(shield=True):
-                    await self._shut_down()
-        unsaid = self._outcomes.error or self._shut_down_error
+        self._leave()
+        await settled(self._supervisor)
+        self._supervisor.result()
+        unsaid = self._outcomes.error or self._closing_error
         if error is None and isinstance(unsaid, LedgerError):
             # Left early, with an answer that could not be stored: that must not pass in silence.
             raise unsaid
@@ -170,7 +203,7 @@ class Stream(Generic[Item]):
         return self
 
     async def __anext__(self) -> Outcome[Item]:
-        if self._tasks is None:
+        if not self._entered:
             raise RuntimeError("enter the stream first: async with client.stream(...) as outcomes")
         outcome = await self._outcomes.take()
         self._admission.make_room()
@@ -179,16 +212,28 @@ class Stream(Generic[Item]):
     def stop(self) -> None:
         """Stop admission: calls under way settle, their outcomes are yielded, then the iteration ends.
 
-        Nothing is raised for it. Rows without an outcome were not asked, or were still waiting.
+        Nothing is raised for it. Rows without an outcome were not asked, or were still waiting: see ``unasked``.
         """
         self._end(None)
+
+    def undelivered(self) -> list[Outcome[Item]]:
+        """Take the outcomes that are settled and were not iterated over. After leaving the block: all of them."""
+        return self._outcomes.drain()
+
+    @property
+    def unasked(self) -> list[Item]:
+        """Items that were read from the input and have no outcome, in the order of the input.
+
+        To be read after leaving the block. Calls that did not settle within the grace period are among them.
+        """
+        return self._admission.unasked() if self._entered else []
 
     @property
     def stats(self) -> Stats:
         """A snapshot of the run; readable at any time, also after the end."""
-        if self._tasks is None:
+        if not self._entered:
             return Stats()
-        calls, admission = self._turn.counters, self._admission
+        calls, admission = self._attempt.counters, self._admission
         ended = self._ended_at
         return Stats(
             read=admission.read,
@@ -208,77 +253,101 @@ class Stream(Generic[Item]):
             refusals=calls.refusals,
             possibly_double_charged=calls.lost,
             delivered=self._outcomes.taken,
-            rate=self._turn.gate.rate if ended is None else None,
+            rate=self._attempt.gate.rate if ended is None else None,
             elapsed=(self._loop.time() if ended is None else ended) - self._started_at,
         )
 
     # Input -> ready
 
     async def _read(self) -> None:
-        self._reader = asyncio.current_task()
         try:
             if not self._stopping:
-                await self._admission.run()
+                await self._admission.read_all()
         except asyncio.CancelledError:
-            if not self._stopping:
-                raise
+            self._end_if_cancelled()
         except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
             self._end(error)
-        finally:
-            self._exhausted = True
-            self._check_done()
+
+    def _on_read(self, _task: object) -> None:
+        self._exhausted = True
+        self._check_done()
+
+    async def _claim(self) -> None:
+        try:
+            await self._admission.claim_all()
+        except asyncio.CancelledError:
+            self._end_if_cancelled()
+        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
+            self._end(error)
+
+    def _on_ready(self, jobs: int) -> None:
+        self._wake(jobs)
+        if self._exhausted:
+            self._check_done()  # the last numbers may have been known
 
     def _count_waiting(self) -> int:
-        return len(self._parking) + len(self._due)
+        return len(self._delayed) + len(self._due) + self._admission.waiting
+
+    def _on_joined(self, flight: PendingNumber, other: PendingNumber, settlement: Settlement | None) -> None:
+        """Go on with a number that another stream or check of this client has been buying."""
+        if self._stopping and settlement is None:
+            return
+        if settlement is None:
+            self._admission.claim_again([flight])
+            return
+        bought = Settlement(flight.number, settlement.result)
+        if other.store is self._store:
+            self._deliver([flight], [bought])
+        else:
+            self._settler.add(flight, bought)
 
     # Ready -> call
 
-    async def _work(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        worker = _Worker(task)
-        self._workers.append(worker)
+    async def _work(self, worker: _Worker) -> None:
+        make = self._attempt.make
         try:
-            gate = self._turn.gate
             while not self._stopping:
                 if not self._has_job():
                     await self._wait_for_job()
                     continue
-                sent_at = gate.try_acquire()
-                if sent_at is None:
-                    sent_at = await self._wait_at_gate()
-                flight = self._take(sent_at)
-                if flight is not None:
-                    worker.calling = True
-                    try:
-                        self._act(flight, await self._turn.take(flight, sent_at))
-                    finally:
-                        worker.calling = False
+                self._claims += 1
+                worker.at_gate = True
+                decision = await make(worker.choose)
+                if worker.at_gate:
+                    worker.at_gate = False
+                    self._claims -= 1
+                flight, worker.flight = worker.flight, None
+                if decision is not None:
+                    assert flight is not None
+                    self._act(flight, decision)
         except asyncio.CancelledError:
-            if not self._stopping:
-                raise
-        except Exception as error:
-            logger.exception("a worker failed; the run ends")
+            self._end_if_cancelled()
+        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
             self._end(error)
         finally:
-            self._workers.remove(worker)
-            self._check_done()
+            self._dismiss(worker)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        if worker.at_gate:
+            self._claims -= 1
+        if worker.flight is not None:  # cut off
+            worker.flight = None
+            self._exposed -= 1
+        self._workers.discard(worker)
+        self._check_done()
 
     def _has_job(self) -> bool:
         if len(self._admission.ready) + len(self._due) <= self._claims:
             return False
         if self._exposed + self._claims >= self._most_exposed:
             return False  # no more may be bought than a kill may lose; the next commit wakes us
-        circuit = self._turn.circuit
-        return not circuit.opened or circuit.admits(self._turn.gate.now())
+        circuit = self._host.circuit
+        return not circuit.opened or circuit.admits(self._loop.time())
 
-    def _take(self, now: float) -> PendingNumber[Item] | None:
-        """Choose the number that a permit goes to, and reserve its call; None if no call may go now."""
-        ready, due, circuit = self._admission.ready, self._due, self._turn.circuit
-        if self._stopping or not (ready or due) or (circuit.opened and not circuit.admits(now)):
-            return None
-        if self._budget is not None and not self._budget.reserve():
-            self._end(BudgetExhausted("the budget of calls (max_calls) is used up: raise it to go on"))
+    def _take(self) -> PendingNumber | None:
+        """Choose the number that a permit goes to; None if there is none any more."""
+        ready, due = self._admission.ready, self._due
+        if self._stopping or not (ready or due):
             return None
         # New numbers keep half of the permits while any are waiting, however many polls are due.
         self._repeated_last = bool(due) and (not ready or not self._repeated_last)
@@ -287,29 +356,51 @@ class Stream(Generic[Item]):
         self._admission.make_room()
         return flight
 
-    async def _wait_at_gate(self) -> float:
-        self._claims += 1
-        try:
-            return await self._turn.gate.acquire()
-        finally:
-            self._claims -= 1
+    def _expedite(self, flight: PendingNumber) -> None:
+        """Call a number that stands ready before all others: a single check waits for it."""
+        if self._stopping or flight not in self._admission.ready:
+            return
+        self._admission.ready.remove(flight)
+        worker = _Worker(self)
+        self._workers.add(worker)
+        worker.task = self._spawn(self._call_first(worker, flight), "urgent worker")
 
-    def _act(self, flight: PendingNumber[Item], decision: Decision) -> None:
+    async def _call_first(self, worker: _Worker, flight: PendingNumber) -> None:
+        def choose() -> PendingNumber | None:
+            if self._stopping:
+                return None
+            worker.flight = flight
+            self._exposed += 1
+            return flight
+
+        try:
+            decision = await self._attempt.make(choose, urgent=True)
+            worker.flight = None
+            if decision is not None:
+                self._act(flight, decision)
+            elif not self._stopping:
+                self._admission.ready.appendleft(flight)
+                self._wake(1)
+        except asyncio.CancelledError:
+            self._end_if_cancelled()
+        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
+            self._end(error)
+        finally:
+            self._dismiss(worker)
+
+    def _act(self, flight: PendingNumber, decision: Decision) -> None:
         match decision:
             case Done(result):
-                self._store.settle(Settlement(flight.number, result, flight.calls, flight.lost))
+                self._settler.add(flight, Settlement(flight.number, result, flight.calls, flight.lost))
             case Wait(seconds, then):
                 self._exposed -= 1
                 if then == "refused":
                     self._due.appendleft(flight)  # it has waited longest; the gate holds everyone meanwhile
                 else:
-                    self._parking.park(flight, seconds)
-                if logger.isEnabledFor(logging.DEBUG):
-                    logger.debug("%s: %s, again in %.2f s", mask(flight.national), then, seconds)
+                    self._delayed.park(flight, seconds)
             case Stop(error):
+                self._exposed -= 1
                 self._end(error)
-        if self._turn.circuit.opened or self._circuit_was_open:
-            self._follow_circuit()
 
     async def _wait_for_job(self) -> None:
         woken = self._loop.create_future()
@@ -321,7 +412,7 @@ class Stream(Generic[Item]):
 
         So no more run than rate and latency keep busy (Little's law), on the warmest connections.
         """
-        if self._stopping or self._tasks is None:
+        if self._stopping or not self._entered:
             return
         while jobs > 0 and self._idle:
             woken = self._idle.pop()
@@ -330,109 +421,194 @@ class Stream(Generic[Item]):
                 jobs -= 1
         for _ in range(min(jobs, self._limits.workers - self._spawned)):
             self._spawned += 1
-            self._tasks.start_soon(self._work, name="accucheck worker")
+            worker = _Worker(self)
+            self._workers.add(worker)
+            worker.task = self._spawn(self._work(worker), "worker")
 
-    def _unpark(self, flights: list[PendingNumber[Item]]) -> None:
+    def _release(self, flights: list[PendingNumber]) -> None:
         self._due.extend(flights)
         self._wake(len(flights))
 
-    def _follow_circuit(self) -> None:
-        circuit = self._turn.circuit
-        if circuit.opened != self._circuit_was_open:
-            self._circuit_was_open = circuit.opened
-            logger.warning(
-                "nearly all calls fail; they are held back" if circuit.opened else "calls go again"
+    def _on_circuit(self) -> None:
+        """Follow the circuit, which may have opened or closed, or let one call through."""
+        if self._stopping:
+            return
+        waiting = len(self._admission.ready) + len(self._due)
+        if not self._host.circuit.opened:
+            if self._outage_timer is not None:
+                self._outage_timer.cancel()
+                self._outage_timer = None
+            self._wake(waiting)
+            return
+        if self._outage_after is not None and self._outage_timer is None:
+            self._outage_timer = self._loop.call_later(self._outage_after, self._give_up)
+        self._wake(min(1, waiting))
+
+    def _give_up(self) -> None:
+        assert self._outage_after is not None
+        host, cause = self._host.name, self._host.cause
+        if self._outage_after < _SECONDS_A_MINUTE:
+            lasted = f"{self._outage_after:g} seconds"
+        else:
+            lasted = f"{self._outage_after / _SECONDS_A_MINUTE:g} minutes"
+        advice = "check the network, the proxy and base_url, then start again"
+        self._end(
+            Outage(
+                f"no call to {host} has gone through for {lasted} ({cause}): {advice}", host=host, cause=cause
             )
-            if self._on_event is not None:
-                self._on_event(CircuitChanged(circuit.opened))
-            if not circuit.opened:
-                self._wake(len(self._admission.ready) + len(self._due))
-        if circuit.opened and not self._stopping:
-            if self._probe_timer is not None:
-                self._probe_timer.cancel()
-            delay = max(circuit.retry_at - self._turn.gate.now(), 0.0)
-            # A millisecond late, since uvloop's timers fire up to one early.
-            self._probe_timer = self._loop.call_later(delay + 0.001, self._wake, 1)
+        )
 
     # Store -> outcomes
 
-    def _committed(self, settlements: Sequence[Settlement]) -> None:
-        self._exposed -= len(settlements)
-        for settlement in settlements:
-            flight = self._admission.flights.pop(settlement.number)
+    def _deliver(self, flights: Sequence[PendingNumber], settlements: Sequence[Settlement]) -> None:
+        """Turn what is stored into outcomes, for the run's own rows and for whoever has joined."""
+        admission, put_settled = self._admission, self._outcomes.put_settled
+        for flight, settlement in zip(flights, settlements, strict=True):
+            number = flight.number
+            del admission.flights[number]
             result = settlement.result
-            if not isinstance(result, Check):
-                self._failed += 1
-            elif result.whatsapp:
-                self._yes += 1
+            if not flight.calls:  # bought by another of this client
+                admission.known += 1
+                admission.known_failed += not isinstance(result, Check)
             else:
-                self._no += 1
-            if self._on_event is not None:
-                status = "OK" if isinstance(result, Check) else result.status
-                self._on_event(Settled(status, settlement.calls))
-            self._outcomes.put_settled(settlement, flight.index, flight.item, first=True)
+                self._exposed -= 1
+                if not isinstance(result, Check):
+                    self._failed += 1
+                elif result.whatsapp:
+                    self._yes += 1
+                else:
+                    self._no += 1
+                if self._run.events.tell is not None:
+                    status = "OK" if isinstance(result, Check) else result.status
+                    self._run.events.tell(Settled(status, settlement.calls))
+            put_settled(settlement, flight.index, flight.item, first=True)
             for index, item in flight.more or ():
-                self._outcomes.put_settled(settlement, index, item, first=False)
+                put_settled(settlement, index, item, first=False)
+            if self._run.in_flight.get(number) is flight:
+                del self._run.in_flight[number]
+            if flight.joined is not None:
+                flight.tell(settlement)
         if self._idle and self._most_exposed < sys.maxsize:
-            self._wake(min(len(settlements), len(self._admission.ready) + len(self._due) - self._claims))
+            self._wake(min(len(settlements), len(admission.ready) + len(self._due) - self._claims))
         self._check_done()
 
     # The end
 
+    def close_soon(self, error: BaseException) -> EngineTask[None]:
+        """Leave as if the block had been left; ``error`` is raised from the iteration. Returns what to wait for."""
+        if not self._supervisor.done():
+            self._end(error)
+            self._leave()
+        return self._supervisor
+
     def _end(self, error: BaseException | None) -> None:
         """Stop admission; calls under way go on. The first error is the one that is raised."""
+        if not self._entered:
+            return
         self._outcomes.end_with(error)
         if self._stopping:
             return
         self._stopping = True
-        self._parking.close()
-        if self._probe_timer is not None:
-            self._probe_timer.cancel()
-        current = asyncio.current_task()
-        if self._reader is not None and self._reader is not current:
-            self._reader.cancel()
+        self._delayed.close()
+        self._host.listeners.discard(self._on_circuit)
+        if self._outage_timer is not None:
+            self._outage_timer.cancel()
+        current = asyncio.current_task(self._loop)
+        for task in (self._reader, self._claimer):
+            if task is not current:
+                task.end()
         for worker in self._workers:
             # Those at the gate or without a job have nothing to settle, and a hold may be long.
-            if not worker.calling and worker.task is not current:
-                worker.task.cancel()
+            if worker.flight is None and worker.task is not None and worker.task is not current:
+                worker.task.end()
         self._check_done()
+
+    def _end_if_cancelled(self) -> None:
+        """End the run if a task was cancelled, and not by the engine."""
+        if not self._stopping:
+            self._end(RuntimeError("the run was ended: a task of accucheck was cancelled from outside"))
 
     def _check_done(self) -> None:
         if self._stopping:
-            if self._exhausted and not any(worker.calling for worker in self._workers):
+            if self._exhausted and not any(worker.flight is not None for worker in self._workers):
                 self._all_done.set()
         elif self._exhausted and not self._admission.flights:
             self._all_done.set()
 
-    async def _supervise(self) -> None:
-        """Wait for the last call, make sure that its answer is stored, and close the channel."""
-        await self._all_done.wait()
-        with anyio.CancelScope(shield=True):
-            await self._flush()
+    def _leave(self) -> None:
+        """End the run, and give the calls under way their grace."""
+        self._left.set()
         self._end(None)
-        self._cancel_workers()
+        if self._cut_timer is None and not self._supervisor.done():
+            self._cut_timer = self._loop.call_later(self._limits.grace, self._cut)
+
+    def _cut(self) -> None:
+        """Cut off the calls that did not settle within the grace period."""
+        self._reader.end()
+        for worker in tuple(self._workers):
+            if worker.task is not None:
+                worker.task.end()
+
+    async def _supervise(self) -> None:
+        """Wait for the last call, make sure that its answer is stored, close the channel, and let go of the store."""
+        await self._all_done.wait()
+        self._end(None)
+        await self._flush()
         self._finish()
+        if self._settler.unstored:
+            # The caller may make room on the disk before it leaves.
+            await self._left.wait()
+            await self._flush()
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+        await self._settler.close()
+        unused = self._admission.close()
+        if self._run.budget is not None:
+            await self._close(self._run.budget.close(lost=self._attempt.counters.cut_off))
+        if unused:
+            await self._close(self._store.release(unused, endpoint=self._run.query.endpoint))
+        if self._run.close is not None:
+            await self._close(self._run.close())
 
     async def _flush(self) -> None:
         """Wait until every answer so far is stored, and so yielded."""
         try:
-            await self._store.flush()
-        except LedgerError as error:
-            self._end(error)
+            await self._settler.flush()
+        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration or the block)
+            self._outcomes.end_with(error)
+            if isinstance(error, LedgerError):
+                self._closing_error = error
+        else:
+            self._closing_error = None
 
-    def _cancel_workers(self) -> None:
-        """Send idle workers home, and cut the calls that did not settle within the grace period."""
-        for worker in self._workers:
-            worker.task.cancel()
-
-    async def _shut_down(self) -> None:
+    async def _close(self, closing: Awaitable[None]) -> None:
         try:
-            await self._close()
+            await closing
         except LedgerError as error:
-            self._shut_down_error = error
+            self._closing_error = self._closing_error or error
+        except Exception:
+            logger.exception("internal error (please report it): the run could not be closed")
 
     def _finish(self) -> None:
-        if self._ended_at is None:
-            self._ended_at = self._loop.time()
-            self._parking.close()
-            self._outcomes.close(read=self._admission.read)
+        self._ended_at = self._loop.time()
+        self._outcomes.close(read=self._admission.read)
+        stats = self.stats
+        logger.info(
+            "%s: the run ended after %.1f s: %d items, %d calls, %d yes, %d no, %d failed, %d known%s",
+            self._host.name,
+            stats.elapsed,
+            stats.read,
+            stats.calls,
+            stats.yes,
+            stats.no,
+            stats.failed,
+            stats.known,
+            f"; {type(self._outcomes.error).__name__}" if self._outcomes.error is not None else "",
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> EngineTask[None]:
+        return EngineTask(work, name=name, on_cancel=self._on_shut_down, context=self._context)
+
+    def _on_shut_down(self) -> None:
+        """Settle and leave: the event loop is being shut down, or every task of it is cancelled."""
+        self.close_soon(RuntimeError("the run was ended: its event loop is shutting down"))

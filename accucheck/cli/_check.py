@@ -72,7 +72,12 @@ def check(
         async with make_client(account, patience, pace, mobile_only=mobile_only) as client:
             return await run_stream(
                 client.stream(
-                    numbers, workers=pace.workers, max_calls=pace.max_calls, grace=0, on_event=outage
+                    numbers,
+                    workers=pace.workers,
+                    max_calls=pace.max_calls,
+                    grace=0,
+                    outage_after=None,
+                    on_event=outage,
                 ),
                 keep,
                 interruption=interruption,

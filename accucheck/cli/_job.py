@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError
@@ -116,9 +116,11 @@ class Job:
         number: Callable[[Item], str | int | None] | None = None,
     ) -> Stream[Item]:
         """Return the stream of this job over ``items``. Its grace is 0, since ``run_stream`` grants it."""
+        if isinstance(ledger, Path):
+            ledger = Ledger(ledger)
         return client.stream(
             items,
-            number=number,
+            number=number or _itself,
             workers=self.pace.workers,
             ordered=self.ordered,
             max_calls=self.pace.max_calls,
@@ -127,6 +129,7 @@ class Job:
             fresh_within=self.fresh_within,
             retry_failed=self.retry_failed,
             grace=0,
+            outage_after=None,  # the command has its own
             on_event=on_event,
         )
 
@@ -139,6 +142,10 @@ class Job:
             return
         with private_ledger(Path(self.output)) as ledger:
             yield ledger
+
+
+def _itself(item: Any) -> Any:
+    return item
 
 
 def open_list(

@@ -16,6 +16,7 @@ import pytest
 
 import accucheck
 from accucheck import Checked, Client, Failed, Policy, Timeouts
+from accucheck._store import SQLiteStore
 from accucheck.sandbox import Faults, Sandbox, Settings, serve, truth
 
 FIRST = 900_000_000
@@ -155,8 +156,10 @@ async def test_a_check_that_is_cancelled_cuts_off_nobody_elses_call_for_the_numb
 
 async def test_a_ledger_that_remembers_a_rate_does_not_double_the_clients(tmp_path: Path) -> None:
     async with serve(Settings()) as sandbox:
-        with accucheck.Ledger(tmp_path / "leads.db") as ledger:
-            ledger.remember(f"rate {sandbox.url.removeprefix('http://')}", "40.0")
+        store = SQLiteStore(tmp_path / "leads.db")
+        await store.open()
+        await store.remember(f"rate {sandbox.url.removeprefix('http://')}", "40.0")
+        await store.aclose()
         async with client_for(sandbox, rate=20.0, burst=1) as client:
             began = asyncio.get_running_loop().time()
             without = asyncio.create_task(collect(client, numbers(30, start=1_000)))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
-import sqlite3
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from accucheck import BudgetExhausted, Checked, Client, Failed, Ledger, LedgerError, OutOfQuota, Policy
+from accucheck import BudgetExhausted, Checked, Client, Failed, LedgerError, OutOfQuota, Policy
+from accucheck._models import Settlement
+from accucheck._store import NewLedger, SQLiteStore
 from accucheck.sandbox import Settings, serve
 from tests.integration.test_client import assert_true, client_for, collect, numbers
 
@@ -90,42 +93,50 @@ async def test_failures_are_kept_and_asked_again_only_when_wanted(tmp_path: Path
         assert sandbox.counts.requests == 1
 
 
-async def test_a_second_run_on_the_same_ledger_is_refused_before_any_call(tmp_path: Path) -> None:
+async def test_two_streams_and_checks_share_one_ledger_and_every_number_is_one_call(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
-    async with serve(Settings(latency=50)) as sandbox, client_for(sandbox) as client:
-        async with client.stream(numbers(50), ledger=path, workers=2) as outcomes:
-            await anext(outcomes)
-            made = sandbox.counts.requests
-            with pytest.raises(LedgerError, match=str(os.getpid())):
-                await collect(client, numbers(50, 1_000), ledger=path)
-            assert not {n for n in sandbox.charges() if n in numbers(50, 1_000)}
-            assert made >= 1
+    leads = numbers(120)
+    async with serve(Settings(latency=20)) as sandbox, client_for(sandbox, ledger=path) as client:
+        checks = [client.check(number) for number in leads[::10] for _ in range(2)]
+        first, second, *answers = await asyncio.gather(
+            collect(client, leads, ledger=path, workers=7),
+            collect(client, reversed(leads), workers=9),
+            *checks,
+        )
+        assert sandbox.counts.requests == 120
+        assert set(sandbox.charges().values()) == {1}
+    by_number = {outcome.check.number: outcome.check for outcome in first}
+    assert {outcome.check.number: outcome.check for outcome in second} == by_number
+    assert all(by_number[answer.number] == answer for answer in answers)
+    assert sum(outcome.calls for outcome in (*first, *second)) <= 120
 
 
 async def test_a_commit_that_fails_ends_the_run_and_acknowledges_nothing(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     broken = False
 
-    def fail(step: str) -> None:
-        if broken and step == "before_commit":
-            raise sqlite3.OperationalError("database or disk is full")
+    class FailingStore(SQLiteStore):
+        async def settle(self, settlements: Sequence[Settlement], **options: Any) -> None:
+            if broken:
+                raise LedgerError("the disk is full")
+            await super().settle(settlements, **options)
 
     seen: list[Any] = []
+    store = FailingStore(path)
     async with serve(Settings()) as sandbox, client_for(sandbox) as client:
-        with pytest.raises(LedgerError):
-            async with client.stream(
-                numbers(2_000), ledger=Ledger(path, on_step=fail), workers=4
-            ) as outcomes:
+        with pytest.raises(LedgerError, match=r"the disk is full; .* not stored"):
+            async with client.stream(numbers(2_000), ledger=store, workers=4) as outcomes:
                 async for outcome in outcomes:
                     seen.append(outcome.item)
                     broken = len(seen) >= 100
         assert sandbox.counts.requests < 2_000
-    stored = {f"9{settlement.number - 900_000_000:08d}" for settlement in _settlements(path)}
+    await store.aclose()
+    stored = {str(settlement.number) for settlement in _settlements(path)}
     assert set(seen) <= stored
 
 
-def _settlements(path: Path) -> list[Any]:
-    with Ledger(path) as ledger:
+def _settlements(path: Path) -> list[Settlement]:
+    with NewLedger(path) as ledger:
         return [settlement for _, settlement in ledger.settlements()]
 
 
@@ -149,8 +160,10 @@ async def test_the_learned_rate_is_where_the_next_run_begins(tmp_path: Path) -> 
     async with serve(Settings(rate=60, burst=3)) as sandbox:
         async with Client("sandbox", "sandbox", base_url=sandbox.url, rate=(30.0, 500.0)) as client:
             await collect(client, numbers(150), ledger=path)
-        with Ledger(path) as ledger:
-            learned = ledger.recall(f"rate {sandbox.url.removeprefix('http://')}")
+        store = SQLiteStore(path)
+        await store.open()
+        learned = await store.recall(f"rate {sandbox.url.removeprefix('http://')}")
+        await store.aclose()
         assert learned is not None
         assert 20 < float(learned) < 120
         async with Client("sandbox", "sandbox", base_url=sandbox.url) as client:

@@ -1,17 +1,18 @@
-"""One turn: what one call does to the gate, the circuit, the counts and its number."""
+"""One attempt: what one call does to the gate, the circuit, the counts and its number."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, cast
 
 import pytest
 import tenacity
 
-from accucheck._attempt import Attempt, Progress
-from accucheck._circuit import FAILURES_TO_OPEN, Circuit, RetryBudget
+from accucheck._attempt import Attempt, Host, Progress
+from accucheck._circuit import FAILURES_TO_OPEN, RetryBudget
 from accucheck._decide import Decision, Done, Policy, Stop, Wait
 from accucheck._errors import (
     InvalidArgument,
@@ -21,7 +22,7 @@ from accucheck._errors import (
     TransportError,
     Undetermined,
 )
-from accucheck._events import CallEnded, Event
+from accucheck._events import CallEnded, Event, Listeners
 from accucheck._gate import PacedGate
 from accucheck._models import Check
 from accucheck._statuses import BAD_RESULT, VALUES
@@ -78,7 +79,7 @@ class FakePolls:
 
 
 class Bench:
-    """A turn with a scripted vendor that answers after LATENCY."""
+    """An attempt with a scripted vendor that answers after LATENCY."""
 
     def __init__(
         self,
@@ -91,18 +92,25 @@ class Bench:
         self.asked: list[str] = []
         self.pace = FakePace()
         self.polls = FakePolls()
-        self.circuit = Circuit()
-        self.retries = RetryBudget(allowance=allowance, share=share)
         self.events: list[Event] = []
         self.progress = Progress("987654321")
-        self.turn = Attempt(
+        listeners = Listeners(self.events.append)
+        self.retries = RetryBudget(allowance=allowance, share=share)
+        self.host = Host("api.example", retries=self.retries, events=listeners)
+        self.host.polls = cast("Any", self.polls)
+        self.circuit = self.host.circuit
+        self.policy = policy or Policy()
+        self.listeners = listeners
+
+    @cached_property
+    def attempt(self) -> Attempt:
+        """Made in the loop that it belongs to."""
+        return Attempt(
             send=self.send,
             gate=PacedGate(self.pace),
-            policy=policy or Policy(),
-            polls=cast("Any", self.polls),
-            circuit=self.circuit,
-            retries=self.retries,
-            on_event=self.events.append,
+            policy=self.policy,
+            host=self.host,
+            events=self.listeners,
             chance=lambda: 0.5,
         )
 
@@ -115,7 +123,9 @@ class Bench:
         return reply
 
     async def take(self, progress: Progress | None = None) -> Decision:
-        return await self.turn.take(progress or self.progress, self.turn.gate.now())
+        decision = await self.attempt.make(lambda: progress or self.progress)
+        assert decision is not None
+        return decision
 
     async def take_all(self, *, resting: float = 1.0) -> list[Decision]:
         decisions = []
@@ -125,7 +135,7 @@ class Bench:
         return decisions
 
     def counts(self) -> dict[str, int]:
-        counters = self.turn.counters
+        counters = self.attempt.counters
         counts = {name: getattr(counters, name) for name in counters.__slots__}
         return {name: count for name, count in counts.items() if count}
 
@@ -206,9 +216,9 @@ def test_calls_under_way_are_counted_while_they_last() -> None:
         bench = Bench(ANSWER, ANSWER, ANSWER)
         calls = [asyncio.create_task(bench.take(Progress(str(n)))) for n in range(3)]
         await asyncio.sleep(LATENCY / 2)
-        seen = [bench.turn.counters.in_flight]
+        seen = [bench.attempt.counters.in_flight]
         await asyncio.gather(*calls)
-        return [*seen, bench.turn.counters.in_flight]
+        return [*seen, bench.attempt.counters.in_flight]
 
     assert run(main()) == [3, 0]
 
@@ -361,10 +371,10 @@ def test_a_cancelled_probe_makes_way_for_another() -> None:
         await asyncio.sleep(2)
         probe = asyncio.create_task(bench.take())
         await asyncio.sleep(LATENCY / 2)
-        assert not bench.circuit.admits(bench.turn.gate.now())
+        assert not bench.circuit.admits(asyncio.get_running_loop().time())
         probe.cancel()
         await asyncio.wait([probe])
-        return bench.circuit.opened and bench.circuit.admits(bench.turn.gate.now())
+        return bench.circuit.opened and bench.circuit.admits(asyncio.get_running_loop().time())
 
     assert run(main())
 
@@ -402,6 +412,7 @@ def test_while_the_circuit_is_open_failures_neither_drain_the_budget_nor_need_it
     async def main() -> tuple[Decision, float]:
         bench = Bench(FAILURE, allowance=allowance)
         open_circuit(bench)
+        await asyncio.sleep(2.0)  # a probe may go
         decision = await bench.take()
         return decision, bench.retries._tokens
 
@@ -467,15 +478,18 @@ def test_the_hook_and_the_chance_have_defaults() -> None:
 
     async def main() -> Decision:
         polls = FakePolls()
-        turn = Attempt(
+        listeners = Listeners()
+        host = Host("api.example", retries=RetryBudget(allowance=1, share=0), events=listeners)
+        host.polls = cast("Any", polls)
+        attempt = Attempt(
             send=cast("Callable[[str], Awaitable[Reply]]", send),
             gate=PacedGate(FakePace()),
             policy=Policy(),
-            polls=cast("Any", polls),
-            circuit=Circuit(),
-            retries=RetryBudget(allowance=1, share=0),
+            host=host,
+            events=listeners,
         )
-        decision = await turn.take(Progress("987654321"), turn.gate.now())
+        decision = await attempt.make(lambda: Progress("987654321"))
+        assert decision is not None
         assert 0 <= polls.asked[0][2] < 1
         return decision
 
@@ -500,7 +514,7 @@ def test_soft_answers_never_open_the_circuit_and_draw_nothing_from_the_retry_bud
     bench = Bench(*[reply] * 50, policy=Policy(retry_stop=tenacity.stop_never), allowance=1, share=0)
     play(bench)
     assert not bench.circuit.opened
-    assert bench.retries.wait(bench.turn.gate.now()) == 0.0
+    assert bench.retries.wait(START + 1e6) == 0.0
 
 
 def test_an_unclear_reply_counts_as_a_retry_and_not_as_a_failure() -> None:

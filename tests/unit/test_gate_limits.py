@@ -1,85 +1,15 @@
-"""The hard cap on calls, and what a caller may ask of the gate."""
+"""What a caller may ask of the gate."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from accucheck._errors import ConfigurationError
-from accucheck._gate import AdaptiveGate, CallBudget, one_lease
+from accucheck._gate import AdaptiveGate
 from tests.virtual_time import run
-
-
-@given(
-    blocks=st.lists(st.integers(1, 9), max_size=8),
-    workers=st.integers(1, 20),
-    naps=st.lists(st.floats(0, 1), min_size=1, max_size=5),
-)
-def test_a_budget_is_exact_however_many_reserve_at_once(
-    blocks: list[int], workers: int, naps: list[float]
-) -> None:
-    async def main() -> tuple[int, int]:
-        leases = iter(blocks)
-        budget = CallBudget(lambda: next(leases, 0))
-        made = 0
-
-        async def work(index: int) -> None:
-            nonlocal made
-            while budget.reserve():
-                made += 1
-                await asyncio.sleep(naps[index % len(naps)])
-
-        async with asyncio.TaskGroup() as tasks:
-            for index in range(workers):
-                tasks.create_task(work(index))
-        return made, budget.unused
-
-    assert run(main()) == (sum(blocks), 0)
-
-
-def test_a_lease_is_asked_for_only_when_the_last_one_is_used_up() -> None:
-    asked = 0
-
-    def lease() -> int:
-        nonlocal asked
-        asked += 1
-        return 3
-
-    budget = CallBudget(lease)
-    assert (asked, budget.unused) == (0, 0)
-    for made in range(1, 8):
-        assert budget.reserve()
-        assert (asked, budget.unused) == (-(-made // 3), -made % 3)
-
-
-def test_a_budget_whose_store_grants_more_later_goes_on() -> None:
-    grants = [1, 0, 2]
-    budget = CallBudget(lambda: grants.pop(0))
-    assert [budget.reserve() for _ in range(4)] == [True, False, True, True]
-
-
-@pytest.mark.parametrize("most", [1, 7])
-def test_one_lease_grants_all_once(most: int) -> None:
-    budget = CallBudget(one_lease(most))
-    assert [budget.reserve() for _ in range(most + 3)] == [True] * most + [False] * 3
-
-
-def test_a_lease_that_fails_leaves_the_budget_as_it_was() -> None:
-    def lease() -> int:
-        raise OSError("disk gone")
-
-    budget = CallBudget(lease)
-    with pytest.raises(OSError, match="disk gone"):
-        budget.reserve()
-    assert budget.unused == 0
-
-
-# What a caller may ask of the gate
 
 
 def first_rate(gate: AdaptiveGate) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,16 +25,15 @@ from accucheck import (
     Stream,
     TransportError,
 )
-from accucheck._attempt import Attempt
-from accucheck._circuit import Circuit, RetryBudget
-from accucheck._events import OnEvent, guarded
-from accucheck._gate import AdaptiveGate, CallBudget, PacedGate, one_lease
+from accucheck._admission import InFlight, Limits
+from accucheck._attempt import Attempt, CallBudget, Host
+from accucheck._circuit import RetryBudget
+from accucheck._events import Listeners, OnEvent, guarded
+from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Settlement
 from accucheck._outcome_queue import OutcomeQueue
-from accucheck._polls import PollTimes
-from accucheck._store import AnswerStore
-from accucheck._store import OldMemoryStore as MemoryStore
-from accucheck._stream import Limits, RunContext
+from accucheck._store import Endpoint, MemoryStore, Query, Store
+from accucheck._stream import RunContext
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
 from tests.virtual_time import run
 
@@ -91,41 +90,57 @@ def make_stream(
     number: Callable[[Any], Any] = lambda item: item,
     workers: int = 10,
     rate: float = 1_000_000.0,
-    gate: PacedGate | None = None,
+    gate: Gate | None = None,
     max_calls: int | None = None,
     policy: Policy | None = None,
     ordered: bool = False,
     max_parked: int = 10_000,
     buffer: int = 1_000,
     grace: float = 5.0,
+    outage_after: float | None = None,
     on_event: OnEvent | None = None,
-    store: AnswerStore | None = None,
-    durable: bool = False,
+    store: Store | None = None,
+    in_flight: InFlight | None = None,
+    host: Host | None = None,
     closed: Callable[[], None] = lambda: None,
 ) -> Stream[Any]:
-    hook = None if on_event is None else guarded(on_event)
-
-    def equip() -> RunContext:
-        chance = random.Random(7).random
-        turn = Attempt(
+    async def enter(_stream: Stream[Any]) -> RunContext:
+        events = Listeners(*([] if on_event is None else [guarded(on_event)]))
+        retries = RetryBudget(allowance=100 + workers, share=0.2)
+        shared_host = host or Host("api.example", retries=retries, events=events)
+        answers = store or MemoryStore()
+        budget = None if max_calls is None else CallBudget(answers, max_calls=max_calls)
+        attempt = Attempt(
             send=vendor,
             gate=gate or AdaptiveGate(rate),
             policy=policy or Policy(),
-            polls=PollTimes(),
-            circuit=Circuit(),
-            retries=RetryBudget(allowance=100 + workers, share=0.2),
-            on_event=hook,
-            chance=chance,
+            host=shared_host,
+            events=events,
+            budget=budget,
+            chance=random.Random(7).random,
         )
-        budget = None if max_calls is None else CallBudget(one_lease(max_calls))
 
         async def close() -> None:
             closed()
 
-        return RunContext(turn, store or MemoryStore(), budget, close, durable)
+        return RunContext(
+            attempt=attempt,
+            store=answers,
+            query=Query(),
+            in_flight={} if in_flight is None else in_flight,
+            events=events,
+            budget=budget,
+            close=close,
+        )
 
-    limits = Limits(workers=workers, parked=max_parked, buffered=buffer, grace=grace)
-    return Stream(items, number, equip=equip, limits=limits, ordered=ordered, on_event=hook)
+    return Stream(
+        items,
+        number,
+        enter=enter,
+        limits=Limits(workers=workers, parked=max_parked, buffered=buffer, grace=grace),
+        ordered=ordered,
+        outage_after=outage_after,
+    )
 
 
 async def collect(stream: Stream[Any]) -> list[Checked[Any] | Failed[Any]]:
@@ -550,15 +565,20 @@ def test_an_outage_costs_few_calls_and_no_number() -> None:
 
 
 class SlowDisk(MemoryStore):
-    """Commits a second after it was told."""
+    """Durable, and a commit takes a second."""
 
-    def settle(self, settlement: Settlement) -> None:
-        asyncio.get_running_loop().call_later(1.0, super().settle, settlement)
+    durable = True
+
+    async def settle(
+        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+    ) -> None:
+        await asyncio.sleep(1.0)
+        await super().settle(settlements, endpoint=endpoint, job=job)
 
 
 def test_no_more_is_bought_than_a_kill_may_lose() -> None:
     vendor = Vendor(latency=0.001)
-    stream = make_stream(numbers(40), vendor, workers=5, store=SlowDisk(), durable=True)
+    stream = make_stream(numbers(40), vendor, workers=5, store=SlowDisk())
 
     async def main() -> list[Any]:
         return await collect(stream)
@@ -682,22 +702,34 @@ def test_an_iterator_that_the_stream_has_made_is_closed_with_it() -> None:
     assert run(main()) == ["cursor"]
 
 
-def test_a_generator_of_the_callers_own_is_left_to_the_caller() -> None:
-    async def leads() -> AsyncIterator[str]:
-        for number in numbers(2_000):
-            yield number
+@pytest.mark.parametrize("kind", ["plain", "asynchronous"])
+def test_a_generator_is_closed_with_the_block_though_the_stream_is_kept(kind: str) -> None:
+    closed: list[str] = []
 
-    async def main() -> int:
-        generator = leads()
-        async with make_stream(generator, Vendor(), buffer=10) as outcomes:
+    def plain() -> Iterator[str]:
+        try:
+            yield from numbers(2_000)
+        finally:
+            closed.append("plain")
+
+    async def asynchronous() -> AsyncIterator[str]:
+        opened_by = asyncio.current_task()
+        try:
+            for number in numbers(2_000):
+                yield number
+        finally:
+            assert asyncio.current_task() is opened_by
+            closed.append("asynchronous")
+
+    async def main() -> list[str]:
+        items = plain() if kind == "plain" else asynchronous()
+        async with make_stream(items, Vendor(), buffer=10) as outcomes:
             async for _ in outcomes:
                 break
-        left = 0
-        async for _ in generator:
-            left += 1
-        return left
+        assert outcomes.stats.read < 2_000
+        return list(closed)
 
-    assert run(main()) > 0
+    assert run(main()) == [kind]
 
 
 def test_a_reader_that_never_waits_does_not_hold_up_the_event_loop() -> None:

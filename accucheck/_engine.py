@@ -1,0 +1,511 @@
+"""What the streams and single checks of one client share: stores, numbers in flight, and the checks' own driver."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import logging
+import math
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, next_claim_wait
+from accucheck._attempt import Attempt, CallBudget, Host
+from accucheck._decide import Done, Stop, Wait
+from accucheck._errors import (
+    CheckError,
+    InvalidArgument,
+    LedgerError,
+    PendingTimeout,
+    RateLimited,
+    TransportError,
+    VendorUnavailable,
+)
+from accucheck._events import Listeners, Settled
+from accucheck._models import Check, Settlement, Stats
+from accucheck._settler import Settler
+from accucheck._store import Endpoint, Query, Store
+from accucheck._tasks import EngineTask, settled
+
+__all__ = ["Checks", "OpenStores", "SharedStore", "total"]
+
+logger = logging.getLogger("accucheck")
+Result = TypeVar("Result")
+
+_RECENT_SECONDS: Final = 60.0
+"""How long a client without a ledger remembers the answers of its checks, unless ``fresh_within`` says otherwise."""
+_RECENT_ANSWERS: Final = 10_000
+
+
+class SharedStore:
+    """One store, and the numbers that a client is buying with it."""
+
+    def __init__(self, store: Store, *, owned: bool) -> None:
+        self.store = store
+        self.owned = owned
+        self.in_flight: InFlight = {}
+        self.users = 0
+        self.learned: float | None = None
+        """The rate that was found by an earlier run."""
+        self._opening: EngineTask[None] | None = None
+
+    async def open(self, rate_key: str) -> None:
+        """Open the store, once for all who ask. Raises LedgerError."""
+        if self._opening is None:
+            self._opening = EngineTask(
+                self._open(rate_key), name="opening", on_cancel=lambda: None, context=contextvars.Context()
+            )
+        await settled(self._opening)
+        self._opening.result()
+
+    async def _open(self, rate_key: str) -> None:
+        await self.store.open()
+        remembered = await self.store.recall(rate_key)
+        self.learned = None if remembered is None else float(remembered)
+
+
+class OpenStores:
+    """The stores that a client has open: the same path, or the same object, is opened once."""
+
+    def __init__(self, make_store: Callable[[Any], Store], rate_key: str) -> None:
+        """``make_store`` turns a path or an address into a store; ``rate_key`` is where the rate is remembered."""
+        self._make_store = make_store
+        self._rate_key = rate_key
+        self._shared: dict[object, SharedStore] = {}
+
+    async def use(self, ledger: Any) -> SharedStore:
+        """Return the store of a path, an address, a ``Ledger`` or a store, open. Call ``leave`` when done with it."""
+        owned = not hasattr(ledger, "settle")
+        key = _name(ledger) if owned else ledger
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = SharedStore(self._make_store(ledger), owned=owned)
+            self._shared[key] = shared
+        shared.users += 1
+        try:
+            await shared.open(self._rate_key)
+        except BaseException:
+            await self._let_go(shared)
+            raise
+        return shared
+
+    async def leave(self, shared: SharedStore, *, learned: float | None) -> None:
+        """Give up a use. ``learned`` is the rate that was found meanwhile. May raise LedgerError."""
+        try:
+            if learned is not None and shared.store.durable:
+                await shared.store.remember(self._rate_key, repr(learned))
+        finally:
+            await self._let_go(shared)
+
+    async def _let_go(self, shared: SharedStore) -> None:
+        shared.users -= 1
+        if shared.users == 0:
+            self._shared = {key: other for key, other in self._shared.items() if other is not shared}
+            if shared.owned:
+                await shared.store.aclose()
+
+
+def _name(ledger: Any) -> str:
+    """Return one name for all names of a file."""
+    text: str = os.fspath(getattr(ledger, "path", ledger))
+    return text if "://" in text else os.path.realpath(text)
+
+
+class _Waiter:
+    """A caller of ``check``."""
+
+    __slots__ = ("expires", "future", "key")
+
+    def __init__(self, expires: float | None) -> None:
+        self.future: asyncio.Future[Settlement | None] = asyncio.get_running_loop().create_future()
+        self.expires = expires
+
+    def tell(self, result: Settlement | Exception | None) -> None:
+        """Let the caller go on; None means that it must see to its number itself."""
+        if self.future.done():
+            return
+        if isinstance(result, Exception):
+            self.future.set_exception(result)
+            self.future.exception()  # heard, also if its caller has just given up
+        else:
+            self.future.set_result(result)
+
+
+class _Run:
+    """One number that checks are waiting for, and the task that drives it."""
+
+    __slots__ = ("asking", "claimed", "flight", "stored", "task", "waiters")
+
+    def __init__(self, flight: PendingNumber) -> None:
+        self.flight = flight
+        self.waiters: set[_Waiter] = set()
+        self.task: EngineTask[None] | None = None
+        self.claimed = False
+        self.asking = False  # claimed, so that only the vendor can tell
+        self.stored: asyncio.Future[Exception | None] | None = None
+
+    @property
+    def paid(self) -> bool:
+        """Whether something is under way that is, or may be, paid for."""
+        return self.flight.calling or self.stored is not None
+
+
+class Checks:
+    """The single checks of a client. Each number is driven by one task, which its callers wait for.
+
+    A caller that gives up leaves the call it has paid for to settle in the background.
+    """
+
+    def __init__(
+        self,
+        *,
+        attempt: Attempt,
+        shared: SharedStore | None,
+        in_flight: InFlight,
+        endpoint: Endpoint,
+        fresh_within: float | None,
+        budget: CallBudget | None,
+        events: Listeners,
+    ) -> None:
+        """``shared`` is the client's ledger, None if it has none; ``in_flight`` are the numbers bought beside it."""
+        self._attempt = attempt
+        self._host: Host = attempt.host
+        self._shared = shared
+        self._in_flight = in_flight
+        self._endpoint: Endpoint = endpoint
+        self._fresh_within = fresh_within
+        self._budget = budget
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._runs: dict[int, _Run] = {}
+        self._waiters: set[_Waiter] = set()
+        self._recent: OrderedDict[int, tuple[float, Settlement]] = OrderedDict()
+        self._closed = False
+        self._read = self._duplicates = self._known = self._yes = self._no = self._failed = 0
+        self._store = None if shared is None else shared.store
+        self._settler: Settler[_Run] | None = None
+        self._probe: asyncio.Event = asyncio.Event()
+        self._host.listeners.add(self._on_circuit)
+
+    # The caller's side
+
+    async def check(self, number: int, expires: float | None) -> Check:
+        """Return the answer for a national number, bought if it must be; see ``Client.check``."""
+        self._read += 1
+        while True:
+            settlement = self._remembered(number)
+            if settlement is None:
+                settlement = await self._wait_for(number, expires)
+            if settlement is None:
+                continue
+            if isinstance(settlement.result, CheckError):
+                raise _again(settlement.result)
+            return settlement.result
+
+    async def _wait_for(self, number: int, expires: float | None) -> Settlement | None:
+        if self._closed:
+            raise RuntimeError("the client is closed: make a new one")
+        if self._settler is not None and self._settler.failed is not None:
+            await self._settler.flush()  # whoever cannot keep answers must not buy any
+        waiter = _Waiter(expires)
+        run = self._runs.get(number)
+        flight = self._in_flight.get(number) if run is None else run.flight
+        if flight is None:
+            run = self._start(number)
+            flight = run.flight
+        else:
+            self._duplicates += 1
+        if run is not None:
+            run.waiters.add(waiter)
+        else:
+            flight.join(waiter, waiter.tell)
+            if self._host.circuit.opened and expires is None:
+                flight.leave(waiter)
+                raise self._unavailable(number)
+            if flight.expedite is not None:
+                flight.expedite(flight)
+        self._waiters.add(waiter)
+        timer = None
+        if expires is not None:
+            timer = self._loop.call_at(expires, lambda: waiter.tell(self._too_late(flight)))
+        try:
+            return await waiter.future
+        except Exception as error:  # noqa: BLE001 (the same error may reach several callers)
+            raise _again(error).with_traceback(error.__traceback__) from error.__cause__
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self._waiters.discard(waiter)
+            if run is None:
+                flight.leave(waiter)
+            else:
+                run.waiters.discard(waiter)
+                if not run.waiters and not run.paid and run.task is not None:
+                    run.task.end()
+
+    def _too_late(self, flight: PendingNumber) -> CheckError:
+        number = f"+51{flight.number}"
+        if self._host.circuit.opened:
+            return self._unavailable(flight.number)
+        if flight.calling or flight.polls:
+            return PendingTimeout(
+                "no answer by the deadline: ask again later", number=number, calls=flight.calls
+            )
+        if flight.failures:
+            return TransportError(
+                f"no answer by the deadline; {self._host.cause}", number=number, calls=flight.calls
+            )
+        return RateLimited(
+            "the rate allowed no call by the deadline: ask again later", number=number, calls=flight.calls
+        )
+
+    def _unavailable(self, number: int) -> VendorUnavailable:
+        wait = max(self._host.circuit.retry_at - self._loop.time(), 0.0)
+        return VendorUnavailable(
+            f"{self._host.name} is unavailable ({self._host.cause}): ask again later",
+            number=f"+51{number}",
+            retry_after=wait,
+        )
+
+    def _on_circuit(self) -> None:
+        self._probe.set()
+        self._probe = asyncio.Event()
+        if self._host.circuit.opened:
+            for run in tuple(self._runs.values()):
+                if run.asking and not run.paid:
+                    self._fail_fast(run)
+
+    def _fail_fast(self, run: _Run) -> None:
+        """Tell callers without a deadline at once that the vendor is unavailable."""
+        for waiter in run.waiters:
+            if waiter.expires is None:
+                waiter.tell(self._unavailable(run.flight.number))
+
+    # Recent answers, without a ledger
+
+    def _remembered(self, number: int) -> Settlement | None:
+        if self._shared is not None:
+            return None
+        at, settlement = self._recent.get(number, (-math.inf, None))
+        keep = _RECENT_SECONDS if self._fresh_within is None else self._fresh_within
+        if settlement is None or self._loop.time() - at > keep:
+            return None
+        self._known += 1
+        return settlement
+
+    def _remember(self, settlement: Settlement) -> None:
+        if isinstance(settlement.result, Check | InvalidArgument):
+            self._recent[settlement.number] = self._loop.time(), settlement
+            self._recent.move_to_end(settlement.number)
+            while len(self._recent) > _RECENT_ANSWERS:
+                self._recent.popitem(last=False)
+
+    # Driving a number
+
+    def _start(self, number: int) -> _Run:
+        flight = PendingNumber(number, 0, None, self._store)
+        self._in_flight[number] = flight
+        run = self._runs[number] = _Run(flight)
+        run.task = EngineTask(self._drive(run), name="check", on_cancel=lambda: self._shut_down(run))
+        run.task.add_done_callback(lambda _: self._forget(run))  # also if it was ended before it began
+        return run
+
+    async def _drive(self, run: _Run) -> None:
+        result: Settlement | Exception | None = None
+        bought = False
+        try:
+            result = await self._known_or_claimed(run)
+            if result is None:
+                result = await self._buy(run)
+                bought = result is not None
+        except Exception as error:  # noqa: BLE001 (it is raised again, from check)
+            result = error
+        finally:
+            if result is None and run.claimed:
+                await self._release(run.flight.number)
+            for waiter in tuple(run.waiters):
+                waiter.tell(result)
+            run.flight.tell(result if bought and isinstance(result, Settlement) else None)
+            self._forget(run)
+
+    def _forget(self, run: _Run) -> None:
+        number = run.flight.number
+        if self._runs.get(number) is run:
+            del self._runs[number]
+        if self._in_flight.get(number) is run.flight:
+            del self._in_flight[number]
+            run.flight.tell(None)
+            for waiter in tuple(run.waiters):
+                waiter.tell(None)
+
+    async def _release(self, number: int) -> None:
+        assert self._store is not None
+        try:
+            await self._store.release([number], endpoint=self._endpoint)
+        except LedgerError as error:
+            logger.warning("a claim could not be released: %s", error.reason)
+
+    async def _known_or_claimed(self, run: _Run) -> Settlement | None:
+        """Return what the ledger knows; None if the number is claimed now."""
+        if self._store is not None:
+            wait = FIRST_CLAIM_WAIT
+            number = run.flight.number
+            while True:
+                claims = await self._store.claim([number], self._query())
+                if number in claims.known:
+                    self._known += 1
+                    return claims.known[number]
+                if number not in claims.taken:
+                    break
+                await asyncio.sleep(wait)
+                wait = next_claim_wait(wait)
+            run.claimed = True
+        run.asking = True
+        return None
+
+    def _query(self) -> Query:
+        since = -math.inf if self._fresh_within is None else time.time() - self._fresh_within
+        # A failure is nothing that a single check should be answered with: it asks again.
+        return Query(endpoint=self._endpoint, yes_since=since, no_since=since, failed_since=math.inf)
+
+    async def _buy(self, run: _Run) -> Settlement | None:
+        """Call until the number is settled; None if nobody waits for it any more."""
+        flight, circuit = run.flight, self._host.circuit
+        while run.waiters:
+            if circuit.opened and not circuit.admits(self._loop.time()):
+                self._fail_fast(run)
+                await self._probe.wait()
+                continue
+            decision = await self._attempt.make(lambda: flight if run.waiters else None, urgent=True)
+            match decision:
+                case Done(result):
+                    settlement = Settlement(flight.number, result, flight.calls, flight.lost)
+                    await self._settle(run, settlement)
+                    return settlement
+                case Wait(seconds, then):
+                    if circuit.opened:
+                        self._fail_fast(run)
+                    if then != "refused" and run.waiters:  # a refusal holds the gate, where this waits next
+                        await asyncio.sleep(seconds)
+                case Stop(error):
+                    raise error
+                case None:
+                    pass
+        return None
+
+    async def _settle(self, run: _Run, settlement: Settlement) -> None:
+        """Have the answer stored, or remembered."""
+        result = settlement.result
+        if self._store is None:
+            self._remember(settlement)
+        else:
+            if self._settler is None:
+                self._settler = Settler(
+                    self._store,
+                    endpoint=self._endpoint,
+                    job="",
+                    deliver=self._deliver,
+                    on_failure=self._on_not_stored,
+                )
+            run.stored = self._loop.create_future()
+            self._settler.add(run, settlement)
+            await settled(run.stored)
+            error = run.stored.result()
+            if error is not None:
+                raise error
+        self._failed += not isinstance(result, Check)
+        self._yes += isinstance(result, Check) and result.whatsapp
+        self._no += isinstance(result, Check) and not result.whatsapp
+        if self._events.tell is not None:
+            self._events.tell(Settled("OK" if isinstance(result, Check) else result.status, settlement.calls))
+
+    def _deliver(self, runs: Sequence[_Run], settlements: Sequence[Settlement]) -> None:
+        for run in runs:
+            if run.stored is not None and not run.stored.done():
+                run.stored.set_result(None)
+
+    def _on_not_stored(self, error: Exception) -> None:
+        """Tell the callers; the answers stay with the settler, to be stored as soon as that is possible."""
+        for run in self._runs.values():
+            if run.stored is not None and not run.stored.done():
+                run.stored.set_result(error)
+
+    # The end
+
+    def _shut_down(self, run: _Run) -> None:
+        """End a number whose answer is not paid for; the event loop is being shut down."""
+        self._closed = True
+        if run.task is not None:
+            if run.paid:
+                run.waiters.clear()
+            else:
+                run.task.end()
+
+    async def aclose(self, grace: float) -> None:
+        """Let paid calls settle, ``grace`` seconds at most, and store what is not stored. May raise LedgerError."""
+        self._closed = True
+        self._host.listeners.discard(self._on_circuit)
+        for run in tuple(self._runs.values()):
+            for waiter in tuple(run.waiters):
+                waiter.tell(RuntimeError("the client was closed"))
+            run.waiters.clear()
+            if not run.paid and run.task is not None:
+                run.task.end()
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.end()
+            if late:
+                await asyncio.wait(late)
+        for waiter in tuple(self._waiters):  # those that wait for a stream's number
+            waiter.tell(RuntimeError("the client was closed"))
+        try:
+            if self._settler is not None:
+                try:
+                    await self._settler.flush()
+                finally:
+                    await self._settler.close()
+        finally:
+            if self._budget is not None:
+                await self._budget.close(lost=self._attempt.counters.cut_off)
+
+    @property
+    def stats(self) -> Stats:
+        """What the checks have come to."""
+        calls = self._attempt.counters
+        return Stats(
+            read=self._read,
+            duplicates=self._duplicates,
+            known=self._known,
+            calls=calls.calls,
+            yes=self._yes,
+            no=self._no,
+            failed=self._failed,
+            in_flight=calls.in_flight,
+            pending=calls.pending,
+            polls=calls.polls,
+            retries=calls.retries,
+            refusals=calls.refusals,
+            possibly_double_charged=calls.lost,
+        )
+
+
+def _again(error: Exception) -> Exception:
+    """Return a copy of an error for one of several callers, so that tracebacks do not pile up."""
+    try:
+        return copy.copy(error)
+    except Exception:  # noqa: BLE001 (not every error of a transport can be copied)
+        return error
+
+
+def total(runs: Sequence[Stats], *, rate: float | None, elapsed: float) -> Stats:
+    """Return the sum of the counts of several runs."""
+    names = [name for name in Stats.__struct_fields__ if name not in ("rate", "elapsed")]
+    return Stats(
+        **{name: sum(getattr(run, name) for run in runs) for name in names}, rate=rate, elapsed=elapsed
+    )

@@ -1,0 +1,180 @@
+"""Group commit: answers are gathered, stored together, and only then handed on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from accucheck._errors import LedgerError
+from accucheck._models import Settlement
+from accucheck._store import Endpoint, Store
+from accucheck._tasks import EngineTask
+
+__all__ = ["Settler"]
+
+Number = TypeVar("Number")
+logger = logging.getLogger("accucheck")
+
+GATHER_SECONDS: Final = 0.01
+"""Commits of a durable store begin at least this far apart; the first after a silence begins at once. Each costs
+0.4 ms of CPU beside a busy loop, and nobody waits for one: a worker goes on when it has settled."""
+GATHER_ANSWERS: Final = 80
+"""So many answers are not kept waiting. A stream makes no more calls while twice its workers are not stored: with 200
+workers at full speed a commit begun at 80 kept 0.94 of the speed, at 160 or by the clock alone 0.83 to 0.88."""
+
+
+class Settler(Generic[Number]):
+    """Stores the settlements of one run, in the order in which they come, and delivers them once they are durable.
+
+    What could not be stored is kept, with all that is settled after it, and stored by the next ``flush`` that
+    succeeds: it was paid for.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        endpoint: Endpoint,
+        job: str,
+        deliver: Callable[[Sequence[Number], Sequence[Settlement]], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        """``deliver`` gets what ``add`` got, once it is stored; ``on_failure`` is called when a batch could not be."""
+        self._store = store
+        self._endpoint: Endpoint = endpoint
+        self._job = job
+        self._deliver = deliver
+        self._on_failure = on_failure
+        self._gather_seconds = GATHER_SECONDS if store.durable else 0.0
+        self._loop = asyncio.get_running_loop()
+        self._numbers: list[Number] = []
+        self._settlements: list[Settlement] = []
+        self._failed: Exception | None = None
+        self._busy = False
+        self._closing = False
+        self._sleeper: asyncio.Future[None] | None = None
+        self._wake_at = 1.0
+        self._flushing: list[asyncio.Future[None]] = []
+        # A context of its own: it may outlive the request whose check came first.
+        self._task = EngineTask(
+            self._run(), name="settler", on_cancel=lambda: None, context=contextvars.Context()
+        )
+
+    @property
+    def failed(self) -> Exception | None:
+        """Why the last batch could not be stored; None if it was."""
+        return self._failed
+
+    @property
+    def unstored(self) -> int:
+        """Settlements that are not stored yet."""
+        return len(self._settlements)
+
+    def add(self, number: Number, settlement: Settlement) -> None:
+        """Take one settlement to be stored. Returns at once."""
+        self._numbers.append(number)
+        self._settlements.append(settlement)
+        sleeper = self._sleeper
+        if sleeper is not None and len(self._settlements) >= self._wake_at:
+            self._sleeper = None
+            sleeper.set_result(None)
+
+    async def flush(self) -> None:
+        """Return once everything added so far is stored and delivered; after a failure this tries again.
+
+        Raises what the store raises, as a LedgerError that says how many answers are not stored.
+        """
+        if not self._settlements and not self._busy:
+            return
+        self._failed = None
+        stored = self._loop.create_future()
+        self._flushing.append(stored)
+        self._wake()
+        await stored
+
+    async def close(self) -> None:
+        """End the task. What is not stored by now stays unstored."""
+        self._closing = True
+        self._wake()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        began = -math.inf
+        while True:
+            if self._failed is not None or not self._settlements:
+                self._answer_flushes(None)
+                if self._closing:
+                    return
+                await self._sleep(1 if self._failed is None else math.inf)
+                continue
+            # Not to gather at any load: with few answers every one is stored at once.
+            wait = began + self._gather_seconds - self._loop.time()
+            if (
+                wait > 0
+                and not self._flushing
+                and not self._closing
+                and len(self._settlements) < GATHER_ANSWERS
+            ):
+                await self._sleep(GATHER_ANSWERS, wait)
+            began = self._loop.time()
+            await self._store_gathered()
+
+    async def _store_gathered(self) -> None:
+        numbers, settlements = self._numbers, self._settlements
+        self._numbers, self._settlements = [], []
+        self._busy = True
+        try:
+            await self._store.settle(settlements, endpoint=self._endpoint, job=self._job)
+        except Exception as error:  # noqa: BLE001 (told to the run, and raised by flush)
+            self._numbers[:0], self._settlements[:0] = numbers, settlements
+            self._failed = self._not_stored(error)
+            self._answer_flushes(self._failed)
+            self._on_failure(self._failed)
+            return
+        finally:
+            self._busy = False
+        try:
+            self._deliver(numbers, settlements)
+        except Exception as error:
+            logger.exception("internal error (please report it): stored answers could not be delivered")
+            self._on_failure(error)
+
+    def _not_stored(self, error: Exception) -> Exception:
+        if not isinstance(error, LedgerError):
+            return error
+        left = len(self._settlements)
+        answers = "1 answer is" if left == 1 else f"{left} answers are"
+        told = LedgerError(f"{error.reason}; {answers} not stored")
+        told.__cause__ = error.__cause__
+        return told
+
+    def _answer_flushes(self, error: Exception | None) -> None:
+        flushing, self._flushing = self._flushing, []
+        for stored in flushing:
+            if stored.done():
+                continue
+            if error is None:
+                stored.set_result(None)
+            else:
+                stored.set_exception(error)
+
+    async def _sleep(self, wake_at: float, seconds: float | None = None) -> None:
+        """Sleep until so many settlements are there, ``seconds`` have passed, or ``_wake``."""
+        self._sleeper = sleeper = self._loop.create_future()
+        self._wake_at = wake_at
+        timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
+        try:
+            await sleeper
+        finally:
+            self._sleeper = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is not None and not sleeper.done():
+            sleeper.set_result(None)
