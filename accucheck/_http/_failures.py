@@ -106,6 +106,9 @@ _FATES: Sequence[tuple[type[httpx.TransportError], Phase, bool, str]] = (
     (httpx.TransportError, "protocol", True, "the exchange failed"),
 )
 
+_SAYS_IT_ALL = (httpx.ConnectTimeout, httpx.ConnectError)
+"""What they say names the host and the cause; the phase says the rest."""
+
 # httpcore tells these apart by text alone (they are h11's and httpcore's own words).
 _CUT_SHORT = ("without sending complete message body", "incomplete chunked read")
 _NO_REPLY = "disconnected without sending a response"
@@ -120,4 +123,6 @@ def broken(error: httpx.TransportError) -> Broken:
         if _NO_REPLY in detail:
             return Broken("read", detail, True)
     phase, sent, words = next(row[1:] for row in _FATES if isinstance(error, row[0]))
-    return Broken(phase, f"{words}: {detail}" if detail else words, sent)
+    if detail and not isinstance(error, _SAYS_IT_ALL):
+        detail = f"{words}: {detail}"
+    return Broken(phase, detail or words, sent)
