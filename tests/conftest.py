@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.postgres import Server, running_server
 
 # The same examples every time: a change is judged by what it does, not by chance. To look for new ones:
 # python -m pytest --hypothesis-profile=explore
@@ -42,6 +45,13 @@ sys.addaudithook(_refuse_strangers)
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Server]:
+    """A PostgreSQL server for the whole session; skips where none is installed."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

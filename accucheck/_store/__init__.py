@@ -9,6 +9,7 @@ from accucheck._store._old._ledger import Ledger
 from accucheck._store._old._memory import OldMemoryStore
 from accucheck._store._old._protocol import AnswerStore
 from accucheck._store._permits import Outcomes, Pacing, PermitRequest, Permits, PermitStore
+from accucheck._store._postgres import PostgresStore, init_postgres, is_postgres
 from accucheck._store._protocol import Claims, Endpoint, Query, Store
 from accucheck._store._repair import Repaired, repair
 from accucheck._store._sqlite import SQLiteStore
@@ -28,6 +29,7 @@ __all__ = [
     "PermitRequest",
     "PermitStore",
     "Permits",
+    "PostgresStore",
     "Query",
     "Repaired",
     "SQLiteStore",
@@ -35,5 +37,7 @@ __all__ = [
     "account_ledger_path",
     "account_ledgers",
     "as_store",
+    "init_postgres",
+    "is_postgres",
     "repair",
 ]

@@ -30,6 +30,7 @@ from accucheck._store._packing import (
     number_of,
     settlement_of,
 )
+from accucheck._store._postgres import PostgresStore, is_postgres
 from accucheck._store._protocol import Endpoint, Query, Store
 from accucheck._store._sqlite import SQLiteStore
 
@@ -264,7 +265,9 @@ class Ledger:
 
 
 def as_store(ledger: Store | Ledger | str | os.PathLike[str]) -> Store:
-    """Return the store of a ledger: of a path, of a ``Ledger``, or the one that was given."""
+    """Return the store of a ledger: of a path, a PostgreSQL URL, a ``Ledger``, or the one that was given."""
+    if isinstance(ledger, str) and is_postgres(ledger):
+        return PostgresStore(ledger)
     if isinstance(ledger, str | os.PathLike):
         return SQLiteStore(ledger)
     if isinstance(ledger, Ledger):

@@ -1,0 +1,654 @@
+"""The store in PostgreSQL 15 or newer, for any number of processes of any number of machines.
+
+Times are those of the server's clock. What one process holds is its until it has not renewed it for ten seconds: no
+session locks, since poolers break them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._models import Settlement
+from accucheck._store._packing import FAILED, Choice, Row, key_of, number_of, row_of, settlement_of
+from accucheck._store._permits import ACTIVE, Outcomes, Pace, PermitRequest, Permits, lease
+from accucheck._store._protocol import Claims, Endpoint, Query
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+    from psycopg_pool import AsyncConnectionPool
+
+__all__ = ["PostgresStore", "init_postgres", "is_postgres"]
+
+logger = logging.getLogger("accucheck")
+Result = TypeVar("Result")
+
+VERSION: Final = 1
+_OLDEST_SERVER: Final = 150_000
+_EXPIRY: Final = "10 seconds"
+_RENEW_SECONDS: Final = 2.0
+_PATIENCE: Final = 30.0
+"""Seconds for which a server that cannot be reached is tried again."""
+_CONNECTIONS: Final = 4
+
+# One version of the tables, in a schema of their own. The rows of `paces` and `callers` change many times a second:
+# room in their pages keeps these changes from growing the tables.
+_SCHEMA: Final = """
+CREATE SCHEMA accucheck;
+CREATE TABLE accucheck.meta (version integer NOT NULL);
+INSERT INTO accucheck.meta VALUES (1);
+CREATE TABLE accucheck.answers (
+    key bigint PRIMARY KEY,             -- national number << 3 | failed << 2 | endpoint (0 advanced, 1 basic)
+    at bigint NOT NULL,                 -- microseconds since 1970, UTC: in `packed` too, here for SQL
+    whatsapp boolean,                   -- NULL for a failure; likewise
+    packed bytea NOT NULL);             -- all of it: msgpack, as in _packing.py
+CREATE TABLE accucheck.owners (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    expires timestamptz NOT NULL);
+CREATE TABLE accucheck.claims (
+    key bigint PRIMARY KEY,
+    owner bigint NOT NULL) WITH (fillfactor = 70);
+CREATE TABLE accucheck.leases (
+    owner bigint NOT NULL,
+    job text NOT NULL,
+    granted bigint NOT NULL,            -- calls leased and not given back
+    made bigint NOT NULL,               -- of these, sent as of the last report
+    PRIMARY KEY (job, owner)) WITH (fillfactor = 50);
+CREATE TABLE accucheck.jobs (
+    name text PRIMARY KEY,
+    calls bigint NOT NULL DEFAULT 0,    -- made by owners that have ended
+    possibly_double_charged bigint NOT NULL DEFAULT 0,
+    lost_to_kills bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
+CREATE TABLE accucheck.settings (name text PRIMARY KEY, value text NOT NULL);
+CREATE TABLE accucheck.paces (
+    account text PRIMARY KEY,
+    pace text NOT NULL) WITH (fillfactor = 10);  -- JSON, as in _permits.py
+CREATE TABLE accucheck.callers (
+    account text NOT NULL,
+    owner bigint NOT NULL,
+    seen double precision NOT NULL,
+    share_at double precision NOT NULL,
+    PRIMARY KEY (account, owner)) WITH (fillfactor = 10);
+CREATE TABLE accucheck.reports (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account text NOT NULL,
+    outcomes text NOT NULL);
+"""
+
+_UPSERT: Final = """
+WITH unclaimed AS (DELETE FROM accucheck.claims WHERE owner = %(owner)s AND key = ANY(%(claims)s)),
+counted AS (
+    INSERT INTO accucheck.jobs AS job (name, possibly_double_charged) SELECT %(job)s, %(lost)s WHERE %(lost)s > 0
+    ON CONFLICT (name) DO UPDATE SET possibly_double_charged =
+        job.possibly_double_charged + excluded.possibly_double_charged),
+reported AS (UPDATE accucheck.leases SET made = %(made)s WHERE owner = %(owner)s AND job = %(job)s AND made < %(made)s)
+INSERT INTO accucheck.answers AS known
+SELECT * FROM unnest(%(keys)s::bigint[], %(at)s::bigint[], %(whatsapp)s::boolean[], %(packed)s::bytea[])
+ON CONFLICT (key) DO UPDATE SET at = excluded.at, whatsapp = excluded.whatsapp, packed = excluded.packed
+WHERE excluded.at >= known.at"""
+_CLAIM: Final = """
+INSERT INTO accucheck.claims AS claim SELECT key, %(owner)s FROM unnest(%(keys)s::bigint[]) AS key ORDER BY key
+ON CONFLICT (key) DO UPDATE SET owner = excluded.owner WHERE claim.owner = excluded.owner
+    OR NOT EXISTS (SELECT 1 FROM accucheck.owners WHERE id = claim.owner AND expires > clock_timestamp())
+RETURNING key"""
+_SPENT: Final = """
+SELECT coalesce((SELECT calls FROM accucheck.jobs WHERE name = %(job)s), 0)
+    + coalesce(sum(granted), 0), count(*) FILTER (WHERE owner <> %(owner)s)
+FROM accucheck.leases WHERE job = %(job)s"""
+_COUNT: Final = """
+INSERT INTO accucheck.jobs AS job (name, calls, possibly_double_charged, lost_to_kills) VALUES (%s, %s, %s, %s)
+ON CONFLICT (name) DO UPDATE SET calls = job.calls + excluded.calls,
+    possibly_double_charged = job.possibly_double_charged + excluded.possibly_double_charged,
+    lost_to_kills = job.lost_to_kills + excluded.lost_to_kills"""
+_LOOK: Final = """
+SELECT pace, extract(epoch FROM clock_timestamp())::float8,
+    (SELECT coalesce(json_agg(json_build_array(owner, seen, share_at)), '[]')::text
+     FROM accucheck.callers WHERE account = %(account)s)
+FROM accucheck.paces WHERE account = %(account)s FOR UPDATE"""
+
+_pace_of: Final = msgspec.json.Decoder(Pace).decode
+_callers_of: Final = msgspec.json.Decoder(list[tuple[int, float, float]]).decode
+_outcomes_of: Final = msgspec.json.Decoder(Outcomes).decode
+
+
+def is_postgres(ledger: object) -> bool:
+    """Return whether a ledger is given as the URL of a PostgreSQL database."""
+    return isinstance(ledger, str) and ledger.startswith(("postgresql://", "postgres://"))
+
+
+async def init_postgres(url: str) -> bool:
+    """Make the tables in the database at ``url``; return False if they are there already.
+
+    Raises:
+        LedgerError: the server cannot be reached, is too old, or the role may not make a schema.
+    """
+    psycopg = _psycopg()
+    name = shown(url)
+    try:
+        async with await psycopg.AsyncConnection.connect(url) as connection:
+            _check_server(connection, name)
+            await connection.execute("SELECT pg_advisory_xact_lock(1094927189)")  # one at a time
+            cursor = await connection.execute("SELECT to_regclass('accucheck.meta') IS NULL")
+            row = await cursor.fetchone()
+            if row is None or not row[0]:
+                return False
+            await connection.execute(_SCHEMA)
+            return True
+    except psycopg.Error as trouble:
+        raise _ledger_error(name, trouble) from None
+
+
+def shown(url: str) -> str:
+    """Return a URL without its password and options, for messages."""
+    psycopg = _psycopg()
+    try:
+        parts = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        return "postgresql://…"  # whatever it is, it may hold a password
+    user = f"{parts['user']}@" if parts.get("user") else ""
+    port = f":{parts['port']}" if parts.get("port") else ""
+    return f"postgresql://{user}{parts.get('host', '')}{port}/{parts.get('dbname', '')}"
+
+
+class PostgresStore:
+    """Answers, claims and calls in a PostgreSQL database; see ``Store`` for its methods.
+
+    The tables are made by ``accucheck ledger init URL``; the role needs no more than USAGE on the schema ``accucheck``
+    and SELECT, INSERT, UPDATE and DELETE on its tables. The password is that of the URL, of PGPASSFILE or PGPASSWORD.
+
+    A lost connection is made again for 30 seconds, during which nothing is bought; then methods raise ``LedgerError``.
+
+    Args:
+        url: ``postgresql://user@host/database``.
+        now: Returns seconds since 1970.
+        patience: Seconds for which a server that cannot be reached is tried again.
+    """
+
+    durable = True
+
+    def __init__(
+        self, url: str, *, now: Callable[[], float] = time.time, patience: float = _PATIENCE
+    ) -> None:
+        self._url = url
+        self.name = shown(url)
+        """The URL without its password."""
+        self._now = now
+        self._patience = patience
+        self._pool: AsyncConnectionPool[Any] | None = None
+        self._opening = asyncio.Lock()
+        self._owner = -1
+        self._renewing: asyncio.Task[None] | None = None
+        self._claimed: set[int] = set()
+        self._made: Counter[str] = Counter()  # since the lease began
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self.name!r})"
+
+    async def open(self) -> None:
+        async with self._opening:
+            if self._pool is not None:
+                return
+            psycopg = _psycopg()
+            from psycopg_pool import AsyncConnectionPool
+
+            pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+                self._url,
+                min_size=1,
+                max_size=_CONNECTIONS,
+                open=False,
+                timeout=self._patience,
+                reconnect_timeout=self._patience,
+                kwargs={"autocommit": True},
+            )
+            # First without the pool, which says only that it has no connection, and not why.
+            try:
+                async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+                    _check_server(connection, self.name)
+                    await self._check_tables(connection)
+                await pool.open(wait=True)
+            except psycopg.Error as trouble:
+                await pool.close()
+                raise _ledger_error(self.name, trouble) from None
+            self._pool = pool
+            try:
+                self._owner = await self._do(self._new_owner)
+            except BaseException:
+                self._pool = None
+                await pool.close()
+                raise
+            self._renewing = asyncio.create_task(self._renew(), name="accucheck ledger")
+
+    async def _check_tables(self, connection: AsyncConnection[Any]) -> None:
+        cursor = await connection.execute("SELECT to_regclass('accucheck.meta') IS NOT NULL")
+        row = await cursor.fetchone()
+        if row is None or not row[0]:
+            raise LedgerError(f"ledger {self.name}: it has no tables yet: accucheck ledger init makes them")
+        cursor = await connection.execute("SELECT version FROM accucheck.meta")
+        row = await cursor.fetchone()
+        if row is None or row[0] > VERSION:
+            raise LedgerError(
+                f"ledger {self.name}: it was made by a newer accucheck: pip install --upgrade accucheck"
+            )
+
+    async def _new_owner(self, connection: AsyncConnection[Any]) -> int:
+        cursor = await connection.execute(
+            "INSERT INTO accucheck.owners (expires) VALUES (clock_timestamp() + %s::interval) RETURNING id",
+            (_EXPIRY,),
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+    async def aclose(self) -> None:
+        async with self._opening:
+            pool, renewing = self._pool, self._renewing
+            if pool is None:
+                return
+            if renewing is not None:
+                renewing.cancel()
+                await asyncio.wait([renewing])
+            try:
+                await self._do(self._leave, patience=min(self._patience, 5.0))
+            finally:
+                self._pool = None
+                self._claimed.clear()
+                self._made.clear()
+                await pool.close()
+
+    async def _leave(self, connection: AsyncConnection[Any]) -> None:
+        async with connection.transaction():
+            await self._report(connection)
+            await self._end_owner(connection, self._owner, killed=False)
+
+    async def _renew(self) -> None:
+        """Keep what this process holds, and report its calls; free what dead processes held."""
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            try:
+                await self._do(self._renew_once)
+            except LedgerError as error:
+                logger.warning("%s", error)  # whoever buys next meets it too
+
+    async def _renew_once(self, connection: AsyncConnection[Any]) -> None:
+        async with connection.transaction():
+            await self._report(connection)
+            cursor = await connection.execute(
+                "UPDATE accucheck.owners SET expires = clock_timestamp() + %s::interval WHERE id = %s",
+                (_EXPIRY, self._owner),
+            )
+        if not cursor.rowcount:
+            # It was silent for too long and others have taken over what it held: continue as somebody new.
+            self._owner = await self._new_owner(connection)
+            self._made.clear()
+        await self._reap(connection)
+
+    async def _report(self, connection: AsyncConnection[Any]) -> None:
+        if self._made:
+            await connection.execute(
+                """UPDATE accucheck.leases SET made = report.made
+                FROM unnest(%s::text[], %s::bigint[]) AS report (job, made)
+                WHERE owner = %s AND leases.job = report.job""",
+                ([*self._made], [*self._made.values()], self._owner),
+            )
+
+    async def _end_owner(self, connection: AsyncConnection[Any], owner: int, *, killed: bool) -> None:
+        """Count an owner's calls and drop what it holds, within a transaction."""
+        cursor = await connection.execute(
+            """DELETE FROM accucheck.leases WHERE owner = %s RETURNING job, granted, made,
+            (SELECT count(*) FROM accucheck.claims WHERE owner = %s)""",
+            (owner, owner),
+        )
+        for job, granted, made, claimed in await cursor.fetchall():
+            # Since its last report it may have made a call for each number that it had claimed.
+            lost = min(granted - made, claimed) if killed else 0
+            await connection.execute(_COUNT, (job, made + lost, 0, lost))
+        await connection.execute("DELETE FROM accucheck.claims WHERE owner = %s", (owner,))
+        await connection.execute("DELETE FROM accucheck.callers WHERE owner = %s", (owner,))
+        await connection.execute("DELETE FROM accucheck.owners WHERE id = %s", (owner,))
+
+    async def _reap(self, connection: AsyncConnection[Any]) -> bool:
+        """Free the claims and unused calls of processes that have not been heard of; return whether there were any."""
+        found = False
+        while True:
+            async with connection.transaction():
+                cursor = await connection.execute(
+                    """SELECT id FROM accucheck.owners WHERE expires < clock_timestamp() AND id <> %s
+                    LIMIT 1 FOR UPDATE SKIP LOCKED""",
+                    (self._owner,),
+                )
+                row = await cursor.fetchone()
+                if row is None:
+                    return found
+                await self._end_owner(connection, row[0], killed=True)
+                found = True
+
+    # Answers and claims
+
+    async def find(self, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
+        return await self._do(lambda connection: self._find(connection, numbers, query))
+
+    async def _find(
+        self, connection: AsyncConnection[Any], numbers: Sequence[int], query: Query
+    ) -> dict[int, Settlement]:
+        choice: Choice[bytes] = Choice(query)
+        cursor = await connection.execute(
+            "SELECT key, at, whatsapp, packed FROM accucheck.answers WHERE key = ANY(%s)",
+            ([key for number in numbers for key in choice.keys(number)],),
+            binary=True,
+        )
+        by_number: dict[int, list[Row]] = {}
+        for row in await cursor.fetchall():
+            by_number.setdefault(number_of(row[0]), []).append(row)
+        best = {number: choice.best(rows) for number, rows in by_number.items()}
+        try:
+            return {
+                number: settlement_of(number, packed) for number, packed in best.items() if packed is not None
+            }
+        except msgspec.MsgspecError as trouble:
+            raise LedgerError(f"ledger {self.name}: an answer cannot be read ({trouble})") from trouble
+
+    async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
+        keys = {number: key_of(number, query.endpoint) for number in numbers}
+        taken = {number for number, key in keys.items() if key in self._claimed}
+        free = {number: key for number, key in keys.items() if number not in taken}
+        self._claimed.update(free.values())
+        work = asyncio.ensure_future(self._do(lambda connection: self._claim(connection, free, query)))
+        # Whatever becomes of the caller, what was claimed for it is known to be so, or released.
+        try:
+            known, others = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            unheard = [*free.values()]
+
+            def release(_: object) -> None:
+                self._claimed.difference_update(unheard)
+                if self._pool is not None and not work.cancelled() and work.exception() is None:
+                    self._releasing = asyncio.ensure_future(self._unclaim(unheard))
+
+            work.add_done_callback(release)
+            raise
+        except BaseException:
+            self._claimed.difference_update(free.values())
+            raise
+        self._claimed.difference_update(keys[number] for number in (*known, *others))
+        return Claims(known, taken | others)
+
+    async def _claim(
+        self, connection: AsyncConnection[Any], keys: dict[int, int], query: Query
+    ) -> tuple[dict[int, Settlement], set[int]]:
+        # First claimed, then looked up: who settles an answer drops its claim with it, so an answer is seen by
+        # whoever gets the claim afterwards.
+        cursor = await connection.execute(_CLAIM, {"owner": self._owner, "keys": [*keys.values()]})
+        granted = {number_of(row[0]) for row in await cursor.fetchall()}
+        known = await self._find(connection, [*keys], query)
+        needless = [keys[number] for number in known if number in granted]
+        if needless:
+            await connection.execute(
+                "DELETE FROM accucheck.claims WHERE owner = %s AND key = ANY(%s)", (self._owner, needless)
+            )
+        return known, {number for number in keys if number not in granted and number not in known}
+
+    async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
+        keys = [key for key in (key_of(number, endpoint) for number in numbers) if key in self._claimed]
+        if keys:
+            try:
+                await self._unclaim(keys)
+            finally:
+                self._claimed.difference_update(keys)
+
+    async def _unclaim(self, keys: list[int]) -> None:
+        async def work(connection: AsyncConnection[Any]) -> None:
+            await connection.execute(
+                "DELETE FROM accucheck.claims WHERE owner = %s AND key = ANY(%s)", (self._owner, keys)
+            )
+
+        await self._do(work)
+
+    async def settle(
+        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+    ) -> None:
+        now = self._now()
+        rows: dict[int, Row] = {}
+        for settlement in settlements:
+            row = row_of(settlement, endpoint, now)
+            before = rows.get(row[0])
+            if before is None or before[1] <= row[1]:
+                rows[row[0]] = row  # a statement may touch a row once
+        ordered = [rows[key] for key in sorted(rows)]  # all in one order, so that nobody waits for each other
+        claims = [row[0] & ~FAILED for row in ordered]
+        parameters = {
+            "owner": self._owner,
+            "claims": claims,
+            "job": job,
+            "lost": sum(settlement.possibly_double_charged for settlement in settlements),
+            "made": self._made[job],
+            "keys": [row[0] for row in ordered],
+            "at": [row[1] for row in ordered],
+            "whatsapp": [row[2] for row in ordered],
+            "packed": [row[3] for row in ordered],
+        }
+
+        async def work(connection: AsyncConnection[Any]) -> None:
+            await connection.execute(_UPSERT, parameters)
+
+        await self._do(work)
+        self._claimed.difference_update(claims)
+
+    # Calls
+
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+        async def work(connection: AsyncConnection[Any]) -> int:
+            granted = await self._lease(connection, wanted, max_calls, job)
+            if not granted and await self._reap(connection):
+                granted = await self._lease(connection, wanted, max_calls, job)
+            return granted
+
+        return await self._do(work)
+
+    async def _lease(
+        self, connection: AsyncConnection[Any], wanted: int, max_calls: int | None, job: str
+    ) -> int:
+        async with connection.transaction():
+            await self._report(connection)
+            await connection.execute(
+                "INSERT INTO accucheck.jobs (name) VALUES (%s) ON CONFLICT DO NOTHING", (job,)
+            )
+            await connection.execute("SELECT 1 FROM accucheck.jobs WHERE name = %s FOR UPDATE", (job,))
+            cursor = await connection.execute(_SPENT, {"job": job, "owner": self._owner})
+            row = await cursor.fetchone()
+            assert row is not None
+            if max_calls is not None:
+                left = max_calls - int(row[0])
+                wanted = min(wanted, left, max(1, left // (2 * (row[1] + 1))))
+            if wanted <= 0:
+                return 0
+            await connection.execute(
+                """INSERT INTO accucheck.leases AS lease VALUES (%s, %s, %s, 0)
+                ON CONFLICT (job, owner) DO UPDATE SET granted = lease.granted + excluded.granted""",
+                (self._owner, job, wanted),
+            )
+        return wanted
+
+    def note_call(self, job: str = "") -> None:
+        self._made[job] += 1
+
+    async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
+        async def work(connection: AsyncConnection[Any]) -> None:
+            made = self._made[job]
+            async with connection.transaction():
+                if lost:
+                    await connection.execute(_COUNT, (job, 0, lost, 0))
+                cursor = await connection.execute(
+                    """UPDATE accucheck.leases SET granted = granted - %s, made = %s
+                    WHERE owner = %s AND job = %s RETURNING granted""",
+                    (unused, made, self._owner, job),
+                )
+                row = await cursor.fetchone()
+                if row is not None and made < row[0]:
+                    return
+                if row is not None:
+                    await connection.execute(_COUNT, (job, made, 0, 0))
+                    await connection.execute(
+                        "DELETE FROM accucheck.leases WHERE owner = %s AND job = %s", (self._owner, job)
+                    )
+            self._made[job] -= made
+            if not self._made[job]:
+                del self._made[job]
+
+        await self._do(work)
+
+    async def calls_made(self, job: str = "") -> int:
+        async def work(connection: AsyncConnection[Any]) -> int:
+            cursor = await connection.execute(
+                """SELECT coalesce((SELECT calls FROM accucheck.jobs WHERE name = %(job)s), 0)
+                + coalesce((SELECT sum(made) FROM accucheck.leases WHERE job = %(job)s AND owner <> %(owner)s), 0)""",
+                {"job": job, "owner": self._owner},
+            )
+            row = await cursor.fetchone()
+            return int(row[0]) + self._made[job] if row else 0
+
+        return await self._do(work)
+
+    # Settings
+
+    async def recall(self, name: str) -> str | None:
+        async def work(connection: AsyncConnection[Any]) -> str | None:
+            cursor = await connection.execute("SELECT value FROM accucheck.settings WHERE name = %s", (name,))
+            row = await cursor.fetchone()
+            return None if row is None else str(row[0])
+
+        return await self._do(work)
+
+    async def remember(self, name: str, value: str) -> None:
+        async def work(connection: AsyncConnection[Any]) -> None:
+            await connection.execute(
+                """INSERT INTO accucheck.settings VALUES (%s, %s)
+                ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
+                (name, value),
+            )
+
+        await self._do(work)
+
+    # Permits
+
+    async def lease_permits(self, request: PermitRequest) -> Permits:
+        return await self._do(lambda connection: self._lease_permits(connection, request))
+
+    async def _lease_permits(self, connection: AsyncConnection[Any], request: PermitRequest) -> Permits:
+        account = request.account
+        async with connection.transaction():
+            cursor = await connection.execute(_LOOK, {"account": account})
+            row = await cursor.fetchone()
+            if row is None:
+                await connection.execute(
+                    "INSERT INTO accucheck.paces VALUES (%s, %s) ON CONFLICT DO NOTHING",
+                    (account, msgspec.json.encode(Pace(rate=request.start.rate)).decode()),
+                )
+                cursor = await connection.execute(_LOOK, {"account": account})
+                row = await cursor.fetchone()
+                assert row is not None
+            pace, now, callers = _pace_of(row[0]), row[1], _callers_of(row[2])
+            others = [owner for owner, seen, _ in callers if seen > now - ACTIVE and owner != self._owner]
+            share_at = max((share for owner, _, share in callers if owner == self._owner), default=0.0)
+            granted, first_at, share_at, leads = lease(
+                pace, request, owner=self._owner, share_at=share_at, members=len(others) + 1, now=now
+            )
+            reports: list[Outcomes] = []
+            if leads and not request.leaves:
+                cursor = await connection.execute(
+                    "DELETE FROM accucheck.reports WHERE account = %s RETURNING outcomes", (account,)
+                )
+                reports = [_outcomes_of(report[0]) for report in await cursor.fetchall()]
+            elif request.outcomes:
+                await connection.execute(
+                    "INSERT INTO accucheck.reports (account, outcomes) VALUES (%s, %s)",
+                    (account, msgspec.json.encode(request.outcomes).decode()),
+                )
+            if request.leaves:
+                await connection.execute(
+                    "DELETE FROM accucheck.callers WHERE account = %s AND owner = %s", (account, self._owner)
+                )
+            else:
+                await connection.execute(
+                    """INSERT INTO accucheck.callers VALUES (%s, %s, %s, %s)
+                    ON CONFLICT (account, owner) DO UPDATE SET seen = excluded.seen, share_at = excluded.share_at""",
+                    (account, self._owner, now, share_at),
+                )
+            await connection.execute(
+                "UPDATE accucheck.paces SET pace = %s WHERE account = %s",
+                (msgspec.json.encode(pace).decode(), account),
+            )
+        return Permits(
+            now=now,
+            granted=granted,
+            first_at=first_at,
+            interval=1 / pace.rate,
+            rate=pace.rate,
+            hold_until=max(pace.hold_until, pace.refused_until),
+            epoch=pace.epoch,
+            members=len(others) + 1,
+            leads=leads,
+            reports=reports,
+        )
+
+    # The connection
+
+    async def _do(
+        self, work: Callable[[AsyncConnection[Any]], Awaitable[Result]], *, patience: float | None = None
+    ) -> Result:
+        """Do ``work`` on a connection, again if that is lost meanwhile. All work may be done twice."""
+        if self._pool is None:
+            raise RuntimeError("the store is not open: await store.open() first")
+        psycopg = _psycopg()
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + (self._patience if patience is None else patience)
+        pause = 0.05
+        while True:
+            try:
+                async with self._pool.connection(timeout=max(give_up_at - loop.time(), 0.1)) as connection:
+                    return await work(connection)
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as trouble:
+                lasting = trouble
+            except (psycopg.OperationalError, psycopg.InterfaceError) as trouble:
+                lasting = trouble
+            except psycopg.Error as trouble:
+                raise _ledger_error(self.name, trouble) from None
+            if loop.time() + pause > give_up_at:
+                raise _ledger_error(self.name, lasting) from None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)
+
+
+def _psycopg() -> Any:
+    try:
+        import psycopg
+        import psycopg_pool  # noqa: F401 (the other half of the extra)
+    except ImportError:
+        raise ConfigurationError(
+            "a ledger in PostgreSQL needs another package: pip install 'accucheck[postgres]'"
+        ) from None
+    return psycopg
+
+
+def _check_server(connection: AsyncConnection[Any], name: str) -> None:
+    version = connection.info.server_version
+    if version < _OLDEST_SERVER:
+        raise LedgerError(f"ledger {name}: PostgreSQL 15 or newer is needed, not {version // 10_000}")
+
+
+def _ledger_error(name: str, trouble: Exception) -> LedgerError:
+    words = " ".join(str(trouble).split())
+    kind = type(trouble).__name__
+    if kind == "InsufficientPrivilege":
+        reason = f"the role may not do that: grant it what the documentation lists ({words})"
+    elif kind in ("DiskFull", "OutOfMemory"):
+        reason = f"the server has no room: {words}"
+    else:
+        reason = f"the database cannot be used ({words or kind}): check that it runs, then run the same command again"
+    return LedgerError(f"ledger {name}: {reason}")

@@ -1,0 +1,184 @@
+"""The store in PostgreSQL: the conformance suite, and what only a server can do to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from accucheck import LedgerError
+from accucheck._store import PostgresStore, Query, Store, init_postgres
+from accucheck._store._postgres import shown
+from tests.postgres import Server, new_ledger
+from tests.store_conformance import StoreConformance
+from tests.unit.ledger_samples import MOBILE, Clock, answered
+
+ANY = Query()
+
+
+@pytest.fixture
+async def url(postgres_server: Server) -> str:
+    return await new_ledger(postgres_server)
+
+
+class TestPostgresStore(StoreConformance):
+    @pytest.fixture
+    def now(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def make_store(self, url: str, now: Clock) -> Callable[[], Store]:
+        return lambda: PostgresStore(url, now=now)
+
+
+async def test_a_database_without_tables_says_how_to_make_them(postgres_server: Server) -> None:
+    url = await asyncio.to_thread(postgres_server.new_database)
+    with pytest.raises(LedgerError, match="accucheck ledger init"):
+        await PostgresStore(url).open()
+    assert await init_postgres(url)
+    assert not await init_postgres(url)
+    store = PostgresStore(url)
+    await store.open()
+    await store.aclose()
+
+
+async def test_processes_that_make_the_tables_at_once_make_them_once(postgres_server: Server) -> None:
+    url = await asyncio.to_thread(postgres_server.new_database)
+    assert sorted(await asyncio.gather(*(init_postgres(url) for _ in range(4)))) == [False] * 3 + [True]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ana:hush@db.example:5433/leads?sslmode=require",
+        "postgresql://db.example/leads?password=hush&user=ana",
+        "postgresql://ana:hush@[bad",
+    ],
+)
+def test_the_password_is_in_no_message(url: str) -> None:
+    assert "hush" not in shown(url)
+    assert "hush" not in repr(PostgresStore(url))
+
+
+async def test_a_server_that_is_not_there_is_told_without_the_password() -> None:
+    store = PostgresStore("postgresql://ana:hush@127.0.0.1:1/leads", patience=0.2)
+    with pytest.raises(LedgerError, match=r"postgresql://ana@127.0.0.1:1/leads: the database") as caught:
+        await store.open()
+    assert "hush" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    await store.aclose()
+
+
+async def test_a_dead_process_gives_its_claims_and_unused_calls_back_when_it_has_expired(url: str) -> None:
+    dead, store = PostgresStore(url), PostgresStore(url)
+    await dead.open()
+    await store.open()
+    await dead.claim([MOBILE, MOBILE + 1, MOBILE + 2], ANY)
+    granted = 0
+    while grant := await dead.lease_calls(100, max_calls=100, job="list"):
+        granted += grant
+    for _ in range(10):
+        dead.note_call("list")
+    await dead.settle([answered(MOBILE, calls=10)], job="list")
+    assert (await store.claim([MOBILE + 1], ANY)).taken == {MOBILE + 1}
+    assert await store.lease_calls(10, max_calls=100, job="list") == 0
+
+    async def expire(connection: object) -> None:
+        await connection.execute(  # type: ignore[attr-defined]
+            "UPDATE accucheck.owners SET expires = clock_timestamp() - interval '1 s' WHERE id = %s",
+            (dead._owner,),
+        )
+
+    await store._do(expire)
+    assert (await store.claim([MOBILE + 1], ANY)).taken == set()
+    again = 0
+    while grant := await store.lease_calls(100, max_calls=100, job="list"):
+        again += grant
+    assert again >= 87, "the two numbers in flight may have been asked"
+    assert await store.calls_made("list") == 100 - again
+    # The other was only asleep: it goes on as somebody new, and loses nothing that it buys.
+    await dead._do(dead._renew_once)
+    await dead.settle([answered(MOBILE + 1)], job="list")
+    assert (await dead.claim([MOBILE + 2], ANY)).taken == {MOBILE + 2}
+    await dead.aclose()
+    await store.aclose()
+
+
+async def test_a_connection_that_is_lost_is_made_again(url: str, postgres_server: Server) -> None:
+    store = PostgresStore(url)
+    await store.open()
+    await store.claim([MOBILE], ANY)
+    await asyncio.to_thread(postgres_server.kill)
+    settling = asyncio.create_task(store.settle([answered(MOBILE)]))
+    claiming = asyncio.create_task(store.claim([MOBILE + 1], ANY))
+    await asyncio.sleep(0.3)
+    assert not settling.done()
+    assert not claiming.done(), "nothing is bought that cannot be stored"
+    await asyncio.to_thread(postgres_server.start)
+    await settling
+    assert (await claiming).taken == set()
+    assert await store.find([MOBILE], ANY) == {MOBILE: answered(MOBILE)}
+    await store.aclose()
+
+
+async def test_a_database_that_stays_away_ends_the_run_and_the_batch_may_be_given_again(
+    url: str, postgres_server: Server
+) -> None:
+    store = PostgresStore(url, patience=0.5)
+    await store.open()
+    await asyncio.to_thread(postgres_server.stop)
+    try:
+        with pytest.raises(LedgerError, match="check that it runs"):
+            await store.settle([answered(MOBILE)])
+    finally:
+        await asyncio.to_thread(postgres_server.start)
+    store._patience = 30.0
+    await store.settle([answered(MOBILE)])
+    assert set(await store.find([MOBILE], ANY)) == {MOBILE}
+    await store.aclose()
+
+
+async def test_a_claim_whose_caller_has_gone_is_released(url: str) -> None:
+    store, other = PostgresStore(url), PostgresStore(url)
+    await store.open()
+    await other.open()
+    caller = asyncio.create_task(store.claim([MOBILE], ANY))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    while (await other.claim([MOBILE], ANY)).taken:
+        await asyncio.sleep(0.01)
+    await store.aclose()
+    await other.aclose()
+
+
+async def test_a_role_with_the_documented_rights_can_do_all(url: str) -> None:
+    store = PostgresStore(url)
+    await store.open()
+
+    async def grant(connection: object) -> None:
+        execute = connection.execute  # type: ignore[attr-defined]
+        await execute("DROP ROLE IF EXISTS analyst")
+        await execute("CREATE ROLE analyst LOGIN")
+        await execute("GRANT USAGE ON SCHEMA accucheck TO analyst")
+        await execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA accucheck TO analyst")
+
+    await store._do(grant)
+    analyst = PostgresStore(url.replace("postgres@", "analyst@"))
+    await analyst.open()
+    await analyst.claim([MOBILE], ANY)
+    await analyst.settle([answered(MOBILE)])
+    await analyst.lease_calls(5, max_calls=10)
+    await analyst.remember("rate", "5")
+    with pytest.raises(LedgerError):
+        await analyst._do(lambda connection: connection.execute("DROP TABLE accucheck.answers"))
+    await analyst.aclose()
+
+    async def drop(connection: object) -> None:
+        await connection.execute("DROP OWNED BY analyst")  # type: ignore[attr-defined]
+        await connection.execute("DROP ROLE analyst")  # type: ignore[attr-defined]
+
+    await store._do(drop)
+    await store.aclose()
