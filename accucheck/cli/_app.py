@@ -54,6 +54,11 @@ def _version() -> str:
     return importlib.metadata.version("accucheck")
 
 
+def _shown(default: object) -> str | None:
+    """Return what help shows of a default: nothing if leaving the option out is all there is to say."""
+    return None if default is None or default is False or default == () else str(default)
+
+
 def _fill_in(of: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
     Settings(lambda: app)(of, commands, arguments)
 
@@ -65,7 +70,7 @@ app: App = App(
     help_format="plaintext",
     version=_version,
     config=_fill_in,
-    default_parameter=Parameter(negative="", show_env_var=False),
+    default_parameter=Parameter(negative="", show_env_var=False, show_default=_shown),
     exit_on_error=False,
     print_error=False,
     result_action="return_value",
@@ -96,6 +101,7 @@ COMMANDS = {
 
         $ accucheck bulk leads.xlsx -o checked.xlsx
         $ accucheck bulk leads.csv -o checked.csv --sample 200
+        $ accucheck bulk monday.csv tuesday.xlsx lists/ --output-dir checked
 
         Your own columns come back untouched, followed by whatsapp, status_update, business_user, avatar,
         signature, status, reason, request_id, number and checked_at. Every input row is in the output, in order.
@@ -121,6 +127,13 @@ COMMANDS = {
 
         WhatsApp share by your own columns with confidence intervals, business accounts, invalid rows by reason.
         The page loads nothing from the network and contains no phone number.""",
+    ),
+    "diff": (
+        "_diff:diff",
+        """Compare two checked lists: who joined WhatsApp, who left, who is new.
+
+        $ accucheck diff checked-october.csv checked-november.csv
+        $ accucheck diff old.xlsx new.xlsx --json""",
     ),
     "demo": (
         "_demo:demo",

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
+from accucheck._errors import ConfigurationError
 from accucheck.cli._account import make_client
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._file_job import run_file_jobs
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._job import Job
+from accucheck.cli._job import Job, Only
+from accucheck.cli._lists import expand, make_exclusion, outputs_in
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
     DEFAULT_TALK,
+    EXCLUSION,
     PATIENCE,
     Account,
     Duration,
@@ -40,21 +45,25 @@ _SAMPLE = Group("Sample", sort_key=8)
 
 
 def bulk(
-    input: StreamOrPath,  # noqa: A002 the word that the help shows
-    /,
-    *,
-    output: Annotated[StreamOrPath, Parameter(alias="-o", group=_OUTPUT)],
+    *lists: StreamOrPath,
+    output: Annotated[StreamOrPath | None, Parameter(alias="-o", group=_OUTPUT)] = None,
+    output_dir: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     format: Annotated[str | None, Parameter(group=_OUTPUT)] = None,  # noqa: A002 the option's name
+    only: Annotated[Only | None, Parameter(group=_OUTPUT)] = None,
+    split: Annotated[Literal["verdict"] | None, Parameter(group=_OUTPUT)] = None,
+    force: Annotated[bool, Parameter(group=_OUTPUT)] = False,
+    allow_invalid: Annotated[bool, Parameter(group=_OUTPUT)] = False,
+    summary_json: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     ordered: Annotated[bool, Parameter(group=_OUTPUT)] = False,
+    sample: Annotated[PositiveInt | None, Parameter(group=_SAMPLE)] = None,
+    seed: Annotated[int | None, Parameter(group=_SAMPLE)] = None,
+    exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
+    where: Annotated[tuple[str, ...], Parameter(group=EXCLUSION)] = (),
     ledger: Annotated[Path | None, Parameter(group=_KNOWN)] = None,
     no_ledger: Annotated[bool, Parameter(group=_KNOWN)] = False,
     job: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
-    sample: Annotated[PositiveInt | None, Parameter(group=_SAMPLE)] = None,
-    seed: Annotated[int | None, Parameter(group=_SAMPLE)] = None,
-    allow_invalid: Annotated[bool, Parameter(group=_OUTPUT)] = False,
-    force: Annotated[bool, Parameter(group=_OUTPUT)] = False,
     grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
@@ -67,12 +76,25 @@ def bulk(
 
     Parameters
     ----------
-    input
-        The list: CSV, TSV, JSON lines, Parquet or Excel, plain or as .gz or .zst; - reads standard input.
+    lists
+        One list or several: files, folders, patterns. CSV, TSV, JSON lines, Parquet or Excel, plain or as .gz
+        or .zst; - reads standard input.
     output
         File to write; its suffix sets the format. - writes JSON lines to standard output as numbers are answered.
+    output_dir
+        Folder for the results of several lists; each keeps its name.
     format
         Output format, whatever the file's suffix: csv, tsv, jsonl, parquet or xlsx.
+    only
+        Write only these rows: yes and no are answers, answered is both, unanswered is the rest.
+    split
+        Write three files instead of one: OUTPUT.yes, OUTPUT.no and OUTPUT.rest.
+    summary_json
+        File for the figures of the run, as JSON.
+    exclude
+        List of numbers never to check, in any format; repeat it for more.
+    where
+        Check only rows with COLUMN=VALUE, such as consent=yes; repeat it for more, all of which must hold.
     ordered
         With -o -: keep the order of the input; a slow number holds back those behind it.
     ledger
@@ -97,31 +119,54 @@ def bulk(
     grace
         Seconds that calls in flight get to finish after Ctrl-C.
     """
-    task = Job(
-        input=input,
-        output=output,
+    if not lists:
+        raise ConfigurationError(
+            "name the list: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
+        )
+    names = expand(lists)
+    if output is not None and output_dir is not None:
+        raise ConfigurationError("give either -o or --output-dir, not both")
+    if len(names) > 1 and output_dir is None:
+        raise ConfigurationError("several lists need a folder for their results: --output-dir checked")
+    if output is None and output_dir is None:
+        raise ConfigurationError(
+            "say where to write: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
+        )
+    outputs = [output] if output is not None else outputs_in(str(output_dir), names)
+    common = Job(
+        input=names[0],
+        output=outputs[0],
+        endpoint=account.endpoint,
         format=format,
         ordered=ordered,
-        ledger=ledger,
+        ledger=ledger if ledger is not None or output_dir is None else Path(output_dir, "accucheck.ledger"),
         no_ledger=no_ledger,
-        job=job,
+        job=job if job is not None or output_dir is None else os.path.abspath(output_dir),
         fresh_within=fresh_within,
         retry_failed=retry_failed,
         sample=sample,
         seed=seed,
-        allow_invalid=allow_invalid,
+        exclusion=make_exclusion(exclude, where),
+        only=only,
+        split=split is not None,
         force=force,
+        allow_invalid=allow_invalid,
+        summary_json=summary_json,
         grace=grace,
         outage_deadline=patience.outage_deadline,
         host=urlsplit(account.base_url).hostname or account.base_url,
-        endpoint=account.endpoint,
         pace=pace,
         reading=reading,
         talk=talk,
     )
+    jobs = [replace(common, input=name, output=path) for name, path in zip(names, outputs, strict=True)]
     client = make_client(account, patience, pace, mobile_only=reading.mobile_only)
     if sample is not None:
-        return run_sample_job(task, sample, client, interruption)
-    if task.to_stdout:
-        return run_pipe_job(task, client, interruption)
-    return run_file_jobs([task], client, interruption)
+        if len(jobs) > 1:
+            raise ConfigurationError("--sample takes one list")
+        return run_sample_job(common, sample, client, interruption)
+    if common.to_stdout:
+        return run_pipe_job(common, client, interruption)
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    return run_file_jobs(jobs, client, interruption)

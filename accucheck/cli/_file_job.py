@@ -16,13 +16,14 @@ from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._job import Job, open_list
 from accucheck.cli._ledger import Find, known_in
-from accucheck.cli._output import check_output, refuse_other_files, remember_output
+from accucheck.cli._lists import WhyNot, numbers_to_ask, why_not
+from accucheck.cli._output import Outputs, check_output, refuse_other_files, remember_output
 from accucheck.cli._progress import PassMeter, RunMeter, reporting
 from accucheck.cli._rows import RowWriter, Tally, write_rows
 from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
 from accucheck.cli._survey import Survey, survey_list
-from accucheck.files import FileError, FileSink, Source
+from accucheck.files import FileError, Source
 
 __all__ = ["run_file_jobs"]
 
@@ -58,41 +59,52 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
     ending: Ending | None = None
     try:
         with open_list(job.input, job.reading, job.talk) as source:
-            check_output(job.output, source, job.format)
+            for output in job.outputs.values():
+                check_output(output, source, job.format)
+            reason = why_not(source, job.exclusion)
             if job.ledger_path is None or not job.ledger_path.exists():
                 refuse_other_files(job, None)  # before a ledger is made
             # Output and ledger are opened before the first call: no answer is bought that cannot be kept.
             with job.opened_ledger() as ledger:
                 refuse_other_files(job, ledger)
-                with FileSink(job.output, source, file_format=job.format) as sink:
+                with Outputs(job, source) as sink:
                     for note in sink.notes if not job.talk.quiet else ():
                         say(note)
                     fresh = known_in(
                         ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed
                     )
-                    found = await survey_list(job.talk, source, fresh, mobile_only=job.reading.mobile_only)
-                    ending = await _check(job, client, source, ledger, found, interruption)
+                    found = await survey_list(
+                        job.talk, source, fresh, mobile_only=job.reading.mobile_only, reason=reason
+                    )
+                    ending = await _check(job, client, source, reason, ledger, found, interruption)
                     if ending.left_at_once:
                         _leave(job)
                     # Any age, failures included: where an answer was due to be re-checked and was not, the old one
                     # is better than nothing.
                     known = known_in(ledger, job.endpoint)
                     remember_output(job, ledger, written=False)
-                    tally = await _write(job, source, sink, known, found, interruption)
+                    tally = await _write(job, source, reason, sink, known, found, interruption)
                 remember_output(job, ledger, written=True)
     except FileError as error:
         if ending is None:
             raise
         return ListResult(job=job, ending=ending, code=_say_unwritten(job, ending, error, interruption))
-    code = conclude(job, ending, tally, interruption, [("output", job.output)])
+    code = conclude(job, ending, tally, interruption, [("output", output) for output in job.outputs.values()])
     return ListResult(job=job, ending=ending, tally=tally, code=code)
 
 
 async def _check(
-    job: Job, client: Client, source: Source, ledger: Ledger, found: Survey, interruption: Interruption
+    job: Job,
+    client: Client,
+    source: Source,
+    reason: WhyNot | None,
+    ledger: Ledger,
+    found: Survey,
+    interruption: Interruption,
 ) -> Ending:
     outage = OutageWatch(job.outage_deadline, job.host)
-    stream = job.stream(client, source.numbers(), ledger, on_event=outage)
+    numbers = (number for number in numbers_to_ask(source, reason) if number is not None)
+    stream = job.stream(client, numbers, ledger, on_event=outage)
     return await run_stream(
         stream,
         lambda outcome: None,  # the second pass reads it from the ledger
@@ -105,7 +117,13 @@ async def _check(
 
 
 async def _write(
-    job: Job, source: Source, sink: RowWriter, find: Find, found: Survey, interruption: Interruption
+    job: Job,
+    source: Source,
+    reason: WhyNot | None,
+    sink: RowWriter,
+    find: Find,
+    found: Survey,
+    interruption: Interruption,
 ) -> Tally:
     """Write the output. A second signal leaves the old one in place."""
     tally = Tally()
@@ -119,7 +137,9 @@ async def _write(
         scope,
     ):
         async with reporting(meter, job.talk.shown):
-            await write_rows(source, sink, find, mobile_only=job.reading.mobile_only, tally=tally)
+            await write_rows(
+                source, sink, find, mobile_only=job.reading.mobile_only, reason=reason, tally=tally
+            )
     if scope.cancelled_caught:
         _leave(job)
     return tally

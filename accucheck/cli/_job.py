@@ -17,6 +17,7 @@ from accucheck._store import Ledger
 from accucheck._stream import Stream
 from accucheck.cli._console import say
 from accucheck.cli._ledger import private_ledger
+from accucheck.cli._lists import Exclusion
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
@@ -29,10 +30,13 @@ from accucheck.cli._options import (
 )
 from accucheck.cli._run import GRACE
 from accucheck.files import Source, open_source
+from accucheck.files._registry import split_suffixes
 
-__all__ = ["Job", "open_list"]
+__all__ = ["Job", "Only", "open_list"]
 
 Item = TypeVar("Item")
+Only = Literal["yes", "no", "answered", "unanswered"]
+"""Which rows an output keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +55,12 @@ class Job:
     retry_failed: bool = False
     sample: int | None = None
     seed: int | None = None
+    exclusion: Exclusion | None = None
+    only: Only | None = None
+    split: bool = False
     allow_invalid: bool = False
     force: bool = False
+    summary_json: Path | None = None
     grace: float = GRACE
     outage_deadline: timedelta = DEFAULT_PATIENCE.outage_deadline
     host: str = "AccuAuth"
@@ -78,6 +86,10 @@ class Job:
                 raise ConfigurationError(f"{self.output} is the ledger; write the output to another file")
         if self.no_ledger and self.ledger is not None:
             raise ConfigurationError("give either --ledger or --no-ledger, not both")
+        if self.split and self.only is not None:
+            raise ConfigurationError("give either --split or --only, not both")
+        if (self.split or self.only) and self.to_stdout:
+            raise ConfigurationError("--split and --only need a file: give one with -o")
         if self.seed is not None and self.sample is None:
             raise ConfigurationError("--seed needs --sample")
         if self.ordered and (not self.to_stdout or self.sample):
@@ -87,6 +99,16 @@ class Job:
     def to_stdout(self) -> bool:
         """Whether rows go to standard output as they are answered."""
         return self.output == STANDARD_STREAM
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Where rows go, by verdict (``yes``, ``no``, ``rest``), or ``""`` for all of them in one file."""
+        if not self.split:
+            return {"": self.output}
+        path = Path(self.output)
+        suffixes = "".join(path.suffixes[-2:]) if split_suffixes(path)[1] is not None else path.suffix
+        stem = self.output.removesuffix(suffixes)
+        return {verdict: f"{stem}.{verdict}{suffixes}" for verdict in ("yes", "no", "rest")}
 
     @property
     def ledger_path(self) -> Path | None:

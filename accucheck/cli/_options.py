@@ -22,6 +22,7 @@ __all__ = [
     "DEFAULT_PACE",
     "DEFAULT_PATIENCE",
     "DEFAULT_TALK",
+    "EXCLUSION",
     "HIDDEN_STREAM",
     "PATIENCE",
     "STANDARD_STREAM",
@@ -115,6 +116,7 @@ StreamOrPath = Annotated[
 _ACCOUNT = Group("Account and connection", sort_key=30)
 _PACE = Group("Speed and budget", sort_key=20)
 _LIST = Group("Reading the list", sort_key=10)
+EXCLUSION = Group("Rows that are not checked", sort_key=12)
 PATIENCE = Group("Timeouts and retries", sort_key=40)
 _TALK = Group("Messages", sort_key=50)
 

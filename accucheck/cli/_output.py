@@ -10,17 +10,18 @@ import json
 import os
 import shlex
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from accucheck._errors import LedgerError
 from accucheck.cli._job import Job
 from accucheck.cli._options import STANDARD_STREAM
-from accucheck.files import FileError, FileSink, Source
+from accucheck.files import FileError, FileSink, ResultColumns, Row, Source
 from accucheck.files._errors import OutputError
 
-__all__ = ["check_output", "refuse_other_files", "remember_output"]
+__all__ = ["Outputs", "check_output", "refuse_other_files", "remember_output"]
 
 
 class Memory(Protocol):
@@ -42,23 +43,27 @@ def check_output(path: str, source: Source, file_format: str | None) -> None:
 
 def refuse_other_files(job: Job, memory: Memory | None) -> None:
     """Raise FileError if something is at the output's path that an earlier run over this list did not write."""
-    if job.force or not _is_file(job.output):
-        return
-    known = memory.recall(_name(job)) if memory is not None else None
+    for output in job.outputs.values():
+        if _is_file(output) and not job.force:
+            _refuse_other_file(job, output, memory)
+
+
+def _refuse_other_file(job: Job, output: str, memory: Memory | None) -> None:
+    known = memory.recall(_name(output)) if memory is not None else None
     if known is None:
         raise FileError(
-            f"{job.output} exists, and accucheck did not write it from this list"
+            f"{output} exists, and accucheck did not write it from this list"
             "\nname another output, or add --force to overwrite it"
         )
     record = json.loads(known)
     if record["input"] != _input(job):
         raise FileError(
-            f"{job.output} exists and holds the results of another list, {record['input']}"
+            f"{output} exists and holds the results of another list, {record['input']}"
             "\nname another output, or add --force to overwrite it"
         )
-    if record["written"] not in (None, _fingerprint(job.output)):
+    if record["written"] not in (None, _fingerprint(output)):
         raise FileError(
-            f"{job.output} has been changed since accucheck wrote it"
+            f"{output} has been changed since accucheck wrote it"
             "\nname another output, or add --force to overwrite it"
         )
 
@@ -68,9 +73,48 @@ def remember_output(job: Job, memory: Memory, *, written: bool) -> None:
 
     A ledger that cannot take the note (a full disk) must not prevent the output: the next run asks for --force.
     """
-    found = _fingerprint(job.output) if written and _is_file(job.output) else None
     with suppress(LedgerError):
-        memory.remember(_name(job), json.dumps({"input": _input(job), "written": found}))
+        for output in job.outputs.values():
+            found = _fingerprint(output) if written and _is_file(output) else None
+            memory.remember(_name(output), json.dumps({"input": _input(job), "written": found}))
+
+
+class Outputs:
+    """The files of a job, each there whole at the end of the ``with`` block, or as it was before if that raises."""
+
+    def __init__(self, job: Job, source: Source) -> None:
+        self._only = job.only
+        self._stack = ExitStack()
+        self._sinks: dict[str, FileSink] = {}
+        with ExitStack() as opened:
+            for verdict, output in job.outputs.items():
+                self._sinks[verdict] = opened.enter_context(FileSink(output, source, file_format=job.format))
+            self._stack = opened.pop_all()
+
+    @property
+    def notes(self) -> list[str]:
+        """What the outputs cannot keep of the list."""
+        return list(dict.fromkeys(note for sink in self._sinks.values() for note in sink.notes))
+
+    def write(self, row: Row, result: ResultColumns) -> None:
+        """Write a row where it belongs."""
+        if (sink := self._sinks.get("")) is None:
+            self._sinks[_VERDICTS.get(result.whatsapp, "rest")].write(row, result)
+        elif self._only is None or self._only in _KINDS[result.whatsapp]:
+            sink.write(row, result)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+
+_VERDICTS: dict[bool | None, str] = {True: "yes", False: "no"}
+_KINDS = {True: ("yes", "answered"), False: ("no", "answered"), None: ("unanswered",)}
+"""The values of --only that keep a row, by its verdict."""
 
 
 def _is_file(path: str) -> bool:
@@ -85,8 +129,8 @@ def _fingerprint(path: str) -> list[Any]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _name(job: Job) -> str:
-    return f"output {_text(os.path.realpath(job.output))}"
+def _name(output: str) -> str:
+    return f"output {_text(os.path.realpath(output))}"
 
 
 def _input(job: Job) -> str:

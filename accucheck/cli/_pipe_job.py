@@ -21,10 +21,11 @@ from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list
 from accucheck.cli._ledger import nothing_known
+from accucheck.cli._lists import WhyNot, why_not
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
 from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
-from accucheck.cli._summary import conclude
+from accucheck.cli._summary import ListResult, conclude, write_summary
 from accucheck.files import Row, Source, StreamSink
 
 __all__ = ["LiveRows", "run_pipe_job"]
@@ -66,15 +67,16 @@ class LiveRows:
         if self._error is not None:
             raise self._error
 
-    async def __aiter__(self) -> AsyncIterator[Row]:
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Row]]:
         loop, news = asyncio.get_running_loop(), asyncio.Event()
         threading.Thread(target=self._read, args=(loop, news), name="accucheck input", daemon=True).start()
         while True:
             news.clear()
             while self._ready:
-                row = self._unanswered[self._taken] = self._pop()
+                place = self._taken
+                row = self._unanswered[place] = self._pop()
                 self._taken += 1
-                yield row
+                yield place, row
             if self._ended and not self._ready:
                 break
             await news.wait()
@@ -112,24 +114,28 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
     if job.ledger_path is None and not job.talk.quiet:
         say("no ledger: if this run is interrupted, its answers are lost; --ledger PATH keeps them")
     with (
-        open_list(job.input, job.reading, job.talk, live=job.input == STANDARD_STREAM) as source,
+        open_list(
+            job.input, job.reading, job.talk, live=job.input == STANDARD_STREAM and job.exclusion is None
+        ) as source,
         StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
     ):
         live = None if source.repeatable else LiveRows(source.rows())
         mobile_only = job.reading.mobile_only
+        reason = why_not(source, job.exclusion)
 
-        def write(outcome: Outcome[Row]) -> None:
+        def write(outcome: Outcome[tuple[int, Row]]) -> None:
+            place, row = outcome.item
             if isinstance(outcome, Checked):
                 columns = columns_of(outcome.check)
             else:
-                columns = columns_of(outcome.error, number_of(outcome.item))
-                if outcome.item.fault:
-                    columns = columns._replace(reason=outcome.item.fault)
-            sink.write(outcome.item, columns)
+                columns = columns_of(outcome.error, number_of(row))
+                if row.fault:
+                    columns = columns._replace(reason=row.fault)
+            sink.write(row, columns)
             if live is not None:
-                live.answered(outcome.index)
+                live.answered(place)
             else:
-                written.add(outcome.index)
+                written.add(place)
             tally.count(columns)
 
         async def answer() -> Ending:
@@ -138,10 +144,10 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 ending = await run_stream(
                     job.stream(
                         client,
-                        live or source.rows(),
+                        live or _to_ask(source, reason),
                         job.ledger_path,
                         on_event=outage,
-                        number=lambda row: row.number,
+                        number=lambda item: item[1].number,
                     ),
                     write,
                     interruption=interruption,
@@ -153,13 +159,22 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
 
             if not ending.left_at_once:
                 rest = _unwritten(source, written) if live is None else live.rest()
-                async for row, columns in answered_rows(rest, nothing_known, mobile_only=mobile_only):
+                async for row, columns in answered_rows(
+                    rest, nothing_known, mobile_only=mobile_only, reason=reason
+                ):
                     sink.write(row, columns)
                     tally.count(columns)
             return ending
 
         ending = run_to_end(answer(), interruption)
-    return conclude(job, ending, tally, interruption, [])
+    code = conclude(job, ending, tally, interruption, [])
+    write_summary(job.summary_json, [ListResult(job=job, ending=ending, tally=tally, code=code)], code)
+    return code
+
+
+def _to_ask(source: Source, reason: WhyNot | None) -> Iterator[tuple[int, Row]]:
+    """Yield the rows that may be asked, with their places from 0."""
+    return (pair for pair in enumerate(source.rows()) if reason is None or not reason(pair[1]))
 
 
 def _unwritten(source: Source, written: Bitset) -> Iterator[Row]:

@@ -19,9 +19,11 @@ from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import open_list
 from accucheck.cli._ledger import Find, known_in, nothing_known
+from accucheck.cli._lists import make_exclusion, numbers_to_ask, why_not
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_TALK,
+    EXCLUSION,
     STANDARD_STREAM,
     Duration,
     ListOptions,
@@ -73,6 +75,8 @@ def plan(
     endpoint: Annotated[Literal["advanced", "basic"], Parameter(group=_KNOWN)] = "advanced",
     fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
+    exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
+    where: Annotated[tuple[str, ...], Parameter(group=EXCLUSION)] = (),
     json: Annotated[bool, Parameter(group=_COST)] = False,
     reading: ListOptions = DEFAULT_LIST_OPTIONS,
     talk: Talk = DEFAULT_TALK,
@@ -101,6 +105,10 @@ def plan(
         Count older answers in the ledger as unknown: 30d.
     retry_failed
         Count numbers that failed earlier as unknown.
+    exclude
+        List of numbers never to check, in any format; repeat it for more.
+    where
+        Check only rows with COLUMN=VALUE, such as consent=yes; repeat it for more, all of which must hold.
     json
         Print one JSON object.
     """
@@ -112,6 +120,8 @@ def plan(
     if path is None and (fresh_within is not None or retry_failed):
         raise ConfigurationError("--fresh-within and --retry-failed need a ledger: add --ledger PATH")
 
+    exclusion = make_exclusion(exclude, where)
+
     async def read() -> Survey:
         with ExitStack() as stack:
             find: Find = nothing_known
@@ -119,10 +129,11 @@ def plan(
                 book = stack.enter_context(Ledger(path))
                 find = known_in(book, endpoint, fresh_within=fresh_within, retry_failed=retry_failed)
             source = stack.enter_context(open_list(input, reading, talk))
+            numbers = numbers_to_ask(source, why_not(source, exclusion))
             found = Survey()
             meter = PassMeter("reading the list", lambda: found.rows, lambda: source.fraction)
             async with reporting(meter, talk.shown):
-                return await survey(source.numbers(), find, mobile_only=reading.mobile_only, found=found)
+                return await survey(numbers, find, mobile_only=reading.mobile_only, found=found)
 
     found = run_to_end(read(), interruption)
     pace = RatePlan.read(rate)
@@ -141,9 +152,10 @@ def _json(found: Survey, pace: RatePlan, price: Decimal | None, calls_per_number
     calls = _calls(found, calls_per_number)
     return {
         "rows": found.rows,
-        "valid": found.rows - found.invalid.total(),
+        "valid": found.rows - found.invalid.total() - found.excluded,
         "invalid": found.invalid.total(),
         "invalid_by_reason": dict(found.invalid.most_common()),
+        "excluded": found.excluded,
         "duplicates": found.duplicates,
         "distinct": found.distinct,
         "known": found.known,
@@ -171,9 +183,11 @@ def _facts(
 ) -> list[tuple[str, str]]:
     calls = _calls(found, calls_per_number)
     invalid = found.invalid.total()
-    facts = [("rows", thousands(found.rows)), ("valid", thousands(found.rows - invalid))]
+    facts = [("rows", thousands(found.rows)), ("valid", thousands(found.rows - invalid - found.excluded))]
     facts.append(("invalid", thousands(invalid)))
     facts.extend((f"  {PROBLEMS[problem]}", thousands(rows)) for problem, rows in found.invalid.most_common())
+    if found.excluded:
+        facts.append(("excluded", thousands(found.excluded)))
     facts.append(("duplicates", f"{thousands(found.duplicates)} (each number is checked once)"))
     if found.known:
         facts.append(("in the ledger", f"{thousands(found.known)} numbers (no cost)"))

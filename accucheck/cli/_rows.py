@@ -12,9 +12,11 @@ from accucheck._errors import CheckError, InvalidNumber
 from accucheck._models import Check
 from accucheck._phone import e164, normalize
 from accucheck.cli._ledger import Find
+from accucheck.cli._lists import WhyNot
 from accucheck.files import ResultColumns, Row, Source
 
 __all__ = [
+    "EXCLUDED",
     "UNCHECKED",
     "RowWriter",
     "Tally",
@@ -25,6 +27,8 @@ __all__ = [
     "write_rows",
 ]
 
+EXCLUDED = "EXCLUDED"
+"""The status of a row that was not to be asked (``--exclude``, ``--where``)."""
 UNCHECKED = ResultColumns(status="UNCHECKED", reason="the run ended before this number was checked")
 """For a row without an outcome, which is never a "no"."""
 
@@ -86,7 +90,12 @@ class Tally:
     @property
     def failed(self) -> int:
         """Rows whose number was asked and has no answer."""
-        return self.rows - self.answered - self.unchecked - self.invalid
+        return self.rows - self.answered - self.unchecked - self.invalid - self.excluded
+
+    @property
+    def excluded(self) -> int:
+        """Rows that were not to be asked."""
+        return self.by_status[EXCLUDED]
 
     @property
     def invalid(self) -> int:
@@ -110,25 +119,36 @@ class RowWriter(Protocol):
 
 
 async def write_rows(
-    source: Source, writer: RowWriter, find: Find, *, mobile_only: bool, tally: Tally | None = None
+    source: Source,
+    writer: RowWriter,
+    find: Find,
+    *,
+    mobile_only: bool,
+    reason: WhyNot | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write every row of ``source`` exactly once, and return the count; ``tally`` is counted up on the way."""
     tally = tally or Tally()
-    async for row, columns in answered_rows(source.rows(), find, mobile_only=mobile_only):
+    async for row, columns in answered_rows(source.rows(), find, mobile_only=mobile_only, reason=reason):
         writer.write(row, columns)
         tally.count(columns)
     return tally
 
 
 async def answered_rows(
-    rows: Iterator[Row], find: Find, *, mobile_only: bool
+    rows: Iterator[Row], find: Find, *, mobile_only: bool, reason: WhyNot | None = None
 ) -> AsyncIterator[tuple[Row, ResultColumns]]:
-    """Yield every row with its columns, in order."""
+    """Yield every row with its columns, in order. ``reason`` says why a row was not to be asked, or ``""``."""
     while chunk := list(islice(rows, CHUNK)):
-        numbers = [_number_of(row, mobile_only=mobile_only) for row in chunk]
+        numbers: list[int | InvalidNumber | str] = [
+            (reason(row) if reason is not None else "") or _number_of(row, mobile_only=mobile_only)
+            for row in chunk
+        ]
         known = await find(list({number for number in numbers if isinstance(number, int)}))
         for row, number in zip(chunk, numbers, strict=True):
-            if isinstance(number, InvalidNumber):
+            if isinstance(number, str):
+                yield row, ResultColumns(status=EXCLUDED, reason=number)
+            elif isinstance(number, InvalidNumber):
                 yield row, invalid_columns(row, number)
             else:
                 settlement = known.get(number)

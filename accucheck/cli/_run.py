@@ -148,6 +148,8 @@ class Ending:
     """What ended it early: the account, the budget or the ledger. None if nothing did."""
     outage: bool = False
     """Whether it ended because no call had succeeded for too long."""
+    limit: float | None = None
+    """Calls per second that the gate let through at the end: the account's limit, where it was searched for."""
     left_at_once: bool = False
     """Whether a second signal cut off the calls in flight."""
 
@@ -175,6 +177,7 @@ async def run_stream(
     entered = second = False
     error: RunEnded | None = None
     not_taken: OSError | None = None
+    limit: float | None = None
 
     def deliver(outcome: Outcome[Item]) -> None:
         nonlocal not_taken
@@ -213,6 +216,7 @@ async def run_stream(
                 async with reporting(view or RunMeter(lambda: stream.stats), progress):
                     async for outcome in stream:
                         deliver(outcome)
+                limit = stream.stats.rate
         except RunEnded as ended:
             if not entered:
                 raise
@@ -226,4 +230,4 @@ async def run_stream(
             error = ended
     if not_taken is not None:
         raise not_taken
-    return Ending(stats=stream.stats, error=error, outage=outage.lasted, left_at_once=second)
+    return Ending(stats=stream.stats, error=error, outage=outage.lasted, limit=limit, left_at_once=second)

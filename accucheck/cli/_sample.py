@@ -15,6 +15,7 @@ from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list
 from accucheck.cli._ledger import known_in
+from accucheck.cli._lists import why_not
 from accucheck.cli._options import Rate
 from accucheck.cli._progress import RunMeter
 from accucheck.cli._render import duration, thousands
@@ -76,7 +77,14 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
     with open_list(job.input, job.reading, job.talk) as source, job.opened_ledger() as ledger:
         draw: Reservoir[int] = Reservoir(size, Random(job.seed))
         find = known_in(ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed)
-        await survey_list(job.talk, source, find, mobile_only=job.reading.mobile_only, on_unknown=draw.offer)
+        await survey_list(
+            job.talk,
+            source,
+            find,
+            mobile_only=job.reading.mobile_only,
+            reason=why_not(source, job.exclusion),
+            on_unknown=draw.offer,
+        )
         if not draw.offered:
             say("nothing to sample: every number of the list is in the ledger already")
             return ExitCode.ALL_ANSWERED

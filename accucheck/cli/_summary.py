@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from accucheck._errors import BudgetExhausted, LedgerError, OutOfQuota, RunEnded
 from accucheck._models import Stats
@@ -16,7 +20,15 @@ from accucheck.cli._render import count, duration, thousands
 from accucheck.cli._rows import Tally
 from accucheck.cli._run import Ending
 
-__all__ = ["ListResult", "calls_facts", "conclude", "how_to_continue", "say_what_ended_it", "summarize_all"]
+__all__ = [
+    "ListResult",
+    "calls_facts",
+    "conclude",
+    "how_to_continue",
+    "say_what_ended_it",
+    "summarize_all",
+    "write_summary",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,7 @@ class ListResult:
 def summarize_all(results: Sequence[ListResult], jobs: Sequence[Job], interruption: Interruption) -> ExitCode:
     """Print one summary of several lists, and return the exit code of all of them."""
     code = max((result.code for result in results), key=_SEVERITY.index, default=ExitCode.ALL_ANSWERED)
+    write_summary(jobs[0].summary_json, results, code)
     if len(jobs) == 1:
         return code
     tally = Tally()
@@ -72,6 +85,49 @@ def summarize_all(results: Sequence[ListResult], jobs: Sequence[Job], interrupti
     return code
 
 
+def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCode) -> None:
+    """Write what a program wants to know of the run as JSON: totals of all lists, and each list."""
+    if path is None:
+        return
+    lists = [_list_summary(result) for result in results]
+    figures = [result.ending.stats for result in results if result.ending is not None]
+    whole = {
+        "exit_code": int(code),
+        "rows": sum(each["rows"] for each in lists),
+        "by_status": dict(sum((Counter(each["by_status"]) for each in lists), Counter[str]())),
+        "yes": sum(each["yes"] for each in lists),
+        **{name: sum(getattr(stats, name) for stats in figures) for name in _SUMMED},
+        "elapsed": round(sum(stats.elapsed for stats in figures), 3),
+        "limit": next(
+            (each.limit for result in reversed(results) if (each := result.ending) is not None), None
+        ),
+        "lists": lists,
+    }
+    text = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"
+    try:
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        say(f"cannot write the summary to {path}: {error.strerror or error}")
+
+
+_SUMMED = ("calls", "polls", "retries", "refusals", "possibly_double_charged")
+
+
+def _list_summary(result: ListResult) -> dict[str, Any]:
+    tally = result.tally or Tally()
+    error = None if result.ending is None else result.ending.error
+    return {
+        "input": result.job.input,
+        "outputs": [] if result.tally is None else list(result.job.outputs.values()),
+        "exit_code": int(result.code),
+        "ended_by": None if error is None else error.status,
+        "rows": tally.rows,
+        "by_status": dict(tally.by_status),
+        "yes": tally.yes,
+        "calls": 0 if result.ending is None else result.ending.stats.calls,
+    }
+
+
 _SEVERITY = [
     ExitCode.ALL_ANSWERED,
     ExitCode.SOME_NOT_ANSWERED,
@@ -99,7 +155,7 @@ def conclude(
         report([("rows", thousands(tally.rows)), *_status_facts(tally), *calls_facts(ending.stats), *where])
     code = say_what_ended_it(job, ending, interruption)
     if code is None:
-        wanted = tally.rows - (tally.invalid if job.allow_invalid else 0)
+        wanted = tally.rows - tally.excluded - (tally.invalid if job.allow_invalid else 0)
         code = ExitCode.ALL_ANSWERED if tally.answered == wanted else ExitCode.SOME_NOT_ANSWERED
     if tally.failed and not job.talk.quiet:
         hint = "add --retry-failed to check them again" if job.ledger_path is not None else None

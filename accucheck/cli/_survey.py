@@ -15,6 +15,7 @@ from accucheck._models import Check
 from accucheck._phone import normalize
 from accucheck.cli._console import say
 from accucheck.cli._ledger import Find
+from accucheck.cli._lists import WhyNot, numbers_to_ask
 from accucheck.cli._options import Talk
 from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._render import age, count
@@ -47,6 +48,8 @@ class Survey:
     rows: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
     """Rows that cannot be a Peru number, by the reason in one word."""
+    excluded: int = 0
+    """Rows that must not be asked (``--exclude``, ``--where``)."""
     duplicates: int = 0
     """Rows that repeat an earlier number; each number is checked once."""
     known: int = 0
@@ -63,7 +66,7 @@ class Survey:
 
 
 async def survey(
-    numbers: Iterator[str],
+    numbers: Iterator[str | None],
     find: Find,
     *,
     mobile_only: bool = False,
@@ -72,8 +75,8 @@ async def survey(
 ) -> Survey:
     """Read a list to its end and return what is in it.
 
-    ``on_unknown`` is called with every distinct national number that ``find`` does not know. ``found`` is counted up
-    on the way, for whoever shows the progress.
+    A text of None stands for a row that must not be asked. ``on_unknown`` is called with every distinct national
+    number that ``find`` does not know. ``found`` is counted up on the way, for whoever shows the progress.
     """
     found = found or Survey()
     seen = Bitset()
@@ -81,6 +84,9 @@ async def survey(
         found.rows += len(chunk)
         new: list[int] = []
         for text in chunk:
+            if text is None:
+                found.excluded += 1
+                continue
             try:
                 number = normalize(text, mobile_only=mobile_only)
             except InvalidNumber as error:
@@ -110,6 +116,7 @@ async def survey_list(
     find: Find,
     *,
     mobile_only: bool,
+    reason: WhyNot | None = None,
     on_unknown: Callable[[int], object] = lambda number: None,
 ) -> Survey:
     """Read the list once, and print what is in it and what is known already."""
@@ -117,13 +124,15 @@ async def survey_list(
     async with reporting(
         PassMeter("reading the list", lambda: found.rows, lambda: source.fraction), talk.shown
     ):
-        await survey(source.numbers(), find, mobile_only=mobile_only, on_unknown=on_unknown, found=found)
+        await survey(
+            numbers_to_ask(source, reason), find, mobile_only=mobile_only, on_unknown=on_unknown, found=found
+        )
     if not talk.quiet:
         say(_in_words(found))
-        reason, rows = next(iter(found.invalid.most_common(1)), ("", 0))
+        problem, rows = next(iter(found.invalid.most_common(1)), ("", 0))
         if rows > found.rows * _MOSTLY_INVALID and rows >= _ENOUGH_ROWS:
             say(
-                f"{rows / found.rows:.0%} of the rows have no usable number: {PROBLEMS[reason]}",
+                f"{rows / found.rows:.0%} of the rows have no usable number: {PROBLEMS[problem]}",
                 hint="is this the right column? Choose one with --column",
             )
     return found
@@ -134,6 +143,8 @@ def _in_words(found: Survey) -> str:
     if found.known:
         oldest = f" (the oldest answer is {age(found.oldest)} old)" if found.oldest is not None else ""
         parts.append(f"{count(found.known, 'number')} already known{oldest}")
+    if found.excluded:
+        parts.append(f"{count(found.excluded, 'row')} excluded")
     if found.duplicates:
         parts.append(count(found.duplicates, "duplicate"))
     if found.invalid:

@@ -67,9 +67,6 @@ _MEANT = {
 _NOT_NEEDED = {"resume", "continue", "restart"}
 
 _WANTED = {
-    ("bulk", "LISTS"): "name the list: accucheck bulk leads.csv -o checked.csv",
-    ("bulk", "INPUT"): "name the list: accucheck bulk leads.csv -o checked.csv",
-    ("bulk", "--output"): "say where to write: accucheck bulk leads.csv -o checked.csv",
     ("plan", "INPUT"): "name the list: accucheck plan leads.csv",
     ("ledger export", "--output"): "say where to write: accucheck ledger export -o answers.csv",
     ("ledger purge", "--older-than"): "say what to delete: accucheck ledger purge --older-than 180d",

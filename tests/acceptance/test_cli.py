@@ -943,3 +943,92 @@ def test_an_export_overwrites_nothing_without_force(start_sandbox: Any, tmp_path
     assert exported.read_text() == "mine"
     assert accucheck("ledger", "export", ledger, "-o", exported, "--force").returncode == 0
     assert "+51987654321" in exported.read_text()
+
+
+def test_several_lists_share_one_ledger_one_budget_and_one_summary(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox()
+    lists, checked = tmp_path / "lists", tmp_path / "checked"
+    lists.mkdir()
+    (lists / "a.csv").write_text("phone\n987650001\n987650002\n")
+    (lists / "b.csv").write_text("")  # cannot be read
+    (lists / "c.csv").write_text("phone\n987650002\n987650003\n")
+    (tmp_path / "d.jsonl").write_text('{"phone": "987650004"}\n')
+    summary = tmp_path / "summary.json"
+    command = ("bulk", lists, tmp_path / "d.jsonl", "--output-dir", checked, "--summary-json", summary)
+    first = accucheck(*command, sandbox=sandbox)
+    assert first.returncode == 2
+    assert "b.csv: not written" in first.stderr
+    assert "all lists  3 of 4 written" in first.stderr
+    with (checked / "c.csv").open(newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["OK", "OK"]
+    assert sandbox.asked() == {f"98765000{n}": 1 for n in range(1, 5)}
+    whole = json.loads(summary.read_text())
+    assert (whole["exit_code"], whole["rows"], whole["calls"], whole["by_status"]) == (2, 5, 4, {"OK": 5})
+    assert [each["exit_code"] for each in whole["lists"]] == [0, 2, 0, 0]
+    (lists / "b.csv").unlink()
+    again = accucheck(*command, sandbox=sandbox)
+    assert again.returncode == 0
+    assert len(sandbox.requests()) == 4
+
+
+def test_a_budget_that_is_used_up_leaves_the_other_lists_for_the_next_run(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox()
+    for name, first in (("a", 0), ("b", 10), ("c", 20)):
+        rows = "".join(f"{987650000 + first + n}\n" for n in range(10))
+        (tmp_path / f"{name}.csv").write_text(f"phone\n{rows}")
+    lists = [tmp_path / f"{name}.csv" for name in "abc"]
+    command = ("bulk", *lists, "--output-dir", tmp_path / "out")
+    result = accucheck(*command, "--max-calls", "15", sandbox=sandbox)
+    assert result.returncode == 4
+    assert "1 list not started" in result.stderr
+    assert len(sandbox.requests()) == 15
+    assert accucheck(*command, sandbox=sandbox).returncode == 0
+    assert set(sandbox.asked().values()) == {1}
+
+
+@pytest.mark.parametrize("output", ["file", "stream"])
+def test_what_must_not_be_asked_is_not_asked_and_stays_in_the_output(
+    start_sandbox: Any, tmp_path: Path, output: str
+) -> None:
+    sandbox = start_sandbox()
+    source, refused, checked = tmp_path / "leads.csv", tmp_path / "refused.csv", tmp_path / "checked.csv"
+    source.write_text("phone,consent\n987650001,yes\n987650002,no\n987650003,yes\n")
+    refused.write_text("987650003\n")
+    more = ("--exclude", refused, "--where", "consent=yes", "--format", "csv")
+    target = checked if output == "file" else "-"
+    result = accucheck("bulk", source, "-o", target, *more, sandbox=sandbox)
+    assert result.returncode == 0
+    assert set(sandbox.asked()) == {"987650001"}
+    text = checked.read_text() if output == "file" else result.stdout
+    rows = {row["phone"]: (row["status"], row["reason"]) for row in csv.DictReader(io.StringIO(text))}
+    assert rows == {
+        "987650001": ("OK", ""),
+        "987650002": ("EXCLUDED", "consent is not yes"),
+        "987650003": ("EXCLUDED", "listed in refused.csv"),
+    }
+
+
+def test_rows_can_be_split_or_kept_by_verdict(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source, ledger = tmp_path / "leads.csv", tmp_path / "ledger"
+    numbers = [str(987650000 + n) for n in range(20)]
+    source.write_text("phone\n" + "\n".join([*numbers, "hola"]) + "\n")
+
+    def phones(name: str) -> list[str]:
+        with (tmp_path / name).open(newline="") as file:
+            return [row["phone"] for row in csv.DictReader(file)]
+
+    yes = [number for number in numbers if truth(number, SEED)["whatsapp"] == "yes"]
+    command = ("bulk", source, "--ledger", ledger, "--allow-invalid")
+    split = accucheck(*command, "-o", tmp_path / "out.csv", "--split", "verdict", sandbox=sandbox)
+    assert split.returncode == 0
+    assert phones("out.yes.csv") == yes
+    assert phones("out.no.csv") == [number for number in numbers if number not in yes]
+    assert phones("out.rest.csv") == ["hola"]
+    assert not (tmp_path / "out.csv").exists()
+    assert accucheck(*command, "-o", tmp_path / "yes.csv", "--only", "yes", sandbox=sandbox).returncode == 0
+    assert phones("yes.csv") == yes

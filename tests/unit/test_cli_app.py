@@ -10,7 +10,7 @@ from accucheck.cli import main
 from accucheck.cli._app import app
 from accucheck.cli._exit_codes import EXPLANATION
 
-CLIENT_COMMANDS = ("check", "bulk", "plan", "demo")
+CLIENT_COMMANDS = ("check", "bulk", "plan", "diff", "demo")
 
 
 def commands(of: App = app, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
@@ -40,6 +40,7 @@ def test_the_commands_are_those_that_the_readme_names() -> None:
         "bulk",
         "plan",
         "report",
+        "diff",
         "demo",
         "sandbox",
         "config",

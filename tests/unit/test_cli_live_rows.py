@@ -19,7 +19,7 @@ def rows(count: int) -> Iterator[Row]:
 
 async def test_every_row_comes_once_and_in_order() -> None:
     live = LiveRows(rows(5_000))
-    assert [row.record async for row in live] == list(range(5_000))
+    assert [row.record async for _, row in live] == list(range(5_000))
 
 
 async def test_a_slow_reader_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,14 +49,14 @@ async def test_what_the_input_raises_is_raised_after_the_rows_before_it() -> Non
 
     seen = []
     with pytest.raises(FileError, match="torn"):
-        async for row in LiveRows(torn()):
+        async for _, row in LiveRows(torn()):
             seen.append(row.record)
     assert seen == [0, 1, 2]
 
 
 async def test_the_rest_is_what_has_no_outcome_and_what_was_not_taken() -> None:
     live = LiveRows(rows(50))
-    async for row in live:
+    async for _, row in live:
         if row.record == 9:
             break
     for place in (0, 2, 3):

@@ -1,0 +1,167 @@
+"""Which lists a command is about, where the results of each go, and which rows of them are not to be asked."""
+
+from __future__ import annotations
+
+import glob
+import os
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from accucheck._bitset import Bitset
+from accucheck._errors import ConfigurationError, InvalidNumber
+from accucheck._phone import normalize
+from accucheck.cli._options import STANDARD_STREAM
+from accucheck.files import FORMATS, FileError, Row, Source, open_source
+from accucheck.files._registry import split_suffixes
+
+__all__ = ["Exclusion", "WhyNot", "expand", "make_exclusion", "numbers_to_ask", "outputs_in", "why_not"]
+
+WhyNot: TypeAlias = Callable[[Row], str]
+
+_READABLE = {suffix for known in FORMATS.values() for suffix in known.read_suffixes}
+_WRITABLE = {suffix for known in FORMATS.values() for suffix in known.write_suffixes}
+
+
+def expand(names: Iterable[str]) -> list[str]:
+    """Return the lists behind ``names``: files, folders (all lists in them) and patterns such as ``lists/*.csv``.
+
+    Raises FileError if a folder or a pattern holds no list.
+    """
+    found: list[str] = []
+    for name in names:
+        if name == STANDARD_STREAM or os.path.isfile(name):
+            found.append(name)
+        elif os.path.isdir(name):
+            inside = sorted(str(path) for path in Path(name).rglob("*") if _is_list(path))
+            if not inside:
+                raise FileError(f"{name}: there is no list in this folder")
+            found += inside
+        elif glob.has_magic(name):
+            matching = sorted(path for path in glob.glob(name, recursive=True) if os.path.isfile(path))
+            if not matching:
+                raise FileError(f"{name}: no file has such a name")
+            found += matching
+        else:
+            found.append(name)  # opening it says what is wrong
+    return list(dict.fromkeys(found))
+
+
+def _is_list(path: Path) -> bool:
+    suffix = split_suffixes(path)[0]
+    return path.is_file() and suffix in _READABLE and not path.name.startswith((".", "~$"))
+
+
+def outputs_in(folder: str, lists: Sequence[str]) -> list[str]:
+    """Return a path in ``folder`` for the results of each list: its own name, in a format that can be written.
+
+    Raises ConfigurationError if two lists would get the same one.
+    """
+    outputs: dict[str, str] = {}
+    for name in lists:
+        path = Path("stdin.csv" if name == STANDARD_STREAM else name)
+        suffix, compression = split_suffixes(path)
+        if suffix not in _WRITABLE:
+            path = path.with_name(f"{path.name.removesuffix(path.suffix)}{_written_as(suffix)}")
+        elif compression is not None and not any(
+            known.compressible and suffix in known.write_suffixes for known in FORMATS.values()
+        ):
+            path = path.with_suffix("")
+        output = os.path.join(folder, path.name)
+        if output in outputs:
+            raise ConfigurationError(
+                f"the results of {outputs[output]} and {name} would both be {output}; check them in two commands"
+            )
+        outputs[output] = name
+    return list(outputs)
+
+
+def _written_as(suffix: str) -> str:
+    """Return the suffix of the format that takes the place of one that can only be read."""
+    for known in FORMATS.values():
+        if suffix in known.read_suffixes and known.write_suffixes:
+            return known.write_suffixes[0]
+    return ".csv"
+
+
+@dataclass(frozen=True)
+class Exclusion:
+    """Rows that must not be asked: numbers in a list of refusals, and rows that a condition does not hold for."""
+
+    numbers: Bitset
+    source: str
+    """Where the numbers come from, for the reason."""
+    conditions: tuple[tuple[str, str], ...] = ()
+    """Columns and the values that they must have."""
+
+    def places(self, source: Source) -> list[tuple[int, str, str]]:
+        """Return the places of the condition's columns in ``source``; raises FileError if one is missing."""
+        columns = source.all_columns()
+        plain = [_plain(column) for column in columns]
+        found = []
+        for column, value in self.conditions:
+            if _plain(column) not in plain:
+                raise FileError(
+                    f"{source.name}: --where names the column {column!r}; there are {', '.join(columns)}"
+                )
+            found.append((plain.index(_plain(column)), columns[plain.index(_plain(column))], value))
+        return found
+
+
+def make_exclusion(exclude: Sequence[Path], where: Sequence[str]) -> Exclusion | None:
+    """Read the lists of numbers that are never to be asked, and the conditions; None if there is neither."""
+    if not exclude and not where:
+        return None
+    conditions = []
+    for text in where:
+        column, separator, value = text.partition("=")
+        if not separator or not column.strip():
+            raise ConfigurationError(f"--where takes COLUMN=VALUE, such as --where consent=yes, not {text!r}")
+        conditions.append((column.strip(), value.strip()))
+    numbers = Bitset()
+    for path in exclude:
+        with open_source(path) as refusals:
+            for text in refusals.numbers():
+                with suppress(InvalidNumber):
+                    numbers.add(normalize(text))
+    return Exclusion(numbers, ", ".join(path.name for path in exclude), tuple(conditions))
+
+
+def why_not(source: Source, exclusion: Exclusion | None) -> WhyNot | None:
+    """Return a function that says why a row of ``source`` must not be asked, or ``""``; None if all may be."""
+    if exclusion is None:
+        return None
+    places = exclusion.places(source)
+
+    def reason(row: Row) -> str:
+        if places:
+            cells = source.values(row)
+            for place, column, value in places:
+                cell = cells[place] if place < len(cells) else None
+                if _plain("" if cell is None else str(cell)) != _plain(value):
+                    return f"{column} is not {value}"
+        if len(exclusion.numbers):
+            with suppress(InvalidNumber):
+                if normalize(row.number) in exclusion.numbers:
+                    return f"listed in {exclusion.source}"
+        return ""
+
+    return reason
+
+
+def numbers_to_ask(source: Source, reason: WhyNot | None) -> Iterator[str | None]:
+    """Yield the number text of every row, or None for a row that must not be asked."""
+    if reason is None:
+        yield from source.numbers()
+        return
+    for row in source.rows():
+        yield None if reason(row) else row.number
+
+
+def _plain(text: str) -> str:
+    """Return ``text`` without accents, case and blanks around it, to compare by."""
+    decomposed = unicodedata.normalize("NFKD", text.strip().casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from accucheck._errors import ConfigurationError
+from accucheck.cli import main
+from accucheck.cli._lists import expand, make_exclusion, numbers_to_ask, outputs_in, why_not
+from accucheck.files import FileError, open_source
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(*names: str, text: str = "phone\n987654321\n") -> None:
+    for name in names:
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def test_folders_and_patterns_become_their_lists_in_order_and_once() -> None:
+    write("b.csv", "a.csv", "lists/2.csv", "lists/1.jsonl.gz", "lists/deep/3.xlsx", "lists/notes.docx")
+    write("lists/.hidden.csv", "lists/~$open.xlsx")
+    assert expand(["b.csv", "lists", "*.csv", "-"]) == [
+        "b.csv",
+        os.path.join("lists", "1.jsonl.gz"),
+        os.path.join("lists", "2.csv"),
+        os.path.join("lists", "deep", "3.xlsx"),
+        "a.csv",
+        "-",
+    ]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file() -> None:
+    write("leads[1].csv")
+    assert expand(["leads[1].csv"]) == ["leads[1].csv"]
+
+
+@pytest.mark.parametrize("name", ["empty", "no*.csv"])
+def test_a_folder_or_pattern_without_a_list_is_an_error(name: str) -> None:
+    Path("empty").mkdir()
+    with pytest.raises(FileError, match=r"empty|no\*"):
+        expand([name])
+
+
+def test_results_keep_their_names_in_a_format_that_can_be_written() -> None:
+    assert outputs_in("out", ["x/a.csv", "b.xls", "c.csv.gz", "d.parquet", "e", "-"]) == [
+        os.path.join("out", name)
+        for name in ("a.csv", "b.xlsx", "c.csv.gz", "d.parquet", "e.csv", "stdin.csv")
+    ]
+
+
+def test_two_lists_never_share_an_output() -> None:
+    with pytest.raises(ConfigurationError, match=r"x/a.csv and y/a.csv would both be"):
+        outputs_in("out", ["x/a.csv", "y/a.csv"])
+
+
+def test_rows_are_left_out_by_number_and_by_column() -> None:
+    write("refused.csv", text="tel\n+51 987 654 321\nnone\n")
+    write("leads.csv", text="phone,Consentimiento\n987654321,Sí\n912345678,SI \n911111111,no\nhola,sí\n")
+    exclusion = make_exclusion([Path("refused.csv")], ["consentimiento=sí"])
+    with open_source("leads.csv") as source:
+        reason = why_not(source, exclusion)
+        assert reason is not None
+        assert [reason(row) for row in source.rows()] == [
+            "listed in refused.csv",
+            "",
+            "Consentimiento is not sí",
+            "",
+        ]
+        assert list(numbers_to_ask(source, reason)) == [None, "912345678", None, "hola"]
+
+
+def test_a_condition_on_a_column_that_is_not_there_is_an_error_that_lists_them() -> None:
+    write("leads.csv", text="phone,city\n987654321,Lima\n")
+    with open_source("leads.csv") as source, pytest.raises(FileError, match="there are phone, city"):
+        why_not(source, make_exclusion([], ["consent=yes"]))
+    with pytest.raises(ConfigurationError, match="COLUMN=VALUE"):
+        make_exclusion([], ["consent"])
+
+
+def test_without_options_every_row_is_asked() -> None:
+    write("leads.csv")
+    assert make_exclusion([], []) is None
+    with open_source("leads.csv") as source:
+        assert list(numbers_to_ask(source, why_not(source, None))) == ["987654321"]
+
+
+def test_a_plan_leaves_out_what_must_not_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    write("leads.csv", text="phone,ok\n987654321,yes\n912345678,no\n913456789,yes\n")
+    write("refused.txt", text="913456789\n")
+    assert (
+        main(["plan", "leads.csv", "--where", "ok=yes", "--exclude", "refused.txt", "--json", "--quiet"]) == 0
+    )
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["rows"], plan["excluded"], plan["to_ask"], plan["valid"]) == (3, 2, 1, 1)
+
+
+def test_diff_tells_who_joined_and_who_left(capsys: pytest.CaptureFixture[str]) -> None:
+    head = "phone,whatsapp\n"
+    write("old.csv", text=head + "987654321,no\n912345678,yes\n913456789,yes\n914567890,\n915678901,yes\n")
+    write("new.csv", text=head + "987654321,yes\n912345678,no\n913456789,yes\n914567890,no\n916789012,yes\n")
+    assert main(["diff", "old.csv", "new.csv", "--json"]) == 0
+    changes = {
+        each["number"]: each["change"] for each in map(json.loads, capsys.readouterr().out.splitlines())
+    }
+    assert changes == {
+        "+51987654321": "joined WhatsApp",
+        "+51912345678": "left WhatsApp",
+        "+51914567890": "answered now, not on WhatsApp",
+        "+51915678901": "gone, was on WhatsApp",
+        "+51916789012": "new, on WhatsApp",
+    }
+    assert main(["diff", "old.csv", "new.csv"]) == 0
+    assert "joined WhatsApp" in capsys.readouterr().out
+
+
+def test_diff_of_a_list_that_was_not_checked_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    write("old.csv", "new.csv")
+    assert main(["diff", "old.csv", "new.csv"]) == 2
+    assert "no column whatsapp" in capsys.readouterr().err
