@@ -19,6 +19,7 @@ SUITES = {
     "transports": "the same stream over its own transport and over others",
     "wan": "200 ms away: checks/s against workers / round trip",
     "rate": "riding an account's limit beside the peers",
+    "account": "one account, several processes: its limit used and not exceeded",
     "layers": "what each layer costs alone, and everything but the send",
     "memory": "memory against the length of the list",
     "startup": "import time and time to the first result",

@@ -175,7 +175,7 @@ def require(program: str) -> str:
     """Return the path of a program, or say what to install."""
     path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        raise Unavailable(f"{program} is not installed (Debian: apt install nginx-light wrk)")
+        raise Unavailable(f"{program} is not installed (Debian: apt install nginx-light redis-server wrk)")
     return path
 
 
