@@ -165,6 +165,17 @@ COMMANDS = {
         $ accucheck config show
         $ accucheck config show --profile cliente-a""",
     ),
+    "serve": (
+        "_serve:serve",
+        """Offer AccuAuth's contract to programs in any language, with the rate limit, polling and retries behind it.
+
+        $ accucheck serve --rate 50
+        $ accucheck serve --host 0.0.0.0 --certificate cert.pem --private-key key.pem
+
+        Callers send POST /check/whatsapp_advanced as they would to AccuAuth, with the server's own key, which you
+        choose in ACCUCHECK_SERVE_API_ID and ACCUCHECK_SERVE_API_SECRET. GET /metrics is for Prometheus, /healthz for
+        load balancers, /openapi.json for tools.""",
+    ),
     "ledger": (
         "_ledger_commands:app",
         """Look into a ledger, export it, or delete from it.

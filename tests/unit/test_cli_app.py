@@ -45,6 +45,7 @@ def test_the_commands_are_those_that_the_readme_names() -> None:
         "sandbox",
         "config",
         "config show",
+        "serve",
         "ledger",
         "ledger info",
         "ledger purge",

@@ -1,0 +1,98 @@
+"""``accucheck serve``: AccuAuth's contract over HTTP, with the ledger, the rate limit and the retries behind it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from accucheck._errors import ConfigurationError
+from accucheck.cli._account import make_client
+from accucheck.cli._console import say
+from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._options import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_PACE,
+    DEFAULT_PATIENCE,
+    DEFAULT_TALK,
+    Account,
+    Pace,
+    Patience,
+    Talk,
+)
+from accucheck.serve import make_app, run
+
+__all__ = ["serve"]
+
+_SERVER = Group("Server", sort_key=1)
+
+
+def serve(
+    *,
+    host: Annotated[str, Parameter(group=_SERVER)] = "127.0.0.1",
+    port: Annotated[int, Parameter(group=_SERVER)] = 8765,
+    certificate: Annotated[Path | None, Parameter(group=_SERVER)] = None,
+    private_key: Annotated[Path | None, Parameter(group=_SERVER)] = None,
+    queue: Annotated[int, Parameter(group=_SERVER)] = 1_000,
+    wait: Annotated[float, Parameter(group=_SERVER)] = 25.0,
+    mobile_only: Annotated[bool, Parameter(group=_SERVER)] = False,
+    account: Account = DEFAULT_ACCOUNT,
+    pace: Pace = DEFAULT_PACE,
+    patience: Patience = DEFAULT_PATIENCE,
+    talk: Talk = DEFAULT_TALK,
+) -> ExitCode:
+    """Run the command.
+
+    Parameters
+    ----------
+    host
+        Address to listen on. 127.0.0.1 cannot be reached from other machines.
+    port
+        Port to listen on; 0 picks a free one.
+    certificate
+        PEM file with the certificate, for https.
+    private_key
+        PEM file with the private key of the certificate.
+    queue
+        Most checks under way and waiting; beyond it callers get 429 and Retry-After.
+    wait
+        Seconds until a caller gets PENDING; the check continues, and the same request collects its answer.
+    mobile_only
+        Refuse landlines before they cost a call.
+    """
+    key = (os.environ.get("ACCUCHECK_SERVE_API_ID", ""), os.environ.get("ACCUCHECK_SERVE_API_SECRET", ""))
+    if not all(key):
+        raise ConfigurationError(
+            "callers need a key: set ACCUCHECK_SERVE_API_ID and ACCUCHECK_SERVE_API_SECRET to values of your choice;"
+            " never give them your AccuAuth secret"
+        )
+    if not 0 <= port <= 65_535:
+        raise ConfigurationError(f"--port is a number from 0 to 65535, not {port}")
+    if (certificate is None) != (private_key is None):
+        raise ConfigurationError("https needs both --certificate and --private-key")
+    app = make_app(
+        lambda: make_client(account, patience, pace, mobile_only=mobile_only),
+        key=key,
+        endpoint=account.endpoint,
+        queue=queue,
+        wait=wait,
+    )
+    try:
+        run(
+            app,
+            host=host,
+            port=port,
+            certificate=None if certificate is None else str(certificate),
+            private_key=None if private_key is None else str(private_key),
+            announce=lambda line: None if talk.quiet else print(line, file=sys.stderr, flush=True),
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free port"
+        ) from error
+    if not talk.quiet:
+        say("stopped; every check that was under way is settled")
+    return ExitCode.ALL_ANSWERED

@@ -1,0 +1,437 @@
+"""``accucheck serve``: one process that owns an AccuAuth account and speaks AccuAuth's own contract over HTTP.
+
+Programs in any language get the ledger, the rate limit, polling and retries by changing a URL::
+
+    POST /check/whatsapp_advanced        X-DF-API-ID, X-DF-API-SECRET: this server's own key
+    number=987654321                     a form, as the vendor takes it, or JSON
+
+An answer that takes longer than ``wait`` is PENDING, as at the vendor; ask again for it: the call goes on here
+meanwhile and is never made twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, Protocol
+from urllib.parse import parse_qs
+
+from accucheck._errors import (
+    AccucheckError,
+    CheckError,
+    ConfigurationError,
+    InvalidNumber,
+    PendingTimeout,
+    RateLimited,
+    RunEnded,
+    VendorUnavailable,
+)
+from accucheck._models import Check, Stats
+
+try:
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+    from starlette.routing import Route
+except ImportError as error:  # pragma: no cover (an environment without the extra)
+    raise ImportError("accucheck serve needs extra packages: pip install 'accucheck[serve]'") from error
+
+__all__ = ["Checker", "make_app", "run"]
+
+MAX_BODY: Final = 8192
+"""Bytes of a request; a number needs 30."""
+RETRY_AFTER: Final = 1
+"""Seconds after which a client that met a full queue should ask again."""
+
+
+class Checker(Protocol):
+    """What the server needs of a client: an ``accucheck.Client``."""
+
+    async def check(self, number: str) -> Check: ...
+
+    @property
+    def stats(self) -> Stats: ...
+
+
+class _Service:
+    """The queue of checks under way, and the counts for /metrics."""
+
+    def __init__(
+        self,
+        open_client: Callable[[], contextlib.AbstractAsyncContextManager[Checker]],
+        *,
+        key: tuple[str, str],
+        endpoint: str,
+        queue: int,
+        wait: float,
+    ) -> None:
+        self._open_client = open_client
+        self._key = tuple(part.encode() for part in key)
+        self._endpoint = endpoint
+        self._queue = queue
+        self._wait = wait
+        self._client: Checker | None = None
+        self._under_way: dict[str, asyncio.Task[Check]] = {}
+        self._closing = False
+        self.replies: Counter[str] = Counter()
+        self.ended: RunEnded | None = None
+        """What ended the account's use, such as OutOfQuota; every later check gets it until one succeeds."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Open the client; at the end let the checks under way settle."""
+        async with self._open_client() as client:
+            self._client = client
+            try:
+                yield
+            finally:
+                self._closing = True
+                if self._under_way:
+                    await asyncio.wait(self._under_way.values())
+
+    # The vendor's contract
+
+    async def check(self, request: Request) -> Response:
+        """Answer ``POST /check/whatsapp_advanced``."""
+        if not self._is_allowed(request):
+            return self._refuse(
+                401, "UNAUTHORIZED", "X-DF-API-ID and X-DF-API-SECRET must hold this server's own key"
+            )
+        try:
+            number = _number_in(await _body(request), request.headers.get("content-type", ""))
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except ValueError as error:
+            return self._refuse(400, "INVALID_ARGUMENT", str(error))
+        if self._closing:
+            return self._refuse(503, "INTERNAL_ERROR", "the server is shutting down", RETRY_AFTER)
+        task = self._under_way.get(number)
+        if task is None:
+            if len(self._under_way) >= self._queue:
+                return self._refuse(
+                    429, "RATE_LIMIT_EXCEEDED", "the queue is full: ask again later", RETRY_AFTER
+                )
+            assert self._client is not None
+            task = self._under_way[number] = asyncio.create_task(self._client.check(number))
+            task.add_done_callback(lambda done: self._settled(number, done))
+        # Not awaited itself: a client that disconnects must not cut off a call that is paid for.
+        done, _ = await asyncio.wait([task], timeout=self._wait)
+        if not done:
+            return self._refuse(400, "PENDING", "Operation in progress")
+        return self._answer(task)
+
+    def _settled(self, number: str, task: asyncio.Task[Check]) -> None:
+        del self._under_way[number]
+        if not task.cancelled():
+            error = task.exception()
+            self.ended = error if isinstance(error, RunEnded) else None
+
+    def _answer(self, task: asyncio.Task[Check]) -> Response:
+        try:
+            check = task.result()
+        except InvalidNumber as error:
+            return self._refuse(400, "INVALID_ARGUMENT", error.reason)
+        except PendingTimeout as error:
+            return self._refuse(400, "PENDING", error.reason)
+        except RateLimited as error:
+            return self._refuse(429, "RATE_LIMIT_EXCEEDED", error.reason, RETRY_AFTER)
+        except VendorUnavailable as error:
+            return self._refuse(503, "INTERNAL_ERROR", error.reason, RETRY_AFTER)
+        except RunEnded as error:
+            status = error.status if error.status in ("OUT_OF_QUOTA", "NO_PERMISSION") else "INTERNAL_ERROR"
+            if error.status == "BUDGET_EXHAUSTED":
+                status = "OUT_OF_QUOTA"
+            # The vendor's word on OUR credentials is not its word on the caller's.
+            return self._refuse(403 if status != "INTERNAL_ERROR" else 500, status, error.reason)
+        except CheckError as error:
+            known = error.status == "INVALID_ARGUMENT"
+            return self._refuse(
+                400 if known else 500, error.status if known else "INTERNAL_ERROR", error.reason
+            )
+        except AccucheckError as error:
+            return self._refuse(500, "INTERNAL_ERROR", error.reason)
+        self.replies["OK"] += 1
+        return JSONResponse({"status": "OK", "result": self._result(check), "request_id": check.request_id})
+
+    def _result(self, check: Check) -> dict[str, Any]:
+        result: dict[str, Any] = {"number": check.number, "whatsapp": "yes" if check.whatsapp else "no"}
+        if self._endpoint == "advanced":
+            result |= {
+                "status_update": "" if check.status_update is None else f"{check.status_update:%Y%m%d}",
+                "signature": check.signature or "",
+                "business_user": _yes_no(check.business_user),
+                "avatar": _yes_no(check.avatar),
+            }
+        return result | dict(check.extra)
+
+    def _refuse(self, code: int, status: str, reason: str, retry_after: int | None = None) -> Response:
+        self.replies[status] += 1
+        headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+        return JSONResponse({"status": status, "reason": reason, "request_id": ""}, code, headers)
+
+    def _is_allowed(self, request: Request) -> bool:
+        given = (request.headers.get("x-df-api-id", ""), request.headers.get("x-df-api-secret", ""))
+        # Both are compared, whatever the first says: the time taken tells nothing.
+        matches = [hmac.compare_digest(a.encode(), b) for a, b in zip(given, self._key, strict=True)]
+        return all(matches)
+
+    # For operators
+
+    async def health(self, _request: Request) -> Response:
+        """Answer ``GET /healthz``: 200 while checks can be made, else 503 and why."""
+        if self._closing:
+            return PlainTextResponse("shutting down\n", 503)
+        if self.ended is not None:
+            return PlainTextResponse(f"{self.ended.status}: {self.ended.reason}\n", 503)
+        return PlainTextResponse("ok\n")
+
+    async def metrics(self, _request: Request) -> Response:
+        """Answer ``GET /metrics`` in Prometheus's text format, version 0.0.4."""
+        assert self._client is not None
+        stats = self._client.stats
+        lines = [
+            "# HELP accucheck_replies_total Requests answered, by the status word sent.",
+            "# TYPE accucheck_replies_total counter",
+            *(
+                f'accucheck_replies_total{{status="{status}"}} {count}'
+                for status, count in sorted(self.replies.items())
+            ),
+            "# HELP accucheck_queue Checks under way or waiting.",
+            "# TYPE accucheck_queue gauge",
+            f"accucheck_queue {len(self._under_way)}",
+        ]
+        for name, kind, text, value in (
+            ("calls_total", "counter", "Calls made to AccuAuth.", stats.calls),
+            ("polls_total", "counter", "Calls that asked again after PENDING.", stats.polls),
+            ("retries_total", "counter", "Calls that asked again after a failure.", stats.retries),
+            ("refusals_total", "counter", "Calls refused by AccuAuth's rate limit.", stats.refusals),
+            (
+                "possibly_double_charged_total",
+                "counter",
+                "Calls whose reply was lost.",
+                stats.possibly_double_charged,
+            ),
+            ("in_flight", "gauge", "Calls to AccuAuth under way.", stats.in_flight),
+            ("rate", "gauge", "Calls per second let through now.", stats.rate),
+        ):
+            if value is not None:
+                name = f"accucheck_{name}"
+                lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
+        return PlainTextResponse(
+            "\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    async def openapi(self, _request: Request) -> Response:
+        """Answer ``GET /openapi.json``."""
+        return JSONResponse(_openapi(self._endpoint))
+
+    async def page(self, _request: Request) -> Response:
+        """Answer ``GET /``: how to call this server."""
+        return HTMLResponse(
+            _PAGE.replace("{path}", f"/check/whatsapp_{self._endpoint}"),
+            headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        )
+
+
+def make_app(
+    open_client: Callable[[], contextlib.AbstractAsyncContextManager[Checker]],
+    *,
+    key: tuple[str, str],
+    endpoint: str = "advanced",
+    queue: int = 1_000,
+    wait: float = 25.0,
+) -> Starlette:
+    """Return the ASGI application.
+
+    Args:
+        open_client: Makes the client that owns the account, such as ``lambda: accucheck.Client(ledger="account")``.
+        key: The id and the secret that callers must send: this server's own, never the vendor's.
+        endpoint: Which of the vendor's endpoints is offered, "advanced" or "basic"; the client's own.
+        queue: Checks under way and waiting at most, 1 or more; beyond it callers get 429 and Retry-After.
+        wait: Seconds until a caller gets PENDING; below the 30 s after which most HTTP clients give up.
+
+    Raises:
+        ConfigurationError: The key is empty, or an argument is wrong.
+    """
+    if not all(key):
+        raise ConfigurationError("serve needs a key of its own: an id and a secret that callers must send")
+    if queue < 1:
+        raise ConfigurationError(f"queue is a whole number of checks, 1 or more, not {queue!r}")
+    if not 0 <= wait < float("inf"):
+        raise ConfigurationError(f"wait is a number of seconds, 0 or more, not {wait!r}")
+    service = _Service(open_client, key=key, endpoint=endpoint, queue=queue, wait=wait)
+
+    def post(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+        return Route(path, answer, methods=["POST"])
+
+    async def not_found(_request: Request, _error: Exception) -> Response:
+        return service._refuse(404, "NOT_FOUND", "this server offers " + f"/check/whatsapp_{endpoint}")
+
+    return Starlette(
+        routes=[
+            post(f"/check/whatsapp_{endpoint}", service.check),
+            Route("/", service.page),
+            Route("/healthz", service.health),
+            Route("/metrics", service.metrics),
+            Route("/openapi.json", service.openapi),
+        ],
+        exception_handlers={404: not_found},
+        lifespan=service.lifespan,
+    )
+
+
+def run(
+    app: Starlette,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    certificate: str | None = None,
+    private_key: str | None = None,
+    announce: Callable[[str], object] = lambda line: print(line, flush=True),
+) -> None:
+    """Serve ``app`` until SIGINT or SIGTERM, then let the checks under way settle.
+
+    ``announce`` gets the line ``listening on http://127.0.0.1:8765`` once requests are taken; ``port`` 0 takes a
+    free one. ``certificate`` and ``private_key`` are PEM files for https.
+
+    Raises:
+        OSError: the address cannot be listened on, or a file cannot be read.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:  # pragma: no cover (an environment without the extra)
+        raise ImportError("accucheck serve needs extra packages: pip install 'accucheck[serve]'") from error
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=2048) as listener:
+        config = uvicorn.Config(
+            app,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            ssl_certfile=certificate,
+            ssl_keyfile=private_key,
+            timeout_keep_alive=75,
+        )
+        scheme, bound = "http" if certificate is None else "https", listener.getsockname()[1]
+        announce(f"listening on {scheme}://{f'[{host}]' if ':' in host else host}:{bound}")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise ValueError("the body is too long: send the field number alone")
+    return body
+
+
+def _number_in(body: bytes, content_type: str) -> str:
+    """Return the field ``number``; raises ValueError with the vendor's own words where there is none."""
+    number: object = None
+    try:
+        if content_type.partition(";")[0].strip().lower() == "application/json":
+            fields = json.loads(body)
+            number = fields.get("number") if isinstance(fields, dict) else None
+        else:
+            number = parse_qs(body.decode(), max_num_fields=20).get("number", [None])[0]
+    except (ValueError, RecursionError):
+        number = None
+    if isinstance(number, int) and not isinstance(number, bool):
+        number = str(number)
+    if not isinstance(number, str) or not number.strip():
+        raise ValueError("argument 'number': not found")
+    return number.strip()
+
+
+def _yes_no(flag: bool | None) -> str:
+    return "" if flag is None else "yes" if flag else "no"
+
+
+def _openapi(endpoint: str) -> dict[str, Any]:
+    text = {"type": "string"}
+    number = {"type": "object", "required": ["number"], "properties": {"number": text}}
+    refused = {
+        "description": "status says why: PENDING (ask again), INVALID_ARGUMENT, UNAUTHORIZED, OUT_OF_QUOTA, "
+        "RATE_LIMIT_EXCEEDED (wait for Retry-After) or INTERNAL_ERROR",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["status", "reason", "request_id"],
+                    "properties": {"status": text, "reason": text, "request_id": text},
+                }
+            }
+        },
+    }
+    fields = ["number", "whatsapp"]
+    if endpoint == "advanced":
+        fields += ["status_update", "signature", "business_user", "avatar"]
+    header = {"in": "header", "required": True, "schema": text}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "accucheck serve", "version": "1"},
+        "paths": {
+            f"/check/whatsapp_{endpoint}": {
+                "post": {
+                    "summary": "Check whether a Peru phone number is on WhatsApp",
+                    "parameters": [{"name": "X-DF-API-ID", **header}, {"name": "X-DF-API-SECRET", **header}],
+                    "requestBody": {
+                        "required": True,
+                        "content": {
+                            "application/x-www-form-urlencoded": {"schema": number},
+                            "application/json": {"schema": number},
+                        },
+                    },
+                    "responses": {
+                        "200": {
+                            "description": "The answer",
+                            "content": {
+                                "application/json": {
+                                    "schema": {
+                                        "type": "object",
+                                        "required": ["status", "result", "request_id"],
+                                        "properties": {
+                                            "status": {"const": "OK"},
+                                            "request_id": text,
+                                            "result": {
+                                                "type": "object",
+                                                "required": fields[:2],
+                                                "properties": dict.fromkeys(fields, text),
+                                            },
+                                        },
+                                    }
+                                }
+                            },
+                        },
+                        "default": refused,
+                    },
+                }
+            }
+        },
+    }
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>accucheck serve</title><style>
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
+pre { overflow-x: auto; padding: .75rem 1rem; border: 1px solid #8886; border-radius: .5rem; }
+</style></head><body><main><h1>accucheck serve</h1>
+<p>Checks Peru phone numbers on WhatsApp. Same contract as AccuAuth's, with this server's own key:</p>
+<pre>curl https://THIS-HOST{path} \\
+  -H 'X-DF-API-ID: …' -H 'X-DF-API-SECRET: …' \\
+  -d number=987654321</pre>
+<p>An answer that takes long is <code>PENDING</code>: send the same request again. A number that was answered before
+costs nothing. When the queue is full, the reply is 429 with <code>Retry-After</code>.</p>
+<ul><li><a href="/openapi.json">OpenAPI description</a></li><li><a href="/metrics">Metrics for Prometheus</a></li>
+<li><a href="/healthz">Health</a></li></ul></main></body></html>
+"""

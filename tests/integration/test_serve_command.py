@@ -1,0 +1,38 @@
+"""The server as a process, between a client of ours and the sandbox."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import accucheck
+from accucheck.sandbox import Settings, serve
+
+
+async def test_our_own_client_works_against_the_server_unchanged() -> None:
+    async with serve(Settings()) as sandbox:
+        environment = {
+            **os.environ,
+            "ACCUCHECK_API_ID": sandbox.settings.api_id,
+            "ACCUCHECK_API_SECRET": sandbox.settings.api_secret,
+            "ACCUCHECK_SERVE_API_ID": "team",
+            "ACCUCHECK_SERVE_API_SECRET": "own",
+        }
+        command = [sys.executable, "-m", "accucheck", "serve", "--port", "0", "--base-url", sandbox.url]
+        server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        try:
+            assert server.stderr is not None
+            line = server.stderr.readline()
+            assert line.startswith("listening on "), line
+            async with accucheck.Client("team", "own", base_url=line.split()[-1]) as client:
+                check = await client.check("987 654 321")
+                assert check.number == "+51987654321"
+                assert check.request_id.startswith("TID")
+            assert sum(sandbox.charges().values()) == 1
+        finally:
+            server.send_signal(signal.SIGTERM)
+            _, rest = server.communicate(timeout=20)
+        assert "settled" in rest
+        assert server.returncode in (0, 128 + signal.SIGTERM, -signal.SIGTERM)
