@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from accucheck._errors import ConfigurationError
 from accucheck.cli._account import make_client
 from accucheck.cli._console import say
 from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._interruption import Interrupted
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
     DEFAULT_PACE,
@@ -81,18 +83,21 @@ def serve(
         wait=wait,
     )
     try:
-        run(
-            app,
-            host=host,
-            port=port,
-            certificate=None if certificate is None else str(certificate),
-            private_key=None if private_key is None else str(private_key),
-            announce=lambda line: None if talk.quiet else print(line, file=sys.stderr, flush=True),
-        )
+        # uvicorn raises the signal that stopped it once more when all is settled.
+        with suppress(Interrupted):
+            run(
+                app,
+                host=host,
+                port=port,
+                certificate=None if certificate is None else str(certificate),
+                private_key=None if private_key is None else str(private_key),
+                announce=lambda line: None if talk.quiet else print(line, file=sys.stderr, flush=True),
+            )
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free port"
         ) from error
+    # Not the exit code of a signal: a service manager takes that for a failure.
     if not talk.quiet:
         say("stopped; every check that was under way is settled")
     return ExitCode.ALL_ANSWERED
