@@ -34,7 +34,15 @@ _BYTE_ORDER_MARKS = (
 """What PowerShell and Notepad write in front of a text."""
 
 
-def make_client(account: Account, patience: Patience, pace: Pace, *, mobile_only: bool) -> Client:
+def make_client(
+    account: Account,
+    patience: Patience,
+    pace: Pace,
+    *,
+    mobile_only: bool,
+    ledger: Path | None = None,
+    max_calls: int | None = None,
+) -> Client:
     """Return the client that the options describe. Raises ConfigurationError if they are wrong."""
     return Client(
         find_id(account.api_id),
@@ -56,6 +64,8 @@ def make_client(account: Account, patience: Patience, pace: Pace, *, mobile_only
         rate=pace.rate_with_hours,
         burst=pace.burst,
         mobile_only=mobile_only,
+        ledger=ledger,
+        max_calls=max_calls,
     )
 
 

@@ -40,6 +40,7 @@ def serve(
     private_key: Annotated[Path | None, Parameter(group=_SERVER)] = None,
     queue: Annotated[int, Parameter(group=_SERVER)] = 1_000,
     wait: Annotated[float, Parameter(group=_SERVER)] = 25.0,
+    ledger: Annotated[Path | None, Parameter(group=_SERVER)] = None,
     mobile_only: Annotated[bool, Parameter(group=_SERVER)] = False,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
@@ -62,6 +63,8 @@ def serve(
         Most checks under way and waiting; beyond it callers get 429 and Retry-After.
     wait
         Seconds until a caller gets PENDING; the check continues, and the same request collects its answer.
+    ledger
+        Ledger that answers known numbers and stores new ones; created if it does not exist.
     mobile_only
         Refuse landlines before they cost a call.
     """
@@ -76,7 +79,9 @@ def serve(
     if (certificate is None) != (private_key is None):
         raise ConfigurationError("https needs both --certificate and --private-key")
     app = make_app(
-        lambda: make_client(account, patience, pace, mobile_only=mobile_only),
+        lambda: make_client(
+            account, patience, pace, mobile_only=mobile_only, ledger=ledger, max_calls=pace.max_calls
+        ),
         key=key,
         endpoint=account.endpoint,
         queue=queue,

@@ -27,7 +27,7 @@ __all__ = ["FILE_NAME", "Layer", "Settings", "closest", "every_option", "user_fi
 
 FILE_NAME = "accucheck.toml"
 PREFIX = "ACCUCHECK_"
-_NOT_OPTIONS = {"ACCUCHECK_API_SECRET"}
+_NOT_OPTIONS = {"ACCUCHECK_API_SECRET", "ACCUCHECK_SERVE_API_ID", "ACCUCHECK_SERVE_API_SECRET"}
 _OTHERS = ("ACCUCHECK_SANDBOX_", "ACCUCHECK_TEST_")
 """Prefixes of variables that are not for the client."""
 _PATHS = {"ledger", "secret-file", "ca-file", "exclude", "output-dir", "summary-json"}

@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import accucheck
 from accucheck.sandbox import Settings, serve
 
 
-async def test_our_own_client_works_against_the_server_unchanged() -> None:
+async def test_our_own_client_works_against_the_server_unchanged(tmp_path: Path) -> None:
     async with serve(Settings()) as sandbox:
         environment = {
             **os.environ,
@@ -21,6 +22,7 @@ async def test_our_own_client_works_against_the_server_unchanged() -> None:
             "ACCUCHECK_SERVE_API_SECRET": "own",
         }
         command = [sys.executable, "-m", "accucheck", "serve", "--port", "0", "--base-url", sandbox.url]
+        command += ["--ledger", str(tmp_path / "answers.db")]
         server = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         try:
             assert server.stderr is not None
@@ -28,6 +30,8 @@ async def test_our_own_client_works_against_the_server_unchanged() -> None:
             assert line.startswith("listening on "), line
             async with accucheck.Client("team", "own", base_url=line.split()[-1]) as client:
                 check = await client.check("987 654 321")
+            async with accucheck.Client("team", "own", base_url=line.split()[-1]) as client:
+                assert (await client.check("987654321")).request_id == check.request_id, "bought twice"
                 assert check.number == "+51987654321"
                 assert check.request_id.startswith("TID")
             assert sum(sandbox.charges().values()) == 1
