@@ -562,7 +562,7 @@ def test_events_reach_the_hook_the_streams_hook_and_every_reader() -> None:
         {"gate": 5},
         {"gate": accucheck.UnlimitedGate(), "rate": 5},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_wrong_arguments_are_refused_on_construction(options: dict[str, Any]) -> None:
     with pytest.raises(accucheck.ConfigurationError, match=next(iter(options))):
@@ -581,7 +581,7 @@ def test_wrong_arguments_are_refused_on_construction(options: dict[str, Any]) ->
         {"ledger": 5},
         {"max_calls": True},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_wrong_arguments_of_a_stream_are_refused_before_it_is_entered(options: dict[str, Any]) -> None:
     with pytest.raises(accucheck.ConfigurationError, match=next(iter(options))):
