@@ -411,8 +411,8 @@ class Client:
         hooks = [] if on_event is None else [guarded(on_event)]
         events = Listeners(*hooks, parent=self._events)
         shared = None if ledger is None else await self._stores.use(ledger)
-        if shared is not None and shared.learned is not None and isinstance(gate, AdaptiveGate):
-            gate.start_from(shared.learned)
+        if shared is not None:
+            shared.prepare(gate)
         self._host.retries.widen(_FIRST_RETRIES + workers)
         store: Store = MemoryStore() if shared is None else shared.store
         budget = None
@@ -427,7 +427,7 @@ class Client:
             if shared is None:
                 await store.aclose()
             else:
-                await self._stores.leave(shared, learned=getattr(gate, "learned", None))
+                await self._stores.leave(shared, gate)
 
         now = time.time()
         since = -math.inf if fresh_within is None else now - fresh_within
@@ -454,8 +454,8 @@ class Client:
         except BaseException:
             self._opening = None  # the next check tries again
             raise
-        if shared is not None and shared.learned is not None and isinstance(self._gate, AdaptiveGate):
-            self._gate.start_from(shared.learned)
+        if shared is not None:
+            shared.prepare(self._gate)
         self._own_store = shared
         budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
         self._checks = Checks(
@@ -482,8 +482,7 @@ class Client:
                 if ending:
                     await asyncio.wait(ending)
                 if self._own_store is not None:
-                    learned = getattr(self._gate, "learned", None)
-                    await self._stores.leave(self._own_store, learned=learned)
+                    await self._stores.leave(self._own_store, self._gate)
         finally:
             self._host.close()
             self._events.close()

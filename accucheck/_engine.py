@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import copy
 import logging
@@ -26,6 +27,7 @@ from accucheck._errors import (
     VendorUnavailable,
 )
 from accucheck._events import Listeners, Settled
+from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Check, Settlement, Stats
 from accucheck._settler import Settler
 from accucheck._store import Endpoint, Query, Store
@@ -39,6 +41,8 @@ Result = TypeVar("Result")
 _RECENT_SECONDS: Final = 60.0
 """How long a client without a ledger remembers the answers of its checks, unless ``fresh_within`` says otherwise."""
 _RECENT_ANSWERS: Final = 10_000
+_KEEP_USAGE: Final = 5.0
+"""Seconds between two times that the calls of a quota are kept: those in between are forgotten by a kill."""
 
 
 class SharedStore:
@@ -49,8 +53,10 @@ class SharedStore:
         self.owned = owned
         self.in_flight: InFlight = {}
         self.users = 0
-        self.learned: float | None = None
-        """The rate that was found by an earlier run."""
+        self._rate_key = ""
+        self._learned: float | None = None
+        self._usage: str | None = None
+        self._keeping: dict[AdaptiveGate, EngineTask[None]] = {}
         self._opening: EngineTask[None] | None = None
 
     async def open(self, rate_key: str) -> None:
@@ -64,8 +70,56 @@ class SharedStore:
 
     async def _open(self, rate_key: str) -> None:
         await self.store.open()
+        self._rate_key = rate_key
         remembered = await self.store.recall(rate_key)
-        self.learned = None if remembered is None else float(remembered)
+        self._learned = None if remembered is None else float(remembered)
+        self._usage = await self.store.recall(self._usage_key)
+
+    @property
+    def _usage_key(self) -> str:
+        return f"quota {self._rate_key}"
+
+    def prepare(self, gate: Gate) -> None:
+        """Tell a gate what earlier runs have found; from now on the calls that count against its quotas are kept."""
+        if not isinstance(gate, AdaptiveGate) or gate in self._keeping:
+            return
+        if self._learned is not None:
+            gate.start_from(self._learned)
+        if gate.usage is not None and self.store.durable:
+            gate.restore_usage(self._usage or "{}")
+            self._keeping[gate] = EngineTask(
+                self._keep_usage(gate), name="quota", on_cancel=lambda: None, context=contextvars.Context()
+            )
+
+    async def _keep_usage(self, gate: AdaptiveGate) -> None:
+        kept = self._usage
+        while True:
+            await asyncio.sleep(_KEEP_USAGE)
+            usage = gate.usage
+            if usage is not None and usage != kept:
+                # A store that fails here fails where answers are stored, too, and is heard of there.
+                with contextlib.suppress(LedgerError):
+                    await self.store.remember(self._usage_key, usage)
+                    kept = usage
+
+    async def keep_found(self, gate: Gate) -> None:
+        """Keep what a gate has found, for the next run. May raise LedgerError."""
+        if not isinstance(gate, AdaptiveGate) or not self.store.durable:
+            return
+        if gate.learned is not None:
+            await self.store.remember(self._rate_key, repr(gate.learned))
+        if gate.usage is not None:
+            await self.store.remember(self._usage_key, gate.usage)
+
+    async def aclose(self) -> None:
+        """Stop keeping, and close the store if it is ours."""
+        tasks, self._keeping = [*self._keeping.values()], {}
+        for task in tasks:
+            task.end()
+        if tasks:
+            await asyncio.wait(tasks)
+        if self.owned:
+            await self.store.aclose()
 
 
 class OpenStores:
@@ -93,11 +147,10 @@ class OpenStores:
             raise
         return shared
 
-    async def leave(self, shared: SharedStore, *, learned: float | None) -> None:
-        """Give up a use. ``learned`` is the rate that was found meanwhile. May raise LedgerError."""
+    async def leave(self, shared: SharedStore, gate: Gate) -> None:
+        """Give up a use, and keep what the ``gate`` has found meanwhile. May raise LedgerError."""
         try:
-            if learned is not None and shared.store.durable:
-                await shared.store.remember(self._rate_key, repr(learned))
+            await shared.keep_found(gate)
         finally:
             await self._let_go(shared)
 
@@ -105,8 +158,7 @@ class OpenStores:
         shared.users -= 1
         if shared.users == 0:
             self._shared = {key: other for key, other in self._shared.items() if other is not shared}
-            if shared.owned:
-                await shared.store.aclose()
+            await shared.aclose()
 
 
 def _name(ledger: Any) -> str:

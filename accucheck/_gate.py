@@ -411,8 +411,11 @@ class AdaptiveGate(PacedGate):
         return self._schedule.usage() if self._schedule and self._plan.quotas else None
 
     def restore_usage(self, usage: str) -> None:
-        """Count the calls that earlier runs have made, as their ``usage`` told them."""
-        if self._schedule:
+        """Count the calls that earlier runs have made, as their ``usage`` told them.
+
+        Without effect once a permit was given: then ``usage`` holds calls of this run.
+        """
+        if self._schedule and self._limiter is None:
             self._schedule.restore(usage)
 
     def _controller(self, start: float | None) -> RateController:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import random
 from collections.abc import Sequence
@@ -170,3 +172,46 @@ async def test_the_learned_rate_is_where_the_next_run_begins(tmp_path: Path) -> 
             async with client.stream(numbers(20, 1_000), ledger=path) as outcomes:
                 await anext(outcomes)
                 assert outcomes.stats.rate == pytest.approx(0.9 * float(learned), rel=0.1)
+
+
+async def test_a_quota_holds_over_the_runs_of_a_day_and_the_streams_of_a_client(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+
+    async def check(client: Client, wanted: Sequence[str]) -> int:
+        """Return how many are answered before the quota of the day makes the rest wait."""
+        answered = 0
+        async with client.stream(wanted, ledger=path) as outcomes:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    async for _ in outcomes:
+                        answered += 1
+        return answered
+
+    async with serve(Settings()) as sandbox:
+        async with Client("sandbox", "sandbox", base_url=sandbox.url, rate="100/s,50/d") as client:
+            assert await check(client, numbers(20)) == 20
+            assert await check(client, numbers(20, 100)) == 20
+        async with Client("sandbox", "sandbox", base_url=sandbox.url, rate="100/s,60/d") as client:
+            assert await check(client, numbers(40, 200)) == 20
+        assert sandbox.counts.requests == 60
+
+
+async def test_the_calls_of_a_quota_are_kept_while_the_run_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accucheck._engine._KEEP_USAGE", 0.05)
+    path = tmp_path / "leads.db"
+    async with serve(Settings()) as sandbox:
+        async with (
+            Client("sandbox", "sandbox", base_url=sandbox.url, rate="100/s,5/d") as client,
+            client.stream(numbers(10), ledger=path) as outcomes,
+        ):
+            for _ in range(5):
+                await anext(outcomes)
+            store = SQLiteStore(path)
+            await store.open()
+            kept = None
+            while kept is None or sum(calls for _, calls in json.loads(kept)["86400"]) < 5:
+                await asyncio.sleep(0.02)
+                kept = await store.recall(f"quota rate {sandbox.url.removeprefix('http://')}")
+            await store.aclose()

@@ -357,5 +357,10 @@ def test_an_adaptive_gate_takes_quotas_and_hours() -> None:
         assert second.try_acquire() is None
         assert AdaptiveGate(50).usage is None
         AdaptiveGate(50).restore_usage(first.usage)
+        third = AdaptiveGate("auto,3/d")
+        await third.acquire()
+        third.restore_usage(first.usage)  # too late: it may hold calls of this run
+        await asyncio.sleep(1)
+        assert third.try_acquire() is not None
 
     run(main())
