@@ -7,7 +7,7 @@ import math
 import os
 import ssl
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -45,6 +45,9 @@ Numeric: TypeAlias = str | int | float | None
 NumericItem = TypeVar("NumericItem", bound=Numeric)
 LedgerLike: TypeAlias = Store | Ledger | NewLedger | str | os.PathLike[str]
 """A ledger: the path of a file, or an object that keeps answers (see ``Store``)."""
+
+FreshWithin: TypeAlias = timedelta | Mapping[Literal["yes", "no"], timedelta]
+"""How old a known answer may be, in all or by verdict; a verdict that is left out never ages."""
 
 BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
 """The vendor's ("1. API Specification")."""
@@ -256,7 +259,7 @@ class Client:
         ordered: bool = ...,
         max_calls: int | None = ...,
         ledger: LedgerLike | None = ...,
-        fresh_within: timedelta | None = ...,
+        fresh_within: FreshWithin | None = ...,
         retry_failed: bool = ...,
         job: str = ...,
         max_parked: int = ...,
@@ -278,7 +281,7 @@ class Client:
         ordered: bool = ...,
         max_calls: int | None = ...,
         ledger: LedgerLike | None = ...,
-        fresh_within: timedelta | None = ...,
+        fresh_within: FreshWithin | None = ...,
         retry_failed: bool = ...,
         job: str = ...,
         max_parked: int = ...,
@@ -299,7 +302,7 @@ class Client:
         ordered: bool = False,
         max_calls: int | None = None,
         ledger: LedgerLike | None = None,
-        fresh_within: timedelta | None = None,
+        fresh_within: FreshWithin | None = None,
         retry_failed: bool = False,
         job: str = "",
         max_parked: int = 10_000,
@@ -329,7 +332,8 @@ class Client:
             max_calls: A hard cap on calls, polls and retries included; with a ledger, over the runs of a job.
             ledger: Where every answer is stored before it is yielded, so that it is never bought again: a
                 path, or a ``Store``. By default the client's; without one, answers are kept for this stream only.
-            fresh_within: With a ledger: answers older than this are asked for again. By default the client's.
+            fresh_within: With a ledger: answers older than this are asked for again; by verdict with
+                ``{"yes": timedelta(days=90), "no": timedelta(days=14)}``. By default the client's.
             retry_failed: With a ledger: numbers that failed in an earlier run are asked again.
             job: With a ledger that several lists share: whose calls ``max_calls`` caps.
             max_parked: Numbers waiting for a poll, a retry or another process at most; they hold no worker.
@@ -367,7 +371,7 @@ class Client:
         ledger = self._ledger if ledger is None else ledger
         if ledger is None and (fresh_within is not None or retry_failed or job):
             raise ConfigurationError("fresh_within, retry_failed and job need a ledger: give its path")
-        age = _seconds("fresh_within", fresh_within)
+        ages = _ages(fresh_within, default=self._fresh_within)
         limits = Limits(
             workers=workers, parked=max_parked, buffered=buffer, grace=_seconds("grace", grace) or 0.0
         )
@@ -381,7 +385,7 @@ class Client:
                 workers=workers,
                 max_calls=max_calls,
                 ledger=ledger,
-                fresh_within=self._fresh_within if age is None else age,
+                ages=ages,
                 retry_failed=retry_failed,
                 job=job,
                 on_event=on_event,
@@ -401,7 +405,7 @@ class Client:
         workers: int,
         max_calls: int | None,
         ledger: LedgerLike | None,
-        fresh_within: float | None,
+        ages: tuple[float | None, float | None],
         retry_failed: bool,
         job: str,
         on_event: OnEvent | None,
@@ -430,16 +434,16 @@ class Client:
                 await self._stores.leave(shared, gate)
 
         now = time.time()
-        since = -math.inf if fresh_within is None else now - fresh_within
+        yes_since, no_since = (-math.inf if age is None else now - age for age in ages)
         return RunContext(
             attempt=self._attempt(gate, events, budget),
             store=store,
             # A number that fails in this run is not asked again for its second row.
             query=Query(
                 endpoint=self._endpoint,
-                yes_since=since,
-                no_since=since,
-                failed_since=now if retry_failed else since,
+                yes_since=yes_since,
+                no_since=no_since,
+                failed_since=now if retry_failed else min(yes_since, no_since),
             ),
             in_flight=self._in_flight if shared is None else shared.in_flight,
             events=events,
@@ -533,6 +537,16 @@ def _instance(name: str, value: object, kind: type, what: str) -> None:
 def _callable(name: str, value: object) -> None:
     if value is not None and not callable(value):
         raise ConfigurationError(f"{name} is a function, not {value!r}")
+
+
+def _ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple[float | None, float | None]:
+    """Return the seconds for which a "yes" and a "no" count as known."""
+    if not isinstance(fresh_within, Mapping):
+        age = _seconds("fresh_within", fresh_within)
+        return (default, default) if age is None else (age, age)
+    if strange := set(fresh_within) - {"yes", "no"}:
+        raise ConfigurationError(f"fresh_within knows 'yes' and 'no', not {', '.join(map(repr, strange))}")
+    return _seconds("fresh_within", fresh_within.get("yes")), _seconds("fresh_within", fresh_within.get("no"))
 
 
 def _checked_ledger(ledger: object) -> None:

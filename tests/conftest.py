@@ -55,8 +55,11 @@ def postgres_server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own credentials and proxies must not reach a test."""
+def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A developer's own credentials, proxies, settings and ledgers must not reach a test, nor a test's reach them."""
+    home = tmp_path_factory.mktemp("home")
+    for name, folder in (("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config")):
+        monkeypatch.setenv(name, str(home / folder))
     for name in list(os.environ):
         if name.startswith("ACCUCHECK_") or name.lower() in {
             "http_proxy",

@@ -40,7 +40,7 @@ def make_client(
     pace: Pace,
     *,
     mobile_only: bool,
-    ledger: Path | None = None,
+    ledger: str | None = None,
     max_calls: int | None = None,
 ) -> Client:
     """Return the client that the options describe. Raises ConfigurationError if they are wrong."""

@@ -12,11 +12,12 @@ from cyclopts import Group, Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
 from accucheck._errors import ConfigurationError
-from accucheck.cli._account import make_client
+from accucheck.cli._account import find_id, make_client
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._file_job import run_file_jobs
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, Only
+from accucheck.cli._ledger import ANY_AGE, chosen_ledger
 from accucheck.cli._lists import expand, make_exclusion, outputs_in
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
@@ -27,7 +28,7 @@ from accucheck.cli._options import (
     EXCLUSION,
     PATIENCE,
     Account,
-    Duration,
+    Age,
     ListOptions,
     Pace,
     Patience,
@@ -59,10 +60,9 @@ def bulk(
     seed: Annotated[int | None, Parameter(group=_SAMPLE)] = None,
     exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
     where: Annotated[tuple[str, ...], Parameter(group=EXCLUSION)] = (),
-    ledger: Annotated[Path | None, Parameter(group=_KNOWN)] = None,
-    no_ledger: Annotated[bool, Parameter(group=_KNOWN)] = False,
+    ledger: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     job: Annotated[str | None, Parameter(group=_KNOWN)] = None,
-    fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
+    fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
     grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
     account: Account = DEFAULT_ACCOUNT,
@@ -98,14 +98,12 @@ def bulk(
     ordered
         With -o -: keep the order of the input; a slow number holds back those behind it.
     ledger
-        File that keeps the answers. Default: OUTPUT.ledger, or INPUT.ledger with -o -. Lists that share a ledger
-        never buy a number twice.
-    no_ledger
-        Keep no ledger: an interrupted run starts from zero.
+        File that keeps the answers, postgresql://… or none. Default: your account's own, so that no list buys a
+        number that another one has bought.
     job
         Name under which --max-calls counts calls, over all runs and samples. Default: the path of the output.
     fresh_within
-        Check again what was answered longer ago than this: 30d.
+        Check again what was answered longer ago than this: 30d, or yes=90d,no=14d.
     retry_failed
         Check again what failed in an earlier run.
     sample
@@ -128,21 +126,23 @@ def bulk(
         raise ConfigurationError("give either -o or --output-dir, not both")
     if len(names) > 1 and output_dir is None:
         raise ConfigurationError("several lists need a folder for their results: --output-dir checked")
+    if sample is not None and output is None:
+        output = os.path.abspath(names[0])  # names the job; nothing is written
     if output is None and output_dir is None:
         raise ConfigurationError(
             "say where to write: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
         )
     outputs = [output] if output is not None else outputs_in(str(output_dir), names)
+    account = replace(account, api_id=find_id(account.api_id))
     common = Job(
         input=names[0],
         output=outputs[0],
         endpoint=account.endpoint,
         format=format,
         ordered=ordered,
-        ledger=ledger if ledger is not None or output_dir is None else Path(output_dir, "accucheck.ledger"),
-        no_ledger=no_ledger,
+        ledger=chosen_ledger(ledger, account.api_id, account.base_url),
         job=job if job is not None or output_dir is None else os.path.abspath(output_dir),
-        fresh_within=fresh_within,
+        fresh=fresh_within or ANY_AGE,
         retry_failed=retry_failed,
         sample=sample,
         seed=seed,

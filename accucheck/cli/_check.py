@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, assert_never
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -13,26 +18,33 @@ from rich.text import Text
 
 from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Checked, Failed, Outcome
-from accucheck.cli._account import make_client
-from accucheck.cli._console import complain, print_json
+from accucheck.cli._account import find_id, make_client
+from accucheck.cli._console import print_json
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
+from accucheck.cli._job import Job, with_job_calls
+from accucheck.cli._ledger import ANY_AGE, chosen_ledger, open_book
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
     DEFAULT_TALK,
+    STANDARD_STREAM,
     Account,
+    Age,
     Pace,
     Patience,
     Talk,
 )
 from accucheck.cli._render import terminal_safe
-from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
+from accucheck.cli._run import Ending, OutageNotice, run_stream, run_to_end
+from accucheck.cli._summary import say_what_ended_it
 
 __all__ = ["check"]
 
 UNCHECKED = "UNCHECKED"
+_NOW = 120
+"""Seconds for which an answer is shown as new."""
 
 Outcomes = Sequence[Outcome[str] | None]
 """One for each number, in order; None for a number without an outcome."""
@@ -41,7 +53,9 @@ Outcomes = Sequence[Outcome[str] | None]
 def check(
     *numbers: Annotated[str, Parameter(metavar="NUMBER")],
     json: bool = False,
+    fresh_within: Age | None = None,
     mobile_only: bool = False,
+    ledger: str | None = None,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
     patience: Patience = DEFAULT_PATIENCE,
@@ -56,8 +70,12 @@ def check(
         Peru numbers in any notation: 987654321, "+51 987 654 321", "(01) 456-7890".
     json
         Print one JSON object per line.
+    fresh_within
+        Check again what was answered longer ago than this: 30d, or yes=90d,no=14d; 0 checks everything again.
     mobile_only
         Treat landlines as invalid. They are checked by default, since WhatsApp Business uses them.
+    ledger
+        File that keeps the answers, postgresql://… or none. Default: your account's own.
     """
     if not numbers:
         raise ConfigurationError("No number given. For example: accucheck check 987654321")
@@ -66,24 +84,37 @@ def check(
     def keep(outcome: Outcome[str]) -> None:
         outcomes[outcome.index] = outcome
 
-    outage = OutageWatch(patience.outage_deadline)
+    account = replace(account, api_id=find_id(account.api_id))
+    place = chosen_ledger(ledger, account.api_id, account.base_url)
+    job = Job(
+        input="check",
+        output=STANDARD_STREAM,
+        job="check",
+        ledger=place,
+        fresh=fresh_within or ANY_AGE,
+        endpoint=account.endpoint,
+        outage_deadline=patience.outage_deadline,
+        host=urlsplit(account.base_url).hostname or account.base_url,
+        pace=pace,
+        talk=talk,
+    )
+    client = make_client(account, patience, pace, mobile_only=mobile_only)
 
     async def ask() -> Ending:
-        async with make_client(account, patience, pace, mobile_only=mobile_only) as client:
-            return await run_stream(
-                client.stream(
-                    numbers,
-                    workers=pace.workers,
-                    max_calls=pace.max_calls,
-                    grace=0,
-                    outage_after=None,
-                    on_event=outage,
-                ),
+        async with AsyncExitStack() as stack:
+            book = None
+            if place is not None:
+                book = await stack.enter_async_context(open_book(place, Path("check")))
+            store = None if book is None else book.store
+            await stack.enter_async_context(client)
+            notice = OutageNotice(job.host, job.outage_deadline)
+            ending = await run_stream(
+                await job.stream(client, numbers, store, on_event=notice),
                 keep,
                 interruption=interruption,
-                outage=outage,
                 progress="none" if len(numbers) == 1 else talk.shown,
             )
+            return ending if store is None else await with_job_calls(ending, job, store)
 
     ending = run_to_end(ask(), interruption)
     if json or not sys.stdout.isatty():
@@ -91,12 +122,9 @@ def check(
             print_json(_record(number, outcome))
     else:
         Console(highlight=False, markup=False, emoji=False).print(_table(numbers, outcomes))
-    if ending.error is not None:
-        return complain(ending.error)
-    if interruption.first is not None:
-        return interruption.exit_code
-    if ending.outage:
-        return ExitCode.OUTAGE
+    code = say_what_ended_it(job, ending, interruption)
+    if code is not None:
+        return code
     answered = all(isinstance(outcome, Checked) for outcome in outcomes)
     return ExitCode.ALL_ANSWERED if answered else ExitCode.SOME_NOT_ANSWERED
 
@@ -115,11 +143,14 @@ def _record(number: str, outcome: Outcome[str] | None) -> dict[str, Any]:
 
 def _table(numbers: Sequence[str], outcomes: Outcomes) -> Table:
     table = Table(box=None, pad_edge=False)
-    for heading in ("Number", "WhatsApp", "Business", "Avatar", "Since"):
+    old = any(isinstance(outcome, Checked) and _known_for(outcome.check) for outcome in outcomes)
+    for heading in ("Number", "WhatsApp", "Business", "Avatar", "Since", *(["Age"] if old else [])):
         table.add_column(heading, no_wrap=True)
     table.add_column("Signature or reason")
     for number, outcome in zip(numbers, outcomes, strict=True):
         shown, whatsapp, *others = (terminal_safe(cell, 200) for cell in _cells(number, outcome))
+        if old:
+            others.insert(-1, _known_for(outcome.check) if isinstance(outcome, Checked) else "")
         style = {"yes": "green", "no": "yellow"}.get(whatsapp, "red")
         table.add_row(Text(shown), Text(whatsapp, style=style), *map(Text, others))
     return table
@@ -146,6 +177,16 @@ def _answer_cells(answer: Check) -> tuple[str, ...]:
         answer.status_update.isoformat() if answer.status_update else "",
         answer.signature or "",
     )
+
+
+def _known_for(answer: Check) -> str:
+    """Return how old an answer from the ledger is, in short; "" for one that was just bought."""
+    seconds = (datetime.now(UTC) - answer.checked_at).total_seconds()
+    if seconds < _NOW:
+        return ""
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} d"
 
 
 def _yes_no(value: bool | None) -> str:

@@ -72,7 +72,7 @@ def demo(
             say(f"made-up leads: {leads} ({thousands(rows)} rows)")
             say(f"simulated AccuAuth: {url} (open it in a browser to watch)")
         code = run_file_jobs(
-            [Job(input=str(leads), output=str(checked), talk=talk)],
+            [Job(input=str(leads), output=str(checked), ledger=f"{checked}.ledger", talk=talk)],
             Client("sandbox", "sandbox", base_url=url),
             interruption,
         )

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import anyio
 
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError, LedgerError
-from accucheck._store import Ledger
+from accucheck._store import Store
 from accucheck.cli._console import complain, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
-from accucheck.cli._job import Job, open_list
-from accucheck.cli._ledger import Find, known_in
+from accucheck.cli._job import Job, open_list, with_job_calls
+from accucheck.cli._ledger import Find, known_in, ledger_exists, open_book
 from accucheck.cli._lists import WhyNot, numbers_to_ask, why_not
 from accucheck.cli._output import Outputs, check_output, refuse_other_files, remember_output
 from accucheck.cli._progress import PassMeter, RunMeter, reporting
 from accucheck.cli._rows import RowWriter, Tally, write_rows
-from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
+from accucheck.cli._run import Ending, OutageNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
 from accucheck.cli._survey import Survey, survey_list
 from accucheck.files import FileError, Source
@@ -62,34 +63,38 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
             for output in job.outputs.values():
                 check_output(output, source, job.format)
             reason = why_not(source, job.exclusion)
-            if job.ledger_path is None or not job.ledger_path.exists():
-                refuse_other_files(job, None)  # before a ledger is made
+            if not ledger_exists(job.ledger):
+                await refuse_other_files(job, None)  # before a ledger is made
             # Output and ledger are opened before the first call: no answer is bought that cannot be kept.
-            with job.opened_ledger() as ledger:
-                refuse_other_files(job, ledger)
+            async with open_book(job.ledger, Path(job.output)) as book:
+                store = book.store
+                await refuse_other_files(job, store)
                 with Outputs(job, source) as sink:
-                    for note in sink.notes if not job.talk.quiet else ():
-                        say(note)
-                    fresh = known_in(
-                        ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed
-                    )
+                    if not job.talk.quiet:
+                        book.say()
+                        for note in sink.notes:
+                            say(note)
+                    fresh = known_in(store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed)
                     found = await survey_list(
                         job.talk, source, fresh, mobile_only=job.reading.mobile_only, reason=reason
                     )
-                    ending = await _check(job, client, source, reason, ledger, found, interruption)
+                    ending = await _check(job, client, source, reason, store, found, interruption)
                     if ending.left_at_once:
                         _leave(job)
                     # Any age, failures included: where an answer was due to be re-checked and was not, the old one
                     # is better than nothing.
-                    known = known_in(ledger, job.endpoint)
-                    remember_output(job, ledger, written=False)
+                    known = known_in(store, job.endpoint)
+                    await remember_output(job, store, written=False)
                     tally = await _write(job, source, reason, sink, known, found, interruption)
-                remember_output(job, ledger, written=True)
+                await remember_output(job, store, written=True)
+                ledger = book.path
     except FileError as error:
         if ending is None:
             raise
         return ListResult(job=job, ending=ending, code=_say_unwritten(job, ending, error, interruption))
-    code = conclude(job, ending, tally, interruption, [("output", output) for output in job.outputs.values()])
+    code = conclude(
+        job, ending, tally, interruption, [("output", output) for output in job.outputs.values()], ledger
+    )
     return ListResult(job=job, ending=ending, tally=tally, code=code)
 
 
@@ -98,22 +103,22 @@ async def _check(
     client: Client,
     source: Source,
     reason: WhyNot | None,
-    ledger: Ledger,
+    store: Store,
     found: Survey,
     interruption: Interruption,
 ) -> Ending:
-    outage = OutageWatch(job.outage_deadline, job.host)
+    notice = OutageNotice(job.host, job.outage_deadline)
     numbers = (number for number in numbers_to_ask(source, reason) if number is not None)
-    stream = job.stream(client, numbers, ledger, on_event=outage)
-    return await run_stream(
+    stream = await job.stream(client, numbers, store, on_event=notice)
+    ending = await run_stream(
         stream,
         lambda outcome: None,  # the second pass reads it from the ledger
         interruption=interruption,
-        outage=outage,
         view=RunMeter(lambda: stream.stats, found.to_ask),
         progress=job.talk.shown,
         grace=job.grace,
     )
+    return await with_job_calls(ending, job, store)
 
 
 async def _write(
@@ -148,17 +153,17 @@ async def _write(
 def _say_unwritten(job: Job, ending: Ending, error: FileError, interruption: Interruption) -> ExitCode:
     say_what_ended_it(job, ending, interruption)
     complain(error)
-    if job.ledger_path is not None:
+    if job.ledger is not None:
         # If the ledger itself failed, its error has said how many answers it could not store.
         kept = "the answers stored so far" if isinstance(ending.error, LedgerError) else "all answers"
         say(
-            f"{kept} are safe in {job.ledger_path}",
-            hint=f"write the output somewhere else: --ledger {job.ledger_path} -o …",
+            f"{kept} are safe in {job.ledger}",
+            hint=f"write the output somewhere else: --ledger {job.ledger} -o …",
         )
     return ExitCode.STORAGE
 
 
 def _leave(job: Job) -> NoReturn:
     """End the command without writing the output; an existing one stays as it is."""
-    hint = how_to_continue(job, None) if job.ledger_path is not None else None
+    hint = how_to_continue(job, None) if job.ledger is not None else None
     raise Interrupted(f"stopped: {job.output} was not written", hint)

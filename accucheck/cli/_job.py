@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from accucheck._client import Client
-from accucheck._errors import ConfigurationError
+from accucheck._errors import BudgetExhausted, ConfigurationError
 from accucheck._events import OnEvent
-from accucheck._store import Ledger
+from accucheck._store import Store, is_postgres
+from accucheck._store._file import files_of
 from accucheck._stream import Stream
 from accucheck.cli._console import say
-from accucheck.cli._ledger import private_ledger
+from accucheck.cli._ledger import ANY_AGE, Freshness
 from accucheck.cli._lists import Exclusion
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
@@ -28,11 +28,11 @@ from accucheck.cli._options import (
     Pace,
     Talk,
 )
-from accucheck.cli._run import GRACE
+from accucheck.cli._run import GRACE, Ending
 from accucheck.files import Source, open_source
 from accucheck.files._registry import split_suffixes
 
-__all__ = ["Job", "Only", "open_list"]
+__all__ = ["Job", "Only", "open_list", "with_job_calls"]
 
 Item = TypeVar("Item")
 Only = Literal["yes", "no", "answered", "unanswered"]
@@ -48,10 +48,10 @@ class Job:
     endpoint: Literal["advanced", "basic"] = "advanced"
     format: str | None = None
     ordered: bool = False
-    ledger: Path | None = None
-    no_ledger: bool = False
+    ledger: str | None = None
+    """A path or URL; None for none."""
     job: str | None = None
-    fresh_within: timedelta | None = None
+    fresh: Freshness = ANY_AGE
     retry_failed: bool = False
     sample: int | None = None
     seed: int | None = None
@@ -69,23 +69,19 @@ class Job:
     talk: Talk = DEFAULT_TALK
 
     def __post_init__(self) -> None:
-        if self.ledger_path is None:
-            for name in ("fresh_within", "retry_failed", "sample"):
-                if getattr(self, name):
-                    option = f"--{name.replace('_', '-')}"
-                    raise ConfigurationError(f"{option} needs a ledger: add --ledger PATH")
-        if self.ledger_path is not None and not self.to_stdout:
-            ledger = os.path.realpath(self.ledger_path)
-            if os.path.realpath(self.output) in {
-                ledger,
-                f"{ledger}-wal",
-                f"{ledger}-shm",
-                f"{ledger}.lock",
-                f"{ledger}.reserve",
-            }:
-                raise ConfigurationError(f"{self.output} is the ledger; write the output to another file")
-        if self.no_ledger and self.ledger is not None:
-            raise ConfigurationError("give either --ledger or --no-ledger, not both")
+        if self.ledger is None:
+            for option, given in (
+                ("--fresh-within", self.fresh != ANY_AGE),
+                ("--retry-failed", self.retry_failed),
+                ("--sample", self.sample),
+            ):
+                if given:
+                    raise ConfigurationError(f"{option} needs a ledger, and --ledger none keeps none")
+        if self.ledger is not None and not self.to_stdout and not is_postgres(self.ledger):
+            ledger = os.path.realpath(self.ledger)
+            for output in self.outputs.values():
+                if os.path.realpath(output) in {str(path) for path in files_of(Path(ledger))}:
+                    raise ConfigurationError(f"{output} is the ledger; write the output to another file")
         if self.split and self.only is not None:
             raise ConfigurationError("give either --split or --only, not both")
         if (self.split or self.only) and self.to_stdout:
@@ -111,59 +107,51 @@ class Job:
         return {verdict: f"{stem}.{verdict}{suffixes}" for verdict in ("yes", "no", "rest")}
 
     @property
-    def ledger_path(self) -> Path | None:
-        """Where answers are kept, unless it was said otherwise: beside the output or, where that is standard
-        output, beside the input; None for nowhere."""
-        if self.no_ledger:
-            return None
-        if self.ledger is not None:
-            return self.ledger
-        beside = self.input if self.to_stdout else self.output
-        return None if beside == STANDARD_STREAM else Path(f"{beside}.ledger")
-
-    @property
     def name(self) -> str:
         """Under which name ``--max-calls`` counts calls over all runs: by default the path of the output, or input."""
         name = self.job or os.path.abspath(self.input if self.to_stdout else self.output)
         # A file name may hold bytes that are not UTF-8; a database takes text only.
         return name.encode("utf-8", "backslashreplace").decode()
 
-    def stream(
+    async def max_calls(self, store: Store) -> int | None:
+        """Return the most calls that the job may have made when this run ends."""
+        cap = self.pace.max_calls
+        if cap is None:
+            return None
+        return cap.calls + (await store.calls_made(self.name) if cap.more else 0)
+
+    async def stream(
         self,
         client: Client,
         items: Iterable[Item] | AsyncIterable[Item],
-        ledger: Ledger | Path | None,
+        store: Store | None,
         *,
         on_event: OnEvent,
         number: Callable[[Item], str | int | None] | None = None,
     ) -> Stream[Item]:
         """Return the stream of this job over ``items``. Its grace is 0, since ``run_stream`` grants it."""
-        if isinstance(ledger, Path):
-            ledger = Ledger(ledger)
+        cap = self.pace.max_calls
         return client.stream(
             items,
             number=number or _itself,
             workers=self.pace.workers,
             ordered=self.ordered,
-            max_calls=self.pace.max_calls,
-            ledger=ledger,
-            job=self.name if ledger is not None else "",
-            fresh_within=self.fresh_within,
+            max_calls=await self.max_calls(store) if store is not None else cap and cap.calls,
+            ledger=store,
+            job=self.name if store is not None else "",
+            fresh_within=self.fresh.as_given if store is not None else None,
             retry_failed=self.retry_failed,
             grace=0,
-            outage_after=None,  # the command has its own
+            outage_after=self.outage_deadline or None,
             on_event=on_event,
         )
 
-    @contextmanager
-    def opened_ledger(self) -> Iterator[Ledger]:
-        """Open the job's ledger, or a temporary one that is deleted if the block succeeds."""
-        if self.ledger_path is not None:
-            with Ledger(self.ledger_path) as ledger:
-                yield ledger
-            return
-        with private_ledger(Path(self.output)) as ledger:
-            yield ledger
+
+async def with_job_calls(ending: Ending, job: Job, store: Store) -> Ending:
+    """Return ``ending`` with the calls of all runs of the job, where the budget has ended it."""
+    if not isinstance(ending.error, BudgetExhausted):
+        return ending
+    return replace(ending, job_calls=await store.calls_made(job.name))
 
 
 def _itself(item: Any) -> Any:

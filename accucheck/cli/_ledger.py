@@ -1,49 +1,184 @@
-"""The ledger of a command: what it knows of numbers, and the temporary one of a run with --no-ledger."""
+"""The ledger of a command: which one it is, what it knows of numbers, and the temporary one of ``--ledger none``."""
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
+from accucheck._client import FreshWithin
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
-from accucheck._store import Ledger
+from accucheck._store import (
+    Query,
+    SQLiteStore,
+    Store,
+    account_ledger_path,
+    account_ledgers,
+    as_store,
+    is_postgres,
+)
+from accucheck._store._ledger import Ledger
 from accucheck.cli._console import say
+from accucheck.cli._render import short_path
 
-__all__ = ["Find", "existing_ledger", "known_in", "nothing_known", "private_ledger"]
+__all__ = [
+    "ANY_AGE",
+    "NONE",
+    "Book",
+    "Find",
+    "Freshness",
+    "chosen_ledger",
+    "existing_ledger",
+    "known_in",
+    "ledger_exists",
+    "nothing_known",
+    "open_book",
+]
 
+NONE = "none"
+"""The value of --ledger that means: keep no ledger."""
 Find = Callable[[Sequence[int]], Awaitable[Mapping[int, Settlement]]]
 """Returns what is known about some national numbers."""
 
 
+@dataclass(frozen=True)
+class Freshness:
+    """How old an answer may be to count as known, by verdict; None: any age."""
+
+    yes: timedelta | None = None
+    no: timedelta | None = None
+
+    @property
+    def as_given(self) -> FreshWithin | None:
+        """The same as the library takes it."""
+        if self.yes is None and self.no is None:
+            return None
+        ages: dict[Literal["yes", "no"], timedelta] = {}
+        if self.yes is not None:
+            ages["yes"] = self.yes
+        if self.no is not None:
+            ages["no"] = self.no
+        return ages
+
+
+ANY_AGE = Freshness()
+
+
+def chosen_ledger(given: str | None, api_id: str | None, base_url: str) -> str | None:
+    """Return the path or URL of the ledger that a command uses: the given one, or the account's; None for none."""
+    if given == NONE:
+        return None
+    if given is not None:
+        return given
+    if not api_id:
+        return None
+    return str(account_ledger_path(urlsplit(base_url).netloc, api_id))
+
+
+@dataclass(frozen=True)
+class Book:
+    """An open ledger."""
+
+    store: Store
+    name: str
+    """For messages; "" for a temporary one."""
+    is_new: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where it is now: a file that vanished in mid-run is continued elsewhere."""
+        return (
+            short_path(str(self.store.path))
+            if isinstance(self.store, SQLiteStore) and self.name
+            else self.name
+        )
+
+    def say(self) -> None:
+        """Print which ledger this is."""
+        if self.name:
+            say(f"ledger: {self.name}" + (" (new)" if self.is_new else ""))
+
+
+@asynccontextmanager
+async def open_book(place: str | None, output: Path) -> AsyncIterator[Book]:
+    """Open the ledger at ``place``, or a temporary one that is deleted if the block succeeds."""
+    if place is None:
+        async with _temporary_book(output) as book:
+            yield book
+        return
+    if is_postgres(place):
+        store = as_store(place)
+        book = Book(store, getattr(store, "name", "PostgreSQL"))
+    else:
+        _refuse_missing_folder(Path(place))
+        book = Book(as_store(place), short_path(place), is_new=not ledger_exists(place))
+    await book.store.open()
+    try:
+        yield book
+    finally:
+        await book.store.aclose()
+
+
+def ledger_exists(place: str | None) -> bool:
+    """Whether there is a ledger at ``place`` to look into; one in a database is taken to be there."""
+    return place is not None and (is_postgres(place) or os.path.exists(place))
+
+
+def _refuse_missing_folder(path: Path) -> None:
+    accounts = account_ledger_path("", "").parent  # made when it is needed
+    if not path.parent.exists() and path.parent != accounts:
+        raise LedgerError(
+            f"the folder {path.parent} does not exist\nmkdir -p {shlex.quote(str(path.parent))}"
+        )
+
+
 def known_in(
-    ledger: Ledger,
+    store: Store,
     endpoint: Literal["advanced", "basic"],
     *,
-    fresh_within: timedelta | None = None,
+    fresh: Freshness = ANY_AGE,
     retry_failed: bool = False,
     now: Callable[[], float] = time.time,
 ) -> Find:
-    """Return a look-up in ``ledger``.
+    """Return a look-up in ``store``.
 
     Ages count from now, not from each look-up: an answer that is fresh when a run begins does not expire in mid-run.
     With ``retry_failed`` a number that failed before now counts as unknown.
     """
-    began = now()
+    query = query_of(endpoint, fresh=fresh, retry_failed=retry_failed, now=now())
 
     async def find(numbers: Sequence[int]) -> Mapping[int, Settlement]:
-        options: dict[str, int] = {"failed_since": int(began * 1_000_000)} if retry_failed else {}
-        age = None if fresh_within is None else fresh_within.total_seconds() + now() - began
-        return ledger.find(numbers, endpoint=endpoint, fresh_within=age, **options)
+        return await store.find(numbers, query)
 
     return find
+
+
+def query_of(
+    endpoint: Literal["advanced", "basic"], *, fresh: Freshness, retry_failed: bool, now: float
+) -> Query:
+    """Return what counts as known at ``now``."""
+
+    def since(age: timedelta | None) -> float:
+        return -math.inf if age is None else now - age.total_seconds()
+
+    yes, no = since(fresh.yes), since(fresh.no)
+    return Query(
+        endpoint=endpoint,
+        yes_since=yes,
+        no_since=no,
+        failed_since=now if retry_failed else min(yes, no),
+    )
 
 
 async def nothing_known(numbers: Sequence[int]) -> Mapping[int, Settlement]:
@@ -51,17 +186,43 @@ async def nothing_known(numbers: Sequence[int]) -> Mapping[int, Settlement]:
     return {}
 
 
-@contextmanager
-def existing_ledger(path: Path) -> Iterator[Ledger]:
-    """Open a ledger that must exist: looking into one does not create it."""
+def existing_ledger(given: str | None, api_id: str | None, base_url: str) -> Ledger:
+    """Return the ledger to look into: the given one, the account's, or the only account's there is.
+
+    Raises ConfigurationError if there is none: looking into a ledger does not make one.
+    """
+    place = chosen_ledger(given, api_id, base_url)
+    if place is None:
+        known = account_ledgers()
+        if len(known) != 1:
+            names = "".join(f"\n  {short_path(str(path))}" for path in known)
+            raise ConfigurationError(
+                "there is no ledger yet; bulk and check make one"
+                if not known
+                else f"which ledger? Name one, or add --api-id{names}"
+            )
+        place = str(known[0])
+    if is_postgres(place):
+        raise ConfigurationError("ledger commands look into files; query a ledger in PostgreSQL with psql")
+    path = Path(place)
     if not path.exists():
-        raise ConfigurationError(f"{path} does not exist; bulk keeps its ledger as OUTPUT.ledger")
-    with Ledger(path) as ledger:
-        yield ledger
+        beside = Path(f"{place}.ledger")
+        raise ConfigurationError(
+            f"{place} does not exist" + (f"; did you mean {beside}?" if beside.exists() else "")
+        )
+    beside = Path(f"{place}.ledger")
+    if beside.exists() and not _is_database(path):
+        raise ConfigurationError(f"{place} is not a ledger; did you mean {beside}?")
+    return Ledger(path)
 
 
-@contextmanager
-def private_ledger(output: Path) -> Iterator[Ledger]:
+def _is_database(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\x00"
+
+
+@asynccontextmanager
+async def _temporary_book(output: Path) -> AsyncIterator[Book]:
     """Open a ledger in the temporary directory, which is deleted if the block succeeds.
 
     If it raises, ``output`` was not written and the answers are nowhere else: then the ledger is kept, next to
@@ -70,14 +231,18 @@ def private_ledger(output: Path) -> Iterator[Ledger]:
     directory = Path(tempfile.mkdtemp(prefix="accucheck-"))
     private = directory / "ledger"
     try:
-        with Ledger(private) as ledger:
-            yield ledger
+        store = SQLiteStore(private)
+        await store.open()
+        try:
+            yield Book(store, "")
+        finally:
+            await store.aclose()
     except BaseException:
         if _holds_answers(private):
             kept = _moved(private, Path(f"{output}.ledger"))
             say(
                 f"{output} was not written; the answers bought so far are in {kept}",
-                hint=f"continue with the same command and --ledger {kept} instead of --no-ledger",
+                hint=f"continue with the same command and --ledger {kept}",
             )
             if kept == private:
                 raise

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
+import csv
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
-from accucheck._models import Settlement
-from accucheck._store import Ledger, LedgerInfo
+from accucheck._client import BASE_URL
+from accucheck._errors import ConfigurationError
+from accucheck._models import Check, Settlement
+from accucheck._phone import normalize
+from accucheck._store import account_ledgers, init_postgres, repair
+from accucheck._store._ledger import Ledger, LedgerInfo
 from accucheck.cli._console import print_json, report, say, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._ledger import existing_ledger
 from accucheck.cli._options import DEFAULT_TALK, STANDARD_STREAM, Duration, StreamOrPath, Talk
-from accucheck.cli._output import check_output
-from accucheck.cli._render import thousands
+from accucheck.cli._output import check_output, refuse_existing
+from accucheck.cli._render import count, short_path, thousands
 from accucheck.cli._rows import columns_of
-from accucheck.files import FileError, FileSink, NumberColumn, Row, Source, StreamSink
+from accucheck.files import FileSink, NumberColumn, Row, Source, StreamSink
 
 __all__ = ["LedgerRows", "app"]
 
@@ -66,24 +75,72 @@ class LedgerRows(Source):
 
 app = App(name="ledger", help_epilogue="")
 
+_WHICH = Group("Which ledger", sort_key=20)
 
-@app.command
-def info(path: Path, /, *, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
-    """Show what is in a ledger. Works while a run uses it.
 
-    $ accucheck ledger info checked.csv.ledger
+@Parameter(name="*", group=_WHICH)
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """Which ledger a command is about, unless it is named: the account's own."""
 
-    $ accucheck ledger info checked.csv.ledger --json
+    profile: str | None = None
+    """Profile of accucheck.toml to use."""
+    api_id: str | None = None
+    """API id of the account."""
+    base_url: str = BASE_URL
+    """URL of the API."""
+
+
+DEFAULT_WHICH = Which()
+Named = Annotated[str | None, Parameter(metavar="LEDGER")]
+
+
+@app.command(name="list")
+def list_ledgers(*, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
+    """Show the ledgers of your accounts.
+
+    $ accucheck ledger list
+
+    $ accucheck ledger list --json
 
     Parameters
     ----------
-    path
-        The ledger, for example checked.csv.ledger.
+    json
+        Print one JSON object per ledger.
+    """
+    paths = account_ledgers()
+    if not paths and not talk.quiet:
+        say("there is no ledger yet; bulk and check make one")
+    for path in paths:
+        facts = Ledger(path).info()
+        if json:
+            print_json(msgspec.to_builtins(facts))
+        else:
+            newest = f", last answer {facts.newest[:10]}" if facts.newest else ""
+            print(
+                f"{short_path(facts.path)}  {count(facts.yes + facts.no, 'answer')}, {_size(facts.bytes)}{newest}"
+            )
+    return ExitCode.ALL_ANSWERED
+
+
+@app.command
+def info(
+    ledger: Named = None, /, *, json: bool = False, which: Which = DEFAULT_WHICH, talk: Talk = DEFAULT_TALK
+) -> ExitCode:
+    """Show what is in a ledger. Works while a run uses it.
+
+    $ accucheck ledger info
+
+    $ accucheck ledger info answers.ledger --json
+
+    Parameters
+    ----------
+    ledger
+        The ledger. Default: your account's own.
     json
         Print one JSON object.
     """
-    with existing_ledger(path) as ledger:
-        facts = ledger.info()
+    facts = existing_ledger(ledger, which.api_id, which.base_url).info()
     if json:
         print_json(msgspec.to_builtins(facts))
     else:
@@ -92,48 +149,147 @@ def info(path: Path, /, *, json: bool = False, talk: Talk = DEFAULT_TALK) -> Exi
 
 
 @app.command
-def purge(path: Path, /, *, older_than: Duration, talk: Talk = DEFAULT_TALK) -> ExitCode:
+def purge(
+    ledger: Named = None,
+    /,
+    *,
+    older_than: Duration,
+    yes: bool = False,
+    which: Which = DEFAULT_WHICH,
+    talk: Talk = DEFAULT_TALK,
+) -> ExitCode:
     """Delete old answers and failures, and overwrite their bytes: phone numbers are personal data.
 
-    $ accucheck ledger purge checked.csv.ledger --older-than 180d
+    $ accucheck ledger purge --older-than 180d
 
-    $ accucheck ledger purge checked.csv.ledger --older-than 0d
+    $ accucheck ledger purge answers.ledger --older-than 0d
 
     Parameters
     ----------
-    path
-        The ledger. No run may be using it.
+    ledger
+        The ledger, which no run may be using. Default: your account's own.
     older_than
-        Age from which to delete: 90d. 0d deletes everything, after a question.
+        Age from which to delete: 90d. 0d deletes everything.
+    yes
+        Do not ask before everything is deleted.
     """
-    with existing_ledger(path) as ledger:
-        deleted = ledger.purge(older_than.total_seconds())
-        left = ledger.info()
+    book = existing_ledger(ledger, which.api_id, which.base_url)
+    facts = book.info()
+    held = facts.yes + facts.no
+    if not older_than and held and not yes:
+        _ask_first(f"delete all {count(held, 'answer')} in {short_path(facts.path)}, which were paid for?")
+    deleted = book.purge(older_than.total_seconds())
     if not talk.quiet:
-        say(f"deleted {thousands(deleted)} numbers; {path} is {_size(left.bytes)} now")
+        say(
+            f"deleted {count(deleted, 'entry', 'entries')}; {short_path(facts.path)} is {_size(book.info().bytes)} now"
+        )
+    return ExitCode.ALL_ANSWERED
+
+
+def _ask_first(question: str) -> None:
+    """Ask a person; raises ConfigurationError unless they say yes."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigurationError(f"{question} Add --yes to do it")
+    print(f"accucheck: {question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().casefold() not in ("y", "yes", "s", "si", "sí"):
+        raise ConfigurationError("nothing was deleted")
+
+
+@app.command
+def forget(
+    *numbers: Annotated[str, Parameter(metavar="NUMBER")],
+    ledger: Annotated[str | None, Parameter(group=_WHICH)] = None,
+    which: Which = DEFAULT_WHICH,
+    talk: Talk = DEFAULT_TALK,
+) -> ExitCode:
+    """Erase all that is known of a person's numbers, from the file's bytes too.
+
+    $ accucheck ledger forget 987654321
+
+    $ accucheck ledger forget "+51 987 654 321" 912345678 --ledger answers.ledger
+
+    Parameters
+    ----------
+    numbers
+        The numbers to erase.
+    ledger
+        The ledger, which no run may be using. Default: your account's own.
+    """
+    if not numbers:
+        raise ConfigurationError("name the number: accucheck ledger forget 987654321")
+    known = existing_ledger(ledger, which.api_id, which.base_url).forget(
+        [normalize(text) for text in numbers]
+    )
+    if not talk.quiet:
+        say(
+            f"erased {thousands(known)} of {count(len(numbers), 'number')}; the others were not in the ledger"
+        )
+    return ExitCode.ALL_ANSWERED
+
+
+@app.command(name="repair")
+def repair_ledger(
+    ledger: Named = None, /, *, which: Which = DEFAULT_WHICH, talk: Talk = DEFAULT_TALK
+) -> ExitCode:
+    """Rebuild a damaged ledger from every answer that can be read; the damaged file is kept.
+
+    $ accucheck ledger repair
+
+    $ accucheck ledger repair answers.ledger
+
+    Parameters
+    ----------
+    ledger
+        The ledger, which no run may be using. Default: your account's own.
+    """
+    found = repair(existing_ledger(ledger, which.api_id, which.base_url).path)
+    say(
+        f"{short_path(found.path)} holds {count(found.answers, 'answer')} and {count(found.failures, 'failure')} now;"
+        f" the damaged file is kept as {short_path(found.damaged)}"
+    )
+    return ExitCode.ALL_ANSWERED
+
+
+@app.command
+def init(url: str, /, *, talk: Talk = DEFAULT_TALK) -> ExitCode:
+    """Make the tables of a ledger in PostgreSQL.
+
+    $ accucheck ledger init postgresql://owner@db.example.com/leads
+
+    $ accucheck bulk leads.csv -o checked.csv --ledger postgresql://accucheck@db.example.com/leads
+
+    Parameters
+    ----------
+    url
+        postgresql://user@host/database. The password comes from the URL, PGPASSFILE or PGPASSWORD.
+    """
+    made = asyncio.run(init_postgres(url))
+    if not talk.quiet:
+        say("made the tables of the ledger" if made else "the tables are there already")
     return ExitCode.ALL_ANSWERED
 
 
 @app.command
 def export(
-    path: Path,
+    ledger: Named = None,
     /,
     *,
     output: Annotated[StreamOrPath, Parameter(alias="-o")],
     format: str | None = None,  # noqa: A002 the option's name
     force: bool = False,
+    which: Which = DEFAULT_WHICH,
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
-    """Write a ledger to a file: answers first, then failures.
+    """Write every answer and failure of a ledger to a file.
 
-    $ accucheck ledger export checked.csv.ledger -o answers.xlsx
+    $ accucheck ledger export -o answers.xlsx
 
-    $ accucheck ledger export checked.csv.ledger -o -
+    $ accucheck ledger export answers.ledger -o -
 
     Parameters
     ----------
-    path
-        The ledger.
+    ledger
+        The ledger. Default: your account's own.
     output
         File to write; its suffix sets the format. - writes JSON lines to standard output.
     format
@@ -141,22 +297,120 @@ def export(
     force
         Overwrite an existing file.
     """
-    if not force and output != STANDARD_STREAM and os.path.isfile(output):
-        raise FileError(f"{output} exists\nname another output, or add --force to overwrite it")
-    with existing_ledger(path) as ledger:
-        rows = LedgerRows(ledger)
-        if output != STANDARD_STREAM:
-            check_output(output, rows, format)
-        if output == STANDARD_STREAM:
-            sink: FileSink | StreamSink = StreamSink(standard_output(), rows, file_format=format or "jsonl")
-        else:
-            sink = FileSink(output, rows, file_format=format)
-        with sink:
-            for row in rows.rows():
-                sink.write(row, columns_of(row.record[1].result, row.record[1].number))
+    rows = LedgerRows(existing_ledger(ledger, which.api_id, which.base_url))
+    if output == STANDARD_STREAM:
+        sink: FileSink | StreamSink = StreamSink(standard_output(), rows, file_format=format or "jsonl")
+    else:
+        check_output(output, rows, format)
+        refuse_existing(output, force=force)
+        sink = FileSink(output, rows, file_format=format)
+    with sink:
+        for row in rows.rows():
+            sink.write(row, columns_of(row.record[1].result, row.record[1].number))
     if not talk.quiet:
-        say(f"wrote {thousands(rows.rows_total or 0)} numbers to {output}")
+        say(f"wrote {count(rows.rows_total or 0, 'number')} to {output}")
     return ExitCode.ALL_ANSWERED
+
+
+@app.command
+def statement(
+    ledger: Named = None,
+    /,
+    *,
+    month: str,
+    output: Annotated[StreamOrPath, Parameter(alias="-o")] = STANDARD_STREAM,
+    force: bool = False,
+    which: Which = DEFAULT_WHICH,
+    talk: Talk = DEFAULT_TALK,
+) -> ExitCode:
+    """List the answers of a month as CSV, to hold against AccuAuth's invoice.
+
+    $ accucheck ledger statement --month 2026-11 -o november.csv
+
+    $ accucheck ledger statement answers.ledger --month 2026-11
+
+    One row per answer, in Peru's time: when it came, its request id, and calls whose reply was lost and which may have
+    been charged too. The sums by day are printed on standard error. Numbers that have been answered again since count
+    once, with their newest answer.
+
+    Parameters
+    ----------
+    ledger
+        The ledger. Default: your account's own.
+    month
+        The month, such as 2026-11.
+    output
+        File to write. Default: standard output.
+    force
+        Overwrite an existing file.
+    """
+    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+        raise ConfigurationError(f"{month!r} is not a month: write 2026-11")
+    book = existing_ledger(ledger, which.api_id, which.base_url)
+    if output != STANDARD_STREAM:
+        refuse_existing(output, force=force)
+    days: dict[str, list[int]] = {}
+    with ExitStack() as stack:
+        target = (
+            sys.stdout if output == STANDARD_STREAM else stack.enter_context(open(output, "w", newline=""))
+        )
+        writer = csv.writer(target, lineterminator="\n")
+        writer.writerow(
+            [
+                "day",
+                "time",
+                "number",
+                "endpoint",
+                "whatsapp",
+                "calls",
+                "possibly_double_charged",
+                "request_id",
+            ]
+        )
+        for endpoint, settlement in book.settlements():
+            answer = settlement.result
+            if not isinstance(answer, Check):
+                continue
+            at = answer.checked_at.astimezone(_PERU)
+            if at.strftime("%Y-%m") != month:
+                continue
+            day = days.setdefault(at.strftime("%Y-%m-%d"), [0, 0])
+            day[0] += 1
+            day[1] += settlement.possibly_double_charged
+            writer.writerow(
+                [
+                    at.strftime("%Y-%m-%d"),
+                    at.strftime("%H:%M:%S"),
+                    answer.number,
+                    endpoint,
+                    "yes" if answer.whatsapp else "no",
+                    settlement.calls,
+                    settlement.possibly_double_charged,
+                    answer.request_id,
+                ]
+            )
+    if not talk.quiet:
+        lines = [
+            (day, f"{thousands(days[day][0])}, {thousands(days[day][1])} more possible")
+            for day in sorted(days)
+        ]
+        total = [sum(column) for column in zip(*days.values(), strict=True)] or [0, 0]
+        report([*lines, ("answers", f"{thousands(total[0])}, {thousands(total[1])} more possibly charged")])
+    return ExitCode.ALL_ANSWERED
+
+
+_STATEMENT = (
+    "day",
+    "time",
+    "number",
+    "endpoint",
+    "whatsapp",
+    "calls",
+    "possibly_double_charged",
+    "request_id",
+)
+_PERU = timezone(timedelta(hours=-5), "Lima")
+"""Peru has no daylight saving time."""
 
 
 def _as_facts(facts: LedgerInfo) -> list[tuple[str, str]]:
@@ -179,7 +433,7 @@ def _as_facts(facts: LedgerInfo) -> list[tuple[str, str]]:
         kills = thousands(facts.perhaps_lost_in_kills)
         lines.append(("", f"and at most {kills} in flight when a run was killed"))
     if facts.running:
-        lines.append(("in use", f"by {facts.running}"))
+        lines.append(("in use", f"by {', '.join(facts.running)}"))
     return lines
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
 
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import Hours, RatePlan
+from accucheck.cli._ledger import Freshness
 from accucheck.cli._progress import ProgressMode
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "PATIENCE",
     "STANDARD_STREAM",
     "Account",
+    "Age",
+    "CallCap",
     "Duration",
     "ListOptions",
     "Pace",
@@ -109,6 +112,56 @@ Rate = Annotated[
         show_choices=False,
     ),
 ]
+
+
+class CallCap(NamedTuple):
+    """The most calls that a job may make, over all its runs."""
+
+    calls: int
+    more: bool = False
+    """Whether these come on top of the calls that earlier runs have made."""
+
+
+def read_max_calls(text: str) -> CallCap:
+    """Read ``500``, or ``+200`` for 200 more than so far; raises ValueError."""
+    match = re.fullmatch(r"(\+?)(\d{1,15})", text.strip())
+    if match is None or not int(match[2]):
+        raise ValueError(f"{text!r} is not a number of calls: write 500, or +200 for 200 more than so far")
+    return CallCap(int(match[2]), bool(match[1]))
+
+
+def read_freshness(text: str) -> Freshness:
+    """Read ``30d``, or one length of time by verdict: ``yes=90d,no=14d``; raises ValueError."""
+    if "=" not in text:
+        age = read_duration(text)
+        return Freshness(age, age)
+    ages: dict[str, timedelta] = {}
+    for part in text.split(","):
+        verdict, _, length = part.partition("=")
+        if verdict.strip() not in ("yes", "no") or verdict.strip() in ages:
+            raise ValueError(f"{text!r} is not an age: write 30d, or yes=90d,no=14d")
+        ages[verdict.strip()] = read_duration(length)
+    return Freshness(**ages)
+
+
+MaxCalls = Annotated[
+    CallCap,
+    Parameter(
+        converter=lambda kind, tokens: read_max_calls(tokens[0].value),
+        n_tokens=1,
+        accepts_keys=False,
+        metavar="CALLS",
+    ),
+]
+Age = Annotated[
+    Freshness,
+    Parameter(
+        converter=lambda kind, tokens: read_freshness(tokens[0].value),
+        n_tokens=1,
+        accepts_keys=False,
+        metavar="AGE",
+    ),
+]
 StreamOrPath = Annotated[
     str, Parameter(converter=_stream_or_path, n_tokens=1, accepts_keys=False, metavar="FILE")
 ]
@@ -160,7 +213,7 @@ class Pace:
     """Calls that may go out at once after a pause."""
     workers: PositiveInt = 100
     """Most calls in flight at once."""
-    max_calls: PositiveInt | None = None
+    max_calls: MaxCalls | None = None
     """Most calls to make, polls and retries included, counted over all runs of this job. +200: 200 more than so far."""
 
     @property

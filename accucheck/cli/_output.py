@@ -13,23 +13,16 @@ import stat
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from accucheck._errors import LedgerError
+from accucheck._store import Store
 from accucheck.cli._job import Job
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.files import FileError, FileSink, ResultColumns, Row, Source
 from accucheck.files._errors import OutputError
 
-__all__ = ["Outputs", "check_output", "refuse_other_files", "remember_output"]
-
-
-class Memory(Protocol):
-    """Where small things are kept for the next run: the ledger."""
-
-    def recall(self, name: str) -> str | None: ...
-
-    def remember(self, name: str, value: str) -> None: ...
+__all__ = ["Outputs", "check_output", "refuse_existing", "refuse_other_files", "remember_output"]
 
 
 def check_output(path: str, source: Source, file_format: str | None) -> None:
@@ -41,15 +34,21 @@ def check_output(path: str, source: Source, file_format: str | None) -> None:
     sink.__exit__(BaseException, None, None)  # as after an error: the temporary file is removed
 
 
-def refuse_other_files(job: Job, memory: Memory | None) -> None:
+def refuse_existing(output: str, *, force: bool) -> None:
+    """Raise FileError if something is at the path of an output, unless ``force``."""
+    if _is_file(output) and not force:
+        raise FileError(f"{output} exists\nname another output, or add --force to overwrite it")
+
+
+async def refuse_other_files(job: Job, memory: Store | None) -> None:
     """Raise FileError if something is at the output's path that an earlier run over this list did not write."""
     for output in job.outputs.values():
         if _is_file(output) and not job.force:
-            _refuse_other_file(job, output, memory)
+            await _refuse_other_file(job, output, memory)
 
 
-def _refuse_other_file(job: Job, output: str, memory: Memory | None) -> None:
-    known = memory.recall(_name(output)) if memory is not None else None
+async def _refuse_other_file(job: Job, output: str, memory: Store | None) -> None:
+    known = await memory.recall(_name(output)) if memory is not None else None
     if known is None:
         raise FileError(
             f"{output} exists, and accucheck did not write it from this list"
@@ -68,7 +67,7 @@ def _refuse_other_file(job: Job, output: str, memory: Memory | None) -> None:
         )
 
 
-def remember_output(job: Job, memory: Memory, *, written: bool) -> None:
+async def remember_output(job: Job, memory: Store, *, written: bool) -> None:
     """Note that the output is about to be written, or that it has been ``written``.
 
     A ledger that cannot take the note (a full disk) must not prevent the output: the next run asks for --force.
@@ -76,7 +75,7 @@ def remember_output(job: Job, memory: Memory, *, written: bool) -> None:
     with suppress(LedgerError):
         for output in job.outputs.values():
             found = _fingerprint(output) if written and _is_file(output) else None
-            memory.remember(_name(output), json.dumps({"input": _input(job), "written": found}))
+            await memory.remember(_name(output), json.dumps({"input": _input(job), "written": found}))
 
 
 class Outputs:

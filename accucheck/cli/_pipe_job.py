@@ -11,20 +11,21 @@ import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 
 from accucheck._bitset import Bitset
 from accucheck._client import Client
 from accucheck._models import Checked, Outcome
-from accucheck.cli._console import has_standard_output, say, standard_output
+from accucheck.cli._console import has_standard_output, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._job import Job, open_list
-from accucheck.cli._ledger import nothing_known
+from accucheck.cli._job import Job, open_list, with_job_calls
+from accucheck.cli._ledger import nothing_known, open_book
 from accucheck.cli._lists import WhyNot, why_not
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
-from accucheck.cli._run import Ending, OutageWatch, run_stream, run_to_end
+from accucheck.cli._run import Ending, OutageNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, write_summary
 from accucheck.files import Row, Source, StreamSink
 
@@ -111,8 +112,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
         raise OSError(errno.EBADF, "standard output is closed")
     written = Bitset()
     tally = Tally()
-    if job.ledger_path is None and not job.talk.quiet:
-        say("no ledger: if this run is interrupted, its answers are lost; --ledger PATH keeps them")
+    ledger = ""
     with (
         open_list(
             job.input, job.reading, job.talk, live=job.input == STANDARD_STREAM and job.exclusion is None
@@ -139,35 +139,44 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
             tally.count(columns)
 
         async def answer() -> Ending:
-            outage = OutageWatch(job.outage_deadline, job.host)
-            async with client:
+            nonlocal ledger
+            notice = OutageNotice(job.host, job.outage_deadline)
+            async with AsyncExitStack() as stack:
+                book = None
+                if job.ledger is not None:
+                    book = await stack.enter_async_context(open_book(job.ledger, Path(job.input)))
+                    if not job.talk.quiet:
+                        book.say()
+                await stack.enter_async_context(client)
+                store = None if book is None else book.store
                 ending = await run_stream(
-                    job.stream(
+                    await job.stream(
                         client,
                         live or _to_ask(source, reason),
-                        job.ledger_path,
-                        on_event=outage,
+                        store,
+                        on_event=notice,
                         number=lambda item: item[1].number,
                     ),
                     write,
                     interruption=interruption,
-                    outage=outage,
                     # On a terminal the rows themselves show the progress.
                     progress="none" if sys.stdout.isatty() else job.talk.shown,
                     grace=job.grace,
                 )
-
-            if not ending.left_at_once:
-                rest = _unwritten(source, written) if live is None else live.rest()
-                async for row, columns in answered_rows(
-                    rest, nothing_known, mobile_only=mobile_only, reason=reason
-                ):
-                    sink.write(row, columns)
-                    tally.count(columns)
-            return ending
+                if not ending.left_at_once:
+                    rest = _unwritten(source, written) if live is None else live.rest()
+                    async for row, columns in answered_rows(
+                        rest, nothing_known, mobile_only=mobile_only, reason=reason
+                    ):
+                        sink.write(row, columns)
+                        tally.count(columns)
+                if book is None:
+                    return ending
+                ledger = book.path
+                return await with_job_calls(ending, job, book.store)
 
         ending = run_to_end(answer(), interruption)
-    code = conclude(job, ending, tally, interruption, [])
+    code = conclude(job, ending, tally, interruption, [], ledger)
     write_summary(job.summary_json, [ListResult(job=job, ending=ending, tally=tally, code=code)], code)
     return code
 

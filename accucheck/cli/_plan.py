@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import math
 import sys
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
+from accucheck._client import BASE_URL
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import RatePlan
-from accucheck._store import Ledger
 from accucheck.cli._console import print_json, report
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import open_list
-from accucheck.cli._ledger import Find, known_in, nothing_known
+from accucheck.cli._ledger import (
+    ANY_AGE,
+    Find,
+    chosen_ledger,
+    known_in,
+    ledger_exists,
+    nothing_known,
+    open_book,
+)
 from accucheck.cli._lists import make_exclusion, numbers_to_ask, why_not
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_TALK,
     EXCLUSION,
-    STANDARD_STREAM,
-    Duration,
+    Age,
     ListOptions,
     Rate,
     StreamOrPath,
@@ -70,10 +77,12 @@ def plan(
     rate: Annotated[Rate, Parameter(group=_COST)] = "auto",
     price: Annotated[Price | None, Parameter(group=_COST)] = None,
     calls_per_number: Annotated[float, Parameter(group=_COST)] = 1.0,
-    output: Annotated[StreamOrPath | None, Parameter(alias="-o", group=_KNOWN)] = None,
-    ledger: Annotated[Path | None, Parameter(group=_KNOWN)] = None,
+    ledger: Annotated[str | None, Parameter(group=_KNOWN)] = None,
+    api_id: Annotated[str | None, Parameter(group=_KNOWN)] = None,
+    base_url: Annotated[str, Parameter(group=_KNOWN)] = BASE_URL,
+    profile: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     endpoint: Annotated[Literal["advanced", "basic"], Parameter(group=_KNOWN)] = "advanced",
-    fresh_within: Annotated[Duration | None, Parameter(group=_KNOWN)] = None,
+    fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
     exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
     where: Annotated[tuple[str, ...], Parameter(group=EXCLUSION)] = (),
@@ -95,10 +104,14 @@ def plan(
     calls_per_number
         Average calls per number, 1 or more. Polls of PENDING numbers are calls too; the summary of
         a run or of bulk --sample shows your average.
-    output
-        The output you will write. Numbers in its ledger cost nothing.
     ledger
-        The ledger you will use.
+        The ledger you will use. Default: your account's own, if there is an API id; none for none.
+    api_id
+        API id of your AccuAuth account, to find its ledger.
+    base_url
+        URL of the API, to find its ledger.
+    profile
+        Profile of accucheck.toml to use.
     endpoint
         The endpoint you will use.
     fresh_within
@@ -114,20 +127,21 @@ def plan(
     """
     if not calls_per_number >= 1:
         raise ConfigurationError(f"--calls-per-number must be 1 or more, not {calls_per_number}")
-    path = ledger
-    if path is None and output is not None and output != STANDARD_STREAM:
-        path = Path(f"{output}.ledger")
-    if path is None and (fresh_within is not None or retry_failed):
-        raise ConfigurationError("--fresh-within and --retry-failed need a ledger: add --ledger PATH")
-
+    place = chosen_ledger(ledger, api_id, base_url)
+    if place is None and (fresh_within is not None or retry_failed):
+        raise ConfigurationError(
+            "--fresh-within and --retry-failed need a ledger: add --ledger PATH or --api-id"
+        )
     exclusion = make_exclusion(exclude, where)
 
     async def read() -> Survey:
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             find: Find = nothing_known
-            if path is not None and path.exists():
-                book = stack.enter_context(Ledger(path))
-                find = known_in(book, endpoint, fresh_within=fresh_within, retry_failed=retry_failed)
+            if ledger_exists(place):
+                book = await stack.enter_async_context(open_book(place, Path(input)))
+                find = known_in(
+                    book.store, endpoint, fresh=fresh_within or ANY_AGE, retry_failed=retry_failed
+                )
             source = stack.enter_context(open_list(input, reading, talk))
             numbers = numbers_to_ask(source, why_not(source, exclusion))
             found = Survey()

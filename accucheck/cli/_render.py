@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ __all__ = [
     "count",
     "duration",
     "json_line",
+    "short_path",
     "terminal_safe",
     "thousands",
     "wrapped",
@@ -126,6 +128,12 @@ def age(then: datetime, now: datetime | None = None) -> str:
         if seconds < 2 * 86_400
         else count(round(seconds / 86_400), "day")
     )
+
+
+def short_path(path: str) -> str:
+    """Return ``path`` with the home directory as ``~``."""
+    home = os.path.expanduser("~")
+    return f"~{path[len(home) :]}" if home != "~" and path.startswith(f"{home}{os.sep}") else path
 
 
 def wrapped(facts: Iterable[str], width: int) -> list[str]:

@@ -21,7 +21,7 @@ from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._progress import ProgressMode, RunMeter, View, reporting
 from accucheck.cli._render import duration
 
-__all__ = ["GRACE", "Ending", "OutageWatch", "run_stream", "run_to_end"]
+__all__ = ["GRACE", "Ending", "OutageNotice", "run_stream", "run_to_end"]
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -82,22 +82,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-class OutageWatch:
-    """Hooks into the events of a run: reports an outage and its end, and ends a run that waits too long.
+class OutageNotice:
+    """Hooks into the events of a run: prints when calls begin to fail, why, and when they succeed again."""
 
-    Without a deadline, a wrong --base-url would be tried for days: each number is given up after a few probes, and
-    there is one probe every few seconds.
-    """
-
-    def __init__(self, deadline: timedelta, host: str = "AccuAuth") -> None:
-        """``deadline`` is how long an outage may last; 0 means forever."""
-        self.on_deadline: Callable[[], object] = lambda: None
-        """Called once the deadline is reached."""
-        self.lasted = False
-        """Whether the deadline was reached."""
-        self._deadline = deadline.total_seconds()
+    def __init__(self, host: str, deadline: timedelta) -> None:
         self._host = host
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = deadline.total_seconds()
         self._last_failure = ""
 
     def __call__(self, event: Event) -> None:
@@ -108,11 +98,13 @@ class OutageWatch:
             if event.opened:
                 self._begins()
             else:
-                self._ends()
+                say("calls succeed again; resuming")
 
     def _in_words(self, event: CallEnded) -> str:
-        if event.reply in ("NOT_SENT", "ANSWER_LOST", "GATEWAY"):
-            return f"cannot reach {self._host} ({event.detail or 'no reply'})"
+        if event.detail:
+            return (
+                event.detail if self._host in event.detail else f"cannot reach {self._host} ({event.detail})"
+            )
         if event.reply == "MALFORMED":
             return f"what answers at {self._host} is not AccuAuth's API"
         return f"AccuAuth answers nearly every call with {event.reply}"
@@ -124,18 +116,6 @@ class OutageWatch:
             f"{words}; retrying{limit}",
             hint="check --base-url, network and proxy. Ctrl-C stops the run and keeps every answer.",
         )
-        if self._deadline:
-            self._timer = asyncio.get_running_loop().call_later(self._deadline, self._too_long)
-
-    def _ends(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        say("calls succeed again; resuming")
-
-    def _too_long(self) -> None:
-        self.lasted = True
-        self.on_deadline()
-        say(f"no call has succeeded for {duration(self._deadline)}: the run ends")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,8 +126,8 @@ class Ending:
     """The counts at its end."""
     error: RunEnded | None = None
     """What ended it early: the account, the budget or the ledger. None if nothing did."""
-    outage: bool = False
-    """Whether it ended because no call had succeeded for too long."""
+    job_calls: int = 0
+    """Calls that the job has made, over all its runs."""
     limit: float | None = None
     """Calls per second that the gate let through at the end: the account's limit, where it was searched for."""
     left_at_once: bool = False
@@ -159,7 +139,6 @@ async def run_stream(
     take: Callable[[Outcome[Item]], object],
     *,
     interruption: Interruption,
-    outage: OutageWatch,
     view: Callable[[], View] | None = None,
     progress: ProgressMode = "auto",
     grace: float = GRACE,
@@ -167,8 +146,7 @@ async def run_stream(
     """Hand every outcome of ``stream`` to ``take``, and return how the run ended.
 
     The first signal stops the stream and gives the calls in flight ``grace`` seconds to settle; the second leaves
-    at once. An ``outage`` beyond its deadline acts like the first. Create the stream with ``grace=0``, or its own
-    grace would be added.
+    at once. Create the stream with ``grace=0``, or its own grace would be added.
 
     Raises what entering the stream raises (before any call), what reading its input raises, and OSError if ``take``
     did (a closed pipe, a full disk): in that case the calls in flight are settled first.
@@ -203,7 +181,6 @@ async def run_stream(
         second = True
         scope.cancel()
 
-    outage.on_deadline = settle
     with (
         anyio.CancelScope() as scope,
         interruption.phase(
@@ -230,4 +207,4 @@ async def run_stream(
             error = ended
     if not_taken is not None:
         raise not_taken
-    return Ending(stats=stream.stats, error=error, outage=outage.lasted, limit=limit, left_at_once=second)
+    return Ending(stats=stream.stats, error=error, limit=limit, left_at_once=second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from random import Random
 from typing import Generic, TypeVar
 
@@ -13,13 +14,13 @@ from accucheck._schedule import RatePlan
 from accucheck.cli._console import report, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._job import Job, open_list
-from accucheck.cli._ledger import known_in
+from accucheck.cli._job import Job, open_list, with_job_calls
+from accucheck.cli._ledger import known_in, open_book
 from accucheck.cli._lists import why_not
 from accucheck.cli._options import Rate
 from accucheck.cli._progress import RunMeter
 from accucheck.cli._render import duration, thousands
-from accucheck.cli._run import OutageWatch, run_stream, run_to_end
+from accucheck.cli._run import OutageNotice, run_stream, run_to_end
 from accucheck.cli._summary import calls_facts, say_what_ended_it
 from accucheck.cli._survey import survey_list
 
@@ -74,32 +75,35 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
 
 
 async def _sample(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:
-    with open_list(job.input, job.reading, job.talk) as source, job.opened_ledger() as ledger:
-        draw: Reservoir[int] = Reservoir(size, Random(job.seed))
-        find = known_in(ledger, job.endpoint, fresh_within=job.fresh_within, retry_failed=job.retry_failed)
-        await survey_list(
-            job.talk,
-            source,
-            find,
-            mobile_only=job.reading.mobile_only,
-            reason=why_not(source, job.exclusion),
-            on_unknown=draw.offer,
-        )
-        if not draw.offered:
-            say("nothing to sample: every number of the list is in the ledger already")
-            return ExitCode.ALL_ANSWERED
-        outage = OutageWatch(job.outage_deadline, job.host)
-        stream = job.stream(client, draw.chosen, ledger, on_event=outage)
-        async with client:
-            ending = await run_stream(
-                stream,
-                lambda outcome: None,
-                interruption=interruption,
-                outage=outage,
-                view=RunMeter(lambda: stream.stats, len(draw.chosen)),
-                progress=job.talk.shown,
-                grace=job.grace,
+    with open_list(job.input, job.reading, job.talk) as source:
+        async with open_book(job.ledger, Path(job.output)) as book:
+            if not job.talk.quiet:
+                book.say()
+            draw: Reservoir[int] = Reservoir(size, Random(job.seed))
+            find = known_in(book.store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed)
+            await survey_list(
+                job.talk,
+                source,
+                find,
+                mobile_only=job.reading.mobile_only,
+                reason=why_not(source, job.exclusion),
+                on_unknown=draw.offer,
             )
+            if not draw.offered:
+                say("nothing to sample: every number of the list is in the ledger already")
+                return ExitCode.ALL_ANSWERED
+            notice = OutageNotice(job.host, job.outage_deadline)
+            stream = await job.stream(client, draw.chosen, book.store, on_event=notice)
+            async with client:
+                ending = await run_stream(
+                    stream,
+                    lambda outcome: None,
+                    interruption=interruption,
+                    view=RunMeter(lambda: stream.stats, len(draw.chosen)),
+                    progress=job.talk.shown,
+                    grace=job.grace,
+                )
+            ending = await with_job_calls(ending, job, book.store)
     report(sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate), sys.stdout)
     code = say_what_ended_it(job, ending, interruption)
     return ExitCode.ALL_ANSWERED if code is None else code

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 
 from accucheck._errors import ConfigurationError
-from accucheck.cli._account import make_client
+from accucheck.cli._account import find_id, make_client
 from accucheck.cli._console import say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted
+from accucheck.cli._ledger import chosen_ledger
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
     DEFAULT_PACE,
@@ -40,7 +42,7 @@ def serve(
     private_key: Annotated[Path | None, Parameter(group=_SERVER)] = None,
     queue: Annotated[int, Parameter(group=_SERVER)] = 1_000,
     wait: Annotated[float, Parameter(group=_SERVER)] = 25.0,
-    ledger: Annotated[Path | None, Parameter(group=_SERVER)] = None,
+    ledger: Annotated[str | None, Parameter(group=_SERVER)] = None,
     mobile_only: Annotated[bool, Parameter(group=_SERVER)] = False,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
@@ -64,7 +66,8 @@ def serve(
     wait
         Seconds until a caller gets PENDING; the check continues, and the same request collects its answer.
     ledger
-        Ledger that answers known numbers and stores new ones; created if it does not exist.
+        Ledger that answers known numbers and stores new ones: a file, postgresql://… or none. Default: your
+        account's own.
     mobile_only
         Refuse landlines before they cost a call.
     """
@@ -78,10 +81,13 @@ def serve(
         raise ConfigurationError(f"--port is a number from 0 to 65535, not {port}")
     if (certificate is None) != (private_key is None):
         raise ConfigurationError("https needs both --certificate and --private-key")
+    if pace.max_calls is not None and pace.max_calls.more:
+        raise ConfigurationError("--max-calls +… adds to a job of bulk; give serve a number of calls")
+    cap = None if pace.max_calls is None else pace.max_calls.calls
+    account = replace(account, api_id=find_id(account.api_id))
+    place = chosen_ledger(ledger, account.api_id, account.base_url)
     app = make_app(
-        lambda: make_client(
-            account, patience, pace, mobile_only=mobile_only, ledger=ledger, max_calls=pace.max_calls
-        ),
+        lambda: make_client(account, patience, pace, mobile_only=mobile_only, ledger=place, max_calls=cap),
         key=key,
         endpoint=account.endpoint,
         queue=queue,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accucheck._errors import BudgetExhausted, LedgerError, OutOfQuota, RunEnded
+from accucheck._errors import BudgetExhausted, LedgerError, Outage, OutOfQuota, RunEnded
 from accucheck._models import Stats
 from accucheck.cli._console import complain, report, say
 from accucheck.cli._exit_codes import ExitCode
@@ -45,7 +45,7 @@ class ListResult:
     @property
     def ends_all(self) -> bool:
         """Whether no other list can be checked either: the account, the budget, the ledger or the network."""
-        return self.ending is not None and (self.ending.error is not None or self.ending.outage)
+        return self.ending is not None and self.ending.error is not None
 
 
 def summarize_all(results: Sequence[ListResult], jobs: Sequence[Job], interruption: Interruption) -> ExitCode:
@@ -146,24 +146,32 @@ _SEVERITY = [
 
 
 def conclude(
-    job: Job, ending: Ending, tally: Tally, interruption: Interruption, where: list[tuple[str, str]]
+    job: Job,
+    ending: Ending,
+    tally: Tally,
+    interruption: Interruption,
+    where: list[tuple[str, str]],
+    ledger: str = "",
 ) -> ExitCode:
-    """Print how the run ended, ``where`` things are and what to do next; return the exit code."""
+    """Print how the run ended, ``where`` things are and what to do next; return the exit code.
+
+    ``ledger`` is its name; "" for a temporary one or none.
+    """
     if not job.talk.quiet:
-        if job.ledger_path is not None:
-            where = [*where, ("ledger", str(job.ledger_path))]
+        if ledger:
+            where = [*where, ("ledger", ledger)]
         report([("rows", thousands(tally.rows)), *_status_facts(tally), *calls_facts(ending.stats), *where])
     code = say_what_ended_it(job, ending, interruption)
     if code is None:
         wanted = tally.rows - tally.excluded - (tally.invalid if job.allow_invalid else 0)
         code = ExitCode.ALL_ANSWERED if tally.answered == wanted else ExitCode.SOME_NOT_ANSWERED
     if tally.failed and not job.talk.quiet:
-        hint = "add --retry-failed to check them again" if job.ledger_path is not None else None
+        hint = "add --retry-failed to check them again" if job.ledger is not None else None
         say(f"{count(tally.failed, 'row')} failed", hint=hint)
     if tally.unchecked:
         say(
             f"{count(tally.unchecked, 'row')} not checked yet",
-            hint=how_to_continue(job, ending.error, outage=ending.outage),
+            hint=how_to_continue(job, ending.error),
         )
     return code
 
@@ -176,42 +184,44 @@ def say_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> E
         return ExitCode.USED_UP
     if error is not None:
         code = complain(error)
-        if isinstance(error, LedgerError) and job.ledger_path is None:
+        if isinstance(error, LedgerError) and job.ledger is None:
             say(
                 f"without a ledger, answers stay in {tempfile.gettempdir()} until the output is written",
-                hint="free some space there, set TMPDIR, or add --ledger PATH",
+                hint="free some space there, set TMPDIR, or leave out --ledger none",
             )
         return code
     if interruption.first is not None:
         return interruption.exit_code
-    return ExitCode.OUTAGE if ending.outage else None
+    return None
 
 
 def _say_budget(job: Job, ending: Ending) -> None:
-    cap = job.pace.max_calls or 0
-    used = max(cap, ending.stats.calls)
-    more = f"--max-calls +{cap}" if job.ledger_path is not None else f"--max-calls {2 * cap}"
+    cap = job.pace.max_calls
+    assert cap is not None
+    used = max(ending.job_calls, ending.stats.calls)
+    limit = used if cap.more else cap.calls
+    more = f"--max-calls +{cap.calls}" if job.ledger is not None else f"--max-calls {2 * cap.calls}"
     say(
-        f"this job has used {count(used, 'call')}; the cap is {thousands(cap)}",
-        hint=f"to allow {thousands(cap)} more: {more}",
+        f"this job has used {count(used, 'call')}; the cap is {thousands(limit)}",
+        hint=f"to allow {thousands(cap.calls)} more: {more}",
     )
 
 
-def how_to_continue(job: Job, error: RunEnded | None, *, outage: bool = False) -> str:
+def how_to_continue(job: Job, error: RunEnded | None) -> str:
     """Return the next step after what ended the run, or after an interruption."""
     match error:
         case BudgetExhausted():
             step = "run the command again with a higher --max-calls"
         case OutOfQuota():
             step = "once the account has calls again, run the same command again"
-        case None if outage:
+        case Outage():
             step = "once AccuAuth can be reached, run the same command again"
         case None:
             step = "run the same command again"
         case _:
             step = "fix that and run the same command again"
-    if job.ledger_path is None:
-        return f"{step}; without a ledger (--ledger PATH) it starts from zero"
+    if job.ledger is None:
+        return f"{step}; without a ledger it starts from zero"
     kept = "stored" if isinstance(error, LedgerError) else "answered"
     return f"{step} to continue: numbers already {kept} are not bought again"
 

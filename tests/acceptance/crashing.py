@@ -20,9 +20,6 @@ POINTS = (
     "after_reply",
     "before_commit",
     "after_commit",
-    "before_move",
-    "after_move",
-    "before_forget",
     "before_rename",
     "after_rename",
     "moment",
@@ -49,15 +46,11 @@ def at_nth(nth: int) -> Callable[[], None]:
 
 def arm(point: str, nth: int) -> None:
     """Put the step's trap into the code."""
-    from accucheck import _admission, _store
+    from accucheck import _admission
     from accucheck._http import Sender
-    from accucheck._store._old import _journal, _mover
+    from accucheck._store import _sqlite
 
     reached = at_nth(nth)
-
-    def move_often() -> None:
-        """Answers are moved by the hundred thousand: no list of a test is so long."""
-        _mover.MOVE_AT, _mover.MOVED_AT_ONCE = 16, 5  # type: ignore[misc]
 
     def after(owner: Any, name: str) -> None:
         original = getattr(owner, name)
@@ -100,23 +93,10 @@ def arm(point: str, nth: int) -> None:
             around_send(reply=False)
         case "after_reply":
             around_send(reply=True)
-        case "before_commit" | "after_commit":
-            session = _store.Ledger.session
-
-            def trapped(self: _store.Ledger, **options: Any) -> Any:
-                self._on_step = lambda step: reached() if step == point else None
-                return session(self, **options)
-
-            _store.Ledger.session = trapped  # type: ignore[method-assign]
-        case "before_move":
-            move_often()
-            before(_journal, "move")
-        case "after_move":
-            move_often()
-            after(_journal, "move")
-        case "before_forget":
-            move_often()
-            before(_journal, "_forget")
+        case "before_commit":
+            before(_sqlite._Ledger, "settle")
+        case "after_commit":
+            after(_sqlite._Ledger, "settle")
         case "before_rename":
             before(os, "replace")
         case "after_rename":

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accucheck import InvalidNumber, Ledger, normalize
+from accucheck import InvalidNumber, normalize
+from accucheck._store._ledger import Ledger
 from accucheck.sandbox import truth
 from tests.acceptance.crashing import POINTS
 
@@ -60,6 +61,7 @@ def write_leads(path: Path, rows: int, chance: random.Random) -> None:
 def bulk(leads: Path, output: Path, url: str, *, rate: float) -> list[str]:
     return [
         *("bulk", str(leads), "-o", str(output), "--base-url", url, "--quiet"),
+        *("--ledger", f"{output}.ledger"),
         *("--rate", str(rate), "--workers", str(WORKERS)),
     ]
 

@@ -26,9 +26,6 @@ def test_twenty_kills_lose_nothing_and_buy_nothing_twice(tmp_path: Path, seed: i
             "before_commit": 6,
             "after_commit": 6,
             "after_admit": 2,
-            "before_move": 6,
-            "after_move": 6,
-            "before_forget": 2,
         },
         options=options,
     )

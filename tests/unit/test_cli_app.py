@@ -47,9 +47,14 @@ def test_the_commands_are_those_that_the_readme_names() -> None:
         "config show",
         "serve",
         "ledger",
+        "ledger list",
         "ledger info",
         "ledger purge",
+        "ledger forget",
+        "ledger repair",
+        "ledger init",
         "ledger export",
+        "ledger statement",
     ]
 
 

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from accucheck._errors import (
     BudgetExhausted,
     ConfigurationError,
     LedgerError,
+    Outage,
     OutOfQuota,
     RunEnded,
     Unauthorized,
@@ -18,20 +17,22 @@ from accucheck._errors import (
 from accucheck._events import CallEnded, CircuitChanged
 from accucheck._models import Stats
 from accucheck.cli._job import Job
-from accucheck.cli._run import OutageWatch
+from accucheck.cli._ledger import Freshness, chosen_ledger
+from accucheck.cli._run import OutageNotice
 from accucheck.cli._summary import calls_facts, how_to_continue
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"input": "-", "output": "-", "sample": 5}, "--sample needs a ledger"),
-        ({"input": "-", "output": "-", "retry_failed": True}, "--retry-failed needs a ledger"),
-        ({"input": "-", "output": "-", "fresh_within": timedelta(days=1)}, "--fresh-within needs a ledger"),
-        ({"no_ledger": True, "sample": 5}, "--sample needs a ledger"),
-        ({"no_ledger": True, "ledger": Path("x")}, "not both"),
-        ({"seed": 5}, "--sample"),
+        ({"sample": 5}, "--sample needs a ledger"),
+        ({"retry_failed": True}, "--retry-failed needs a ledger"),
+        ({"fresh": Freshness(timedelta(days=1))}, "--fresh-within needs a ledger"),
+        ({"ledger": "x", "seed": 5}, "--sample"),
         ({"ordered": True}, "-o -"),
+        ({"split": True, "only": "yes"}, "not both"),
+        ({"split": True, "output": "-"}, "need a file"),
+        ({"ledger": "out.csv"}, "is the ledger"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], told: str) -> None:
@@ -40,27 +41,36 @@ def test_options_that_would_do_nothing_are_refused(options: dict[str, Any], told
 
 
 @pytest.mark.parametrize(
-    ("options", "path"),
+    ("given", "api_id", "place"),
     [
-        ({}, Path("out.csv.ledger")),
-        ({"ledger": Path("shared")}, Path("shared")),
-        ({"no_ledger": True}, None),
-        ({"output": "-"}, Path("leads.csv.ledger")),
-        ({"input": "-"}, Path("out.csv.ledger")),
-        ({"input": "-", "output": "-"}, None),
-        ({"output": "-", "ledger": Path("shared")}, Path("shared")),
+        ("none", "id", None),
+        ("shared", "id", "shared"),
+        ("postgresql://db/leads", "id", "postgresql://db/leads"),
+        (None, None, None),
     ],
 )
-def test_the_ledger_is_beside_the_output_unless_it_was_said_otherwise(
-    options: dict[str, Any], path: Path
+def test_the_ledger_is_the_one_that_was_named(
+    given: str | None, api_id: str | None, place: str | None
 ) -> None:
-    assert Job(**{"input": "leads.csv", "output": "out.csv", **options}).ledger_path == path
+    assert chosen_ledger(given, api_id, "https://example.com") == place
 
 
-def test_a_run_without_a_ledger_leaves_none_behind() -> None:
-    with Job(input="leads.csv", output="out.csv", no_ledger=True).opened_ledger() as ledger:
-        assert ledger.path.exists()
-    assert not ledger.path.parent.exists()
+def test_by_default_every_account_has_a_ledger_of_its_own() -> None:
+    places = {
+        chosen_ledger(None, api_id, url)
+        for api_id in ("a", "b")
+        for url in ("https://one.example", "https://two.example/")
+    }
+    assert len(places) == 4
+    assert all(place and "/a" not in place.rpartition("/")[2] for place in places)
+
+
+def test_the_outputs_of_a_split_keep_their_suffixes() -> None:
+    assert Job(input="a", output="out/x.csv.gz", split=True).outputs == {
+        "yes": "out/x.yes.csv.gz",
+        "no": "out/x.no.csv.gz",
+        "rest": "out/x.rest.csv.gz",
+    }
 
 
 @pytest.mark.parametrize(
@@ -70,14 +80,15 @@ def test_a_run_without_a_ledger_leaves_none_behind() -> None:
         (BudgetExhausted("x"), "higher --max-calls"),
         (OutOfQuota("x"), "once the account has calls again"),
         (Unauthorized("x"), "fix that and run the same command again"),
+        (Outage("x"), "once AccuAuth can be reached"),
         (LedgerError("x"), "fix that and run the same command again"),
     ],
 )
 def test_a_run_that_did_not_finish_says_how_to_continue(error: RunEnded | None, told: str) -> None:
-    job = Job(input="leads.csv", output="out.csv")
+    job = Job(input="leads.csv", output="out.csv", ledger="answers")
     assert told in how_to_continue(job, error)
     assert "not bought again" in how_to_continue(job, error)
-    assert "starts from zero" in how_to_continue(Job(input="a", output="b", no_ledger=True), error)
+    assert "starts from zero" in how_to_continue(Job(input="a", output="b"), error)
 
 
 def test_the_summary_shows_what_the_run_cost() -> None:
@@ -99,31 +110,12 @@ def test_the_summary_shows_what_the_run_cost() -> None:
 def test_an_outage_is_reported_once_with_its_cause_and_so_is_its_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tell = OutageWatch(timedelta(0))
-    tell(CallEnded("NOT_SENT", "first", 0.1))
-    tell(CircuitChanged(True))
-    tell(CallEnded("OK", "retry", 0.1))
-    tell(CircuitChanged(False))
+    notice = OutageNotice("api.example.com", timedelta(minutes=15))
+    notice(CallEnded("BROKEN", "first", 0.1, "name not found"))
+    notice(CircuitChanged(True))
+    notice(CallEnded("OK", "retry", 0.1))
+    notice(CircuitChanged(False))
     first, hint, last = capsys.readouterr().err.splitlines()
-    assert "cannot reach AccuAuth (no reply)" in first
+    assert first == "accucheck: cannot reach api.example.com (name not found); retrying for up to 15 min 00 s"
     assert "--base-url" in hint
     assert last == "accucheck: calls succeed again; resuming"
-
-
-async def test_an_outage_that_lasts_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
-    watch = OutageWatch(timedelta(seconds=0.02))
-    reached = anyio.Event()
-    watch.on_deadline = reached.set
-    watch(CircuitChanged(True))
-    with anyio.fail_after(10):
-        await reached.wait()
-    assert watch.lasted
-    assert "the run ends" in capsys.readouterr().err
-
-
-async def test_one_call_that_succeeds_restarts_the_deadline() -> None:
-    watch = OutageWatch(timedelta(seconds=0.05))
-    watch(CircuitChanged(True))
-    watch(CircuitChanged(False))
-    await anyio.sleep(0.1)
-    assert not watch.lasted

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from accucheck._models import Check, Settlement
-from accucheck._store import Ledger
-from accucheck.cli._ledger import private_ledger
+from accucheck._store._ledger import Ledger
+from accucheck.cli._ledger import Book, open_book
 
 
 class Trouble(Exception):
@@ -23,12 +23,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
-async def buy(ledger: Ledger) -> None:
-    session = ledger.session()
-    session.start(lambda batch: None, lambda error: None)
+async def buy(book: Book) -> None:
     answer = Check(number="+51987654321", whatsapp=True, checked_at=datetime.now(UTC))
-    session.settle(Settlement(987654321, answer))
-    await session.aclose()
+    await book.store.settle([Settlement(987654321, answer)])
 
 
 def answers_in(path: Path) -> int:
@@ -37,17 +34,18 @@ def answers_in(path: Path) -> int:
 
 
 async def test_nothing_is_left_of_it_when_all_went_well(tmp_path: Path, temporary: Path) -> None:
-    with private_ledger(tmp_path / "out.csv") as ledger:
-        await buy(ledger)
+    async with open_book(None, tmp_path / "out.csv") as book:
+        await buy(book)
     assert list(temporary.iterdir()) == []
 
 
 async def test_what_was_bought_is_kept_beside_an_output_that_was_not_written(
     tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(Trouble), private_ledger(tmp_path / "out.csv") as ledger:
-        await buy(ledger)
-        raise Trouble
+    with pytest.raises(Trouble):
+        async with open_book(None, tmp_path / "out.csv") as book:
+            await buy(book)
+            raise Trouble
     kept = tmp_path / "out.csv.ledger"
     assert answers_in(kept) == 1
     assert kept.stat().st_mode & 0o777 == 0o600
@@ -62,9 +60,10 @@ async def test_where_it_cannot_be_moved_it_stays_and_says_where(
     output = tmp_path / ("out.csv" if obstacle == "another ledger" else "absent/out.csv")
     if obstacle == "another ledger":
         Path(f"{output}.ledger").write_text("mine")
-    with pytest.raises(Trouble), private_ledger(output) as ledger:
-        await buy(ledger)
-        raise Trouble
+    with pytest.raises(Trouble):
+        async with open_book(None, output) as book:
+            await buy(book)
+            raise Trouble
     (directory,) = temporary.iterdir()
     assert answers_in(directory / "ledger") == 1
     assert f"--ledger {directory / 'ledger'}" in capsys.readouterr().err
@@ -72,10 +71,11 @@ async def test_where_it_cannot_be_moved_it_stays_and_says_where(
         assert Path(f"{output}.ledger").read_text() == "mine"
 
 
-def test_nothing_is_kept_where_nothing_was_bought(
+async def test_nothing_is_kept_where_nothing_was_bought(
     tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(Trouble), private_ledger(tmp_path / "out.csv"):
-        raise Trouble
+    with pytest.raises(Trouble):
+        async with open_book(None, tmp_path / "out.csv"):
+            raise Trouble
     assert list(temporary.iterdir()) == []
     assert capsys.readouterr().err == ""

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import get_args
 
 from accucheck._errors import NumberProblem
 from accucheck._models import Check, Settlement, Stats
-from accucheck._store import Ledger
-from accucheck.cli._ledger import known_in, nothing_known
+from accucheck._store import MemoryStore
+from accucheck.cli._ledger import Freshness, known_in, nothing_known
 from accucheck.cli._sample import sample_facts
 from accucheck.cli._survey import PROBLEMS, survey
 
@@ -39,20 +38,16 @@ async def test_a_list_without_a_ledger_is_all_to_ask() -> None:
     assert (found.rows, found.to_ask, found.known) == (1500, 1500, 0)
 
 
-async def test_what_a_run_began_with_does_not_go_stale_on_the_way(tmp_path: Path) -> None:
+async def test_what_a_run_began_with_does_not_go_stale_on_the_way() -> None:
     clock = [1_000_000_000.0]
     then = datetime.fromtimestamp(clock[0] - 3600, UTC)
-    with Ledger(tmp_path / "ledger", now=lambda: clock[0]) as ledger:
-        store = ledger.session()
-        store.start(lambda batch: None, lambda error: None)
-        store.settle(Settlement(987654321, Check(number="+51987654321", whatsapp=True, checked_at=then)))
-        await store.flush()
-        await store.aclose()
-        find = known_in(ledger, "advanced", fresh_within=timedelta(hours=2), now=lambda: clock[0])
-        clock[0] += 5 * 3600
-        assert set(await find([987654321])) == {987654321}
-        later = known_in(ledger, "advanced", fresh_within=timedelta(hours=2), now=lambda: clock[0])
-        assert not await later([987654321])
+    store = MemoryStore()
+    await store.settle([Settlement(987654321, Check(number="+51987654321", whatsapp=True, checked_at=then))])
+    fresh = Freshness(timedelta(hours=2), timedelta(hours=2))
+    find = known_in(store, "advanced", fresh=fresh, now=lambda: clock[0])
+    clock[0] += 5 * 3600
+    assert set(await find([987654321])) == {987654321}
+    assert not await known_in(store, "advanced", fresh=fresh, now=lambda: clock[0])([987654321])
 
 
 def test_a_sample_tells_the_share_its_interval_and_the_cost_of_the_rest() -> None:
