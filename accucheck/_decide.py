@@ -74,6 +74,14 @@ class Policy:
     """Retries that the run may make for each answered call, 0 to 1, beyond a first allowance and ten a second.
     With none left a number waits for its turn: the run slows down, and no number fails for it."""
 
+    @classmethod
+    def fast(cls) -> Policy:
+        """Return a policy for tests: the usual number of tries, with waits of a hundredth of a second."""
+        wait = tenacity.wait_fixed(0.01)
+        return cls(
+            retry_wait=wait, poll_wait=wait, poll_stop=tenacity.stop_after_attempt(100), long_wait=0.01
+        )
+
     def __post_init__(self) -> None:
         for name in ("retry_wait", "retry_stop", "poll_wait", "poll_stop", "refusal_stop"):
             strategy = getattr(self, name)

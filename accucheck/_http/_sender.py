@@ -20,6 +20,7 @@ from accucheck._http._failures import (
     broken,
     lacks_descriptors,
 )
+from accucheck._http._in_tests import GuardedTransport, is_in_tests
 from accucheck._http._limits import Deadlines, Slots, open_files_limit
 from accucheck._http._proxies import ProxyTransport, proxy_for
 from accucheck._http._reply import UnreadableBody, WholeReply, decoded, read_whole
@@ -339,6 +340,8 @@ def _chosen_transport(
                 "proxy and verify belong to the transport: set them on the one you give."
             )
         return transport
+    if is_in_tests(url):
+        return GuardedTransport()
     address = proxy_for(url, proxy)
     if address is None:
         return FastTransport(verify=verify)

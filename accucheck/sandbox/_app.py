@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Final
 
@@ -91,10 +91,11 @@ class SandboxApp:
         body = await _read(receive)
         if body is None:
             return
-        call = _call(scope, body)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        call = call_from(scope["method"], scope["path"], headers, body)
         now = self.clock()
         reply = self.account.answer(call, now)
-        line = self._line(call, reply, now)
+        line = request_line(call, reply, now + self._clock_to_wall)
         self.requests.append(line)
         if self._log is not None:
             self._log.write(line)
@@ -104,19 +105,6 @@ class SandboxApp:
             await _send(reply, send, whole=len(body) <= MAX_BODY)
         else:
             await _send_badly(reply, reply.fault, scope, receive, send)
-
-    def _line(self, call: Call, reply: Reply, now: float) -> dict[str, object]:
-        number = raw_number(call.body, call.content_type)
-        line: dict[str, object] = {
-            "t": round(now + self._clock_to_wall, 6),
-            "number": None if number is None else str(number)[:_LONGEST_LOGGED],
-            "endpoint": call.endpoint,
-            "status": reply.status,
-            "call": reply.nth,
-        }
-        if reply.fault:
-            line["fault"] = reply.fault
-        return line
 
     async def _show_page(self, request: Request) -> HTMLResponse:
         now = self.clock()
@@ -141,19 +129,30 @@ class SandboxApp:
         return JSONResponse({"lines": lines, "total": f"{self.account.spent:f}"})
 
 
-def _call(scope: Scope, body: bytes) -> Call:
-    api_id = api_secret = content_type = b""
-    for name, value in scope["headers"]:
-        if name == b"x-df-api-id":
-            api_id = value
-        elif name == b"x-df-api-secret":
-            api_secret = value
-        elif name == b"content-type":
-            content_type = value
-    endpoint = ENDPOINTS.get(scope["path"]) if scope["method"] == "POST" else None
+def call_from(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Call:
+    """Return the call that a request makes. The names of ``headers`` are in lower case."""
     return Call(
-        endpoint, api_id.decode("latin-1"), api_secret.decode("latin-1"), content_type.decode("latin-1"), body
+        ENDPOINTS.get(path) if method == "POST" else None,
+        headers.get("x-df-api-id", ""),
+        headers.get("x-df-api-secret", ""),
+        headers.get("content-type", ""),
+        body,
     )
+
+
+def request_line(call: Call, reply: Reply, wall: float) -> dict[str, object]:
+    """Return what the request log holds of a call made at ``wall``, in seconds since 1970."""
+    number = raw_number(call.body, call.content_type)
+    line: dict[str, object] = {
+        "t": round(wall, 6),
+        "number": None if number is None else str(number)[:_LONGEST_LOGGED],
+        "endpoint": call.endpoint,
+        "status": reply.status,
+        "call": reply.nth,
+    }
+    if reply.fault:
+        line["fault"] = reply.fault
+    return line
 
 
 async def _read(receive: Receive) -> bytes | None:

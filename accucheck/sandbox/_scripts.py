@@ -85,6 +85,12 @@ class Scripts:
             replies = [replies]
         self._next.setdefault(_national(number), deque()).extend(map(written_out, replies))
 
+    def clear(self) -> None:
+        """Forget all that is written and all that was unexpected."""
+        self._answers.clear()
+        self._next.clear()
+        self.unexpected.clear()
+
     def take(self, national: str) -> Scripted | None:
         """Return the reply to the next call for a number, None if it has none of its own."""
         if waiting := self._next.get(national):

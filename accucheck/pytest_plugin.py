@@ -1,0 +1,86 @@
+"""Fixtures for tests of code that uses accucheck. Loaded by pytest where ``accucheck[testing]`` is installed.
+
+``accucheck_sandbox``
+    A simulated AccuAuth on a free port. While a test has it, every ``accucheck.Client()`` that would call the real
+    vendor is answered by it, and the credentials are in the environment: the code under test needs no change.
+
+``accucheck_client``
+    A client of that sandbox, with quick retries and no rate limit. Works under pytest-asyncio and anyio.
+
+``@pytest.mark.accucheck(strict=True, rate=50, pending=0.2)`` sets how the sandbox behaves for one test: any of
+``accucheck.sandbox.Settings``. ``accucheck_sandbox_scope = session`` in pytest's configuration starts one sandbox for
+all tests, with the settings' defaults, and clears the written replies after each test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from accucheck import Client
+    from accucheck.testing import SandboxThread
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addini("accucheck_sandbox_scope", "function (default) or session", default="function")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "accucheck(**settings): how accucheck_sandbox behaves for this test")
+
+
+@pytest.fixture(scope="session")
+def _accucheck_session_sandbox() -> Iterator[SandboxThread]:
+    from accucheck.testing import SandboxThread
+
+    with SandboxThread() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def accucheck_sandbox(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SandboxThread]:
+    """A simulated AccuAuth: ``.answers({"987654321": "yes"})``, ``.script(number, [...])``, ``.requests``, ``.url``."""
+    from accucheck._http._in_tests import stand_in
+
+    monkeypatch.setenv("ACCUCHECK_API_ID", "sandbox")
+    monkeypatch.setenv("ACCUCHECK_API_SECRET", "sandbox")
+    for sandbox in _sandbox(request):
+        stand_in.append(sandbox.transport())
+        try:
+            yield sandbox
+        finally:
+            stand_in.pop()
+        if sandbox.unexpected:
+            pytest.fail(
+                f"accucheck asked for numbers that the test has no answer for: {', '.join(sandbox.unexpected)}",
+                pytrace=False,
+            )
+
+
+def _sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
+    from accucheck.testing import SandboxThread, Settings
+
+    marker = request.node.get_closest_marker("accucheck")
+    settings: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
+    strict = settings.pop("strict", None)
+    if request.config.getini("accucheck_sandbox_scope") == "session" and not settings:
+        sandbox: SandboxThread = request.getfixturevalue("_accucheck_session_sandbox")
+        sandbox.forget()
+        sandbox.be_strict(strict)
+        yield sandbox
+        return
+    with SandboxThread(Settings(**settings), strict=strict) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def accucheck_client(accucheck_sandbox: SandboxThread) -> Client:
+    """A client of ``accucheck_sandbox``: ``check = await accucheck_client.check("987654321")``."""
+    from accucheck import Client, Policy
+
+    return Client(transport=accucheck_sandbox.transport(), policy=Policy.fast(), rate=10_000)

@@ -1,0 +1,263 @@
+"""Test code that uses accucheck: a vendor without sockets, and one in a thread of its own.
+
+::
+
+    from accucheck.testing import FakeVendor
+
+    vendor = FakeVendor({"987654321": "yes", "912345678": ["PENDING", "no"]})
+    async with accucheck.Client("id", "secret", transport=vendor, policy=accucheck.Policy.fast()) as client:
+        check = await client.check("987654321")
+    assert [request["number"] for request in vendor.requests] == ["987654321"]
+
+pytest users need none of it: see the fixtures of ``accucheck.pytest_plugin``. Needs ``accucheck[testing]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from accucheck.sandbox import Counts, InvoiceLine, Sandbox, Script, Scripted, Settings, serve, truth
+from accucheck.sandbox._account import Account
+from accucheck.sandbox._app import KEPT_REQUESTS, call_from, request_line
+from accucheck.sandbox._scripts import Scripts
+
+__all__ = ["FakeVendor", "SandboxThread", "Script", "Scripted", "Settings", "truth"]
+
+Replies = Mapping[str | int, Script | Iterable[Script]]
+"""Number -> one reply for all its calls, or a list of one reply for each call. Replies are words, see ``Script``."""
+
+
+class Written:
+    """What the fake vendor and the sandbox have in common: written replies, and what was asked."""
+
+    _scripts: Scripts
+
+    strict: bool | None = None
+    """Whether a number that nothing is written for is refused and fails the test. None: as soon as anything is
+    written; until then every number gets the sandbox's own answer (``truth``)."""
+
+    def answers(self, replies: Replies) -> None:
+        """Write replies: ``{"987654321": "yes", "912345678": ["PENDING", "no"]}``.
+
+        A single reply is for all calls, a list for one call each, its last for all calls after. Raises
+        ValueError for a number that is not Peruvian.
+        """
+        for number, reply in replies.items():
+            if isinstance(reply, (str, Mapping, Scripted)):
+                self._scripts.answers({number: reply})
+            else:
+                *first, last = reply
+                self._scripts.script(number, first)
+                self._scripts.answers({number: last})
+        self._tighten()
+
+    def script(self, number: str | int, replies: Iterable[Script]) -> None:
+        """Write one reply for each of a number's next calls; after them it gets what it would get without."""
+        self._scripts.script(number, replies)
+        self._tighten()
+
+    @property
+    def unexpected(self) -> list[str]:
+        """Numbers that were asked although nothing is written for them, while strict."""
+        return list(self._scripts.unexpected)
+
+    def _tighten(self) -> None:
+        self._scripts.strict = self.strict is not False
+
+    def forget(self) -> None:
+        """Clear the written replies and the unexpected numbers."""
+        self._scripts.clear()
+
+    def be_strict(self, strict: bool | None) -> None:
+        """Set ``strict``, also in mid-test."""
+        self.strict = strict
+        self._scripts.strict = bool(strict)
+
+
+class FakeVendor(Written, httpx.AsyncBaseTransport):
+    """AccuAuth as an httpx transport: no sockets, no threads, any event loop. Takes any credentials.
+
+    Args:
+        replies: Written replies, see ``answers``.
+        settings: How the account behaves: rate limit, quota, errors, soft answers, prices.
+        strict: See ``strict``.
+
+    A reply that is lost on purpose raises the httpx error that a socket would: ``reset`` ReadError, ``cut``
+    RemoteProtocolError, ``stall`` ReadTimeout (at once: a test does not wait).
+    """
+
+    def __init__(
+        self, replies: Replies | None = None, *, settings: Settings | None = None, strict: bool | None = None
+    ) -> None:
+        self._settings = settings or Settings()
+        self._account = Account(self._settings, time.monotonic(), time.time() - time.monotonic())
+        self._scripts = self._account.scripts
+        self._requests: deque[dict[str, object]] = deque(maxlen=KEPT_REQUESTS)
+        self.be_strict(strict)
+        if replies is not None:
+            self.answers(replies)
+
+    @property
+    def requests(self) -> list[dict[str, object]]:
+        """The last 10,000 calls, oldest first: ``number``, ``endpoint``, ``status``, ``call`` (from 1), ``t``."""
+        return list(self._requests)
+
+    @property
+    def counts(self) -> Counts:
+        """A snapshot of the counters."""
+        return self._account.counts(time.monotonic())
+
+    def charges(self) -> dict[str, int]:
+        """Return how often each national number was charged at the advanced endpoint."""
+        return self._account.charges()
+
+    def invoice(self) -> list[InvoiceLine]:
+        """Return what was charged, by day (UTC) and endpoint."""
+        return self._account.invoice()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        body = await request.aread()
+        call = call_from(
+            request.method,
+            request.url.path,
+            {
+                **request.headers,
+                "x-df-api-id": self._settings.api_id,
+                "x-df-api-secret": self._settings.api_secret,
+            },
+            body,
+        )
+        now = time.monotonic()
+        reply = self._account.answer(call, now)
+        self._requests.append(request_line(call, reply, time.time()))
+        if reply.delay:
+            await asyncio.sleep(reply.delay)
+        lost = "the fake vendor lost the reply on purpose"
+        if reply.fault == "reset":
+            raise httpx.ReadError(lost, request=request)
+        if reply.fault == "cut":
+            raise httpx.RemoteProtocolError(lost, request=request)
+        if reply.fault == "stall":
+            raise httpx.ReadTimeout(lost, request=request)
+        headers = {"Content-Type": reply.content_type}
+        if reply.retry_after is not None:
+            headers["Retry-After"] = str(reply.retry_after)
+        return httpx.Response(reply.http_status, headers=headers, content=reply.body, request=request)
+
+
+class SandboxThread(Written):
+    """The sandbox on a free port of loopback, in a thread of its own: for code that opens its own sockets.
+
+    A context manager. ``url`` is what to give as ``base_url``; the credentials are "sandbox" and "sandbox".
+    """
+
+    def __init__(self, settings: Settings | None = None, *, strict: bool | None = None) -> None:
+        self._settings = settings
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="accucheck-sandbox", daemon=True)
+        self._sandbox: Sandbox | None = None
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._error: BaseException | None = None
+        self._wants_strict = strict
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            raise self._error
+        self._scripts = self.sandbox.scripts
+        self.be_strict(self._wants_strict)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        async def serving() -> None:
+            self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+            async with serve(self._settings) as self._sandbox:
+                self._started.set()
+                await self._stop.wait()
+
+        try:
+            asyncio.run(serving())
+        except BaseException as error:  # noqa: BLE001  # raised in the thread that waits for the start
+            self._error = error
+        finally:
+            self._started.set()
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """The running sandbox itself."""
+        if self._sandbox is None:
+            raise RuntimeError("the sandbox is not running: use it as a context manager")
+        return self._sandbox
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self.sandbox.url
+
+    @property
+    def requests(self) -> list[dict[str, object]]:
+        """The last 10,000 calls, oldest first: ``number``, ``endpoint``, ``status``, ``call`` (from 1), ``t``."""
+        return self.sandbox.requests
+
+    @property
+    def counts(self) -> Counts:
+        """A snapshot of the counters."""
+        return self.sandbox.counts
+
+    def charges(self) -> dict[str, int]:
+        """Return how often each national number was charged at the advanced endpoint."""
+        return self.sandbox.charges()
+
+    def invoice(self) -> list[InvoiceLine]:
+        """Return what was charged, by day (UTC) and endpoint."""
+        return self.sandbox.invoice()
+
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Return a transport that takes every request to this sandbox, with its credentials, whatever its host."""
+        return _Redirect(self)
+
+
+class _Redirect(httpx.AsyncBaseTransport):
+    """One connection for each call: it belongs to no event loop, and leaves nothing to close."""
+
+    def __init__(self, sandbox: SandboxThread) -> None:
+        self._sandbox = sandbox
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        body = await request.aread()
+        settings = self._sandbox.sandbox.settings
+        url = httpx.URL(self._sandbox.url).join(request.url.raw_path.decode())
+        headers = {
+            "Content-Type": request.headers.get("Content-Type", ""),
+            "X-DF-API-ID": settings.api_id,
+            "X-DF-API-SECRET": settings.api_secret,
+        }
+        extensions: dict[str, Any] = {"timeout": request.extensions.get("timeout", {})}
+        redirected = httpx.Request(request.method, url, headers=headers, content=body, extensions=extensions)
+        async with httpx.AsyncHTTPTransport(trust_env=False) as transport:
+            response = await transport.handle_async_request(redirected)
+            content = await response.aread()
+        kept = {
+            name: response.headers[name]
+            for name in ("Content-Type", "Retry-After")
+            if name in response.headers
+        }
+        return httpx.Response(response.status_code, headers=kept, content=content, request=request)

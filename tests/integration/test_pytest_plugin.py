@@ -1,0 +1,160 @@
+"""The fixtures, used as a user's test suite would: pytest inside pytest, in processes of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+APP = """
+import accucheck
+from contextlib import asynccontextmanager
+
+@asynccontextmanager
+async def service():
+    async with accucheck.Client(policy=accucheck.Policy.fast()) as client:
+        async def is_on_whatsapp(phone):
+            return (await client.check(phone)).whatsapp
+        yield is_on_whatsapp
+"""
+ASYNC_PLUGINS = pytest.mark.parametrize(
+    ("settings", "decorator"),
+    [
+        ("asyncio_mode = auto\nasyncio_default_fixture_loop_scope = function", ""),
+        ("asyncio_default_fixture_loop_scope = function", "@pytest.mark.asyncio"),
+        ("addopts = -p no:asyncio", "@pytest.mark.anyio"),
+    ],
+    ids=["asyncio-auto", "asyncio-strict", "anyio"],
+)
+ANYIO = "addopts = -p no:asyncio"
+
+
+def run(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, test: str, settings: str = ANYIO
+) -> pytest.RunResult:
+    for name in ("PYTEST_VERSION", "PYTEST_CURRENT_TEST", "PYTEST_ADDOPTS"):
+        monkeypatch.delenv(name, raising=False)
+    pytester.makeini(f"[pytest]\n{settings}\nfilterwarnings = error\n")
+    pytester.makeconftest("import pytest\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n")
+    pytester.makepyfile(app=APP)
+    pytester.makepyfile("import pytest, accucheck, httpx\nfrom app import service\n\n" + test)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider")
+
+
+@ASYNC_PLUGINS
+def test_code_under_test_is_answered_by_the_sandbox_without_a_change(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, settings: str, decorator: str
+) -> None:
+    test = f"""
+{decorator}
+async def test_it(accucheck_sandbox):
+    accucheck_sandbox.answers({{"987654321": "yes", "912345678": ["PENDING", "reset", "no"]}})
+    async with service() as is_on_whatsapp:
+        assert await is_on_whatsapp("+51 987 654 321") is True
+        assert await is_on_whatsapp("912345678") is False
+    assert [r["number"] for r in accucheck_sandbox.requests] == ["987654321"] + ["912345678"] * 3
+    assert accucheck_sandbox.charges() == {{"987654321": 1, "912345678": 2}}  # the lost reply was charged too
+"""
+    run(pytester, monkeypatch, test, settings).assert_outcomes(passed=1)
+
+
+@ASYNC_PLUGINS
+def test_the_client_of_the_sandbox_checks_and_streams(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, settings: str, decorator: str
+) -> None:
+    test = f"""
+{decorator}
+@pytest.mark.accucheck(pending=0.5, pending_for=0.05, errors=0.1)
+async def test_it(accucheck_client, accucheck_sandbox):
+    numbers = [str(987650000 + n) for n in range(50)]
+    async with accucheck_client as client, client.stream(numbers) as outcomes:
+        assert sum([isinstance(outcome, accucheck.Checked) async for outcome in outcomes]) == 50
+    assert accucheck_sandbox.counts.charged == 50
+"""
+    run(pytester, monkeypatch, test, settings).assert_outcomes(passed=1)
+
+
+def test_an_unexpected_number_fails_the_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = """
+@pytest.mark.anyio
+async def test_it(accucheck_sandbox, accucheck_client):
+    accucheck_sandbox.answers({"987654321": "yes"})
+    with pytest.raises(accucheck.InvalidArgument):
+        await accucheck_client.check("999999999")
+
+@pytest.mark.anyio
+@pytest.mark.accucheck(strict=False)
+async def test_not_strict(accucheck_sandbox, accucheck_client):
+    accucheck_sandbox.answers({"987654321": "yes"})
+    await accucheck_client.check("999999999")
+"""
+    result = run(pytester, monkeypatch, test)
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*asked for numbers that the test has no answer for: 999999999*"])
+
+
+def test_one_sandbox_can_serve_a_whole_session(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = """
+urls = set()
+
+@pytest.mark.parametrize("verdict", ["yes", "no"])
+@pytest.mark.anyio
+async def test_it(accucheck_sandbox, accucheck_client, verdict):
+    accucheck_sandbox.answers({"987654321": verdict})
+    assert (await accucheck_client.check("987654321")).whatsapp is (verdict == "yes")
+    urls.add(accucheck_sandbox.url)
+    assert len(urls) == 1
+"""
+    settings = f"{ANYIO}\naccucheck_sandbox_scope = session"
+    run(pytester, monkeypatch, test, settings).assert_outcomes(passed=2)
+
+
+REAL = {
+    "nothing": ("def test_it():", ""),
+    "respx": (
+        "import respx\n@respx.mock\ndef test_it():\n    respx.post(host='cloudapi.peru.accuauth.com').respond(json=OK)",
+        "transport=httpx.AsyncHTTPTransport()",
+    ),
+    "pytest-httpx": (
+        "def test_it(httpx_mock):\n    httpx_mock.add_response(method='POST', json=OK)",
+        "transport=httpx.AsyncHTTPTransport()",
+    ),
+}
+
+
+@pytest.mark.parametrize("library", REAL)
+def test_the_real_vendor_is_not_dialled_and_mocks_of_httpx_work(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    head, transport = REAL[library]
+    test = f"""
+import asyncio
+OK = {{"status": "OK", "result": {{"number": "+51987654321", "whatsapp": "yes"}}, "request_id": "TID1"}}
+
+async def check(**arguments):
+    async with accucheck.Client("a-test-id", "a-test-secret", **arguments) as client:
+        return await client.check("987654321")
+
+{head}
+    with pytest.raises(RuntimeError, match="tried to call the real AccuAuth .* costs money"):
+        asyncio.run(check())
+    if {bool(transport)}:
+        assert asyncio.run(check({transport})).whatsapp is True
+"""
+    run(pytester, monkeypatch, test, settings="addopts = -p no:asyncio").assert_outcomes(passed=1)
+
+
+def test_an_explicit_yes_dials(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    test = """
+from accucheck._http import FastTransport
+
+def test_it(monkeypatch):
+    monkeypatch.setenv("ACCUCHECK_REAL_CALLS_IN_TESTS", "1")
+    client = accucheck.Client("a-test-id", "a-test-secret")
+    assert isinstance(client._sender._transport, FastTransport)
+"""
+    run(pytester, monkeypatch, test).assert_outcomes(passed=1)

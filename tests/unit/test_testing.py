@@ -1,0 +1,78 @@
+"""The fake vendor: the sandbox's account without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import accucheck
+from accucheck.testing import FakeVendor, SandboxThread, Scripted, Settings, truth
+
+NUMBER = "987654321"
+
+
+def client(vendor: FakeVendor) -> accucheck.Client:
+    return accucheck.Client(
+        "an-id-of-a-user", "a-secret-of-a-user", transport=vendor, policy=accucheck.Policy.fast(), rate=10_000
+    )
+
+
+async def test_numbers_are_answered_as_written_and_requests_are_kept() -> None:
+    vendor = FakeVendor({NUMBER: "yes", "912345678": ["PENDING", "reset", "cut", "INTERNAL_ERROR", "no"]})
+    async with client(vendor) as checker:
+        assert (await checker.check(NUMBER)).whatsapp is True
+        assert (await checker.check("912345678")).whatsapp is False
+        assert (await checker.check("912345678")).whatsapp is False  # a list's last reply stays
+    assert [line["call"] for line in vendor.requests if line["number"] == "912345678"] == [1, 2, 3, 4, 5, 6]
+    assert vendor.charges() == {NUMBER: 1, "912345678": 4}  # the two lost replies were charged too
+
+
+async def test_without_replies_every_number_has_the_sandboxs_answer() -> None:
+    vendor = FakeVendor(settings=Settings(price=0.5))
+    async with client(vendor) as checker:
+        assert (await checker.check(NUMBER)).whatsapp is (truth(NUMBER)["whatsapp"] == "yes")
+    assert vendor.counts.spent == 0.5
+    assert [line.amount for line in vendor.invoice()] == ["0.5"]
+
+
+@pytest.mark.parametrize(
+    ("replies", "error"),
+    [
+        ("OUT_OF_QUOTA", accucheck.OutOfQuota),
+        ("KEY_EXPIRED", accucheck.KeyExpired),
+        ("INVALID_ARGUMENT", accucheck.InvalidArgument),
+        ("unavailable", accucheck.Undetermined),
+        ("stall", accucheck.TransportError),
+        (Scripted(body=b"<html>"), accucheck.ProtocolError),
+    ],
+)
+async def test_every_failure_can_be_written(replies: str, error: type[Exception]) -> None:
+    async with client(FakeVendor({NUMBER: replies})) as checker:
+        with pytest.raises(error):
+            await checker.check(NUMBER)
+
+
+async def test_a_strict_vendor_refuses_numbers_that_nothing_is_written_for() -> None:
+    vendor = FakeVendor(strict=True)
+    async with client(vendor) as checker:
+        with pytest.raises(accucheck.InvalidArgument, match="did not expect"):
+            await checker.check(NUMBER)
+    assert vendor.unexpected == [NUMBER]
+
+
+def test_a_sandbox_in_a_thread_is_usable_from_code_without_a_loop() -> None:
+    with SandboxThread(Settings(rate=1000)) as sandbox:
+        sandbox.answers({NUMBER: "yes"})
+
+        async def check() -> bool:
+            async with accucheck.Client("sandbox", "sandbox", base_url=sandbox.url) as checker:
+                return (await checker.check(NUMBER)).whatsapp
+
+        assert asyncio.run(check()) is True
+        assert [line["number"] for line in sandbox.requests] == [NUMBER]
+
+
+def test_a_sandbox_that_cannot_start_says_so() -> None:
+    with pytest.raises(RuntimeError, match="not running"):
+        SandboxThread().url  # noqa: B018
