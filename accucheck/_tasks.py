@@ -19,7 +19,8 @@ class EngineTask(asyncio.Task[Result]):
 
     Whoever cancels every task there is (``asyncio.run`` at its end, a test runner, a shutdown handler) would cut off
     calls that are paid for. Such a cancellation calls ``on_cancel`` instead, which asks the engine to settle and
-    leave. Time limits inside the task work as ever: those cancel it from a timer, or from within.
+    leave. Time limits inside the task work as ever: those cancel it from a timer, or from within. So do anyio's task
+    groups inside it, which cancel it from their other tasks: httpx's own transport connects that way.
     """
 
     def __init__(
@@ -41,7 +42,11 @@ class EngineTask(asyncio.Task[Result]):
 
     def cancel(self, msg: Any | None = None) -> bool:
         loop = self.get_loop()
-        if loop.is_running() and asyncio.current_task(loop) in (None, self):
+        # A scope of anyio's that reaches this task was opened in it: it inherits none.
+        is_scope = isinstance(msg, str) and msg.startswith(
+            ("Cancelled by cancel scope", "Cancelled via cancel scope")
+        )
+        if is_scope or (loop.is_running() and asyncio.current_task(loop) in (None, self)):
             return super().cancel(msg)
         if not self.done():
             self._on_cancel()

@@ -284,3 +284,12 @@ async def test_leaving_a_stream_early_leaves_no_task_and_no_warning() -> None:
         assert sandbox.counts.requests == made
         assert not [task for task in asyncio.all_tasks() if "accucheck" in task.get_name()]
         assert sandbox.counts.charged == outcomes.stats.yes + outcomes.stats.no
+
+
+async def test_httpx_own_transport_carries_checks_and_streams(sandbox: Sandbox) -> None:
+    """It connects in a task group of anyio's, whose end must not be taken for a foreign cancellation."""
+    transport = httpx.AsyncHTTPTransport(trust_env=False)
+    async with asyncio.timeout(30), client_for(sandbox, transport=transport) as client:
+        assert (await client.check(numbers(1)[0])).number == f"+51{numbers(1)[0]}"
+        for outcome in await collect(client, numbers(20, start=1), workers=5):
+            assert_true(outcome)
