@@ -27,8 +27,7 @@ from accucheck._events import Event, Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate, Rate
 from accucheck._models import Check, Stats
 from accucheck._phone import normalize
-from accucheck._store import Ledger, MemoryStore, NewLedger, Query, Store, as_store
-from accucheck._store._old._adapter import OldLedgerStore
+from accucheck._store import Ledger, MemoryStore, Query, Store, as_store
 from accucheck._stream import RunContext, Stream
 from accucheck._tasks import EngineTask, settled
 from accucheck._timeouts import Timeouts
@@ -43,7 +42,7 @@ Item = TypeVar("Item")
 Numeric: TypeAlias = str | int | float | None
 """What a phone number may come as: text, or what a spreadsheet or a dataframe makes of it."""
 NumericItem = TypeVar("NumericItem", bound=Numeric)
-LedgerLike: TypeAlias = Store | Ledger | NewLedger | str | os.PathLike[str]
+LedgerLike: TypeAlias = Store | Ledger | str | os.PathLike[str]
 """A ledger: the path of a file, or an object that keeps answers (see ``Store``)."""
 
 FreshWithin: TypeAlias = timedelta | Mapping[Literal["yes", "no"], timedelta]
@@ -150,7 +149,7 @@ class Client:
         place = urlsplit(self._base_url).netloc
         retries = RetryBudget(allowance=_FIRST_RETRIES, share=self._policy.retry_budget)
         self._host = Host(place, retries=retries, events=self._events)
-        self._stores = OpenStores(self._make_store, f"rate {place}")
+        self._stores = OpenStores(as_store, f"rate {place}")
         self._in_flight: InFlight = {}  # of those who keep no ledger
         self._own_store: SharedStore | None = None
         self._checks: Checks | None = None
@@ -514,11 +513,6 @@ class Client:
             cap=self._cap,
         )
 
-    def _make_store(self, ledger: Any) -> Store:
-        if isinstance(ledger, Ledger):
-            return OldLedgerStore(ledger, endpoint=self._endpoint)
-        return as_store(ledger)
-
 
 def _itself(item: Any) -> Any:
     return item
@@ -551,7 +545,7 @@ def _ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple[f
 
 def _checked_ledger(ledger: object) -> None:
     # Not isinstance(ledger, Store): a protocol tells little, and its properties would be evaluated.
-    known = (str, os.PathLike, Ledger, NewLedger)
+    known = (str, os.PathLike, Ledger)
     if not (ledger is None or isinstance(ledger, known) or hasattr(ledger, "settle")):
         raise ConfigurationError(f"ledger is a path or a Store, not {ledger!r}")
     if ledger == "":

@@ -26,19 +26,17 @@ from typing import Any
 
 from accucheck import Check, Ledger
 from accucheck._models import Settlement
-from accucheck._store import AnswerStore
-from accucheck._store import OldMemoryStore as MemoryStore
+from accucheck._store import MemoryStore, Query, SQLiteStore, Store
 
+ANY = Query()
 FIRST_MOBILE, MOBILES = 900_000_000, 10**8
 CHUNK = 256
 """Numbers a look-up, as the engine admits them."""
 TURN = 40
 """Answers a turn of the event loop: as with 200 workers at full speed."""
-OUTSTANDING = 4_000
-"""Answers that are not stored yet, at most."""
 EXPOSED = 200
 """The same in a run with 200 workers: beyond it the engine makes no call."""
-WORK = 35e-6
+WORK = 22e-6
 """Seconds of the event loop that the rest of a check takes."""
 
 
@@ -84,58 +82,42 @@ def resident_megabytes() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-async def store_all(store: AnswerStore, numbers: Numbers, rows: int) -> dict[str, float]:
-    """Settle ``rows`` answers as fast as they are stored; making them is not counted."""
-    stored = 0
-
-    def on_commit(batch: Any) -> None:
-        nonlocal stored, batches
-        stored += len(batch)
-        batches += 1
-
-    def on_failure(error: Exception) -> None:
-        raise SystemExit(f"the store failed: {error}")
-
-    batches = 0
-    store.start(on_commit, on_failure)
-    seconds = cpu = 0.0
-    slowest = 0.0
+async def store_all(store: Store, numbers: Numbers, rows: int, batch: int = EXPOSED) -> dict[str, float]:
+    """Claim and settle ``rows`` answers, a batch after the other; making them is not counted."""
+    seconds = cpu = slowest = 0.0
     for start in range(0, rows, 20_000):
         made = list(settlements(numbers, start, min(start + 20_000, rows)))
         began, cpu_began = time.perf_counter(), time.process_time()
-        for place in range(0, len(made), TURN):
-            turn = time.perf_counter()
-            for settlement in made[place : place + TURN]:
-                store.settle(settlement)
-            await asyncio.sleep(0)
-            slowest = max(slowest, time.perf_counter() - turn)
-            while start + place - stored > OUTSTANDING:
-                await asyncio.sleep(0.0005)
-        await store.flush()
+        for place in range(0, len(made), batch):
+            some = made[place : place + batch]
+            claims = await store.claim([settlement.number for settlement in some], ANY)
+            assert not claims.known
+            before = time.perf_counter()
+            await store.settle(some)
+            slowest = max(slowest, time.perf_counter() - before)
         seconds += time.perf_counter() - began
         cpu += time.process_time() - cpu_began
     return {
         "settled_per_second": rows / seconds,
         "cpu_microseconds_per_row": cpu / rows * 1e6,
-        "rows_per_batch": rows / max(batches, 1),
-        "longest_turn_milliseconds": slowest * 1e3,
+        "longest_commit_milliseconds": slowest * 1e3,
     }
 
 
-def find_all(store: AnswerStore, numbers: Numbers, rows: int, sought: int) -> dict[str, float]:
+async def find_all(store: Store, numbers: Numbers, rows: int, sought: int) -> dict[str, float]:
     """Look known numbers up in random order, then unknown ones."""
     chance = random.Random(3)
     known = [numbers.at(chance.randrange(rows)) for _ in range(sought)]
     began = time.perf_counter()
-    found = sum(len(store.find(known[start : start + CHUNK])) for start in range(0, sought, CHUNK))
+    found = 0
+    for start in range(0, sought, CHUNK):
+        found += len(await store.find(known[start : start + CHUNK], ANY))
     seconds = time.perf_counter() - began
-    assert found >= sought * 0.99, (
-        f"only {found} of {sought} were found"
-    )  # a number may come twice in a chunk
+    assert found >= sought * 0.99, f"only {found} of {sought} were found"  # one may come twice in a chunk
     unknown = [numbers.at(rows + place) for place in range(min(sought, MOBILES - rows))]
     began = time.perf_counter()
-    none = sum(len(store.find(unknown[start : start + CHUNK])) for start in range(0, len(unknown), CHUNK))
-    assert none == 0
+    for start in range(0, len(unknown), CHUNK):
+        assert not await store.find(unknown[start : start + CHUNK], ANY)
     return {
         "known_found_per_second": sought / seconds,
         "unknown_asked_per_second": len(unknown) / (time.perf_counter() - began),
@@ -144,83 +126,108 @@ def find_all(store: AnswerStore, numbers: Numbers, rows: int, sought: int) -> di
 
 async def measure_ledger(path: Path, rows: int, sought: int) -> dict[str, float]:
     numbers = Numbers(7)
-    with Ledger(path) as ledger:
-        session = ledger.session()
-        figures = await store_all(session, numbers, rows)
-        began = time.perf_counter()
-        await session.aclose()
-        figures["close_seconds"] = time.perf_counter() - began
-        figures["file_megabytes"] = path.stat().st_size / 1e6
-        figures["bytes_per_row"] = path.stat().st_size / rows
-        began = time.perf_counter()
-        session = ledger.session()
-        figures["open_seconds"] = time.perf_counter() - began
-        session.start(lambda batch: None, lambda error: None)
-        figures |= find_all(session, numbers, rows, sought)
-        await session.aclose()
-        began = time.perf_counter()
-        assert sum(ledger.info().answers.values()) == rows
-        figures["info_seconds"] = time.perf_counter() - began
+    store = SQLiteStore(path)
+    await store.open()
+    figures = await store_all(store, numbers, rows)
+    began = time.perf_counter()
+    await store.aclose()
+    figures["close_seconds"] = time.perf_counter() - began
+    figures["file_megabytes"] = path.stat().st_size / 1e6
+    figures["bytes_per_row"] = path.stat().st_size / rows
+    began = time.perf_counter()
+    await store.open()
+    figures["open_seconds"] = time.perf_counter() - began
+    figures |= await find_all(store, numbers, rows, sought)
+    await store.aclose()
+    began = time.perf_counter()
+    assert sum(Ledger(path).info().answers.values()) == rows
+    figures["info_seconds"] = time.perf_counter() - began
     return figures
 
 
-async def run_busily(store: AnswerStore, made: list[Settlement]) -> dict[str, float]:
-    """Settle as a run at full speed does: each answer after other work, and not too many ahead of the disk."""
-    stored = commits = 0
+async def run_busily(store: Store, made: list[Settlement], work: float = WORK) -> dict[str, float]:
+    """Work as a run at full speed does: claims ahead, calls that keep the loop busy, and one commit at a time."""
+    ready: list[Settlement] = []
+    answered: list[Settlement] = []
+    exposed = done = commits = 0
+    news, room, answers = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
-    def on_commit(batch: Any) -> None:
-        nonlocal stored, commits
-        stored += len(batch)
-        commits += 1
+    async def admit() -> None:
+        for start in range(0, len(made), CHUNK):
+            some = made[start : start + CHUNK]
+            claims = await store.claim([settlement.number for settlement in some], ANY)
+            assert not claims.known
+            ready.extend(some)
+            news.set()
+            while len(ready) > 2 * CHUNK:
+                room.clear()
+                await room.wait()
 
-    def on_failure(error: Exception) -> None:
-        raise SystemExit(f"the store failed: {error}")
+    async def settle() -> None:
+        nonlocal exposed, done, commits
+        while done < len(made):
+            while not answered:
+                answers.clear()
+                await answers.wait()
+            some = answered[:]
+            answered.clear()
+            await store.settle(some)
+            await asyncio.sleep(0)
+            commits += 1
+            exposed -= len(some)
+            done += len(some)
+            news.set()
 
-    store.start(on_commit, on_failure)
+    async def call() -> None:
+        nonlocal exposed
+        while done < len(made):
+            turn = 0
+            while ready and exposed < 2 * EXPOSED and turn < TURN:
+                until = time.thread_time() + work
+                while time.thread_time() < until:
+                    pass
+                answered.append(ready.pop())
+                exposed += 1
+                turn += 1
+            if turn:
+                answers.set()
+                if len(ready) <= 2 * CHUNK:
+                    room.set()
+                await asyncio.sleep(0)
+            else:
+                news.clear()
+                await news.wait()
+
     began, loop_began, all_began = time.perf_counter(), time.thread_time(), time.process_time()
-    for place, settlement in enumerate(made):
-        ready = time.thread_time() + WORK
-        while time.thread_time() < ready:
-            pass
-        store.settle(settlement)
-        if place % TURN == 0:
-            await asyncio.sleep(0)
-        while place - stored >= EXPOSED:
-            await asyncio.sleep(0)
-    await store.flush()
-    seconds, loop, everything = (
-        time.perf_counter() - began,
-        time.thread_time() - loop_began,
-        time.process_time() - all_began,
-    )
+    await asyncio.gather(admit(), settle(), call())
+    seconds, loop = time.perf_counter() - began, time.thread_time() - loop_began
+    everything = time.process_time() - all_began
     return {
         "settled_per_second": len(made) / seconds,
-        "rows_per_batch": len(made) / commits,
+        "rows_per_commit": len(made) / commits,
         "loop_cpu_microseconds_per_row": loop / len(made) * 1e6,
-        "writer_cpu_microseconds_per_row": (everything - loop) / len(made) * 1e6,
+        "thread_cpu_microseconds_per_row": (everything - loop) / len(made) * 1e6,
     }
 
 
-async def measure_busy_run(directory: Path, checks: int, repeats: int) -> dict[str, float]:
-    """Compare runs with and without a ledger, in turn; medians. The loop's own work is in both."""
+async def measure_busy_run(path: Path, checks: int, repeats: int, *, before: int) -> dict[str, float]:
+    """Compare runs with and without a ledger, in turn; medians. The ledger at ``path`` holds ``before`` answers."""
     runs: dict[str, list[dict[str, float]]] = {"with": [], "without": []}
-    numbers = Numbers(5)
+    numbers = Numbers(7)
     for repeat in range(repeats):
-        made = list(settlements(numbers, repeat * checks, (repeat + 1) * checks))
+        start = before + repeat * checks
+        made = list(settlements(numbers, start, start + checks))
         memory = MemoryStore()
         runs["without"].append(await run_busily(memory, made))
         await memory.aclose()
-        path = directory / f"busy{repeat}.db"
-        with Ledger(path) as ledger:
-            session = ledger.session()
-            figures = await run_busily(session, made)
-            began = time.process_time()
-            await session.aclose()
-            figures["closing_cpu_microseconds_per_row"] = (time.process_time() - began) / checks * 1e6
-        runs["with"].append(figures)
+        store = SQLiteStore(path if before else path.with_name(f"busy{repeat}.db"))
+        await store.open()
+        runs["with"].append(await run_busily(store, made))
+        await store.aclose()
     middle = {name: statistics.median(run[name] for run in runs["with"]) for name in runs["with"][0]}
-    without = statistics.median(run["loop_cpu_microseconds_per_row"] for run in runs["without"])
-    middle["loop_cpu_microseconds_per_row_without"] = without
+    middle["settled_per_second_without"] = statistics.median(
+        run["settled_per_second"] for run in runs["without"]
+    )
     middle["speed_with_over_without"] = statistics.median(
         here["settled_per_second"] / there["settled_per_second"]
         for here, there in zip(runs["with"], runs["without"], strict=True)
@@ -234,7 +241,7 @@ async def measure_memory(rows: int, sought: int) -> dict[str, float]:
     store = MemoryStore()
     figures = await store_all(store, numbers, rows)
     figures["resident_megabytes_added"] = resident_megabytes() - before
-    figures |= find_all(store, numbers, rows, min(sought, 20_000))
+    figures |= await find_all(store, numbers, rows, min(sought, 20_000))
     await store.aclose()
     return figures
 
@@ -261,8 +268,14 @@ def main() -> None:
                 measure_ledger(directory / "leads.db", options.rows, options.sought)
             )
         if options.only in (None, "busy"):
-            checks = min(options.rows, 40_000)
-            figures["beside a busy loop"] = asyncio.run(measure_busy_run(directory, checks, options.repeats))
+            checks = min(options.rows, 100_000)
+            figures["beside a busy loop"] = asyncio.run(
+                measure_busy_run(directory / "busy.db", checks, options.repeats, before=0)
+            )
+            if options.only is None:
+                figures["the same with all rows in the file"] = asyncio.run(
+                    measure_busy_run(directory / "leads.db", checks, options.repeats, before=options.rows)
+                )
     if options.only in (None, "memory"):
         figures["memory"] = asyncio.run(measure_memory(options.rows, options.sought))
     if options.json:

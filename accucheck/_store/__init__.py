@@ -1,13 +1,8 @@
 """What is known of each number, and what is bought, kept: in a file, or in memory for one run. All the SQL."""
 
 from accucheck._store._file import account_ledger_path
-from accucheck._store._ledger import JobCalls, account_ledgers, as_store
-from accucheck._store._ledger import Ledger as NewLedger
+from accucheck._store._ledger import JobCalls, Ledger, LedgerInfo, account_ledgers, as_store
 from accucheck._store._memory import MemoryStore
-from accucheck._store._old._info import LedgerInfo
-from accucheck._store._old._ledger import Ledger
-from accucheck._store._old._memory import OldMemoryStore
-from accucheck._store._old._protocol import AnswerStore
 from accucheck._store._permits import Outcomes, Pacing, PermitRequest, Permits, PermitStore
 from accucheck._store._postgres import PostgresStore, init_postgres, is_postgres
 from accucheck._store._protocol import Claims, Endpoint, Query, Store
@@ -15,15 +10,12 @@ from accucheck._store._repair import Repaired, repair
 from accucheck._store._sqlite import SQLiteStore
 
 __all__ = [
-    "AnswerStore",
     "Claims",
     "Endpoint",
     "JobCalls",
     "Ledger",
     "LedgerInfo",
     "MemoryStore",
-    "NewLedger",
-    "OldMemoryStore",
     "Outcomes",
     "Pacing",
     "PermitRequest",

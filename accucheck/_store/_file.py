@@ -8,7 +8,7 @@ import re
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import ClassVar, Final
 from uuid import uuid4
@@ -332,11 +332,10 @@ def create_ledger(path: Path) -> None:
     _refuse_network(path)
     prefix = f"{path.name}.new-"
     for name in os.listdir(path.parent):  # of a process that was killed in the middle of this
-        if (
-            name.startswith(prefix)
-            and time.time() - path.with_name(name).stat().st_mtime > _ABANDONED_SECONDS
-        ):
-            path.with_name(name).unlink(missing_ok=True)
+        if name.startswith(prefix):
+            with suppress(FileNotFoundError):  # of one that is in the middle of it now
+                if time.time() - path.with_name(name).stat().st_mtime > _ABANDONED_SECONDS:
+                    path.with_name(name).unlink()
     unfinished = path.with_name(prefix + uuid4().hex[:8])
     # SQLite gives its -wal and -shm files the mode of the database.
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

@@ -18,8 +18,7 @@ from pathlib import Path
 import pytest
 
 from accucheck import LedgerError
-from accucheck._store import NewLedger as Ledger
-from accucheck._store import Query, SQLiteStore, _file
+from accucheck._store import Ledger, Query, SQLiteStore, _file
 from tests.unit.ledger_samples import MOBILE, answered
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +153,7 @@ def test_a_file_that_may_not_grow_ends_the_run_likewise(tmp_path: Path) -> None:
 AS_NOBODY = """
     import asyncio, os, sys
     from accucheck import LedgerError
-    from accucheck._store import NewLedger, SQLiteStore
+    from accucheck._store import Ledger, SQLiteStore
     import encodings.idna, socket
     if os.getuid() == 0:
         os.setgid(65534)
@@ -197,9 +196,9 @@ async def test_a_ledger_is_read_where_nothing_may_be_written(open_folder: Path) 
     open_folder.chmod(0o555)
     out = run(
         AS_NOBODY
-        + "    attempt(lambda: NewLedger(sys.argv[1]).info().calls)\n"
+        + "    attempt(lambda: Ledger(sys.argv[1]).info().calls)\n"
         + "    attempt(opened)\n"
-        + "    attempt(lambda: NewLedger(sys.argv[1]).purge(0))\n",
+        + "    attempt(lambda: Ledger(sys.argv[1]).purge(0))\n",
         path,
     )
     first, second, third = out.splitlines()
@@ -215,7 +214,7 @@ async def test_somebody_elses_ledger_is_refused(open_folder: Path) -> None:
     await store.aclose()
     if os.getuid() != 0:
         path.chmod(0)
-    out = run(AS_NOBODY + "    attempt(lambda: NewLedger(sys.argv[1]).info())\n", path)
+    out = run(AS_NOBODY + "    attempt(lambda: Ledger(sys.argv[1]).info())\n", path)
     assert "permission" in out.lower()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from accucheck._store import NewLedger as Ledger
+from accucheck._store import Ledger
 from tests.unit.ledger_samples import MOBILE
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ import pytest
 
 from accucheck import BudgetExhausted, Checked, Client, Failed, LedgerError, OutOfQuota, Policy
 from accucheck._models import Settlement
-from accucheck._store import NewLedger, SQLiteStore
+from accucheck._store import Ledger, SQLiteStore
 from accucheck.sandbox import Settings, serve
 from tests.integration.test_client import assert_true, client_for, collect, numbers
 
@@ -138,7 +138,7 @@ async def test_a_commit_that_fails_ends_the_run_and_acknowledges_nothing(tmp_pat
 
 
 def _settlements(path: Path) -> list[Settlement]:
-    with NewLedger(path) as ledger:
+    with Ledger(path) as ledger:
         return [settlement for _, settlement in ledger.settlements()]
 
 

@@ -6,9 +6,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from accucheck import Check, InternalError
-from accucheck._errors import CheckError, LedgerError
+from accucheck._errors import CheckError
 from accucheck._models import Settlement
-from accucheck._store import AnswerStore
 
 MOBILE = 900_000_000
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
@@ -53,16 +52,3 @@ def told(settlement: Settlement) -> tuple[Any, ...]:
     else:
         plain = result
     return settlement.number, plain, settlement.calls, settlement.possibly_double_charged
-
-
-class Listener:
-    """Hears what a store commits, and what it could not."""
-
-    def __init__(self, store: AnswerStore) -> None:
-        self.batches: list[list[Settlement]] = []
-        self.errors: list[LedgerError] = []
-        store.start(lambda batch: self.batches.append(list(batch)), self.errors.append)
-
-    @property
-    def committed(self) -> list[Settlement]:
-        return [settlement for batch in self.batches for settlement in batch]

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from accucheck import LedgerError
-from accucheck._store import NewLedger as Ledger
-from accucheck._store import Query, SQLiteStore, _file, account_ledger_path, account_ledgers
+from accucheck._store import Ledger, Query, SQLiteStore, _file, account_ledger_path, account_ledgers
 from tests.unit.ledger_samples import MOBILE, answered, failed, told
 
 ANY = Query()

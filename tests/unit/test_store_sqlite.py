@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from accucheck import LedgerError
-from accucheck._store import NewLedger as Ledger
-from accucheck._store import Query, SQLiteStore, _owner, _tables, repair
+from accucheck._store import Ledger, Query, SQLiteStore, _owner, _tables, repair
 from tests.unit.ledger_samples import MOBILE, Clock, answered, failed, told
 
 ANY = Query()
