@@ -159,6 +159,8 @@ class Admission(Generic[Item]):
             source = Input(self._items)
             while items := await source.read(min(_CHUNK, 2 * self._limits.ready)):
                 self._admit(items)
+                if len(items) > 1:  # those that come one by one are claimed together, by the other task
+                    await self._claim_some()
                 # Admission does not wait by itself; the workers and the caller must have their turn.
                 if self._is_full():
                     await self._wait_for_room()
@@ -177,9 +179,12 @@ class Admission(Generic[Item]):
             if not self._unclaimed:
                 self._news.clear()
                 await self._news.wait()
-            count = min(len(self._unclaimed), _CHUNK)
-            await self._claim([self._unclaimed.popleft() for _ in range(count)])
+            await self._claim_some()
             self.make_room()  # where all were known or taken, no worker makes any
+
+    async def _claim_some(self) -> None:
+        count = min(len(self._unclaimed), _CHUNK)
+        await self._claim([self._unclaimed.popleft() for _ in range(count)])
 
     def claim_again(self, flights: Sequence[PendingNumber]) -> None:
         """Claim numbers that somebody else had claimed before."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from accucheck._circuit import Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, Decision, Done, Policy, Wait, decide
@@ -224,6 +224,16 @@ class Host:
             listener()
 
 
+class Caller(Protocol):
+    """Who has a call made: a worker of a stream, or a single check."""
+
+    def wait(self, change: int) -> None:
+        """Note that it begins (1) or ends (-1) to wait for a permit."""
+
+    def choose(self) -> Progress | None:
+        """Return the number that gets the permit; None if there is none any more."""
+
+
 class Attempt:
     """Makes one call for one number and decides what comes of it."""
 
@@ -247,43 +257,36 @@ class Attempt:
         self._events = events
         self._budget = budget
         self._cap = cap
+        self._limited = budget is not None or cap is not None
         self._chance = chance
         self._now = asyncio.get_running_loop().time
         self._logged_rate = gate.rate
         self._unknown: set[str] = set()
 
-    async def make(self, choose: Callable[[], Progress | None], *, urgent: bool = False) -> Decision | None:
-        """Wait for a permit, ``choose`` the number that gets it, send once, and decide.
+    async def make(self, caller: Caller, *, urgent: bool = False) -> Decision | None:
+        """Wait for a permit, have ``caller`` choose the number that gets it, send once, and decide.
 
         Returns None if no call was made: the circuit is open, or there was nothing to choose. Raises
         BudgetExhausted, and what the store and the transport raise.
         """
         sent_at = self.gate.try_acquire()
         if sent_at is None:
-            sent_at = await self.gate.acquire(urgent=urgent)
+            caller.wait(1)
+            try:
+                sent_at = await self.gate.acquire(urgent=urgent)
+            finally:
+                caller.wait(-1)
         host = self.host
         circuit = host.circuit
         if circuit.opened and not circuit.admits(sent_at):
             return None
-        budget, cap = self._budget, self._cap
-        if cap is not None and not cap.take():
+        if self._limited and not await self._reserve():
             raise budget_exhausted()
-        if budget is not None and not budget.take():
-            try:
-                await budget.reserve()
-            except BaseException:
-                if cap is not None:
-                    cap.give_back()
-                raise
-        progress = choose()
+        progress = caller.choose()
+        if self._limited:
+            self._spend(progress)
         if progress is None:
-            if cap is not None:
-                cap.give_back()
-            if budget is not None:
-                budget.give_back()
             return None
-        if budget is not None:
-            budget.sending()
         counters = self.counters
         counters.calls += 1
         counters.in_flight += 1
@@ -416,6 +419,30 @@ class Attempt:
             self.counters.polls += 1
         elif progress.next == "retry":
             self.counters.retries += 1
+
+    async def _reserve(self) -> bool:
+        """Take a call from the caps; return whether there was one."""
+        cap, budget = self._cap, self._budget
+        if cap is not None and not cap.take():
+            return False
+        if budget is not None and not budget.take():
+            try:
+                await budget.reserve()
+            except BaseException:
+                if cap is not None:
+                    cap.give_back()
+                raise
+        return True
+
+    def _spend(self, progress: Progress | None) -> None:
+        """Use the call that was taken from the caps, or give it back if there is no number for it."""
+        if progress is None:
+            if self._cap is not None:
+                self._cap.give_back()
+            if self._budget is not None:
+                self._budget.give_back()
+        elif self._budget is not None:
+            self._budget.sending()
 
     def _log_refusal(self, progress: Progress, retry_after: float | None) -> None:
         logger.debug("%s: rate-limited, Retry-After %s", mask(progress.national), retry_after)

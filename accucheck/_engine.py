@@ -200,6 +200,13 @@ class _Run:
         self.asking = False  # claimed, so that only the vendor can tell
         self.stored: asyncio.Future[Exception | None] | None = None
 
+    def wait(self, change: int) -> None:
+        """Do not count: there is one task for one number."""
+
+    def choose(self) -> PendingNumber | None:
+        """Call the number, if anybody still waits for it."""
+        return self.flight if self.waiters else None
+
     @property
     def paid(self) -> bool:
         """Whether something is under way that is, or may be, paid for."""
@@ -432,7 +439,7 @@ class Checks:
                 self._fail_fast(run)
                 await self._probe.wait()
                 continue
-            decision = await self._attempt.make(lambda: flight if run.waiters else None, urgent=True)
+            decision = await self._attempt.make(run, urgent=True)
             match decision:
                 case Done(result):
                     settlement = Settlement(flight.number, result, flight.calls, flight.lost)

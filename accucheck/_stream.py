@@ -78,19 +78,23 @@ class Enter(Protocol):
 class _Worker:
     """A task that makes calls. Only while it has a number must it be let finish."""
 
-    __slots__ = ("at_gate", "flight", "stream", "task")
+    __slots__ = ("flight", "only", "stream", "task")
 
-    def __init__(self, stream: Stream[Any]) -> None:
+    def __init__(self, stream: Stream[Any], only: PendingNumber | None = None) -> None:
         self.stream = stream
         self.task: EngineTask[None] | None = None
         self.flight: PendingNumber | None = None
-        self.at_gate = False
+        self.only = only
+        """The one number that it calls."""
+
+    def wait(self, change: int) -> None:
+        """Count the workers at the gate."""
+        if self.only is None:
+            self.stream._claims += change
 
     def choose(self) -> PendingNumber | None:
         """Take the number that a permit goes to."""
-        self.at_gate = False
-        self.stream._claims -= 1
-        flight = self.flight = self.stream._take()
+        flight = self.flight = self.stream._take(self.only)
         return flight
 
 
@@ -310,12 +314,7 @@ class Stream(Generic[Item]):
                 if not self._has_job():
                     await self._wait_for_job()
                     continue
-                self._claims += 1
-                worker.at_gate = True
-                decision = await make(worker.choose)
-                if worker.at_gate:
-                    worker.at_gate = False
-                    self._claims -= 1
+                decision = await make(worker)
                 flight, worker.flight = worker.flight, None
                 if decision is not None:
                     assert flight is not None
@@ -328,8 +327,6 @@ class Stream(Generic[Item]):
             self._dismiss(worker)
 
     def _dismiss(self, worker: _Worker) -> None:
-        if worker.at_gate:
-            self._claims -= 1
         if worker.flight is not None:  # cut off
             worker.flight = None
             self._exposed -= 1
@@ -344,10 +341,15 @@ class Stream(Generic[Item]):
         circuit = self._host.circuit
         return not circuit.opened or circuit.admits(self._loop.time())
 
-    def _take(self) -> PendingNumber | None:
+    def _take(self, only: PendingNumber | None) -> PendingNumber | None:
         """Choose the number that a permit goes to; None if there is none any more."""
+        if self._stopping:
+            return None
+        if only is not None:
+            self._exposed += 1
+            return only
         ready, due = self._admission.ready, self._due
-        if self._stopping or not (ready or due):
+        if not (ready or due):
             return None
         # New numbers keep half of the permits while any are waiting, however many polls are due.
         self._repeated_last = bool(due) and (not ready or not self._repeated_last)
@@ -361,20 +363,13 @@ class Stream(Generic[Item]):
         if self._stopping or flight not in self._admission.ready:
             return
         self._admission.ready.remove(flight)
-        worker = _Worker(self)
+        worker = _Worker(self, only=flight)
         self._workers.add(worker)
         worker.task = self._spawn(self._call_first(worker, flight), "urgent worker")
 
     async def _call_first(self, worker: _Worker, flight: PendingNumber) -> None:
-        def choose() -> PendingNumber | None:
-            if self._stopping:
-                return None
-            worker.flight = flight
-            self._exposed += 1
-            return flight
-
         try:
-            decision = await self._attempt.make(choose, urgent=True)
+            decision = await self._attempt.make(worker, urgent=True)
             worker.flight = None
             if decision is not None:
                 self._act(flight, decision)
@@ -462,7 +457,8 @@ class Stream(Generic[Item]):
 
     def _deliver(self, flights: Sequence[PendingNumber], settlements: Sequence[Settlement]) -> None:
         """Turn what is stored into outcomes, for the run's own rows and for whoever has joined."""
-        admission, put_settled = self._admission, self._outcomes.put_settled
+        admission, put_settled, in_flight = self._admission, self._outcomes.put_settled, self._run.in_flight
+        tell = self._run.events.tell
         for flight, settlement in zip(flights, settlements, strict=True):
             number = flight.number
             del admission.flights[number]
@@ -478,14 +474,14 @@ class Stream(Generic[Item]):
                     self._yes += 1
                 else:
                     self._no += 1
-                if self._run.events.tell is not None:
+                if tell is not None:
                     status = "OK" if isinstance(result, Check) else result.status
-                    self._run.events.tell(Settled(status, settlement.calls))
+                    tell(Settled(status, settlement.calls))
             put_settled(settlement, flight.index, flight.item, first=True)
             for index, item in flight.more or ():
                 put_settled(settlement, index, item, first=False)
-            if self._run.in_flight.get(number) is flight:
-                del self._run.in_flight[number]
+            if flight.calls:
+                del in_flight[number]
             if flight.joined is not None:
                 flight.tell(settlement)
         if self._idle and self._most_exposed < sys.maxsize:

@@ -11,8 +11,17 @@ from typing import Final, TypeAlias
 
 from accucheck._bitset import Bitset
 from accucheck._errors import LedgerError
-from accucheck._models import Settlement
-from accucheck._store._packing import Choice, head_of, key_of, number_of, packed, settlement_of
+from accucheck._models import Check, Settlement
+from accucheck._store._packing import (
+    FAILED,
+    Choice,
+    endpoint_of,
+    head_of,
+    key_of,
+    number_of,
+    packed,
+    settlement_of,
+)
 from accucheck._store._protocol import Claims, Endpoint, Query
 
 __all__ = ["MemoryStore"]
@@ -47,7 +56,9 @@ class MemoryStore:
         self._segment = segment
         self._now = now
         self._seen = Bitset()
-        self._recent: dict[int, _Known] = {}
+        self._recent: dict[
+            int, tuple[Settlement, float]
+        ] = {}  # by key, with the time at which it was settled
         self._claimed: set[int] = set()
         self._spill: sqlite3.Connection | None = None
         self._segments = 0
@@ -90,13 +101,18 @@ class MemoryStore:
         self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
     ) -> None:
         del job
+        now = self._now()
+        recent, claimed, see = self._recent, self._claimed, self._seen.add
         for settlement in settlements:
-            key, at, whatsapp = head_of(settlement, endpoint, self._now())
-            self._seen.add(settlement.number)
-            self._claimed.discard(key_of(settlement.number, endpoint))
-            before = self._recent.get(key)
-            if before is None or before[1] <= at:
-                self._recent[key] = key, at, whatsapp, settlement
+            key = key_of(settlement.number, endpoint)
+            see(settlement.number)
+            claimed.discard(key)
+            if not isinstance(settlement.result, Check):
+                key |= FAILED
+            before = recent.get(key)
+            # When it was given is worked out where it matters: that takes longer than all the rest.
+            if before is None or _known(key, before)[1] <= head_of(settlement, endpoint, now)[1]:
+                recent[key] = settlement, now
         while len(self._recent) >= self._kept + _SPILLED_AT_ONCE and self._full is None:
             try:
                 self._spill_oldest()
@@ -137,7 +153,10 @@ class MemoryStore:
             return {}
         choice: Choice[Settlement] = Choice(query)
         recent = self._recent
-        rows = {number: [recent[key] for key in choice.keys(number) if key in recent] for number in wanted}
+        rows = {
+            number: [_known(key, recent[key]) for key in choice.keys(number) if key in recent]
+            for number in wanted
+        }
         if self._segments:
             # Only those of which a key is missing here may have more there.
             self._add_spilled(
@@ -162,7 +181,7 @@ class MemoryStore:
                 missing.pop(key).append((key, at, whatsapp, settlement_of(number_of(key), stored)))
 
     def _spill_oldest(self) -> None:
-        oldest = list(islice(self._recent.values(), _SPILLED_AT_ONCE))
+        oldest = [_known(key, kept) for key, kept in islice(self._recent.items(), _SPILLED_AT_ONCE)]
         if self._spill is None:
             self._spill = _open_spill()
         if self._room < len(oldest):
@@ -182,6 +201,12 @@ class MemoryStore:
         self._room -= len(oldest)
         for key, *_ in oldest:
             del self._recent[key]
+
+
+def _known(key: int, kept: tuple[Settlement, float]) -> _Known:
+    settlement, now = kept
+    _, at, whatsapp = head_of(settlement, endpoint_of(key), now)
+    return key, at, whatsapp, settlement
 
 
 def _key_of_known(known: _Known) -> int:

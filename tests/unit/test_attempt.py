@@ -78,6 +78,19 @@ class FakePolls:
         self.answers.append(seconds)
 
 
+class Chosen:
+    """A caller with one number."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def wait(self, change: int) -> None:
+        pass
+
+    def choose(self) -> Progress:
+        return self.progress
+
+
 class Bench:
     """An attempt with a scripted vendor that answers after LATENCY."""
 
@@ -123,7 +136,7 @@ class Bench:
         return reply
 
     async def take(self, progress: Progress | None = None) -> Decision:
-        decision = await self.attempt.make(lambda: progress or self.progress)
+        decision = await self.attempt.make(Chosen(progress or self.progress))
         assert decision is not None
         return decision
 
@@ -488,7 +501,7 @@ def test_the_hook_and_the_chance_have_defaults() -> None:
             host=host,
             events=listeners,
         )
-        decision = await attempt.make(lambda: Progress("987654321"))
+        decision = await attempt.make(Chosen(Progress("987654321")))
         assert decision is not None
         assert 0 <= polls.asked[0][2] < 1
         return decision
