@@ -9,6 +9,7 @@ one holds a lock on its own.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable
@@ -29,8 +30,9 @@ _BUFFER = 1 << 20
 class AtomicFile:
     """The file that is being written in place of ``path``.
 
-    An existing target keeps its mode, a symbolic link keeps pointing to the renewed file, and a device or
-    pipe (``/dev/stdout``) is written to directly, because a rename would put a file in its place.
+    An existing target keeps its mode, and a symbolic link keeps pointing to the renewed file. What is written as a
+    stream is written through, because a rename would put a file in its place: a pipe, a device, and whatever
+    ``/dev/stdout`` or ``/dev/fd/3`` stands for, a file that others write to as well included.
 
     Args:
         path: The output.
@@ -54,13 +56,18 @@ class AtomicFile:
         self._target = Path(os.path.realpath(path))
         self._temporary: str | None = None
         with translate_errors(self.name):
+            descriptor = _descriptor_of(path)
+            if descriptor is not None:
+                # A copy: what was written by others stays, and the position is shared with them.
+                self.stream: BinaryIO = open(os.dup(descriptor), "wb", buffering=_BUFFER)  # noqa: SIM115
+                return
             mode = self._target.stat().st_mode if self._target.exists() else None
             if mode is not None and stat.S_ISDIR(mode):
                 raise IsADirectoryError
             if not self._target.parent.is_dir():
                 raise OutputError(f"{self.name}: there is no directory {self._target.parent}")
             if mode is not None and not stat.S_ISREG(mode):
-                self.stream: BinaryIO = self._target.open("wb", buffering=_BUFFER)
+                self.stream = self._target.open("wb", buffering=_BUFFER)
                 return
             prefix = f".{self._target.name[:100]}."
             _remove_leftovers(self._target.parent, prefix)
@@ -103,6 +110,36 @@ class AtomicFile:
             self._fsync(directory)
         finally:
             os.close(directory)
+
+
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|\d+))/fd/(\d+)")
+_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_MOST_LINKS = 40
+
+
+def _descriptor_of(path: Path) -> int | None:
+    """Return the open descriptor that ``path`` is a name of, followed link by link; None if it is of none."""
+    if os.name != "posix":
+        return None
+    name = os.path.abspath(path)
+    for _ in range(_MOST_LINKS):
+        if name in _STANDARD:
+            return _STANDARD[name]
+        if found := _DESCRIPTOR.fullmatch(name):
+            return int(found[1]) if _is_own(name) else None
+        folder = os.path.realpath(os.path.dirname(name))
+        if found := _DESCRIPTOR.fullmatch(os.path.join(folder, os.path.basename(name))):
+            return int(found[1]) if _is_own(folder) else None
+        if not os.path.islink(name):
+            return None
+        name = os.path.normpath(os.path.join(os.path.dirname(name), os.readlink(name)))
+    return None
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name below ``/proc`` is of this process."""
+    process = re.match(r"/proc/(\d+)/", name)
+    return process is None or int(process[1]) == os.getpid()
 
 
 def _lock(stream: Any) -> None:

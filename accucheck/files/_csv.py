@@ -18,14 +18,15 @@ from typing import BinaryIO, ClassVar, NamedTuple
 
 from accucheck.files._columns import Wanted
 from accucheck.files._dialect import opening_of
-from accucheck.files._encoding import UTF_8, detect
+from accucheck.files._encoding import UTF_8, Encoding, detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import ResultColumns, column_names, formula_safe, printable
+from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text, iso_date, iso_moment, yes_or_no
 
-__all__ = ["CsvSource", "CsvWriter"]
+__all__ = ["CsvSource", "CsvWriter", "output_encoding"]
 
 _LONGEST_RECORD = 200
 """In lines."""
@@ -214,6 +215,18 @@ class CsvSource(Source):
         return cells, delimiter.join(quoted(cell, delimiter) for cell in cells)
 
 
+# Bytes that a legacy encoding has no character for, carried along as half surrogates: in another encoding they become
+# what web browsers show for them (https://encoding.spec.whatwg.org/#windows-1252).
+_UNDECODED = {0xDC00 + byte: byte for byte in range(0x80, 0x100)}
+
+
+def output_encoding(source: CsvSource) -> Encoding:
+    """Return the encoding of an output with the rows of ``source``."""
+    if source.encoding.name.startswith(("utf-8", "utf-16", "utf-32")):
+        return source.encoding
+    return Encoding("utf-8", codecs.BOM_UTF8)
+
+
 def quoted(cell: str, delimiter: str) -> str:
     """Return the cell as CSV text, in quotes only where it needs them (in any spreadsheet's locale)."""
     if _NEEDS_QUOTES(cell) or delimiter in cell:
@@ -227,21 +240,26 @@ _NEEDS_QUOTES = re.compile(r'[,;\t|"\r\n]|^\s|\s$').search
 class CsvWriter:
     """Writes rows as CSV, followed by their results.
 
-    Rows that come from CSV keep their text, delimiter, encoding, byte order mark and line end. Rows that are
-    shorter than the longest are filled up, so that our columns stand under their names. Characters of a
-    ``signature`` that the encoding lacks are written as Python escapes (``\\U0001f600``).
+    Rows that come from CSV keep their text, delimiter, line end and byte order mark, and their encoding if it is one
+    of Unicode; any other cannot hold a stranger's emoji, so there the output is UTF-8 with a byte order mark. Rows
+    that come from a workbook get that mark too: it is what makes Excel read UTF-8. Rows that are shorter than the
+    longest are filled up, so that our columns stand under their names. Where the output is ``for_excel`` and not
+    for a pipe, it gets a byte order mark that the input had not if that is what Excel needs.
     """
 
-    def __init__(self, out: BinaryIO, source: Source, *, delimiter: str | None = None) -> None:
+    def __init__(
+        self, out: BinaryIO, source: Source, *, delimiter: str | None = None, for_excel: bool = True
+    ) -> None:
         self._out = out
         self._source = source
         own = source.all_columns()
         self._width = len(own)
         self._encoding = UTF_8
+        self._reencoded = isinstance(source, CsvSource) and output_encoding(source) != source.encoding
         line_end, preamble, header = "\n", "", ""
         kept = isinstance(source, CsvSource) and delimiter in (None, source.dialect.delimiter)
         if isinstance(source, CsvSource) and kept:
-            self._encoding = source.encoding
+            self._encoding = output_encoding(source)
             delimiter, line_end, preamble = source.dialect
             header = source.header_text + delimiter * (len(own) - len(source.columns))
         self._delimiter = delimiter or ","
@@ -249,11 +267,14 @@ class CsvWriter:
         self._missing = self._delimiter * (len(own) - len(source.columns))
         self._line_end = line_end
         self._safe_text = lru_cache(8192)(self._safe_text_of)
+        if isinstance(source, SheetSource):
+            self._encoding = Encoding("utf-8", codecs.BOM_UTF8)
         if not kept:
             preamble = "".join(self._joined(map(as_text, cells)) + line_end for cells in source.title)
         header = header or self._joined(own)
         self._pending = [preamble + header + self._delimiter + self._joined(column_names(own)) + line_end]
-        out.write(self._encoding.mark)
+        if for_excel or (isinstance(source, CsvSource) and source.encoding.mark):
+            out.write(self._encoding.mark)
 
     def write(self, row: Row, result: ResultColumns) -> None:
         """Add one row."""
@@ -285,6 +306,8 @@ class CsvWriter:
         """Hand what was written to the stream below."""
         text = "".join(self._pending)
         self._pending.clear()
+        if self._reencoded and not text.isascii():
+            text = text.translate(_UNDECODED)
         self._out.write(text.encode(self._encoding.name, self._encoding.errors))
 
     def finish(self) -> None:
@@ -315,7 +338,4 @@ class CsvWriter:
         return self._delimiter.join(quoted(cell, self._delimiter) for cell in cells)
 
     def _safe_text_of(self, text: str) -> str:
-        text = formula_safe(printable(text))
-        if not text.isascii():
-            text = text.encode(self._encoding.name, "backslashreplace").decode(self._encoding.name)
-        return quoted(text, self._delimiter)
+        return quoted(formula_safe(printable(text)), self._delimiter)

@@ -85,7 +85,8 @@ def distinct_names(columns: Iterable[str]) -> list[str]:
 def printable(text: str) -> str:
     """Return ``text`` without control characters; tabs and line breaks become a space.
 
-    For every format: an escape sequence must not reach the terminal of whoever looks at the file.
+    For every format: an escape sequence must not reach the terminal of whoever looks at the file, and nothing in it
+    may turn the direction of the text that follows (U+202E shows a "no" as something else).
     """
     if text.isprintable():
         return text
@@ -98,7 +99,10 @@ def _printable_character(character: str) -> str:
     category = unicodedata.category(character)
     if category == "Cs":  # half of a surrogate pair: no encoding can write it
         return "�"
-    return "" if category == "Cc" else character
+    return "" if category == "Cc" or character in _BIDI_CONTROLS else character
+
+
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def formula_safe(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import BinaryIO, Self
 
 from accucheck.files._atomic import AtomicFile
 from accucheck.files._compression import compressed
-from accucheck.files._csv import CsvSource, CsvWriter
+from accucheck.files._csv import CsvSource, CsvWriter, output_encoding
 from accucheck.files._errors import FileError, translate_output_errors
 from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_copy import ExcelCopyWriter, why_no_copy
@@ -121,7 +121,7 @@ class StreamSink:
             raise FileError(f"{self.format.name} cannot be written to standard output; give a file with -o")
         self._stream = stream
         self._every_row = every_row
-        self._writer = _writer(self.format, stream, source)
+        self._writer = _writer(self.format, stream, source, for_excel=False)
 
     def write(self, row: Row, result: ResultColumns) -> None:
         """Add one row. A reader that went away is a BrokenPipeError."""
@@ -176,19 +176,25 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
     return chosen
 
 
-def _writer(file_format: Format, stream: BinaryIO, source: Source) -> Writer:
+def _writer(file_format: Format, stream: BinaryIO, source: Source, *, for_excel: bool = True) -> Writer:
     if file_format.name == "tsv":
-        return CsvWriter(stream, source, delimiter="\t")
-    if file_format.name == "csv" and isinstance(source, CsvSource):
+        return CsvWriter(stream, source, delimiter="\t", for_excel=for_excel)
+    if file_format.name == "csv":
         # Semicolons stay semicolons. Tabs do too, unless the names say that .tsv is to become .csv.
         from_tabs = split_suffixes(Path(source.name))[0] in FORMATS["tsv"].read_suffixes
-        return CsvWriter(stream, source, delimiter="," if from_tabs else None)
+        return CsvWriter(stream, source, delimiter="," if from_tabs else None, for_excel=for_excel)
     if file_format.name == "xlsx" and isinstance(source, ExcelSource) and why_no_copy(source) is None:
         return ExcelCopyWriter(stream, source)
     return file_format.write(stream, source)
 
 
 def _notes(file_format: Format, source: Source) -> list[str]:
+    if file_format.name in ("csv", "tsv") and isinstance(source, CsvSource):
+        written = output_encoding(source)
+        if written != source.encoding:
+            return [
+                f"the output is UTF-8 with a byte order mark: {source.encoding.name} cannot hold every signature"
+            ]
     if file_format.name != "xlsx" or not isinstance(source, SheetSource):
         return []
     if (why := why_no_copy(source)) is not None:

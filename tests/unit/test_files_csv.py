@@ -99,7 +99,6 @@ def test_line_ends_are_kept(leads: Path, line_end: str) -> None:
     [
         ("utf-8", b""),
         ("utf-8", codecs.BOM_UTF8),
-        ("cp1252", b""),
         ("utf-16-le", codecs.BOM_UTF16_LE),
         ("utf-16-be", codecs.BOM_UTF16_BE),
         ("utf-16-le", b""),
@@ -118,12 +117,12 @@ def test_the_encoding_and_its_mark_are_told_and_kept(leads: Path, encoding: str,
 
 def test_windows_1252_is_told_even_if_its_first_letter_comes_late(leads: Path) -> None:
     leads.write_bytes(b"phone,name\n" + b"987654321,Ana\n" * 80_000 + "912345678,José\n".encode("cp1252"))
-    assert written(leads).endswith(f"912345678,José,{OURS}\n".encode("cp1252"))
+    assert written(leads).endswith(f"912345678,José,{OURS}\n".encode())
 
 
 def test_an_encoding_that_is_given_is_taken(leads: Path) -> None:
     leads.write_bytes("phone,name\n987654321,Łukasz\n".encode("cp1250"))
-    assert f"987654321,Łukasz,{OURS}\n".encode("cp1250") in written(leads, encoding="cp1250")
+    assert f"987654321,Łukasz,{OURS}\n".encode() in written(leads, encoding="cp1250")
 
 
 @pytest.mark.parametrize(
@@ -158,10 +157,38 @@ def test_bytes_that_do_not_decode_come_back_as_they_were(leads: Path) -> None:
     assert b"987654321,Jos\xe9,yes" in written(leads, encoding="utf-8")
 
 
-def test_a_signature_that_the_encoding_lacks_is_escaped(leads: Path) -> None:
-    leads.write_bytes("phone,name\n987654321,José\n".encode("cp1252"))
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp850"])
+def test_an_encoding_that_cannot_hold_an_emoji_becomes_utf_8_and_it_says_so(
+    leads: Path, encoding: str
+) -> None:
+    leads.write_bytes("phone;name\n987654321;José\n".encode(encoding))
     result = ANSWER._replace(signature="año 😀")
-    assert "año \\U0001f600".encode("cp1252") in written(leads, result=result)
+    output = written(leads, result=result, encoding=encoding)
+    assert output.startswith(codecs.BOM_UTF8)
+    assert "987654321;José;yes;2023-12-12;no;yes;año 😀;OK;".encode() in output
+    with open_source(leads, encoding=encoding) as source, FileSink(leads.with_name("o.csv"), source) as sink:
+        name = source.encoding.name  # type: ignore[attr-defined]
+        assert sink.notes == [
+            f"the output is UTF-8 with a byte order mark: {name} cannot hold every signature"
+        ]
+        stream = io.BytesIO()
+        with StreamSink(stream, source, file_format="csv") as pipe:
+            pipe.write(next(source.rows()), result)
+        assert stream.getvalue().startswith(b"phone;name;"), "a pipe is not opened in Excel"
+
+
+def test_bytes_that_a_legacy_encoding_lacks_are_in_the_output(leads: Path) -> None:
+    leads.write_bytes(b"phone,name\n987654321,A\xf1o\x81\n")
+    assert "987654321,Año\x81,yes".encode() in written(leads)
+
+
+def test_a_signature_cannot_turn_the_text_around(leads: Path) -> None:
+    leads.write_text("phone\n987654321\n")
+    signature = "a\u202eb\u2066c\u200fd\u061ce\x1b[31mf\x9bg\u2029h 👨\u200d👩"
+    for suffix in (".csv", ".tsv", ".jsonl"):
+        assert "abcde[31mfg h 👨\u200d👩".encode() in written(
+            leads, suffix=suffix, result=ANSWER._replace(signature=signature)
+        )
 
 
 def test_a_short_row_is_filled_up_so_that_our_columns_stand_under_their_names(leads: Path) -> None:

@@ -210,7 +210,7 @@ def test_rows_above_the_header_of_a_sheet_stay_there(leads: Path, title: list[li
     assert [row[:3] for row in after if any(row)] == [row for row in before if any(row)]
     assert {tuple(row[3:]) for row in after[: len(title)]} == {("",) * len(RESULT_COLUMNS)}
     assert after[len(title)][3:] == list(RESULT_COLUMNS)
-    as_csv = list(csv.reader(io.StringIO(checked(leads, ".csv").read_text())))
+    as_csv = list(csv.reader(io.StringIO(checked(leads, ".csv").read_text("utf-8-sig"))))
     assert [row[0] for row in as_csv[: len(title)]] == [row[0] if row else "" for row in title]
     assert as_csv[len(title)][:4] == ["dni", "Telefono", "nombre", "whatsapp"]
 

@@ -8,7 +8,9 @@ import gzip
 import io
 import os
 import stat
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +309,59 @@ def test_a_reader_that_went_away_is_a_broken_pipe(leads: Path) -> None:
 def test_formats_that_are_not_lines_are_not_streamed(leads: Path, name: str) -> None:
     with open_source(leads) as source, pytest.raises(FileError, match="cannot be written to standard output"):
         StreamSink(io.BytesIO(), source, file_format=name)
+
+
+STREAMED = """
+import sys
+from accucheck.files import FileSink, ResultColumns, open_source
+with open_source(sys.argv[1]) as source, FileSink(sys.argv[2], source, file_format="csv") as sink:
+    for row in source.rows():
+        sink.write(row, ResultColumns(status="OK"))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of open files")
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "link to a link"])
+def test_what_others_wrote_to_the_same_redirected_output_stays(
+    leads: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    (tmp_path / "link to a link").symlink_to("link")
+    log = tmp_path / "log"
+    target = name if name.startswith("/") else str(tmp_path / name)
+    with log.open("wb") as stream:
+        stream.write(b"before\n")
+        stream.flush()
+        subprocess.run(
+            [sys.executable, "-c", STREAMED, str(leads), target], check=True, stdout=stream, timeout=60
+        )
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"after\n")
+    lines = log.read_text().splitlines()
+    assert (lines[0], lines[-1], len(lines)) == ("before", "after", 5)
+    assert lines[2].startswith("987654321,Ana,")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["leads.csv", "link", "link to a link", "log"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+def test_a_pipe_with_a_name_is_written_through(leads: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.extend(pipe.read_text().splitlines()))
+    reader.start()
+    with open_source(leads) as source:
+        write(source, pipe)
+    reader.join(30)
+    assert len(read) == 3
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_the_descriptor_that_is_written_through_stays_open(leads: Path) -> None:
+    reading, writing = os.pipe()
+    with open_source(leads) as source:
+        write(source, Path(f"/dev/fd/{writing}"), file_format="csv")
+    os.write(writing, b"after\n")
+    os.close(writing)
+    with open(reading) as stream:
+        assert stream.read().splitlines()[-1] == "after"
