@@ -19,7 +19,7 @@ from accucheck._errors import LedgerError
 from accucheck._store import Store
 from accucheck.cli._job import Job
 from accucheck.cli._options import STANDARD_STREAM
-from accucheck.files import FileError, FileSink, ResultColumns, Row, Source
+from accucheck.files import FileError, FileSink, ResultColumns, Row, Source, is_stream
 from accucheck.files._errors import OutputError
 
 __all__ = ["Outputs", "check_output", "refuse_existing", "refuse_other_files", "remember_output"]
@@ -30,6 +30,8 @@ def check_output(path: str, source: Source, file_format: str | None) -> None:
     folder = Path(path).parent
     if not folder.exists():
         raise OutputError(f"the folder {folder} does not exist\nmkdir -p {shlex.quote(str(folder))}")
+    if is_stream(path):
+        return  # whoever reads it would see that it was opened
     sink = FileSink(path, source, file_format=file_format)
     sink.__exit__(BaseException, None, None)  # as after an error: the temporary file is removed
 

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+from accucheck.files._atomic import is_stream
 from accucheck.files._columns import NumberColumn, Wanted
 from accucheck.files._errors import FileError
 from accucheck.files._origin import Origin, StoredOrigin, live_or_spooled
@@ -38,6 +39,7 @@ __all__ = [
     "Source",
     "StreamSink",
     "column_names",
+    "is_stream",
     "open_source",
 ]
 

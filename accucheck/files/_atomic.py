@@ -22,7 +22,7 @@ from accucheck.files._errors import OutputError, translate_errors
 if os.name == "posix":
     from fcntl import LOCK_EX, LOCK_NB, flock
 
-__all__ = ["AtomicFile"]
+__all__ = ["AtomicFile", "is_stream"]
 
 _BUFFER = 1 << 20
 
@@ -110,6 +110,16 @@ class AtomicFile:
             self._fsync(directory)
         finally:
             os.close(directory)
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether an output at ``path`` is written through: opening it to try would already be seen by its reader."""
+    if _descriptor_of(Path(path)) is not None:
+        return True
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode) and not stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|\d+))/fd/(\d+)")
