@@ -120,7 +120,7 @@ _KINDS = {True: ("yes", "answered"), False: ("no", "answered"), None: ("unanswer
 
 def _is_file(path: str) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        return stat.S_ISREG(os.stat(path).st_mode) and not is_stream(path)
     except OSError:
         return False
 
