@@ -87,9 +87,12 @@ class Outputs:
         self._only = job.only
         self._stack = ExitStack()
         self._sinks: dict[str, FileSink] = {}
+        partial = job.only is not None or "" not in job.outputs
         with ExitStack() as opened:
             for verdict, output in job.outputs.items():
-                self._sinks[verdict] = opened.enter_context(FileSink(output, source, file_format=job.format))
+                self._sinks[verdict] = opened.enter_context(
+                    FileSink(output, source, file_format=job.format, partial=partial)
+                )
             self._stack = opened.pop_all()
 
     @property

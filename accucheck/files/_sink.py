@@ -27,6 +27,18 @@ class FileSink:
     """Writes rows and their results to a file that appears whole, at the end of the ``with`` block.
 
     If the block raises, what was under the name before is still there, and the temporary file is gone.
+
+    Args:
+        path: The output.
+        source: Where the rows come from.
+        file_format: A key of ``FORMATS``; told by the suffix, else the format of the input if None.
+        partial: Not every row will be written, so that a workbook cannot be a copy of the input.
+        replace: Renames the finished file; for tests.
+        fsync: Syncs a descriptor; for tests.
+
+    Raises:
+        FileError: The format cannot hold the list, or the output would replace the input or a ledger.
+        OutputError: The system does not let it be written.
     """
 
     def __init__(
@@ -35,6 +47,7 @@ class FileSink:
         source: Source,
         *,
         file_format: str | None = None,
+        partial: bool = False,
         replace: Callable[[str, str], None] = os.replace,
         fsync: Callable[[int], None] = os.fsync,
     ) -> None:
@@ -50,8 +63,8 @@ class FileSink:
         try:
             with translate_output_errors(str(path)):
                 self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
-                self._writer = _writer(self.format, self._stream, source)
-            self.notes = _notes(self.format, source)
+                self._writer = _writer(self.format, self._stream, source, partial=partial)
+            self.notes = _notes(self.format, source, partial=partial)
             """What a person should know of the output before anything is bought: what it cannot keep."""
         except BaseException:
             self._discard()
@@ -176,19 +189,26 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
     return chosen
 
 
-def _writer(file_format: Format, stream: BinaryIO, source: Source, *, for_excel: bool = True) -> Writer:
+def _writer(
+    file_format: Format, stream: BinaryIO, source: Source, *, for_excel: bool = True, partial: bool = False
+) -> Writer:
     if file_format.name == "tsv":
         return CsvWriter(stream, source, delimiter="\t", for_excel=for_excel)
     if file_format.name == "csv":
         # Semicolons stay semicolons. Tabs do too, unless the names say that .tsv is to become .csv.
         from_tabs = split_suffixes(Path(source.name))[0] in FORMATS["tsv"].read_suffixes
         return CsvWriter(stream, source, delimiter="," if from_tabs else None, for_excel=for_excel)
-    if file_format.name == "xlsx" and isinstance(source, ExcelSource) and why_no_copy(source) is None:
+    if (
+        file_format.name == "xlsx"
+        and isinstance(source, ExcelSource)
+        and not partial
+        and why_no_copy(source) is None
+    ):
         return ExcelCopyWriter(stream, source)
     return file_format.write(stream, source)
 
 
-def _notes(file_format: Format, source: Source) -> list[str]:
+def _notes(file_format: Format, source: Source, *, partial: bool) -> list[str]:
     if file_format.name in ("csv", "tsv") and isinstance(source, CsvSource):
         written = output_encoding(source)
         if written != source.encoding:
@@ -197,7 +217,8 @@ def _notes(file_format: Format, source: Source) -> list[str]:
             ]
     if file_format.name != "xlsx" or not isinstance(source, SheetSource):
         return []
-    if (why := why_no_copy(source)) is not None:
+    why = "only some of its rows go into it" if partial else why_no_copy(source)
+    if why is not None:
         return [
             f"the output is a new workbook without the styles, formulas and other sheets of the input: {why}"
         ]

@@ -356,6 +356,21 @@ def test_what_a_new_workbook_loses_is_told_before_the_first_call(leads: Path) ->
         ]
 
 
+def test_a_workbook_with_some_of_the_rows_holds_no_others(leads: Path) -> None:
+    make(leads, {"Leads": LEADS})
+    output = leads.with_name("out.xlsx")
+    with open_source(leads) as source, FileSink(output, source, partial=True) as sink:
+        assert sink.notes == [
+            "the output is a new workbook without the styles, formulas and other sheets of the input:"
+            " only some of its rows go into it"
+        ]
+        sink.write(list(source.rows())[1], ANSWER)
+    assert [row[:2] for row in openpyxl.load_workbook(output).active.values] == [
+        ("Nombre", "Celular"),
+        ("Luis", N2),
+    ]
+
+
 def test_rows_out_of_order_are_a_mistake_of_the_program(leads: Path) -> None:
     make(leads, {"Leads": LEADS})
     with open_source(leads) as source, pytest.raises(ValueError, match="in their order"):
