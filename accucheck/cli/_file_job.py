@@ -17,7 +17,7 @@ from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, with_job_calls
 from accucheck.cli._ledger import Find, known_in, ledger_exists, open_book
-from accucheck.cli._lists import WhyNot, numbers_to_ask, why_not
+from accucheck.cli._lists import WhyNot, most_numbers, numbers_to_buy, reader_of, several_of, why_not
 from accucheck.cli._output import Outputs, check_output, refuse_other_files, remember_output
 from accucheck.cli._progress import PassMeter, RunMeter, reporting
 from accucheck.cli._rows import RowWriter, Tally, write_rows
@@ -63,21 +63,21 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
             for output in job.outputs.values():
                 check_output(output, source, job.format)
             reason = why_not(source, job.exclusion)
+            read, several = reader_of(job.reading, source), several_of(job.reading, source)
             if not ledger_exists(job.ledger):
                 await refuse_other_files(job, None)  # before a ledger is made
             # Output and ledger are opened before the first call: no answer is bought that cannot be kept.
             async with open_book(job.ledger, Path(job.output)) as book:
                 store = book.store
                 await refuse_other_files(job, store)
-                with Outputs(job, source) as sink:
+                numbers = most_numbers(source, read) if several == "each" else 1
+                with Outputs(job, source, numbers=numbers) as sink:
                     if not job.talk.quiet:
                         book.say()
                         for note in sink.notes:
                             say(note)
                     fresh = known_in(store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed)
-                    found = await survey_list(
-                        job.talk, source, fresh, mobile_only=job.reading.mobile_only, reason=reason
-                    )
+                    found = await survey_list(job.talk, source, fresh, read=read, reason=reason)
                     ending = await _check(job, client, source, reason, store, found, interruption)
                     if ending.left_at_once:
                         _leave(job)
@@ -108,7 +108,7 @@ async def _check(
     interruption: Interruption,
 ) -> Ending:
     notice = OutageNotice(job.host, job.outage_deadline)
-    numbers = (number for number in numbers_to_ask(source, reason) if number is not None)
+    numbers = numbers_to_buy(source, reason, job.reading)
     stream = await job.stream(client, numbers, store, on_event=notice)
     ending = await run_stream(
         stream,
@@ -143,7 +143,13 @@ async def _write(
     ):
         async with reporting(meter, job.talk.shown):
             await write_rows(
-                source, sink, find, mobile_only=job.reading.mobile_only, reason=reason, tally=tally
+                source,
+                sink,
+                find,
+                read=reader_of(job.reading, source),
+                keep_best=several_of(job.reading, source) != "each",
+                reason=reason,
+                tally=tally,
             )
     if scope.cancelled_caught:
         _leave(job)

@@ -162,10 +162,11 @@ def open_list(
     name: str, reading: ListOptions, talk: Talk, *, file_format: str | None = None, live: bool = False
 ) -> Source:
     """Open a lead list and print which column has the numbers. ``live``: read standard input as it arrives."""
-    column = reading.column
     source = open_source(
         name,
-        column=int(column) if column is not None and column.isdecimal() else column,
+        column=reading.column or None,
+        sheet=reading.sheet,
+        visible_only=reading.visible_only,
         encoding=reading.encoding,
         file_format=file_format,
         live=live,

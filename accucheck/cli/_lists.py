@@ -13,14 +13,28 @@ from typing import TypeAlias
 
 from accucheck._bitset import Bitset
 from accucheck._errors import ConfigurationError, InvalidNumber
-from accucheck._phone import normalize
-from accucheck.cli._options import STANDARD_STREAM
+from accucheck._phone import normalize, numbers_in
+from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several
 from accucheck.files import FORMATS, FileError, Row, Source, open_source
 from accucheck.files._registry import split_suffixes
 
-__all__ = ["Exclusion", "WhyNot", "expand", "make_exclusion", "numbers_to_ask", "outputs_in", "why_not"]
+__all__ = [
+    "Exclusion",
+    "ReadNumbers",
+    "WhyNot",
+    "expand",
+    "make_exclusion",
+    "most_numbers",
+    "numbers_to_ask",
+    "numbers_to_buy",
+    "outputs_in",
+    "reader_of",
+    "several_of",
+    "why_not",
+]
 
 WhyNot: TypeAlias = Callable[[Row], str]
+ReadNumbers: TypeAlias = Callable[[str], list[int]]
 
 _READABLE = {suffix for known in FORMATS.values() for suffix in known.read_suffixes}
 _WRITABLE = {suffix for known in FORMATS.values() for suffix in known.write_suffixes}
@@ -126,7 +140,8 @@ def make_exclusion(exclude: Sequence[Path], where: Sequence[str]) -> Exclusion |
         with open_source(path) as refusals:
             for text in refusals.numbers():
                 with suppress(InvalidNumber):
-                    numbers.add(normalize(text))
+                    for number in numbers_in(text):
+                        numbers.add(number)
     return Exclusion(numbers, ", ".join(path.name for path in exclude), tuple(conditions))
 
 
@@ -145,11 +160,51 @@ def why_not(source: Source, exclusion: Exclusion | None) -> WhyNot | None:
                     return f"{column} is not {value}"
         if len(exclusion.numbers):
             with suppress(InvalidNumber):
-                if normalize(row.number) in exclusion.numbers:
+                if any(number in exclusion.numbers for number in numbers_in(row.number)):
                     return f"listed in {exclusion.source}"
         return ""
 
     return reason
+
+
+def several_of(reading: ListOptions, source: Source) -> Several | None:
+    """Return what to do with rows that hold several numbers; None if they are invalid."""
+    return reading.several or ("each" if len(source.number_columns) > 1 else None)
+
+
+def reader_of(reading: ListOptions, source: Source) -> ReadNumbers:
+    """Return a function from the text of a row to the numbers to check; it raises InvalidNumber if there is none."""
+    mobile_only = reading.mobile_only
+    several = several_of(reading, source)
+    if several is None:
+        return lambda text: [normalize(text, mobile_only=mobile_only)]
+    if several == "first":
+        return lambda text: numbers_in(text, mobile_only=mobile_only)[:1]
+    return lambda text: numbers_in(text, mobile_only=mobile_only)
+
+
+def most_numbers(source: Source, read: ReadNumbers) -> int:
+    """Return how many numbers a row has at most, from a pass over the list."""
+    most = 1
+    for text in source.numbers():
+        with suppress(InvalidNumber):
+            most = max(most, len(read(text)))
+    return most
+
+
+def numbers_to_buy(source: Source, reason: WhyNot | None, reading: ListOptions) -> Iterator[str]:
+    """Yield every number of the rows that may be asked, and the text of those that have none."""
+    read = None if several_of(reading, source) is None else reader_of(reading, source)
+    for text in numbers_to_ask(source, reason):
+        if text is None:
+            continue
+        if read is None:
+            yield text
+            continue
+        try:
+            yield from map(str, read(text))
+        except InvalidNumber:
+            yield text
 
 
 def numbers_to_ask(source: Source, reason: WhyNot | None) -> Iterator[str | None]:

@@ -251,13 +251,24 @@ class Patience:
     """What to do when a reply is lost after its call was sent; that call may have been charged."""
 
 
+Several = Literal["first", "best", "each"]
+
+
 @Parameter(name="*", group=_LIST)
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
     """How to read the list."""
 
-    column: str | None = None
-    """Column with the phone numbers: its name, or its position from 1. Default: found by name or content."""
+    column: tuple[str, ...] = ()
+    """Column with the phone numbers: its name, or its position from 1; repeat it for several, or all for every phone
+    column. Default: found by name or content."""
+    several: Several | None = None
+    """Read rows with several numbers: check only the first, or all and keep the best answer, or all with columns for
+    each. Default: such rows are invalid in one column, and each with several columns."""
+    sheet: str | None = None
+    """Sheet of a workbook: its name, its position from 1, or all. Default: the one that holds numbers."""
+    visible_only: bool = False
+    """Leave out rows of a workbook that are hidden or filtered out."""
     encoding: str | None = None
     """Text encoding of the input, such as cp1252. Default: detected."""
     mobile_only: bool = False

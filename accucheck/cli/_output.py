@@ -83,7 +83,7 @@ async def remember_output(job: Job, memory: Store, *, written: bool) -> None:
 class Outputs:
     """The files of a job, each there whole at the end of the ``with`` block, or as it was before if that raises."""
 
-    def __init__(self, job: Job, source: Source) -> None:
+    def __init__(self, job: Job, source: Source, *, numbers: int = 1) -> None:
         self._only = job.only
         self._stack = ExitStack()
         self._sinks: dict[str, FileSink] = {}
@@ -91,7 +91,7 @@ class Outputs:
         with ExitStack() as opened:
             for verdict, output in job.outputs.items():
                 self._sinks[verdict] = opened.enter_context(
-                    FileSink(output, source, file_format=job.format, partial=partial)
+                    FileSink(output, source, file_format=job.format, partial=partial, numbers=numbers)
                 )
             self._stack = opened.pop_all()
 
@@ -100,12 +100,12 @@ class Outputs:
         """What the outputs cannot keep of the list."""
         return list(dict.fromkeys(note for sink in self._sinks.values() for note in sink.notes))
 
-    def write(self, row: Row, result: ResultColumns) -> None:
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Write a row where it belongs."""
         if (sink := self._sinks.get("")) is None:
-            self._sinks[_VERDICTS.get(result.whatsapp, "rest")].write(row, result)
+            self._sinks[_VERDICTS.get(result.whatsapp, "rest")].write(row, result, *more)
         elif self._only is None or self._only in _KINDS[result.whatsapp]:
-            sink.write(row, result)
+            sink.write(row, result, *more)
 
     def __enter__(self) -> Self:
         return self

@@ -16,13 +16,14 @@ from pathlib import Path
 
 from accucheck._bitset import Bitset
 from accucheck._client import Client
+from accucheck._errors import ConfigurationError
 from accucheck._models import Checked, Outcome
 from accucheck.cli._console import has_standard_output, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, with_job_calls
 from accucheck.cli._ledger import nothing_known, open_book
-from accucheck.cli._lists import WhyNot, why_not
+from accucheck.cli._lists import WhyNot, reader_of, several_of, why_not
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
 from accucheck.cli._run import Ending, OutageNotice, run_stream, run_to_end
@@ -120,7 +121,11 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
         StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
     ):
         live = None if source.repeatable else LiveRows(source.rows())
-        mobile_only = job.reading.mobile_only
+        read = reader_of(job.reading, source)
+        if several_of(job.reading, source) in ("best", "each"):
+            raise ConfigurationError(
+                "--several best and each need an output file; with -o - use --several first"
+            )
         reason = why_not(source, job.exclusion)
 
         def write(outcome: Outcome[tuple[int, Row]]) -> None:
@@ -128,7 +133,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
             if isinstance(outcome, Checked):
                 columns = columns_of(outcome.check)
             else:
-                columns = columns_of(outcome.error, number_of(row))
+                columns = columns_of(outcome.error, number_of(row, read))
                 if row.fault:
                     columns = columns._replace(reason=row.fault)
             sink.write(row, columns)
@@ -155,7 +160,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                         live or _to_ask(source, reason),
                         store,
                         on_event=notice,
-                        number=lambda item: item[1].number,
+                        number=lambda item: number_of(item[1], read) or item[1].number,
                     ),
                     write,
                     interruption=interruption,
@@ -165,9 +170,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 )
                 if not ending.left_at_once:
                     rest = _unwritten(source, written) if live is None else live.rest()
-                    async for row, columns in answered_rows(
-                        rest, nothing_known, mobile_only=mobile_only, reason=reason
-                    ):
+                    async for row, (columns,) in answered_rows(rest, nothing_known, read=read, reason=reason):
                         sink.write(row, columns)
                         tally.count(columns)
                 if book is None:

@@ -27,7 +27,7 @@ from accucheck.cli._ledger import (
     nothing_known,
     open_book,
 )
-from accucheck.cli._lists import make_exclusion, numbers_to_ask, why_not
+from accucheck.cli._lists import make_exclusion, numbers_to_ask, reader_of, why_not
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_TALK,
@@ -147,7 +147,7 @@ def plan(
             found = Survey()
             meter = PassMeter("reading the list", lambda: found.rows, lambda: source.fraction)
             async with reporting(meter, talk.shown):
-                return await survey(numbers, find, mobile_only=reading.mobile_only, found=found)
+                return await survey(numbers, find, read=reader_of(reading, source), found=found)
 
     found = run_to_end(read(), interruption)
     pace = RatePlan.read(rate)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
 from accucheck._errors import CheckError, InvalidNumber
-from accucheck._models import Check
-from accucheck._phone import e164, normalize
+from accucheck._models import Check, Settlement
+from accucheck._phone import e164
 from accucheck.cli._ledger import Find
-from accucheck.cli._lists import WhyNot
+from accucheck.cli._lists import ReadNumbers, WhyNot
 from accucheck.files import ResultColumns, Row, Source
 
 __all__ = [
@@ -115,7 +116,7 @@ CHUNK = 512
 class RowWriter(Protocol):
     """Where rows go."""
 
-    def write(self, row: Row, result: ResultColumns) -> None: ...
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None: ...
 
 
 async def write_rows(
@@ -123,38 +124,52 @@ async def write_rows(
     writer: RowWriter,
     find: Find,
     *,
-    mobile_only: bool,
+    read: ReadNumbers,
+    keep_best: bool = True,
     reason: WhyNot | None = None,
     tally: Tally | None = None,
 ) -> Tally:
     """Write every row of ``source`` exactly once, and return the count; ``tally`` is counted up on the way."""
     tally = tally or Tally()
-    async for row, columns in answered_rows(source.rows(), find, mobile_only=mobile_only, reason=reason):
-        writer.write(row, columns)
+    async for row, (columns, *more) in answered_rows(
+        source.rows(), find, read=read, keep_best=keep_best, reason=reason
+    ):
+        writer.write(row, columns, *more)
         tally.count(columns)
     return tally
 
 
 async def answered_rows(
-    rows: Iterator[Row], find: Find, *, mobile_only: bool, reason: WhyNot | None = None
-) -> AsyncIterator[tuple[Row, ResultColumns]]:
-    """Yield every row with its columns, in order. ``reason`` says why a row was not to be asked, or ``""``."""
+    rows: Iterator[Row],
+    find: Find,
+    *,
+    read: ReadNumbers,
+    keep_best: bool = True,
+    reason: WhyNot | None = None,
+) -> AsyncIterator[tuple[Row, list[ResultColumns]]]:
+    """Yield every row with its columns, in order: those of the best answer, or those of each of its numbers.
+
+    ``reason`` says why a row was not to be asked, or ``""``.
+    """
     while chunk := list(islice(rows, CHUNK)):
-        numbers: list[int | InvalidNumber | str] = [
-            (reason(row) if reason is not None else "") or _number_of(row, mobile_only=mobile_only)
-            for row in chunk
+        numbers: list[list[int] | InvalidNumber | str] = [
+            (reason(row) if reason is not None else "") or _numbers_of(row, read) for row in chunk
         ]
-        known = await find(list({number for number in numbers if isinstance(number, int)}))
-        for row, number in zip(chunk, numbers, strict=True):
-            if isinstance(number, str):
-                yield row, ResultColumns(status=EXCLUDED, reason=number)
-            elif isinstance(number, InvalidNumber):
-                yield row, invalid_columns(row, number)
+        known = await find(list({number for each in numbers if isinstance(each, list) for number in each}))
+        for row, each in zip(chunk, numbers, strict=True):
+            if isinstance(each, str):
+                yield row, [ResultColumns(status=EXCLUDED, reason=each)]
+            elif isinstance(each, InvalidNumber):
+                yield row, [invalid_columns(row, each)]
             else:
-                settlement = known.get(number)
-                columns = UNCHECKED if settlement is None else columns_of(settlement.result, number)
-                yield row, columns if columns.number else columns._replace(number=e164(number))
+                results = [_known_columns(number, known.get(number)) for number in each]
+                yield row, [_best(results)] if keep_best and len(results) > 1 else results
         await asyncio.sleep(0)  # the progress is shown, and a signal is noticed
+
+
+def _known_columns(number: int, settlement: Settlement | None) -> ResultColumns:
+    columns = UNCHECKED if settlement is None else columns_of(settlement.result, number)
+    return columns if columns.number else columns._replace(number=e164(number))
 
 
 def invalid_columns(row: Row, error: InvalidNumber) -> ResultColumns:
@@ -163,14 +178,20 @@ def invalid_columns(row: Row, error: InvalidNumber) -> ResultColumns:
     return columns._replace(reason=row.fault) if row.fault else columns
 
 
-def number_of(row: Row) -> int | None:
-    """Return the national number of a row, or None if it has none."""
-    number = _number_of(row, mobile_only=False)
-    return number if isinstance(number, int) else None
+def number_of(row: Row, read: ReadNumbers) -> int | None:
+    """Return the first national number of a row, or None if it has none."""
+    with suppress(InvalidNumber):
+        return read(row.number)[0]
+    return None
 
 
-def _number_of(row: Row, *, mobile_only: bool) -> int | InvalidNumber:
+def _numbers_of(row: Row, read: ReadNumbers) -> list[int] | InvalidNumber:
     try:
-        return normalize(row.number, mobile_only=mobile_only)
+        return read(row.number)
     except InvalidNumber as error:
         return error
+
+
+def _best(results: Sequence[ResultColumns]) -> ResultColumns:
+    """Return the result that says most: a yes before a no before a number without an answer."""
+    return max(results, key=lambda result: (result.status == "OK") + 2 * bool(result.whatsapp))

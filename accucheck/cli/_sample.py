@@ -16,7 +16,7 @@ from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, with_job_calls
 from accucheck.cli._ledger import known_in, open_book
-from accucheck.cli._lists import why_not
+from accucheck.cli._lists import reader_of, why_not
 from accucheck.cli._options import Rate
 from accucheck.cli._progress import RunMeter
 from accucheck.cli._render import duration, thousands
@@ -85,7 +85,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
                 job.talk,
                 source,
                 find,
-                mobile_only=job.reading.mobile_only,
+                read=reader_of(job.reading, source),
                 reason=why_not(source, job.exclusion),
                 on_unknown=draw.offer,
             )

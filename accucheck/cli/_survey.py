@@ -15,7 +15,7 @@ from accucheck._models import Check
 from accucheck._phone import normalize
 from accucheck.cli._console import say
 from accucheck.cli._ledger import Find
-from accucheck.cli._lists import WhyNot, numbers_to_ask
+from accucheck.cli._lists import ReadNumbers, WhyNot, numbers_to_ask
 from accucheck.cli._options import Talk
 from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._render import age, count
@@ -69,14 +69,15 @@ async def survey(
     numbers: Iterator[str | None],
     find: Find,
     *,
-    mobile_only: bool = False,
+    read: ReadNumbers = lambda text: [normalize(text)],
     on_unknown: Callable[[int], object] = lambda number: None,
     found: Survey | None = None,
 ) -> Survey:
     """Read a list to its end and return what is in it.
 
-    A text of None stands for a row that must not be asked. ``on_unknown`` is called with every distinct national
-    number that ``find`` does not know. ``found`` is counted up on the way, for whoever shows the progress.
+    A text of None stands for a row that must not be asked; ``read`` reads the numbers of any other. ``on_unknown`` is
+    called with every distinct national number that ``find`` does not know. ``found`` is counted up on the way, for
+    whoever shows the progress.
     """
     found = found or Survey()
     seen = Bitset()
@@ -88,14 +89,15 @@ async def survey(
                 found.excluded += 1
                 continue
             try:
-                number = normalize(text, mobile_only=mobile_only)
+                numbers_of_row = read(text)
             except InvalidNumber as error:
                 found.invalid[error.problem] += 1
                 continue
-            if seen.add(number):
-                new.append(number)
-            else:
-                found.duplicates += 1
+            for number in numbers_of_row:
+                if seen.add(number):
+                    new.append(number)
+                else:
+                    found.duplicates += 1
         known = await find(new)
         found.known += len(known)
         found.to_ask += len(new) - len(known)
@@ -115,7 +117,7 @@ async def survey_list(
     source: Source,
     find: Find,
     *,
-    mobile_only: bool,
+    read: ReadNumbers,
     reason: WhyNot | None = None,
     on_unknown: Callable[[int], object] = lambda number: None,
 ) -> Survey:
@@ -124,9 +126,7 @@ async def survey_list(
     async with reporting(
         PassMeter("reading the list", lambda: found.rows, lambda: source.fraction), talk.shown
     ):
-        await survey(
-            numbers_to_ask(source, reason), find, mobile_only=mobile_only, on_unknown=on_unknown, found=found
-        )
+        await survey(numbers_to_ask(source, reason), find, read=read, on_unknown=on_unknown, found=found)
     if not talk.quiet:
         say(_in_words(found))
         problem, rows = next(iter(found.invalid.most_common(1)), ("", 0))

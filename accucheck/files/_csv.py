@@ -21,7 +21,7 @@ from accucheck.files._dialect import opening_of
 from accucheck.files._encoding import UTF_8, Encoding, detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import HEAD_SIZE, Origin
-from accucheck.files._results import ResultColumns, column_names, formula_safe, printable
+from accucheck.files._results import NO_NUMBER, ResultColumns, column_names, formula_safe, printable
 from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text, iso_date, iso_moment, yes_or_no
@@ -248,7 +248,13 @@ class CsvWriter:
     """
 
     def __init__(
-        self, out: BinaryIO, source: Source, *, delimiter: str | None = None, for_excel: bool = True
+        self,
+        out: BinaryIO,
+        source: Source,
+        *,
+        delimiter: str | None = None,
+        for_excel: bool = True,
+        numbers: int = 1,
     ) -> None:
         self._out = out
         self._source = source
@@ -272,12 +278,24 @@ class CsvWriter:
         if not kept:
             preamble = "".join(self._joined(map(as_text, cells)) + line_end for cells in source.title)
         header = header or self._joined(own)
-        self._pending = [preamble + header + self._delimiter + self._joined(column_names(own)) + line_end]
+        self._pending = [
+            preamble + header + self._delimiter + self._joined(column_names(own, numbers)) + line_end
+        ]
+        self._numbers = numbers
         if for_excel or (isinstance(source, CsvSource) and source.encoding.mark):
             out.write(self._encoding.mark)
 
-    def write(self, row: Row, result: ResultColumns) -> None:
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add one row."""
+        text = self._own_text(row) + self._result_text(result)
+        if self._numbers > 1:
+            for place in range(self._numbers - 1):
+                text += self._result_text(more[place] if place < len(more) else NO_NUMBER)
+        self._pending.append(text + self._line_end)
+        if len(self._pending) >= _WRITE_EVERY:
+            self.flush()
+
+    def _result_text(self, result: ResultColumns) -> str:
         (
             whatsapp,
             status_update,
@@ -291,16 +309,14 @@ class CsvWriter:
             checked_at,
         ) = result
         delimiter, safe = self._delimiter, self._safe_text
-        self._pending.append(
-            f"{self._own_text(row)}{delimiter}{yes_or_no[whatsapp]}{delimiter}{iso_date(status_update)}"
+        return (
+            f"{delimiter}{yes_or_no[whatsapp]}{delimiter}{iso_date(status_update)}"
             f"{delimiter}{yes_or_no[business_user]}{delimiter}{yes_or_no[avatar]}"
             f"{delimiter}{safe(signature) if signature else ''}{delimiter}{safe(status)}"
             f"{delimiter}{safe(reason) if reason else ''}"
             f"{delimiter}{request_id if request_id.isalnum() else safe(request_id)}"
-            f"{delimiter}{number}{delimiter}{iso_moment(checked_at)}{self._line_end}"
+            f"{delimiter}{number}{delimiter}{iso_moment(checked_at)}"
         )
-        if len(self._pending) >= _WRITE_EVERY:
-            self.flush()
 
     def flush(self) -> None:
         """Hand what was written to the stream below."""

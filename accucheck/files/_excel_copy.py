@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 from xml.sax.saxutils import escape
 
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._excel import ExcelSource
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
+from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, padded, printable
 from accucheck.files._sheets import SheetRow, Table
 from accucheck.files._source import Row, Source
 from accucheck.files._values import iso_date, iso_moment, yes_or_no
@@ -63,7 +63,8 @@ def why_no_copy(source: Source) -> str | None:
 class ExcelCopyWriter:
     """Writes results into a copy of the workbook. Rows must come in the order of the sheets and their lines."""
 
-    def __init__(self, out: BinaryIO, source: ExcelSource) -> None:
+    def __init__(self, out: BinaryIO, source: ExcelSource, *, numbers: int = 1) -> None:
+        self._numbers = numbers
         self._source = source
         self._out = out
         self._zip: zipfile.ZipFile | None = None
@@ -73,17 +74,17 @@ class ExcelCopyWriter:
         self._table = -1
         self._formats = _Formats()
         for table in source.tables:
-            if _first_column(table) + len(RESULT_COLUMNS) > _MOST_COLUMNS:
+            if _first_column(table) + numbers * len(RESULT_COLUMNS) > _MOST_COLUMNS:
                 raise FileError(
                     f"an Excel sheet holds {_MOST_COLUMNS:,} columns at most, and no room is left in"
                     f" {table.sheet.name!r}; write .csv or .parquet instead"
                 )
 
-    def write(self, row: Row, result: ResultColumns) -> None:
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add the results of one row."""
         record: SheetRow = row.record
         self._go_to(record.table)
-        cast("_SheetCopy", self._sheet).add(record.line, result)
+        cast("_SheetCopy", self._sheet).add(record.line, padded(result, more, self._numbers))
 
     def flush(self) -> None:
         """Nothing to do: a workbook is written at its end."""
@@ -164,6 +165,7 @@ class ExcelCopyWriter:
             self._zip.open(info, "w", force_zip64=True),
             table,
             self._formats,
+            self._numbers,
         )
 
 
@@ -181,7 +183,7 @@ _Cells = Callable[[str, bytes], str]
 class _SheetCopy:
     """One sheet on its way from the old workbook to the new one."""
 
-    def __init__(self, old: IO[bytes], new: IO[bytes], table: Table, formats: _Formats) -> None:
+    def __init__(self, old: IO[bytes], new: IO[bytes], table: Table, formats: _Formats, numbers: int) -> None:
         self._old, self._new = old, new
         self._formats = formats
         self._buffer, self._place, self._ended = b"", 0, False
@@ -190,13 +192,13 @@ class _SheetCopy:
         self._line = 0
         first = _first_column(table)
         self._first = first
-        self._columns = [_letters(column) for column in range(first, first + len(RESULT_COLUMNS))]
+        self._columns = [_letters(column) for column in range(first, first + numbers * len(RESULT_COLUMNS))]
         self._copy_head()
-        self._names = column_names(table.columns)
+        self._names = column_names(table.columns, numbers)
         self._header_line = table.header_line
         self._advance(table.header_line, self._header_cells)
 
-    def add(self, line: int, result: ResultColumns) -> None:
+    def add(self, line: int, result: Sequence[Any]) -> None:
         """Write the results behind the row at ``line``."""
         if line <= self._line:
             raise ValueError("rows of a workbook are written in their order")
@@ -221,7 +223,7 @@ class _SheetCopy:
                 raise FileError("the sheet has no rows in its XML; save the workbook again")
         start = self._buffer.find(b"sheetData")
         head = self._buffer[: max(start, 0)]
-        last = _letters(self._first + len(RESULT_COLUMNS) - 1).encode()
+        last = self._columns[-1].encode()
         self._emit(_DIMENSION.sub(lambda found: found[1] + last + found[3], head, count=1))
         self._place = max(start, 0)
 
@@ -280,7 +282,7 @@ class _SheetCopy:
             for column, name in zip(self._columns, self._names, strict=True)
         )
 
-    def _cells(self, prefix: str, line: int, result: ResultColumns) -> str:
+    def _cells(self, prefix: str, line: int, result: Sequence[Any]) -> str:
         made = []
         for column, cell in zip(self._columns, result, strict=True):
             if cell is None or cell == "":

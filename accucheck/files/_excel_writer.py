@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, BinaryIO
 
 from accucheck.files._errors import FileError, needs
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, printable
+from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, padded, printable
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text, yes_or_no
 
@@ -29,12 +29,13 @@ class ExcelWriter:
     as text, because Excel would round it.
     """
 
-    def __init__(self, out: BinaryIO, source: Source) -> None:
+    def __init__(self, out: BinaryIO, source: Source, *, numbers: int = 1) -> None:
         try:
             import xlsxwriter
         except ImportError as error:
             raise needs("xlsx", "Excel") from error
-        _refuse_what_no_sheet_holds(source)
+        _refuse_what_no_sheet_holds(source, numbers)
+        self._numbers = numbers
         self._source = source
         # The library keeps the rows in named files until the end: these go with their directory.
         self._directory = tempfile.TemporaryDirectory(prefix="accucheck-xlsx-")
@@ -54,17 +55,17 @@ class ExcelWriter:
                 self._put(place, cell)
         self._line += 1
         self._header_line = self._line
-        for place, name in enumerate([*own, *column_names(own)]):
+        for place, name in enumerate([*own, *column_names(own, numbers)]):
             self._put(place, name)
 
-    def write(self, row: Row, result: ResultColumns) -> None:
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add one row."""
         self._line += 1
         if self._line >= _MOST_ROWS:  # only where the rows could not be counted before
             raise _too_many(f"more than {_MOST_ROWS:,} rows")
         for place, cell in enumerate(self._source.values(row)):
             self._put(place, cell)
-        for place, cell in enumerate(result, start=self._width):
+        for place, cell in enumerate(padded(result, more, self._numbers), start=self._width):
             if cell is None or isinstance(cell, bool):
                 cell = yes_or_no[cell]
             elif isinstance(cell, datetime):
@@ -111,9 +112,9 @@ class ExcelWriter:
                 sheet.write_string(line, place, text)
 
 
-def _refuse_what_no_sheet_holds(source: Source) -> None:
+def _refuse_what_no_sheet_holds(source: Source, numbers: int) -> None:
     """Look at every row before the first answer is bought, unless the rows can be read only once."""
-    columns = len(source.all_columns()) + len(RESULT_COLUMNS)
+    columns = len(source.all_columns()) + numbers * len(RESULT_COLUMNS)
     if columns > _MOST_COLUMNS:
         raise FileError(
             f"an Excel sheet holds {_MOST_COLUMNS:,} columns at most and the output has {columns:,};"

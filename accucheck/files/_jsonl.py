@@ -16,7 +16,14 @@ from accucheck.files._columns import NumberColumn, Wanted
 from accucheck.files._encoding import detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import HEAD_SIZE, Origin
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
+from accucheck.files._results import (
+    NO_NUMBER,
+    RESULT_COLUMNS,
+    ResultColumns,
+    column_names,
+    distinct_names,
+    printable,
+)
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text, iso_moment
 
@@ -166,56 +173,36 @@ def _whole(digits: str) -> int | str:
 class JsonLinesWriter:
     """Writes rows as JSON objects that end with the results, in UTF-8."""
 
-    def __init__(self, out: BinaryIO, source: Source) -> None:
+    def __init__(self, out: BinaryIO, source: Source, *, numbers: int = 1) -> None:
         self._out = out
         self._source = source
+        self._numbers = numbers
         self._columns = source.all_columns()
         self._kept = isinstance(source, JsonLinesSource)
         if not self._kept:
             self._columns = distinct_names(self._columns)
-        self._names = column_names(self._columns)
+        self._names = column_names(self._columns, numbers)
         self._encode = msgspec.json.Encoder(enc_hook=str).encode
-        self._shape = self._shape_of(self._names)
+        self._shapes = _shapes_of(self._names)
         self._live = not source.repeatable
         self._pending: list[bytes] = []
 
-    def write(self, row: Row, result: ResultColumns) -> None:
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add one row."""
-        shape = self._shape
+        shapes = self._shapes
         if self._kept:
             record: bytes = row.record
             own = record[:-1].rstrip() if record[:1] == b"{" and not row.fault else self._wrapped(row)
             if self._live and record[:1] == b"{":
-                shape = self._shape_beside(record)
+                shapes = self._shapes_beside(record)
         else:
             cells = zip(self._columns, self._source.values(row), strict=False)
             own = self._encode(dict(cells))[:-1]
-        (
-            whatsapp,
-            status_update,
-            business_user,
-            avatar,
-            signature,
-            status,
-            reason,
-            request_id,
-            number,
-            checked_at,
-        ) = result
-        results = self._encode(
-            shape(
-                whatsapp,
-                status_update,
-                business_user,
-                avatar,
-                printable(signature) if signature else signature,
-                status,
-                printable(reason),
-                request_id,
-                number,
-                iso_moment(checked_at) or None,
-            )
-        )
+        results = self._encode(_filled(shapes[0], result))
+        for shape, other in zip(
+            shapes[1:], (*more, *[NO_NUMBER] * (len(shapes) - 1 - len(more))), strict=True
+        ):
+            results = results[:-1] + b"," + self._encode(_filled(shape, other))[1:]
         self._pending += (own, b"," if len(own) > 1 else b"", results[1:], b"\n")
         if len(self._pending) >= _WRITE_EVERY:
             self.flush()
@@ -238,16 +225,51 @@ class JsonLinesWriter:
         value = self._encode(text) if row.fault else row.record
         return b"{" + self._encode(BARE_VALUE) + b":" + value
 
-    def _shape_beside(self, record: bytes) -> Any:
+    def _shapes_beside(self, record: bytes) -> list[Any]:
         """Return names that no key of this row has: new keys may come where input is read once."""
         value = _decoded(record)
         if isinstance(value, dict) and not {key.casefold() for key in value}.isdisjoint(self._names):
-            return self._shape_of(column_names(value))
-        return self._shape
+            return _shapes_of(column_names(value, self._numbers))
+        return self._shapes
 
-    @staticmethod
-    def _shape_of(names: Sequence[str]) -> Any:
-        fields = [(plain, Any) for plain in RESULT_COLUMNS]
-        return msgspec.defstruct(
-            "Results", fields, rename=dict(zip(RESULT_COLUMNS, names, strict=True)), gc=False
+
+def _shapes_of(names: Sequence[str]) -> list[Any]:
+    """Return a struct with the names of the results of each number."""
+    width = len(RESULT_COLUMNS)
+    fields = [(plain, Any) for plain in RESULT_COLUMNS]
+    return [
+        msgspec.defstruct(
+            "Results",
+            fields,
+            rename=dict(zip(RESULT_COLUMNS, names[begin : begin + width], strict=True)),
+            gc=False,
         )
+        for begin in range(0, len(names), width)
+    ]
+
+
+def _filled(shape: Any, result: ResultColumns) -> Any:
+    (
+        whatsapp,
+        status_update,
+        business_user,
+        avatar,
+        signature,
+        status,
+        reason,
+        request_id,
+        number,
+        checked_at,
+    ) = result
+    return shape(
+        whatsapp,
+        status_update,
+        business_user,
+        avatar,
+        printable(signature) if signature else signature,
+        status,
+        printable(reason),
+        request_id,
+        number,
+        iso_moment(checked_at) or None,
+    )

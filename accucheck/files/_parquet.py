@@ -11,7 +11,14 @@ from accucheck.files._arrow_cells import can_hold_numbers, cells_of
 from accucheck.files._columns import Wanted
 from accucheck.files._errors import needs, translate_errors
 from accucheck.files._origin import Origin
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, distinct_names, printable
+from accucheck.files._results import (
+    RESULT_COLUMNS,
+    ResultColumns,
+    column_names,
+    distinct_names,
+    padded,
+    printable,
+)
 from accucheck.files._source import Row, Source
 from accucheck.files._values import as_text
 
@@ -157,7 +164,8 @@ class ParquetWriter:
     become text columns: an output must not guess that ``007`` is a number.
     """
 
-    def __init__(self, out: BinaryIO, source: Source) -> None:
+    def __init__(self, out: BinaryIO, source: Source, *, numbers: int = 1) -> None:
+        self._numbers = numbers
         self._arrow, parquet = _pyarrow()
         self._source = source
         own = source.all_columns()
@@ -169,7 +177,7 @@ class ParquetWriter:
             "avatar": arrow.bool_(),
             "checked_at": arrow.timestamp("us", "UTC"),
         }
-        self._result_types = [types.get(name, arrow.string()) for name in RESULT_COLUMNS]
+        self._result_types = [types.get(name, arrow.string()) for name in RESULT_COLUMNS] * numbers
         compression = "zstd"
         if isinstance(source, ParquetSource):
             schema = source.schema
@@ -177,7 +185,7 @@ class ParquetWriter:
         else:
             schema = arrow.schema([(name, arrow.string()) for name in distinct_names(own)])
         self._own_width = len(own)
-        for name, kind in zip(column_names(schema.names), self._result_types, strict=True):
+        for name, kind in zip(column_names(schema.names, numbers), self._result_types, strict=True):
             schema = schema.append(arrow.field(name, kind))
         self._schema = schema
         with translate_errors("the Parquet output", arrow.ArrowException):
@@ -188,9 +196,9 @@ class ParquetWriter:
         self._pieces: list[Any] = []
         self._bytes = 0
         self._rows: list[list[str | None]] = []
-        self._results: list[ResultColumns] = []
+        self._results: list[Sequence[Any]] = []
 
-    def write(self, row: Row, result: ResultColumns) -> None:
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add one row."""
         if self._kept:
             page, place = row.record
@@ -202,7 +210,7 @@ class ParquetWriter:
             cells = [None if cell is None else as_text(cell) for cell in self._source.values(row)]
             self._bytes += sum(len(cell) for cell in cells if cell is not None)
             self._rows.append(cells)
-        self._results.append(result)
+        self._results.append(result if self._numbers == 1 else padded(result, more, self._numbers))
         if len(self._results) >= _GROUP_ROWS or self._bytes >= _GROUP_BYTES:
             self.flush()
 

@@ -23,8 +23,8 @@ __all__ = ["FORMATS", "Format", "Writer", "by_name", "split_suffixes"]
 class Writer(Protocol):
     """Turns rows into the bytes of one format."""
 
-    def write(self, row: Row, result: ResultColumns) -> None:
-        """Add one row."""
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
+        """Add one row; ``more`` are the results of its second number and those that follow."""
 
     def flush(self) -> None:
         """Hand what was written to the stream below."""

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["RESULT_COLUMNS", "ResultColumns", "column_names", "distinct_names", "formula_safe", "printable"]
+__all__ = [
+    "RESULT_COLUMNS",
+    "ResultColumns",
+    "column_names",
+    "distinct_names",
+    "formula_safe",
+    "padded",
+    "printable",
+]
 
 CLASH_PREFIX = "accucheck_"
 
@@ -50,15 +58,22 @@ class ResultColumns(NamedTuple):
 RESULT_COLUMNS: tuple[str, ...] = ResultColumns._fields
 
 
-def column_names(own: Iterable[str]) -> tuple[str, ...]:
+def column_names(own: Iterable[str], numbers: int = 1) -> tuple[str, ...]:
     """Return the names of the result columns beside a row's ``own`` columns.
+
+    Where a row has results for several ``numbers``, those of the second are ``whatsapp_2`` and so on.
 
     A name that the input already has, in any case, gets the prefix ``accucheck_``, and a number behind if
     that is taken too: a list that was checked before keeps its old answers, under their old names.
     """
     taken = {name.casefold() for name in own}
     names = []
-    for plain in RESULT_COLUMNS:
+    plain_names = [
+        name if place == 1 else f"{name}_{place}"
+        for place in range(1, numbers + 1)
+        for name in RESULT_COLUMNS
+    ]
+    for plain in plain_names:
         name, again = plain, 1
         while name.casefold() in taken:
             name = f"{CLASH_PREFIX}{plain}" if again == 1 else f"{CLASH_PREFIX}{plain}_{again}"
@@ -66,6 +81,16 @@ def column_names(own: Iterable[str]) -> tuple[str, ...]:
         taken.add(name.casefold())
         names.append(name)
     return tuple(names)
+
+
+NO_NUMBER = ResultColumns(status="")
+"""What stands in the columns of a second number where a row has only one."""
+
+
+def padded(result: ResultColumns, more: Sequence[ResultColumns], numbers: int) -> list[Any]:
+    """Return the cells for ``numbers`` numbers, one after the other."""
+    groups = (result, *more, *[NO_NUMBER] * (numbers - 1 - len(more)))
+    return [cell for group in groups[:numbers] for cell in group]
 
 
 def distinct_names(columns: Iterable[str]) -> list[str]:

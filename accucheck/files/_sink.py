@@ -33,6 +33,7 @@ class FileSink:
         source: Where the rows come from.
         file_format: A key of ``FORMATS``; told by the suffix, else the format of the input if None.
         partial: Not every row will be written, so that a workbook cannot be a copy of the input.
+        numbers: Results that a row has at most: one for each of its numbers.
         replace: Renames the finished file; for tests.
         fsync: Syncs a descriptor; for tests.
 
@@ -48,6 +49,7 @@ class FileSink:
         *,
         file_format: str | None = None,
         partial: bool = False,
+        numbers: int = 1,
         replace: Callable[[str, str], None] = os.replace,
         fsync: Callable[[int], None] = os.fsync,
     ) -> None:
@@ -63,15 +65,15 @@ class FileSink:
         try:
             with translate_output_errors(str(path)):
                 self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
-                self._writer = _writer(self.format, self._stream, source, partial=partial)
+                self._writer = _writer(self.format, self._stream, source, partial=partial, numbers=numbers)
             self.notes = _notes(self.format, source, partial=partial)
             """What a person should know of the output before anything is bought: what it cannot keep."""
         except BaseException:
             self._discard()
             raise
 
-    def write(self, row: Row, result: ResultColumns) -> None:
-        """Add one row.
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
+        """Add one row; ``more`` are the results of its second number and those that follow.
 
         Raises:
             OutputError: The disk is full.
@@ -80,7 +82,7 @@ class FileSink:
         if self._writer is None:
             raise ValueError("the output is closed")
         try:
-            self._writer.write(row, result)
+            self._writer.write(row, result, *more)
         except OSError:
             with translate_output_errors(str(self.path)):
                 raise
@@ -190,22 +192,29 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
 
 
 def _writer(
-    file_format: Format, stream: BinaryIO, source: Source, *, for_excel: bool = True, partial: bool = False
+    file_format: Format,
+    stream: BinaryIO,
+    source: Source,
+    *,
+    for_excel: bool = True,
+    partial: bool = False,
+    numbers: int = 1,
 ) -> Writer:
     if file_format.name == "tsv":
-        return CsvWriter(stream, source, delimiter="\t", for_excel=for_excel)
+        return CsvWriter(stream, source, delimiter="\t", for_excel=for_excel, numbers=numbers)
     if file_format.name == "csv":
         # Semicolons stay semicolons. Tabs do too, unless the names say that .tsv is to become .csv.
         from_tabs = split_suffixes(Path(source.name))[0] in FORMATS["tsv"].read_suffixes
-        return CsvWriter(stream, source, delimiter="," if from_tabs else None, for_excel=for_excel)
+        delimiter = "," if from_tabs else None
+        return CsvWriter(stream, source, delimiter=delimiter, for_excel=for_excel, numbers=numbers)
     if (
         file_format.name == "xlsx"
         and isinstance(source, ExcelSource)
         and not partial
         and why_no_copy(source) is None
     ):
-        return ExcelCopyWriter(stream, source)
-    return file_format.write(stream, source)
+        return ExcelCopyWriter(stream, source, numbers=numbers)
+    return file_format.write(stream, source, numbers=numbers)
 
 
 def _notes(file_format: Format, source: Source, *, partial: bool) -> list[str]:

@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 
 from accucheck._errors import CHECK_ERRORS, CheckError, PendingTimeout
 from accucheck._models import Check, Settlement
+from accucheck._phone import normalize, numbers_in
 from accucheck.cli import _rows
 from accucheck.cli._rows import UNCHECKED, Tally, answered_rows, columns_of
 from accucheck.files import ResultColumns, Row
+
+
+def read_one(text: str) -> list[int]:
+    return [normalize(text)]
+
+
+def read_mobile(text: str) -> list[int]:
+    return [normalize(text, mobile_only=True)]
 
 
 def yes(number: int) -> Check:
@@ -39,7 +48,7 @@ async def test_each_row_gets_what_is_known_of_its_number() -> None:
         Row("", 5, fault="Line 6 is not JSON."),
     ]
     find = known({987654321: yes(987654321), 912345678: PendingTimeout("too long", request_id="TID9")})
-    found = [pair async for pair in answered_rows(iter(rows), find, mobile_only=False)]
+    found = [(row, columns) async for row, (columns,) in answered_rows(iter(rows), find, read=read_one)]
     assert [row for row, _ in found] == rows
     columns = [columns for _, columns in found]
     assert [each.status for each in columns] == [
@@ -65,9 +74,8 @@ async def test_each_row_gets_what_is_known_of_its_number() -> None:
 
 
 async def test_landlines_are_refused_where_only_mobiles_are_wanted() -> None:
-    ((_, columns),) = [
-        pair async for pair in answered_rows(iter([Row("(01) 456-7890", 0)]), known({}), mobile_only=True)
-    ]
+    rows = iter([Row("(01) 456-7890", 0)])
+    ((columns,),) = [columns async for _, columns in answered_rows(rows, known({}), read=read_mobile)]
     assert columns.status == "INVALID_NUMBER"
 
 
@@ -84,7 +92,9 @@ def test_rows_come_out_once_and_in_order_however_they_are_chunked(
 
         async def read() -> list[tuple[Row, ResultColumns]]:
             find = known({number: yes(number) for number in settled})
-            return [pair async for pair in answered_rows(iter(rows), find, mobile_only=False)]
+            return [
+                (row, columns) async for row, (columns,) in answered_rows(iter(rows), find, read=read_one)
+            ]
 
         found = asyncio.run(read())
     assert [row.record for row, _ in found] == list(range(len(numbers)))
@@ -107,3 +117,26 @@ def test_the_tally_counts_rows_by_status() -> None:
     ):
         tally.count(columns)
     assert (tally.rows, tally.answered, tally.yes, tally.unchecked) == (4, 2, 1, 2)
+
+
+async def test_the_best_answer_of_a_row_or_all_of_them() -> None:
+    rows = [Row("987654321 / 912345678 / 911111111", 0), Row("911111111, 987654321", 1), Row("912345678", 2)]
+    find = known({987654321: no(987654321), 912345678: yes(912345678)})
+    best = [columns async for _, columns in answered_rows(iter(rows), find, read=numbers_in)]
+    assert [[(each.number, each.status) for each in columns] for columns in best] == [
+        [("+51912345678", "OK")],
+        [("+51987654321", "OK")],
+        [("+51912345678", "OK")],
+    ]
+    each_of_them = [
+        columns async for _, columns in answered_rows(iter(rows), find, read=numbers_in, keep_best=False)
+    ]
+    assert [[each.status for each in columns] for columns in each_of_them] == [
+        ["OK", "OK", "UNCHECKED"],
+        ["UNCHECKED", "OK"],
+        ["OK"],
+    ]
+
+
+def no(number: int) -> Check:
+    return Check(number=f"+51{number}", whatsapp=False, request_id="", checked_at=datetime.now(UTC))

@@ -365,3 +365,31 @@ def test_the_descriptor_that_is_written_through_stays_open(leads: Path) -> None:
     os.close(writing)
     with open(reading) as stream:
         assert stream.read().splitlines()[-1] == "after"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".xlsx"])
+def test_a_row_can_have_the_results_of_several_numbers(tmp_path: Path, suffix: str) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("phone,status_2\n987654321 / 912345678,x\n987654321,y\n")
+    output = tmp_path / f"out{suffix}"
+    second = ResultColumns(whatsapp=False, status="OK", number="+51912345678")
+    for _ in range(2):  # the second time from the format itself
+        with open_source(leads) as source, FileSink(output, source, numbers=2) as sink:
+            first, last = source.rows()
+            sink.write(first, ANSWER, second)
+            sink.write(last, ANSWER)
+        if suffix == ".xlsx":
+            break
+        leads = tmp_path / f"copy{suffix}"
+        leads.write_bytes(output.read_bytes())
+    with open_source(output, column="phone") as source:
+        names = source.all_columns()
+        rows = [dict(zip(names, source.values(row), strict=False)) for row in source.rows()]
+    yes, no = (True, False) if suffix in (".jsonl", ".parquet") else ("yes", "no")
+    assert [row["whatsapp"] for row in rows] == [yes, yes]
+    assert [row["status_2"] for row in rows] == ["x", "y"]
+    assert rows[0]["whatsapp_2"] == no
+    assert rows[1]["whatsapp_2"] in (None, "")
+    assert rows[0]["accucheck_status_2"] == "OK"
+    assert rows[1]["accucheck_status_2"] in (None, "")
+    assert rows[0]["number_2"] == "+51912345678"
