@@ -1,6 +1,8 @@
-"""Development sessions: ``nox`` runs lint, types, layers and the tests on every installed Python from 3.11 on."""
+"""Development sessions: ``nox`` runs lint, types, import rules and the tests on every installed Python from 3.11 on."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import nox
 
@@ -18,6 +20,31 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+@nox.session(python=PYTHONS)
+def lowest(session: nox.Session) -> None:
+    """Run the unit tests with the lowest versions that pyproject.toml allows (needs uv)."""
+    session.install("uv")
+    session.run("uv", "pip", "install", "-q", "--resolution=lowest-direct", "-e", ".[test]")
+    session.run("python", "-m", "pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure what the tests run, their processes included, as one figure with a threshold."""
+    session.install("-e", ".[dev]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-n", "2", *session.posargs)
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
+
+
+@nox.session
+def explore(session: nox.Session) -> None:
+    """Let the property tests look for new examples, many more than usual."""
+    session.install("-e", ".[dev]")
+    session.run("python", "-m", "pytest", "--hypothesis-profile=explore", "tests/unit", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
@@ -28,10 +55,9 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types, strictly; the public API as its users write it (tests/typing) by two checkers."""
-    session.install("-e", ".[test]", "mypy>=1.13", "pyright[nodejs]>=1.1.390")
+    """Check the types, strictly: package, tests and benchmarks."""
+    session.install("-e", ".[dev]")
     session.run("mypy")
-    session.run("pyright")
 
 
 @nox.session
@@ -42,9 +68,19 @@ def layers(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/: nox -s docs -- serve."""
+    session.install("-e", ".[all,docs]")
+    session.run("python", "-m", "docs.generate")
+    session.run("zensical", *(session.posargs or ["build", "--clean"]))
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
-    """Run a benchmark suite: nox -s bench -- speed | rate | layers | memory | smoke."""
-    session.install("-e", ".[fast,sandbox,xlsx,parquet]", "-r", "benchmarks/requirements.txt")
+    """Run benchmarks: nox -s bench -- SUITE (no argument lists the suites, and runs the quickest)."""
+    session.install("-e", ".[all]", "-r", "benchmarks/requirements.txt")
+    if not session.posargs:
+        session.run("python", "-m", "benchmarks", "--help")
     session.run("python", "-m", "benchmarks", *(session.posargs or ["smoke"]))
 
 
@@ -53,3 +89,26 @@ def demo(session: nox.Session) -> None:
     """Check a sample list against the sandbox."""
     session.install("-e", ".[cli,sandbox]")
     session.run("accucheck", "demo", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build wheel and sdist and check them, without publishing."""
+    session.install("build", "check-wheel-contents", "twine")
+    session.run("python", "-m", "build", "--outdir", session.create_tmp())
+    files = [str(path) for path in Path(session.create_tmp()).glob("accucheck-*")]
+    session.run("twine", "check", "--strict", *files)
+    session.run("check-wheel-contents", *[name for name in files if name.endswith(".whl")])
+
+
+@nox.session(python=PYTHONS)
+def wheel(session: nox.Session) -> None:
+    """Install the built wheel, not the clone, and run the demo with it."""
+    session.install("build")
+    folder = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", folder)
+    built = max(Path(folder).glob("accucheck-*.whl"))
+    session.install(f"accucheck[cli,sandbox,xlsx] @ {built.resolve().as_uri()}")
+    session.chdir(folder)  # away from the clone
+    session.run("accucheck", "--version")
+    session.run("accucheck", "demo", "--rows", "60")
