@@ -8,8 +8,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol, TypeAlias
 
-from accucheck._circuit import Circuit, RetryBudget
-from accucheck._decide import AttemptHistory, Decision, Done, Policy, Wait, decide
+from accucheck._circuit import Brake, Circuit, RetryBudget
+from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
 from accucheck._errors import BudgetExhausted, mask
 from accucheck._events import CallEnded, CallKind, CircuitChanged, Listeners
 from accucheck._gate import Gate
@@ -17,7 +17,7 @@ from accucheck._polls import PollTimes
 from accucheck._statuses import UNKNOWN
 from accucheck._store import Store
 from accucheck._tasks import EngineTask, settled
-from accucheck._wire import Answered, Broken, NoAnswer, Reply, StatusReply
+from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
 
 __all__ = ["Attempt", "CallBudget", "CallCap", "Counters", "Host", "Progress", "Send"]
 
@@ -186,6 +186,12 @@ class Host:
         self.circuit = Circuit()
         self.retries = retries
         self.polls = PollTimes()
+        self.body = BodyChoice("form")
+        """How the number is encoded; ``Client(body="auto")`` puts one here that has to find out."""
+        self.use_body: Callable[[BodyStyle], None] = lambda style: None
+        """Called with the encoding of the next call, when that changes."""
+        self.first_call = asyncio.Lock()
+        """Held by the call that finds out about the body."""
         self.cause = ""
         """What became of the last call that failed, in a few words."""
         self.was_open = False
@@ -234,6 +240,20 @@ class Caller(Protocol):
         """Return the number that gets the permit; None if there is none any more."""
 
 
+class _Recorded:
+    """A caller whose choice is kept: it chooses the same number again."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.chosen: Progress | None = None
+        self.wait = caller.wait
+        self._choose = caller.choose
+
+    def choose(self) -> Progress | None:
+        if self.chosen is None:
+            self.chosen = self._choose()
+        return self.chosen
+
+
 class Attempt:
     """Makes one call for one number and decides what comes of it."""
 
@@ -247,10 +267,12 @@ class Attempt:
         events: Listeners,
         budget: CallBudget | None = None,
         cap: CallCap | None = None,
+        brake: Brake | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.gate = gate
         self.host = host
+        self.brake = brake
         self.counters = Counters()
         self._send = send
         self._policy = policy
@@ -269,6 +291,33 @@ class Attempt:
         Returns None if no call was made: the circuit is open, or there was nothing to choose. Raises
         BudgetExhausted, and what the store and the transport raise.
         """
+        if self.host.body.admits(1):
+            return await self._make(caller, urgent=urgent)
+        first_call = self.host.first_call
+        caller.wait(1)
+        try:
+            await first_call.acquire()
+        finally:
+            caller.wait(-1)
+        try:
+            if not self.host.body.admits(1):
+                return await self._find_body(caller, urgent=urgent)
+        finally:
+            first_call.release()
+        return await self._make(caller, urgent=urgent)
+
+    async def _find_body(self, caller: Caller, *, urgent: bool) -> Decision | None:
+        """Make the call that finds out how the body is encoded, alone; perhaps once more, in the other encoding."""
+        body = self.host.body
+        style = body.style
+        first = _Recorded(caller)
+        decision = await self._make(first, urgent=urgent)
+        if first.chosen is None or body.style == style or body.settled:
+            return decision
+        again = await self._make(first, urgent=urgent)
+        return decision if again is None else again
+
+    async def _make(self, caller: Caller, *, urgent: bool) -> Decision | None:
         sent_at = self.gate.try_acquire()
         if sent_at is None:
             caller.wait(1)
@@ -315,7 +364,11 @@ class Attempt:
         if tell is not None:
             detail = reply.reason if isinstance(reply, Broken) else ""
             tell(CallEnded(reply.row.name, progress.next, self._now() - sent_at, detail))
+        body, brake = host.body, self.brake
+        ask_again = not body.known and body.heard(reply)
         if isinstance(reply, Answered):
+            if brake is not None and not brake.quiet:
+                brake.succeeded()
             # The common way, told apart so that a good reply builds no AttemptHistory and draws no chance.
             self.gate.admitted(sent_at)
             circuit.record(True, sent_at, probe=probe)
@@ -326,7 +379,19 @@ class Attempt:
                 first = progress.first_sent_at
                 host.polls.answered(self._now() - first, progress.pending_at - first)
             return Done(reply.check)
-        return self._decide(progress, reply, sent_at, probe)
+        decision = self._decide(progress, reply, sent_at, probe)
+        if not body.known:
+            host.use_body(body.style)
+        if ask_again:
+            logger.info("%s: %s; asking once more with a %s body", host.name, _cause(reply), body.style)
+            progress.next = "retry"
+            return Wait(0.0, "retry")
+        if brake is not None and not isinstance(decision, Stop):
+            if reply.row.fate == "poll":
+                brake.succeeded()
+            elif (error := brake.refused(progress.national, reply)) is not None:
+                return Stop(error)
+        return decision
 
     def _decide(self, progress: Progress, reply: NoAnswer, sent_at: float, probe: bool) -> Decision:
         now = self._now()

@@ -133,6 +133,8 @@ class Brake:
     def __init__(self) -> None:
         self.proven = False
         """Whether any call of the run has succeeded: was answered, or is being checked."""
+        self.quiet = False
+        """Whether ``succeeded`` has nothing to change: on the common way it need not be called."""
         self._alike: tuple[str, str] | None = None
         self._numbers: set[str] = set()
 
@@ -142,10 +144,9 @@ class Brake:
 
     def succeeded(self) -> None:
         """Note an answer, or a PENDING: the vendor understands what it is asked."""
-        self.proven = True
-        if self._numbers:
-            self._alike = None
-            self._numbers.clear()
+        self.proven = self.quiet = True
+        self._alike = None
+        self._numbers.clear()
 
     def refused(self, number: str, reply: NoAnswer) -> UniformRefusals | None:
         """Note a reply that leaves a number without an answer; return the error that ends the run, if it should.
@@ -160,6 +161,7 @@ class Brake:
         if alike != self._alike:
             self._alike = alike
             self._numbers.clear()
+        self.quiet = False
         self._numbers.add(number)
         count = len(self._numbers)
         if count < (LATER_ALIKE if self.proven else FIRST_ALIKE):

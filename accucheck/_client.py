@@ -18,9 +18,9 @@ import msgspec
 
 from accucheck._admission import InFlight, Limits
 from accucheck._attempt import Attempt, CallBudget, CallCap, Host
-from accucheck._circuit import RetryBudget
+from accucheck._circuit import Brake, RetryBudget
 from accucheck._credentials import Credentials, is_loopback
-from accucheck._decide import Policy
+from accucheck._decide import BodyChoice, Policy
 from accucheck._engine import Checks, OpenStores, SharedStore, total
 from accucheck._errors import ConfigurationError
 from accucheck._events import Event, Listeners, OnEvent, guarded
@@ -71,7 +71,9 @@ class Client:
         api_secret: See ``api_id``.
         base_url: https, or http to loopback; no userinfo, query or fragment.
         endpoint: "advanced", or "basic": cheaper, its answers hold ``number`` and ``whatsapp`` only.
-        body: How the number is posted, "form" or "json"; the vendor's page does not say which it wants.
+        body: How the number is posted; the vendor's page does not say which it wants. "auto" begins with a form, and
+            if the very first call is refused for it, asks once more with JSON; a ledger remembers what works. "form"
+            and "json" are taken as they are.
         timeouts: Limits per phase of a call, in seconds; all finite.
         transport: Any ``httpx.AsyncBaseTransport``; closed with the client. None for ``FastTransport``.
         proxy: The URL of a proxy; by default what HTTPS_PROXY, ALL_PROXY and NO_PROXY say. A ``base_url`` on
@@ -103,7 +105,7 @@ class Client:
         *,
         base_url: str = BASE_URL,
         endpoint: Literal["advanced", "basic"] = "advanced",
-        body: BodyStyle = "form",
+        body: BodyStyle | Literal["auto"] = "auto",
         timeouts: Timeouts | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         proxy: str | httpx.URL | httpx.Proxy | None = None,
@@ -123,8 +125,8 @@ class Client:
 
         if endpoint not in _PATHS:
             raise ConfigurationError(f"endpoint is 'advanced' or 'basic', not {endpoint!r}")
-        if body not in ("form", "json"):
-            raise ConfigurationError(f"body is 'form' or 'json', not {body!r}")
+        if body not in ("auto", "form", "json"):
+            raise ConfigurationError(f"body is 'auto', 'form' or 'json', not {body!r}")
         _instance("policy", policy, Policy, "a Policy")
         _instance("timeouts", timeouts, Timeouts, "a Timeouts, such as Timeouts(read=10)")
         _callable("on_event", on_event)
@@ -149,6 +151,8 @@ class Client:
         place = urlsplit(self._base_url).netloc
         retries = RetryBudget(allowance=_FIRST_RETRIES, share=self._policy.retry_budget)
         self._host = Host(place, retries=retries, events=self._events)
+        self._host.body = BodyChoice(None if body == "auto" else body)
+        self._host.use_body = self._use_body
         self._stores = OpenStores(as_store, f"rate {place}")
         self._in_flight: InFlight = {}  # of those who keep no ledger
         self._own_store: SharedStore | None = None
@@ -161,7 +165,7 @@ class Client:
         self._sender = Sender(
             url=self._base_url + _PATHS[endpoint],
             headers=credentials.headers(),
-            body=body,
+            body="form" if body == "auto" else body,
             timeouts=timeouts or Timeouts(),
             transport=transport,
             proxy=proxy,
@@ -261,6 +265,7 @@ class Client:
         fresh_within: FreshWithin | None = ...,
         retry_failed: bool = ...,
         job: str = ...,
+        keep_going: bool = ...,
         max_parked: int = ...,
         buffer: int = ...,
         grace: timedelta | float = ...,
@@ -283,6 +288,7 @@ class Client:
         fresh_within: FreshWithin | None = ...,
         retry_failed: bool = ...,
         job: str = ...,
+        keep_going: bool = ...,
         max_parked: int = ...,
         buffer: int = ...,
         grace: timedelta | float = ...,
@@ -304,6 +310,7 @@ class Client:
         fresh_within: FreshWithin | None = None,
         retry_failed: bool = False,
         job: str = "",
+        keep_going: bool = False,
         max_parked: int = 10_000,
         buffer: int = 1_000,
         grace: timedelta | float = _GRACE,
@@ -335,6 +342,9 @@ class Client:
                 ``{"yes": timedelta(days=90), "no": timedelta(days=14)}``. By default the client's.
             retry_failed: With a ledger: numbers that failed in an earlier run are asked again.
             job: With a ledger that several lists share: whose calls ``max_calls`` caps.
+            keep_going: Continue although number after number is refused alike. By default the run ends with
+                ``UniformRefusals`` after the first 20, or 50 in a row once something has succeeded: a wrong setting
+                (such as ``body``) must not use up a list.
             max_parked: Numbers waiting for a poll, a retry or another process at most; they hold no worker.
             buffer: Outcomes waiting for the reader at most.
             grace: How long calls under way may settle when the block is left early; a number is in seconds.
@@ -387,6 +397,7 @@ class Client:
                 ages=ages,
                 retry_failed=retry_failed,
                 job=job,
+                keep_going=keep_going,
                 on_event=on_event,
             ),
             limits=limits,
@@ -407,6 +418,7 @@ class Client:
         ages: tuple[float | None, float | None],
         retry_failed: bool,
         job: str,
+        keep_going: bool,
         on_event: OnEvent | None,
     ) -> RunContext:
         self._bind()
@@ -416,6 +428,7 @@ class Client:
         shared = None if ledger is None else await self._stores.use(ledger)
         if shared is not None:
             shared.prepare(gate)
+            self._recall_body(shared.body)
         self._host.retries.widen(_FIRST_RETRIES + workers)
         store: Store = MemoryStore() if shared is None else shared.store
         budget = None
@@ -430,12 +443,12 @@ class Client:
             if shared is None:
                 await store.aclose()
             else:
-                await self._stores.leave(shared, gate)
+                await self._stores.leave(shared, gate, body=self._host.body.memory)
 
         now = time.time()
         yes_since, no_since = (-math.inf if age is None else now - age for age in ages)
         return RunContext(
-            attempt=self._attempt(gate, events, budget),
+            attempt=self._attempt(gate, events, budget, brake=None if keep_going else Brake()),
             store=store,
             # A number that fails in this run is not asked again for its second row.
             query=Query(
@@ -459,6 +472,7 @@ class Client:
             raise
         if shared is not None:
             shared.prepare(self._gate)
+            self._recall_body(shared.body)
         self._own_store = shared
         budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
         self._checks = Checks(
@@ -485,7 +499,7 @@ class Client:
                 if ending:
                     await asyncio.wait(ending)
                 if self._own_store is not None:
-                    await self._stores.leave(self._own_store, self._gate)
+                    await self._stores.leave(self._own_store, self._gate, body=self._host.body.memory)
         finally:
             self._host.close()
             self._events.close()
@@ -502,7 +516,9 @@ class Client:
             self._opened_at = time.monotonic()
         return asyncio.get_running_loop()
 
-    def _attempt(self, gate: Gate, events: Listeners, budget: CallBudget | None) -> Attempt:
+    def _attempt(
+        self, gate: Gate, events: Listeners, budget: CallBudget | None, *, brake: Brake | None = None
+    ) -> Attempt:
         return Attempt(
             send=self._sender,
             gate=gate,
@@ -511,7 +527,18 @@ class Client:
             events=events,
             budget=budget,
             cap=self._cap,
+            brake=brake,
         )
+
+    def _use_body(self, style: BodyStyle) -> None:
+        self._sender.body = style
+
+    def _recall_body(self, remembered: str | None) -> None:
+        """Take what an earlier run found, unless this client has already begun to find out by itself."""
+        body = self._host.body
+        if remembered is not None and not body.settled and not self._host.first_call.locked():
+            self._host.body = BodyChoice(remembered)
+            self._use_body(self._host.body.style)
 
 
 def _itself(item: Any) -> Any:

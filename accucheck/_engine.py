@@ -56,6 +56,8 @@ class SharedStore:
         self._rate_key = ""
         self._learned: float | None = None
         self._usage: str | None = None
+        self.body: str | None = None
+        """What earlier runs have found about the encoding of the body."""
         self._keeping: dict[AdaptiveGate, EngineTask[None]] = {}
         self._opening: EngineTask[None] | None = None
 
@@ -63,7 +65,10 @@ class SharedStore:
         """Open the store, once for all who ask. Raises LedgerError."""
         if self._opening is None:
             self._opening = EngineTask(
-                self._open(rate_key), name="opening", on_cancel=lambda: None, context=contextvars.Context()
+                self._open(rate_key),
+                name="opening",
+                on_cancel=lambda: None,
+                context=contextvars.Context(),
             )
         await settled(self._opening)
         self._opening.result()
@@ -74,10 +79,15 @@ class SharedStore:
         remembered = await self.store.recall(rate_key)
         self._learned = None if remembered is None else float(remembered)
         self._usage = await self.store.recall(self._usage_key)
+        self.body = await self.store.recall(self._body_key)
 
     @property
     def _usage_key(self) -> str:
         return f"quota {self._rate_key}"
+
+    @property
+    def _body_key(self) -> str:
+        return f"body {self._rate_key}"
 
     def prepare(self, gate: Gate) -> None:
         """Tell a gate what earlier runs have found; from now on the calls that count against its quotas are kept."""
@@ -102,9 +112,14 @@ class SharedStore:
                     await self.store.remember(self._usage_key, usage)
                     kept = usage
 
-    async def keep_found(self, gate: Gate) -> None:
-        """Keep what a gate has found, for the next run. May raise LedgerError."""
-        if not isinstance(gate, AdaptiveGate) or not self.store.durable:
+    async def keep_found(self, gate: Gate, body: str | None) -> None:
+        """Keep what was found about the rate and the body, for the next run. May raise LedgerError."""
+        if not self.store.durable:
+            return
+        if body is not None and body != self.body:
+            await self.store.remember(self._body_key, body)
+            self.body = body
+        if not isinstance(gate, AdaptiveGate):
             return
         if gate.learned is not None:
             await self.store.remember(self._rate_key, repr(gate.learned))
@@ -147,10 +162,10 @@ class OpenStores:
             raise
         return shared
 
-    async def leave(self, shared: SharedStore, gate: Gate) -> None:
-        """Give up a use, and keep what the ``gate`` has found meanwhile. May raise LedgerError."""
+    async def leave(self, shared: SharedStore, gate: Gate, *, body: str | None) -> None:
+        """Give up a use, and keep what was found meanwhile: see ``keep_found``. May raise LedgerError."""
         try:
-            await shared.keep_found(gate)
+            await shared.keep_found(gate, body)
         finally:
             await self._let_go(shared)
 

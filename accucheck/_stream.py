@@ -37,6 +37,7 @@ import msgspec
 
 from accucheck._admission import Admission, InFlight, Limits, PendingNumber
 from accucheck._attempt import Attempt, CallBudget
+from accucheck._circuit import Brake
 from accucheck._decide import Decision, Done, Stop, Wait
 from accucheck._delay_queue import DelayQueue
 from accucheck._errors import LedgerError, Outage
@@ -134,6 +135,7 @@ class Stream(Generic[Item]):
         self._idle: list[asyncio.Future[None]] = []
         self._exposed = 0  # calls sent whose answers are not stored yet
         self._most_exposed = sys.maxsize
+        self._unproven: Brake | None = None  # until something has succeeded
         self._claims = 0  # workers at the gate, each for one of the numbers that wait
         self._outage_timer: asyncio.TimerHandle | None = None
 
@@ -155,6 +157,7 @@ class Stream(Generic[Item]):
         self._entering = True
         self._run = run = await self._enter(self)
         self._attempt, self._host, self._store = run.attempt, run.attempt.host, run.store
+        self._unproven = run.attempt.brake
         if run.store.durable:
             # As many answers may wait for the disk as calls may be under way. Half of it cost a quarter of the
             # checks/s at full speed (200 workers, 14,000/s): the workers waited for commits.
@@ -338,8 +341,13 @@ class Stream(Generic[Item]):
             return False
         if self._exposed + self._claims >= self._most_exposed:
             return False  # no more may be bought than a kill may lose; the next commit wakes us
+        if self._unproven is not None and not self._unproven.admits(self._calls_begun()):
+            return False  # few calls until the first has succeeded; then we are woken
         circuit = self._host.circuit
         return not circuit.opened or circuit.admits(self._loop.time())
+
+    def _calls_begun(self) -> int:
+        return self._attempt.counters.in_flight + self._claims
 
     def _take(self, only: PendingNumber | None) -> PendingNumber | None:
         """Choose the number that a permit goes to; None if there is none any more."""
@@ -396,6 +404,9 @@ class Stream(Generic[Item]):
             case Stop(error):
                 self._exposed -= 1
                 self._end(error)
+        if self._unproven is not None and self._unproven.proven:
+            self._unproven = None
+            self._wake(len(self._admission.ready) + len(self._due))
 
     async def _wait_for_job(self) -> None:
         woken = self._loop.create_future()

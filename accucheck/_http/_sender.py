@@ -109,6 +109,19 @@ class Sender:
         connect, read = self._timeouts.connect, self._timeouts.read
         self._limits = {"connect": connect, "read": read, "write": read, "pool": connect}
 
+    @property
+    def body(self) -> BodyStyle:
+        """How the number is written. May be changed between calls."""
+        return self._style
+
+    @body.setter
+    def body(self, style: BodyStyle) -> None:
+        if style != self._style:
+            self._style = style
+            self._headers["Content-Type"] = CONTENT_TYPES[style]
+            self._heads.clear()
+            self._prototypes.clear()
+
     def __repr__(self) -> str:
         return f"<Sender {self._url} by {type(self._transport).__name__}>"
 

@@ -293,3 +293,46 @@ async def test_httpx_own_transport_carries_checks_and_streams(sandbox: Sandbox) 
         assert (await client.check(numbers(1)[0])).number == f"+51{numbers(1)[0]}"
         for outcome in await collect(client, numbers(20, start=1), workers=5):
             assert_true(outcome)
+
+
+# The body's encoding
+
+
+@pytest.mark.parametrize("arrangement", ["own transport", "httpx's transport"])
+@pytest.mark.parametrize("wanted", ["form", "json"])
+async def test_the_encoding_of_the_body_is_found_and_remembered(
+    tmp_path: Path, wanted: Any, arrangement: str
+) -> None:
+    async with serve(Settings(body=wanted)) as sandbox:
+        for extra in (wanted == "json", 0):
+            before = sandbox.counts.requests
+            options: dict[str, Any] = {}
+            if arrangement != "own transport":
+                options["transport"] = httpx.AsyncHTTPTransport()
+            path = tmp_path / "answers.ledger"
+            async with client_for(sandbox, ledger=path, **options) as client:
+                start = 0 if before == 0 else 50
+                outcomes = await collect(client, numbers(50, start), workers=20)
+            for outcome in outcomes:
+                assert_true(outcome)
+            assert sandbox.counts.requests - before == 50 + extra
+
+
+async def test_single_checks_find_the_encoding_too() -> None:
+    async with serve(Settings(body="json")) as sandbox, client_for(sandbox) as client:
+        checks = await asyncio.gather(*(client.check(number) for number in numbers(30)))
+        assert len(checks) == 30
+        assert sandbox.counts.requests == 31
+
+
+async def test_a_wrong_encoding_costs_25_calls_and_no_list() -> None:
+    async with serve(Settings(body="json")) as sandbox, client_for(sandbox, body="form") as client:
+        with pytest.raises(accucheck.UniformRefusals, match='body="json"'):
+            await collect(client, numbers(2_000), workers=100)
+        assert sandbox.counts.requests <= 25
+
+
+async def test_keep_going_asks_every_number() -> None:
+    async with serve(Settings(body="json")) as sandbox, client_for(sandbox, body="form") as client:
+        outcomes = await collect(client, numbers(100), keep_going=True)
+        assert len(outcomes) == 100

@@ -27,7 +27,7 @@ from accucheck import (
 )
 from accucheck._admission import InFlight, Limits
 from accucheck._attempt import Attempt, CallBudget, Host
-from accucheck._circuit import RetryBudget
+from accucheck._circuit import Brake, RetryBudget
 from accucheck._events import Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Settlement
@@ -102,6 +102,7 @@ def make_stream(
     store: Store | None = None,
     in_flight: InFlight | None = None,
     host: Host | None = None,
+    brake: Brake | None = None,
     closed: Callable[[], None] = lambda: None,
 ) -> Stream[Any]:
     async def enter(_stream: Stream[Any]) -> RunContext:
@@ -117,6 +118,7 @@ def make_stream(
             host=shared_host,
             events=events,
             budget=budget,
+            brake=brake,
             chance=random.Random(7).random,
         )
 
