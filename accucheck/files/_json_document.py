@@ -174,8 +174,11 @@ def _elements_of(stream: io.TextIOWrapper, name: str) -> Iterator[str]:
                 chunk = min(2 * chunk, _LARGEST_IN_MEMORY)
                 continue
             raise FileError(f"{name}: not valid JSON near character {done + place:,}; {_SAY_HOW}") from error
-        if end == len(buffer) and buffer[end - 1] not in '}]"' and more():
-            continue  # a number may go on
+        if end == len(buffer) and buffer[end - 1] not in '}]"':
+            length = end - place
+            if more():
+                continue  # a number may go on
+            end = place + length  # what stands before it is gone
         chunk = _CHUNK
         yield buffer[place:end]
         place = end
