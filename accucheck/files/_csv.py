@@ -21,10 +21,19 @@ from accucheck.files._dialect import opening_of
 from accucheck.files._encoding import UTF_8, Encoding, detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import HEAD_SIZE, Origin
-from accucheck.files._results import NO_NUMBER, ResultColumns, column_names, formula_safe, printable
+from accucheck.files._results import (
+    NO_NUMBER,
+    ResultColumns,
+    as_text,
+    column_names,
+    formula_safe,
+    iso_date,
+    iso_moment,
+    printable,
+    yes_or_no,
+)
 from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
-from accucheck.files._values import as_text, iso_date, iso_moment, yes_or_no
 
 __all__ = ["CsvSource", "CsvWriter", "output_encoding"]
 

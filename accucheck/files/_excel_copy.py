@@ -16,10 +16,18 @@ from xml.sax.saxutils import escape
 
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._excel import ExcelSource
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, padded, printable
+from accucheck.files._results import (
+    RESULT_COLUMNS,
+    ResultColumns,
+    column_names,
+    iso_date,
+    iso_moment,
+    padded,
+    printable,
+    yes_or_no,
+)
 from accucheck.files._sheets import SheetRow, Table
 from accucheck.files._source import Row, Source
-from accucheck.files._values import iso_date, iso_moment, yes_or_no
 
 __all__ = ["ExcelCopyWriter", "why_no_copy"]
 

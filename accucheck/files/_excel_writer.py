@@ -8,9 +8,16 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, BinaryIO
 
 from accucheck.files._errors import FileError, needs
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names, padded, printable
+from accucheck.files._results import (
+    RESULT_COLUMNS,
+    ResultColumns,
+    as_text,
+    column_names,
+    padded,
+    printable,
+    yes_or_no,
+)
 from accucheck.files._source import Row, Source
-from accucheck.files._values import as_text, yes_or_no
 
 __all__ = ["ExcelWriter"]
 

@@ -20,12 +20,13 @@ from accucheck.files._results import (
     NO_NUMBER,
     RESULT_COLUMNS,
     ResultColumns,
+    as_text,
     column_names,
     distinct_names,
+    iso_moment,
     printable,
 )
 from accucheck.files._source import Row, Source
-from accucheck.files._values import as_text, iso_moment
 
 __all__ = ["BARE_VALUE", "JsonLinesSource", "JsonLinesWriter"]
 

@@ -16,8 +16,8 @@ import msgspec
 from accucheck.files._columns import NumberColumn, Wanted, header_of, looks_like_a_number
 from accucheck.files._errors import FileError
 from accucheck.files._origin import Origin
+from accucheck.files._results import as_text
 from accucheck.files._source import Row, Source
-from accucheck.files._values import as_text
 
 __all__ = ["Sheet", "SheetFacts", "SheetSource"]
 

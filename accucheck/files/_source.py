@@ -11,7 +11,7 @@ import msgspec
 
 from accucheck.files._columns import NumberColumn, Wanted, find_number_columns, note_on_cells
 from accucheck.files._origin import Origin
-from accucheck.files._values import as_text
+from accucheck.files._results import as_text
 
 __all__ = ["Row", "Source"]
 
