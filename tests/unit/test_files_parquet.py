@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from accucheck.files import FileError, FileSink, ResultColumns, open_source
-from accucheck.files._arrow_cells import cells_of
+from accucheck.files._parquet import cells_of
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
