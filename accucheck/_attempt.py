@@ -285,14 +285,19 @@ class Attempt:
         self._logged_rate = gate.rate
         self._unknown: set[str] = set()
 
-    async def make(self, caller: Caller, *, urgent: bool = False) -> Decision | None:
+    def make(self, caller: Caller, *, urgent: bool = False) -> Awaitable[Decision | None]:
         """Wait for a permit, have ``caller`` choose the number that gets it, send once, and decide.
 
         Returns None if no call was made: the circuit is open, or there was nothing to choose. Raises
         BudgetExhausted, and what the store and the transport raise.
         """
+        # Not a coroutine around another: that would be one more frame for every call.
         if self.host.body.admits(1):
-            return await self._make(caller, urgent=urgent)
+            return self._make(caller, urgent=urgent)
+        return self._make_first(caller, urgent=urgent)
+
+    async def _make_first(self, caller: Caller, *, urgent: bool) -> Decision | None:
+        """Wait until it is known how the body is encoded, or find it out."""
         first_call = self.host.first_call
         caller.wait(1)
         try:
