@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import msgspec
 
 from accucheck._attempt import Progress
 from accucheck._delay_queue import DelayQueue
-from accucheck._errors import InvalidNumber
+from accucheck._errors import InvalidNumber, StillPending
 from accucheck._input import Input
 from accucheck._models import Check, Failed, Settlement
 from accucheck._outcome_queue import OutcomeQueue
@@ -269,6 +270,16 @@ class Admission(Generic[Item]):
             return
         claims = await self._store.claim(wanted, self._query)
         known, taken = claims.known, claims.taken
+        pending = [number for number, found in known.items() if isinstance(found.result, StillPending)]
+        if pending:
+            # An earlier run has asked and left the answer to be collected: no failure counts as known here.
+            again = await self._store.claim(
+                pending, msgspec.structs.replace(self._query, failed_since=math.inf)
+            )
+            known = {number: found for number, found in known.items() if number not in pending} | dict(
+                again.known
+            )
+            taken = taken | again.taken
         if not known and not taken:
             granted = flights if len(wanted) == len(flights) else [self.flights[number] for number in wanted]
             self.ready.extend(granted)

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Final, Protocol, TypeAlias
 
 from accucheck._circuit import Brake, Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
-from accucheck._errors import BudgetExhausted, mask
+from accucheck._errors import BudgetExhausted, StillPending, mask
 from accucheck._events import CallEnded, CallKind, CircuitChanged, Listeners
 from accucheck._gate import Gate
-from accucheck._polls import PollTimes
+from accucheck._polls import LaterPolls, PollTimes
 from accucheck._statuses import UNKNOWN
 from accucheck._store import Store
 from accucheck._tasks import EngineTask, settled
@@ -44,6 +45,7 @@ class Progress:
         "national",
         "next",
         "pending_at",
+        "place",
         "polls",
         "refusals",
         "refused_since",
@@ -64,6 +66,7 @@ class Progress:
         self.waited = 0.0
         self.first_sent_at = 0.0
         self.pending_at = 0.0  # when the last call was sent that was answered PENDING
+        self.place = -1  # in the line of those that are collected later
         self.failing_since = 0.0
         self.refused_since = 0.0
         self.next: CallKind = "first"
@@ -268,11 +271,13 @@ class Attempt:
         budget: CallBudget | None = None,
         cap: CallCap | None = None,
         brake: Brake | None = None,
+        later: LaterPolls | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.gate = gate
         self.host = host
         self.brake = brake
+        self.later = later
         self.counters = Counters()
         self._send = send
         self._policy = policy
@@ -380,7 +385,9 @@ class Attempt:
             if host.was_open:
                 host.follow(self._now())
             host.retries.refill()
-            if progress.polls:
+            if progress.place >= 0 and self.later is not None:
+                self.later.ended(progress.place, self._now() - progress.first_sent_at)
+            elif progress.polls:
                 first = progress.first_sent_at
                 host.polls.answered(self._now() - first, progress.pending_at - first)
             return Done(reply.check)
@@ -439,9 +446,8 @@ class Attempt:
             refused_for=now - progress.refused_since if refused else 0.0,
             unclear=progress.unclear,
             waited=progress.waited,
-            learned_poll_wait=(
-                host.polls.next_wait(pending_for, progress.polls, chance) if row.fate == "poll" else 0.0
-            ),
+            learned_poll_wait=self._poll_wait(progress, now, chance) if row.fate == "poll" else 0.0,
+            collects_later=self.later is not None,
             # While the circuit is open it paces the retries by itself.
             budget_wait=host.retries.wait(now) if row.draws_retry_budget and not host.circuit.opened else 0.0,
         )
@@ -457,6 +463,10 @@ class Attempt:
         if logger.isEnabledFor(logging.DEBUG):
             _log_decision(progress, reply, decision)
         if not isinstance(decision, Wait):
+            if isinstance(decision, Done) and isinstance(decision.result, StillPending):
+                decision.result.asked_at = datetime.now(UTC)
+            if progress.place >= 0 and self.later is not None:
+                self.later.ended(progress.place, now - progress.first_sent_at)
             return
         progress.next = decision.then
         progress.waited += decision.seconds
@@ -472,6 +482,36 @@ class Attempt:
                 progress.failures += 1
                 if reply.row.draws_retry_budget and not self.host.circuit.opened:
                     self.host.retries.take(now)
+
+    def _poll_wait(self, progress: Progress, now: float, chance: float) -> float:
+        """Return the seconds until a number that is PENDING now should be asked, or looked at, again."""
+        age = now - progress.first_sent_at
+        later = self.later
+        if later is None:
+            return self.host.polls.next_wait(age, progress.polls, chance)
+        if progress.place < 0:
+            progress.place = later.enlist(age)
+        else:
+            later.still_pending(progress.place, age)
+        return later.next_look(progress.place, age, age, progress.polls)
+
+    def too_early(self, progress: Progress) -> float:
+        """Return the seconds for which a number whose wait is over should still wait, as has become clear since."""
+        if self.later is None or progress.next != "poll" or self._policy.poll_wait is not None:
+            return 0.0
+        first = progress.first_sent_at
+        asked, age = progress.pending_at - first, self._now() - first
+        return self.later.next_look(progress.place, asked, age, progress.polls - 1)
+
+    def still_pending(self, progress: Progress) -> StillPending:
+        """Return what a number that is PENDING ends with when the run ends before it is answered."""
+        return StillPending(
+            f"still pending after {progress.calls} calls: the next run collects the answer",
+            number="+51" + progress.national,
+            calls=progress.calls,
+            possibly_double_charged=progress.lost,
+            asked_at=datetime.now(UTC),
+        )
 
     def _warn_of_unknown(self, reply: NoAnswer) -> None:
         """Name a word of the vendor's that we do not know, once each, and not without end."""

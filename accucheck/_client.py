@@ -27,6 +27,7 @@ from accucheck._events import Event, Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate, Rate
 from accucheck._models import Check, Stats
 from accucheck._phone import normalize
+from accucheck._polls import FLOOR, LaterPolls
 from accucheck._store import Ledger, MemoryStore, Query, Store, as_store
 from accucheck._stream import RunContext, Stream
 from accucheck._tasks import EngineTask, settled
@@ -53,6 +54,9 @@ BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
 _PATHS: Final = {"advanced": "/check/whatsapp_advanced", "basic": "/check/whatsapp_basic"}
 _CONNECTIONS: Final = 10_000
 """The most that one client opens; a run's workers are what bounds its calls under way."""
+_PARKED: Final = 10_000
+_PARKED_LATER: Final = 1_000_000
+"""Numbers that wait at most, by default: half a kilobyte and an item each."""
 _FIRST_RETRIES: Final = 100
 """Retries that a client may make before it has any answer, besides one per worker."""
 _GRACE: Final = 5.0
@@ -266,7 +270,9 @@ class Client:
         retry_failed: bool = ...,
         job: str = ...,
         keep_going: bool = ...,
-        max_parked: int = ...,
+        pending: Literal["wait", "later"] = ...,
+        poll_floor: timedelta | float = ...,
+        max_parked: int | None = ...,
         buffer: int = ...,
         grace: timedelta | float = ...,
         outage_after: timedelta | None = ...,
@@ -289,7 +295,9 @@ class Client:
         retry_failed: bool = ...,
         job: str = ...,
         keep_going: bool = ...,
-        max_parked: int = ...,
+        pending: Literal["wait", "later"] = ...,
+        poll_floor: timedelta | float = ...,
+        max_parked: int | None = ...,
         buffer: int = ...,
         grace: timedelta | float = ...,
         outage_after: timedelta | None = ...,
@@ -311,7 +319,9 @@ class Client:
         retry_failed: bool = False,
         job: str = "",
         keep_going: bool = False,
-        max_parked: int = 10_000,
+        pending: Literal["wait", "later"] = "wait",
+        poll_floor: timedelta | float = FLOOR,
+        max_parked: int | None = None,
         buffer: int = 1_000,
         grace: timedelta | float = _GRACE,
         outage_after: timedelta | None = _OUTAGE_AFTER,
@@ -345,7 +355,13 @@ class Client:
             keep_going: Continue although number after number is refused alike. By default the run ends with
                 ``UniformRefusals`` after the first 20, or 50 in a row once something has succeeded: a wrong setting
                 (such as ``body``) must not use up a list.
-            max_parked: Numbers waiting for a poll, a retry or another process at most; they hold no worker.
+            pending: What to do with PENDING numbers. "wait" polls each until it is answered, for up to 10 minutes;
+                right where answers take seconds. "later" asks for all numbers first, then collects the answers, for
+                up to 6 hours; right where the vendor has a long queue. What is pending when the run ends is a
+                ``Failed`` with ``StillPending``, and with a ledger the next run collects it.
+            poll_floor: With "later": the least time between two asks for a number; a number is in seconds.
+            max_parked: Numbers waiting for a poll, a retry or another process at most; they hold no worker. By
+                default 10,000; with "later" 1,000,000, at about half a kilobyte and an item each.
             buffer: Outcomes waiting for the reader at most.
             grace: How long calls under way may settle when the block is left early; a number is in seconds.
             outage_after: How long no call may go through before the run ends with ``Outage``. None: for ever.
@@ -364,7 +380,7 @@ class Client:
             raise ConfigurationError(f"items are an iterable or an async iterable, not {items!r}")
         if isinstance(workers, int) and workers > _CONNECTIONS:
             raise ConfigurationError(f"workers is at most {_CONNECTIONS}, not {workers}")
-        for name, value in (("workers", workers), ("max_parked", max_parked), ("buffer", buffer)):
+        for name, value in (("workers", workers), ("max_parked", max_parked or 1), ("buffer", buffer)):
             _at_least_one(name, value)
         if max_calls is not None:
             _at_least_one("max_calls", max_calls)
@@ -381,6 +397,11 @@ class Client:
         if ledger is None and (fresh_within is not None or retry_failed or job):
             raise ConfigurationError("fresh_within, retry_failed and job need a ledger: give its path")
         ages = _ages(fresh_within, default=self._fresh_within)
+        if pending not in ("wait", "later"):
+            raise ConfigurationError(f"pending is 'wait' or 'later', not {pending!r}")
+        floor = _seconds("poll_floor", poll_floor) or 0.0
+        if max_parked is None:
+            max_parked = _PARKED if pending == "wait" else _PARKED_LATER
         limits = Limits(
             workers=workers, parked=max_parked, buffered=buffer, grace=_seconds("grace", grace) or 0.0
         )
@@ -398,6 +419,7 @@ class Client:
                 retry_failed=retry_failed,
                 job=job,
                 keep_going=keep_going,
+                poll_floor=floor if pending == "later" else None,
                 on_event=on_event,
             ),
             limits=limits,
@@ -419,6 +441,7 @@ class Client:
         retry_failed: bool,
         job: str,
         keep_going: bool,
+        poll_floor: float | None,
         on_event: OnEvent | None,
     ) -> RunContext:
         self._bind()
@@ -448,7 +471,13 @@ class Client:
         now = time.time()
         yes_since, no_since = (-math.inf if age is None else now - age for age in ages)
         return RunContext(
-            attempt=self._attempt(gate, events, budget, brake=None if keep_going else Brake()),
+            attempt=self._attempt(
+                gate,
+                events,
+                budget,
+                brake=None if keep_going else Brake(),
+                later=None if poll_floor is None else LaterPolls(floor=poll_floor),
+            ),
             store=store,
             # A number that fails in this run is not asked again for its second row.
             query=Query(
@@ -517,7 +546,13 @@ class Client:
         return asyncio.get_running_loop()
 
     def _attempt(
-        self, gate: Gate, events: Listeners, budget: CallBudget | None, *, brake: Brake | None = None
+        self,
+        gate: Gate,
+        events: Listeners,
+        budget: CallBudget | None,
+        *,
+        brake: Brake | None = None,
+        later: LaterPolls | None = None,
     ) -> Attempt:
         return Attempt(
             send=self._sender,
@@ -528,6 +563,7 @@ class Client:
             budget=budget,
             cap=self._cap,
             brake=brake,
+            later=later,
         )
 
     def _use_body(self, style: BodyStyle) -> None:

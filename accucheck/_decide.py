@@ -16,11 +16,14 @@ import tenacity
 from tenacity.stop import StopBaseT
 from tenacity.wait import WaitBaseT
 
-from accucheck._errors import CheckError, ConfigurationError, RunEnded, Undetermined
+from accucheck._errors import CheckError, ConfigurationError, RunEnded, StillPending, Undetermined
 from accucheck._models import Check
 from accucheck._statuses import UNSUPPORTED_BODY
 from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
 
+POLLED_FOR: Final = 600.0
+POLLED_LATER_FOR: Final = 6 * 3_600.0
+"""Seconds: how long a number is polled by default."""
 LONGEST_WAIT: Final = 300.0
 """Seconds. A longer Retry-After is cut to this, so that one odd header cannot stop a run for a day."""
 
@@ -61,8 +64,8 @@ class Policy:
     """When a number that fails is given up. Default: after its fifth failed try."""
     poll_wait: WaitBaseT | None = None
     """The wait before asking a PENDING number again; None learns it from how long answers take."""
-    poll_stop: StopBaseT = field(default_factory=lambda: tenacity.stop_after_delay(600))
-    """When a PENDING number is given up. Default: 10 minutes after it was first asked."""
+    poll_stop: StopBaseT | None = None
+    """When a PENDING number is given up. None: 10 minutes after it was first asked (``pending="later"``: 6 hours)."""
     refusal_stop: StopBaseT = field(default_factory=lambda: tenacity.stop_after_delay(900))
     """When a rate-limited number is given up. Default: after 15 minutes of it."""
     long_wait: float = 60.0
@@ -85,7 +88,7 @@ class Policy:
     def __post_init__(self) -> None:
         for name in ("retry_wait", "retry_stop", "poll_wait", "poll_stop", "refusal_stop"):
             strategy = getattr(self, name)
-            if not callable(strategy) and not (name == "poll_wait" and strategy is None):
+            if not callable(strategy) and not (name.startswith("poll") and strategy is None):
                 example = "tenacity.wait_fixed(5)" if "wait" in name else "tenacity.stop_after_attempt(5)"
                 raise ConfigurationError(f"{name} is a tenacity strategy such as {example}, not {strategy!r}")
         if not 0 <= self.long_wait < math.inf:
@@ -125,6 +128,8 @@ class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds spent between tries so far."""
     learned_poll_wait: float = 2.0
     """Seconds until the next poll, as learned by the run; used when the policy brings no ``poll_wait``."""
+    collects_later: bool = False
+    """Whether PENDING may last for hours (``pending="later"``)."""
     budget_wait: float = 0.0
     """Seconds until the run's shared retry budget has one for this number."""
 
@@ -181,11 +186,15 @@ def _poll_or_fail(attempt: AttemptHistory, reply: NoAnswer, policy: Policy, chan
     asked = attempt.polls + 1
     word = reply.status if isinstance(reply, StatusReply) else reply.row.name
     gave_up = f"still {word} after {attempt.pending_for:.0f} s and {asked} calls: ask again later"
-    error = _error(attempt, reply, gave_up)
+    error = _error(attempt, reply, gave_up, kind=StillPending if attempt.collects_later else None)
     state = CallState(attempt, error, attempt_number=asked, seconds=attempt.pending_for, chance=chance)
     seconds = attempt.learned_poll_wait if policy.poll_wait is None else _keepable(policy.poll_wait(state))
     state.upcoming_sleep = seconds
-    return Done(error) if policy.poll_stop(state) else Wait(seconds, "poll")
+    if policy.poll_stop is not None:
+        gives_up = policy.poll_stop(state)
+    else:
+        gives_up = attempt.pending_for >= (POLLED_LATER_FOR if attempt.collects_later else POLLED_FOR)
+    return Done(error) if gives_up else Wait(seconds, "poll")
 
 
 def _slow_down_or_fail(attempt: AttemptHistory, reply: NoAnswer, policy: Policy, chance: float) -> Decision:
@@ -218,9 +227,11 @@ def _keepable(seconds: float) -> float:
     return LONGEST_WAIT if seconds == math.inf else 0.0
 
 
-def _error(attempt: AttemptHistory, reply: NoAnswer, message: str = "") -> CheckError:
+def _error(
+    attempt: AttemptHistory, reply: NoAnswer, message: str = "", *, kind: type[CheckError] | None = None
+) -> CheckError:
     """Return the error that the number fails with, if it fails with this reply."""
-    kind = reply.row.error
+    kind = kind or reply.row.error  # type: ignore[assignment]
     assert kind is not None
     assert issubclass(kind, CheckError)
     said = reply.reason

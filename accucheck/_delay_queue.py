@@ -40,6 +40,13 @@ class DelayQueue(Generic[Parked]):
             self._timer.cancel()
             self._timer = None
 
+    def drain(self) -> list[Parked]:
+        """Take out all that is parked, in the order in which it would have been due, and stop the timer."""
+        self.close()
+        parked = [thing for _, _, thing in sorted(self._heap, key=lambda entry: entry[:2])]
+        self._heap.clear()
+        return parked
+
     def _arm(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -397,7 +397,9 @@ class Stream(Generic[Item]):
                 self._settler.add(flight, Settlement(flight.number, result, flight.calls, flight.lost))
             case Wait(seconds, then):
                 self._exposed -= 1
-                if then == "refused":
+                if self._stopping and then == "poll" and self._attempt.later is not None:
+                    self._settle_pending([flight])
+                elif then == "refused":
                     self._due.appendleft(flight)  # it has waited longest; the gate holds everyone meanwhile
                 else:
                     self._delayed.park(flight, seconds)
@@ -432,8 +434,25 @@ class Stream(Generic[Item]):
             worker.task = self._spawn(self._work(worker), "worker")
 
     def _release(self, flights: list[PendingNumber]) -> None:
+        if self._attempt.later is not None:
+            flights = [flight for flight in flights if not self._delay_again(flight)]
         self._due.extend(flights)
         self._wake(len(flights))
+
+    def _delay_again(self, flight: PendingNumber) -> bool:
+        """Put a number back whose answer is not to be expected yet, as others have shown meanwhile."""
+        seconds = self._attempt.too_early(flight)
+        if seconds > 0:
+            self._delayed.park(flight, seconds)
+        return seconds > 0
+
+    def _settle_pending(self, flights: list[PendingNumber]) -> None:
+        """Settle numbers as StillPending: the run ends, and a later one collects their answers."""
+        for flight in flights:
+            if flight.place >= 0:
+                self._exposed += 1
+                error = self._attempt.still_pending(flight)
+                self._settler.add(flight, Settlement(flight.number, error, flight.calls, flight.lost))
 
     def _on_circuit(self) -> None:
         """Follow the circuit, which may have opened or closed, or let one call through."""
@@ -516,6 +535,9 @@ class Stream(Generic[Item]):
         if self._stopping:
             return
         self._stopping = True
+        if self._attempt.later is not None and not isinstance(error, LedgerError):
+            self._settle_pending([*self._delayed.drain(), *self._due])
+            self._due.clear()
         self._delayed.close()
         self._host.listeners.discard(self._on_circuit)
         if self._outage_timer is not None:

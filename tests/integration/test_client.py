@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import tenacity
 
 import accucheck
 from accucheck import Checked, Client, Failed, Policy, Timeouts
@@ -336,3 +337,24 @@ async def test_keep_going_asks_every_number() -> None:
     async with serve(Settings(body="json")) as sandbox, client_for(sandbox, body="form") as client:
         outcomes = await collect(client, numbers(100), keep_going=True)
         assert len(outcomes) == 100
+
+
+# Answers that take long
+
+
+async def test_what_is_pending_at_the_end_is_collected_by_the_next_run(tmp_path: Path) -> None:
+    settings = Settings(pending=1.0, pending_for=0.5)
+    path = tmp_path / "answers.ledger"
+    policy = Policy(poll_stop=tenacity.stop_after_attempt(1))
+    async with serve(settings) as sandbox:
+        async with client_for(sandbox, ledger=path, policy=policy) as client:
+            first = await collect(client, numbers(40), pending="later")
+        assert {type(outcome.error) for outcome in first} == {accucheck.StillPending}
+        await asyncio.sleep(0.6)
+        async with client_for(sandbox, ledger=path) as client:
+            async with client.stream(numbers(40), pending="later") as stream:
+                outcomes = [outcome async for outcome in stream]
+        for outcome in outcomes:
+            assert_true(outcome)
+        assert stream.stats.calls == 40
+        assert sandbox.counts.requests == 80

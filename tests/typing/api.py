@@ -137,6 +137,10 @@ async def numbers_alone(client: accucheck.Client) -> None:
             assert_type(number.item, int)
 
 
+async def rows_without_a_number(client: accucheck.Client) -> None:
+    client.stream(LEADS)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+
+
 async def rows_as_they_come(client: accucheck.Client, rows: AsyncIterator[Lead]) -> None:
     async with client.stream(
         rows,
@@ -147,6 +151,9 @@ async def rows_as_they_come(client: accucheck.Client, rows: AsyncIterator[Lead])
         ledger="answers.ledger",
         fresh_within=timedelta(days=30),
         retry_failed=True,
+        keep_going=True,
+        pending="later",
+        poll_floor=30,
         on_event=an_event,
     ) as stream:
         async for outcome in stream:

@@ -32,6 +32,7 @@ from accucheck._events import Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Settlement
 from accucheck._outcome_queue import OutcomeQueue
+from accucheck._polls import LaterPolls
 from accucheck._store import Endpoint, MemoryStore, Query, Store
 from accucheck._stream import RunContext
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
@@ -103,6 +104,7 @@ def make_stream(
     in_flight: InFlight | None = None,
     host: Host | None = None,
     brake: Brake | None = None,
+    later: LaterPolls | None = None,
     closed: Callable[[], None] = lambda: None,
 ) -> Stream[Any]:
     async def enter(_stream: Stream[Any]) -> RunContext:
@@ -119,6 +121,7 @@ def make_stream(
             events=events,
             budget=budget,
             brake=brake,
+            later=later,
             chance=random.Random(7).random,
         )
 
