@@ -14,7 +14,7 @@
 
 import typing
 
-from accucheck._client import Client
+from accucheck._client import Client, FreshWithin, LedgerLike, Numeric
 from accucheck._decide import Policy
 from accucheck._errors import (
     AccucheckError,
@@ -28,6 +28,7 @@ from accucheck._errors import (
     LedgerError,
     NoPermission,
     NotFound,
+    NumberProblem,
     Outage,
     OutOfQuota,
     PendingTimeout,
@@ -41,14 +42,24 @@ from accucheck._errors import (
     UniformRefusals,
     VendorUnavailable,
 )
-from accucheck._events import CallEnded, CircuitChanged, Event, Settled
-from accucheck._gate import AdaptiveGate, Gate, UnlimitedGate
-from accucheck._models import Check, Checked, Failed, Outcome, Stats
+from accucheck._events import CallEnded, CallKind, CircuitChanged, Event, OnEvent, Settled
+from accucheck._gate import AdaptiveGate, Gate, Rate, UnlimitedGate
+from accucheck._models import Check, Checked, Failed, Outcome, Settlement, Stats
 from accucheck._phone import normalize
-from accucheck._store import Ledger
+from accucheck._store import (
+    Claims,
+    Endpoint,
+    JobCalls,
+    Ledger,
+    LedgerInfo,
+    MemoryStore,
+    Query,
+    Store,
+)
 from accucheck._stream import Stream
 from accucheck._sync import SyncClient, SyncStream, check_sync
 from accucheck._timeouts import Timeouts
+from accucheck._wire import BodyStyle
 
 if typing.TYPE_CHECKING:
     from accucheck._http import FastTransport
@@ -56,37 +67,53 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "AccucheckError",
     "AdaptiveGate",
+    "BodyStyle",
     "BudgetExhausted",
     "CallEnded",
+    "CallKind",
     "Check",
     "CheckError",
     "Checked",
     "CircuitChanged",
+    "Claims",
     "Client",
     "ConfigurationError",
+    "Endpoint",
     "Event",
     "Failed",
     "FastTransport",
+    "FreshWithin",
     "Gate",
     "InternalError",
     "InvalidArgument",
     "InvalidNumber",
+    "JobCalls",
     "KeyExpired",
     "Ledger",
     "LedgerError",
+    "LedgerInfo",
+    "LedgerLike",
+    "MemoryStore",
     "NoPermission",
     "NotFound",
+    "NumberProblem",
+    "Numeric",
+    "OnEvent",
     "OutOfQuota",
     "Outage",
     "Outcome",
     "PendingTimeout",
     "Policy",
     "ProtocolError",
+    "Query",
+    "Rate",
     "RateLimited",
     "RunEnded",
     "Settled",
+    "Settlement",
     "Stats",
     "StillPending",
+    "Store",
     "Stream",
     "SyncClient",
     "SyncStream",

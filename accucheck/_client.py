@@ -519,7 +519,7 @@ class Client:
         if self._opening is not None:
             await asyncio.wait([self._opening])
         closing = RuntimeError("the client was closed")
-        ending = [stream.close_soon(closing) for stream in tuple(self._streams)]
+        ending = [stream._close_soon(closing) for stream in tuple(self._streams)]
         try:
             try:
                 if self._checks is not None:

@@ -520,7 +520,7 @@ class Stream(Generic[Item]):
 
     # The end
 
-    def close_soon(self, error: BaseException) -> EngineTask[None]:
+    def _close_soon(self, error: BaseException) -> EngineTask[None]:
         """Leave as if the block had been left; ``error`` is raised from the iteration. Returns what to wait for."""
         if not self._supervisor.done():
             self._end(error)
@@ -640,4 +640,4 @@ class Stream(Generic[Item]):
 
     def _on_shut_down(self) -> None:
         """Settle and leave: the event loop is being shut down, or every task of it is cancelled."""
-        self.close_soon(RuntimeError("the run was ended: its event loop is shutting down"))
+        self._close_soon(RuntimeError("the run was ended: its event loop is shutting down"))

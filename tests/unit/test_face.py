@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.metadata
 import inspect
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +38,23 @@ DOCUMENTED = {
     "Gate",
     "AdaptiveGate",
     "UnlimitedGate",
+    "Store",
+    "MemoryStore",
+    # what their signatures speak of
+    "BodyStyle",
+    "CallKind",
+    "Claims",
+    "Endpoint",
+    "FreshWithin",
+    "JobCalls",
+    "LedgerInfo",
+    "LedgerLike",
+    "NumberProblem",
+    "Numeric",
+    "OnEvent",
+    "Query",
+    "Rate",
+    "Settlement",
     # events
     "CallEnded",
     "CircuitChanged",
@@ -42,6 +63,8 @@ DOCUMENTED = {
     "Settled",
     *_errors.__all__,
 }
+
+TENACITYS = {"StopBaseT", "WaitBaseT"}
 
 NOT_IMPORTED = (
     "httpx",
@@ -111,6 +134,45 @@ def test_every_public_method_of_the_client_and_the_stream_says_what_it_does() ->
         ):
             if not name.startswith("_"):
                 assert member.__doc__, f"{kind.__name__}.{name}"
+
+
+def annotations_of(thing: Any) -> Iterator[str]:
+    """The annotations of a function, or of the public methods and fields of a class, as they are written."""
+    functions = [thing] if inspect.isfunction(thing) else []
+    if inspect.isclass(thing):
+        # Streams are made by a client, and a transport is used through httpx: what they take is between them.
+        made_by_users = thing not in (accucheck.Stream, accucheck.SyncStream, accucheck.FastTransport)
+        for name, member in vars(thing).items():
+            if made_by_users and (not name.startswith("_") or name == "__init__"):
+                function = member.fget if isinstance(member, property) else member
+                functions += [function] if inspect.isfunction(function) else []
+        fields = vars(thing).get("__annotations__", {})
+        yield from (text for name, text in fields.items() if not name.startswith("_"))
+    for function in functions:
+        yield from function.__annotations__.values()
+
+
+def test_what_public_signatures_speak_of_is_exported() -> None:
+    """A user annotates with the same names: ``rate: accucheck.Rate``."""
+    private = set()
+    for exported in accucheck.__all__:
+        thing = getattr(accucheck, exported)
+        names = {
+            node.id
+            for text in annotations_of(thing)
+            if isinstance(text, str)
+            for node in ast.walk(ast.parse(text, mode="eval"))
+            if isinstance(node, ast.Name)
+        }
+        known = vars(sys.modules[thing.__module__]) if names else {}
+        for name in names - set(accucheck.__all__) - set(dir(builtins)) - set(typing.__all__) - TENACITYS:
+            value = known.get(name)
+            where = getattr(value, "__module__", None)
+            if isinstance(value, typing.TypeVar) or inspect.ismodule(value):
+                continue
+            if (where or "").startswith("accucheck") or where in ("typing", "types"):
+                private.add(f"{exported}: {name}")
+    assert not private
 
 
 def test_the_version_is_the_packages() -> None:

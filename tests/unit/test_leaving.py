@@ -224,7 +224,7 @@ async def break_out_of_a_wrapping_generator(scene: Scene) -> None:
 async def close_the_client(scene: Scene) -> None:
     task = asyncio.create_task(scene.read())
     await asyncio.sleep(0.5)
-    await asyncio.wait([scene.streams[0].close_soon(RuntimeError("the client was closed"))])
+    await asyncio.wait([scene.streams[0]._close_soon(RuntimeError("the client was closed"))])
     (ended,) = await asyncio.gather(task, return_exceptions=True)
     if len(scene.seen) < len(LEADS):
         assert isinstance(ended, RuntimeError)
