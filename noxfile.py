@@ -71,7 +71,7 @@ def layers(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/: nox -s docs -- serve."""
     session.install("-e", ".[all,docs]")
-    session.run("python", "-m", "docs.generate")
+    session.run("python", ".ci/docs.py")
     session.run("zensical", *(session.posargs or ["build", "--clean"]))
 
 

@@ -1,0 +1,127 @@
+"""Write the pages that come from the code: the command line, statuses, exit codes, columns, sandbox, llms.txt.
+
+``python .ci/docs.py [FOLDER]`` writes them into docs/, where git ignores them.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def pages() -> dict[str, str]:
+    """Return every generated page by its path below docs/."""
+    made = {
+        "reference/cli.md": _command_line(),
+        "reference/statuses.md": _statuses(),
+        "reference/exit-codes.md": _exit_codes(),
+        "reference/output.md": _columns(),
+        "reference/sandbox.md": _sandbox(),
+    }
+    written = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in DOCS.glob("**/*.md")}
+    return made | _for_language_models({**written, **made})
+
+
+def _command_line() -> str:
+    from accucheck.cli._app import app
+
+    text = app.generate_docs(output_format="markdown", heading_level=1, recursive=True)
+    text = re.sub(r"^# accucheck$", "# Command line", text, count=1, flags=re.MULTILINE)
+    # The help's examples stand there line by line, as a terminal shows them.
+    return re.sub(r"((?:^\$ .*\n)+)", r"```console\n\1```\n", text, flags=re.MULTILINE)
+
+
+def _statuses() -> str:
+    from accucheck._statuses import as_markdown
+
+    return (
+        "# Statuses\n\n"
+        "What every reply means, generated from the table that the code acts on. *Known from*: `page` is AccuAuth's "
+        "page for this API, the contract; `family` are its pages for other countries and services that seem to be the "
+        "same; `HTTP` is the standard; `accucheck` are our own cases. *Trust* says how sure that is.\n\n"
+        f"{as_markdown()}\n"
+        "`InvalidNumber` (`INVALID_NUMBER`) has no reply: the text cannot be a Peruvian number, and no call is made.\n"
+    )
+
+
+def _exit_codes() -> str:
+    from accucheck.cli._exit_codes import EXPLANATION
+
+    rows = "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in EXPLANATION.items())
+    return f"# Exit codes\n\nThe same for every command.\n\n| code | meaning |\n|---|---|\n{rows}"
+
+
+def _columns() -> str:
+    from accucheck.files._results import ResultColumns
+
+    table = (ResultColumns.__doc__ or "").split("\n\n", 1)[1].replace("``", "`")
+    table = "\n".join(line.strip() for line in table.strip().splitlines())
+    return (
+        "# Output columns\n\n"
+        "Your own columns come back untouched and in place, followed by these. A column of yours with the same name "
+        "keeps it; ours then begins with `accucheck_`.\n\n"
+        f"{table}\n\n"
+        '- `whatsapp` is empty where there is no answer. An empty cell is never a "no".\n'
+        "- `status` is `OK`, AccuAuth's own word, or ours ([statuses](statuses.md)); `UNCHECKED` was not reached.\n"
+        "- `reason` says in a sentence why there is no answer.\n"
+        "- `signature` was written by a stranger: formulas and control characters are made harmless.\n"
+        "- `checked_at` is when the answer was bought, which may be earlier than the run.\n"
+    )
+
+
+def _sandbox() -> str:
+    from accucheck.sandbox.__main__ import _parser
+    from accucheck.sandbox._settings import Settings
+
+    options = {action.dest: action for action in _parser()._actions}
+    rows = []
+    for setting in fields(Settings):
+        action = options[setting.name]
+        text = (action.help or "").replace("%(default)s", str(action.default)).replace("|", "\\|")
+        rows.append(f"| `--{setting.name.replace('_', '-')}` | `{setting.name}` | {text} |")
+    return (
+        "# Sandbox\n\n"
+        "`accucheck sandbox` is a simulated AccuAuth on your machine: the contract of its page over HTTP, with the "
+        "trouble that you ask for. Every answer is a pure function of the number and a seed, so that any output can be "
+        "verified. In Python: `accucheck.sandbox.serve(Settings(...))`; in tests: "
+        "[`accucheck_sandbox`](../how-to/pytest.md).\n\n"
+        "Its page at `/` shows live counts; `/stats`, `/stats/history` and `/invoice` are JSON.\n\n"
+        "| option | setting | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def _for_language_models(all_pages: dict[str, str]) -> dict[str, str]:
+    """Return llms.txt, an index, and llms-full.txt, every page in one file."""
+    index = [
+        "# accucheck",
+        "",
+        "> Bulk-check Peru phone numbers on WhatsApp through AccuAuth's paid API.",
+        "",
+    ]
+    whole = []
+    for path in sorted(all_pages, key=lambda path: (path != "index.md", path != "tutorial.md", path)):
+        title = next(_titles(all_pages[path]), path)
+        index.append(f"- [{title}]({path})")
+        whole.append(all_pages[path])
+    return {"llms.txt": "\n".join(index) + "\n", "llms-full.txt": "\n\n".join(whole)}
+
+
+def _titles(text: str) -> Iterator[str]:
+    return (line.removeprefix("# ") for line in text.splitlines() if line.startswith("# "))
+
+
+def main(folder: Path = DOCS) -> None:
+    """Write the pages."""
+    for path, text in pages().items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""Every code block of the documentation runs, page by page, against the sandbox.
+
+On each page, in order: a block with a ``title`` is written to that file; ``python`` blocks share one namespace and
+may use ``await``; ``sh`` blocks run in bash, which stops at the first error. ``notest`` after the language leaves
+a block out.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import os
+import re
+import runpy
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import accucheck
+from accucheck.testing import SandboxThread
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
+BLOCK = re.compile(r'^( *)```(\w+)(?: +title="([^"]+)")?([^\n]*)\n(.*?)^\1```$', re.DOTALL | re.MULTILINE)
+CODE = ("python", "sh", "csv", "ini", "toml")
+GIVEN = {"README.md": {"leads": [{"name": "Ana", "phone": "987654321"}, {"name": "Jorge", "phone": "1"}]}}
+NOT_RUN = {"README.md": ("sh",)}  # the installation, which CI runs by itself, and a list that the reader has
+
+
+def blocks(page: Path) -> list[tuple[int, str, str, str]]:
+    text = page.read_text("utf-8")
+    return [
+        (text.count("\n", 0, match.start()) + 1, match[2], match[3] or "", textwrap.dedent(match[5]))
+        for match in BLOCK.finditer(text)
+        if "notest" not in match[4]
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # where the account's own ledger is
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_runs(page: Path, folder: Path, accucheck_sandbox: SandboxThread) -> None:
+    name = str(page.relative_to(ROOT))
+    namespace: dict[str, Any] = {"__name__": "docs", **GIVEN.get(name, {})}
+    for line, language, title, code in blocks(page):
+        if language not in CODE or language in NOT_RUN.get(name, ()):
+            continue
+        where = f"{name}:{line}"
+        if title:
+            (folder / title).write_text(code, "utf-8")
+        elif language == "python":
+            _run_python(code, where, namespace)
+        elif language == "sh":
+            _run_shell(code, where, accucheck_sandbox.url)
+
+
+def _run_python(code: str, where: str, namespace: dict[str, Any]) -> None:
+    compiled = compile(code, where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if compiled.co_flags & inspect.CO_COROUTINE:
+
+        async def run() -> None:
+            await eval(compiled, namespace)
+
+        asyncio.run(run())
+    else:
+        exec(compiled, namespace)
+
+
+def _run_shell(code: str, where: str, url: str) -> None:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        env={**ours, "ACCUCHECK_BASE_URL": url, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    return runpy.run_path(str(ROOT / ".ci" / "docs.py"))["pages"]()  # type: ignore[no-any-return]
+
+
+def test_every_command_and_option_is_on_the_page_of_the_command_line(generated: dict[str, str]) -> None:
+    from accucheck.cli import _app
+    from accucheck.cli._settings import every_option
+
+    page = generated["reference/cli.md"]
+    for option, path in every_option(_app.app):
+        section = page.partition(f"## accucheck {' '.join(path)}\n")[2].partition("\n## ")[0]
+        assert f"`--{option}" in section, (path, option)
+    assert "`--queue-rate" in page.partition("## accucheck sandbox\n")[2]
+
+
+def test_the_other_pages_come_from_the_code(generated: dict[str, str]) -> None:
+    assert "| `OUT_OF_QUOTA` | 403 | the run ends |" in generated["reference/statuses.md"]
+    assert "| 4 | the account's quota" in generated["reference/exit-codes.md"]
+    assert "| `checked_at` |" in generated["reference/output.md"]
+    assert "[Python API](reference/api.md)" in generated["llms.txt"]
+    assert "# Output columns" in generated["llms-full.txt"]
+
+
+def test_every_public_name_is_on_the_page_of_the_api() -> None:
+    page = (ROOT / "docs/reference/api.md").read_text("utf-8")
+    missing = [
+        name
+        for name in accucheck.__all__
+        if f"::: accucheck.{name}\n" not in page
+        and not isinstance(getattr(accucheck._errors, name, None), type)
+    ]
+    assert missing == []
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    generated = {"cli.md", "exit-codes.md", "statuses.md", "output.md", "sandbox.md"}  # by .ci/docs.py
+    broken = []
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            path = page.parent / target
+            if not path.exists() and path.name not in generated:
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert broken == []
