@@ -32,10 +32,8 @@ _EXPIRY: Final = 0.02
 _REPORTED: Final = 0.12
 """Seconds after which the leader has heard of everything: two requests, and the way to the store."""
 _SENT, _ADMITTED, _REFUSED = range(3)
-_ECHO: Final = 0.25
-"""Refusals of calls that were sent so soon after one belong to it: their processes had not heard of it yet."""
-_COLLAPSE: Final = 4.0
-_CUT: Final = 0.7
+_LAG: Final = 0.27
+"""Seconds from what a controller learns to the last call that does not heed it yet: reports, a request, a block."""
 _FIRST_HOLD: Final = 1.5
 """Calls for which a process waits after its own refusal, until the leader has heard of it."""
 _LONGEST_CALL: Final = 600.0
@@ -87,7 +85,7 @@ class SharedGate:
         self._least_trip = math.inf
         self._epoch = 0
         self._alone = True
-        self._cut_at = self._hold_until = -math.inf
+        self._hold_until = self._digested = self._told_at = -math.inf
         self._used_at = -math.inf
         self._sent_lately: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -229,8 +227,7 @@ class SharedGate:
         pacing = None
         if self._controller is not None:
             self._hear(outcomes)
-            self._digest(self._controller)
-            pacing = self._published = self._pacing()
+            pacing = self._published = self._pacing(self._controller)
         return PermitRequest(
             account=self._account,
             wanted=wanted,
@@ -255,6 +252,8 @@ class SharedGate:
             self._epoch = permits.epoch
             self._permits.clear()
         first_at = permits.first_at - self._offset
+        if permits.granted:
+            self._hold_until = min(self._hold_until, first_at)  # the store knows of our refusals by now
         self._permits.extend(first_at + n * permits.interval for n in range(permits.granted))
         if not permits.leads:
             self._controller = None
@@ -266,8 +265,7 @@ class SharedGate:
                 )
             for report in permits.reports:
                 self._hear(report)
-            self._digest(self._controller)
-            pacing, published = self._pacing(), self._published
+            pacing, published = self._pacing(self._controller), self._published
             if published is None or (pacing.hold_until, pacing.single) != (
                 published.hold_until,
                 published.single,
@@ -294,37 +292,30 @@ class SharedGate:
         for sent_at, at, retry_after in outcomes.refused:
             heappush(self._heard, (at, _REFUSED, sent_at, retry_after))
 
-    def _digest(self, controller: RateController) -> None:
-        """Tell the controller what has happened, in the order in which it did: once nobody can report earlier things.
+    def _digest(self, controller: RateController) -> float:
+        """Tell the controller what has happened, in order and at its true time; return up to when.
 
-        A limit is measured by the calls that were sent until a refusal. If some of them were still to be reported,
-        it would be found too low.
+        It lives a moment ago: a limit is measured by the calls that were sent until a refusal, and is found too low
+        while some of them are still to be reported.
         """
         now = self._now()
         at_once = self._alone or controller.phase is Phase.LOCKOUT
-        until = now if at_once else now - _REPORTED
+        controller.lag = 0.0 if self._alone else _LAG
+        self._digested = until = max(self._digested, now if at_once else now - _REPORTED)
         while self._heard and self._heard[0][0] <= until:
-            _, kind, sent_at, retry_after = heappop(self._heard)
+            at, kind, sent_at, retry_after = heappop(self._heard)
+            at = self._told_at = max(at, self._told_at)
             if kind == _SENT:
-                controller.sent(sent_at)
-                continue
-            if self._cut_at < sent_at < self._cut_at + _ECHO and not at_once:
-                sent_at = self._cut_at
-            if kind == _ADMITTED:
-                controller.admitted(now, sent_at)
+                controller.sent(at)
+            elif kind == _ADMITTED:
+                controller.admitted(at, sent_at)
             else:
-                controller.refused(now, sent_at, retry_after)
-                if sent_at > self._cut_at:
-                    self._cut_at = now
+                controller.refused(at, sent_at, retry_after)
+        self._told_at = until
+        return until
 
-    def _pacing(self) -> Pacing:
-        controller, now = self._controller, self._now()
-        assert controller is not None
-        rate, before = controller.rate(now), self._published.rate if self._published else 0.0
-        if rate < before / _COLLAPSE and controller.phase not in (Phase.LOCKOUT, Phase.WINDOW):
-            # Told in pieces, it has taken something for a window that let nothing through: begin again, lower.
-            rate = max(_CUT * before, self._low)
-            controller = self._controller = RateController(low=self._low, high=self._high, start=rate)
+    def _pacing(self, controller: RateController) -> Pacing:
+        rate = controller.rate(self._digest(controller))
         return Pacing(
             rate=rate,
             hold_until=max(controller.resume_at, 0.0),

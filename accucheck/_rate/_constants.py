@@ -88,6 +88,8 @@ HOLD_SECONDS: Final = 0.04
 HOLD_CALLS: Final = 1.5
 """A hold after a refusal: time enough for a token bucket to have a token, so that a second refusal tells a
 window. A longer one would let a shallow bucket fill up, and spoil the measurement."""
+LATE_CUTS: Final = 2
+"""Further cuts before a lockout where callers heed them late: the limit may have fallen to a third."""
 LOCKOUT_GROWTH: Final = 2.0
 LOCKOUT_SECONDS: Final = 5.0
 LOCKOUT_SHARE: Final = 0.05

@@ -36,15 +36,17 @@ class RateController:
             raise ConfigurationError(
                 f"The rate's lower bound {low!r} is over its upper bound {high!r}: swap them."
             )
+        self.lag = 0.0
+        """Seconds until callers heed the rate and the hold that are told: what they send meanwhile is no news."""
         self._clock = SteadyClock()
         self._started = False
         self._calls = Calls()
         # The exhaustion, or the reset of a window, that the next exhaustion is measured from.
         self._since = Mark(0.0, 0, 0, 0.0)
-        # The last cut: replies to calls sent before it are no news. A trial ends when a call has passed.
+        # The last cut: replies to calls sent before it are no news. Its trial ends when a call has passed.
         self._cut_at = -math.inf
         self._passed = 0
-        self._on_trial = False
+        self._trials = 0  # cuts since a call has passed
         self._awaits_pass = True
         self.resume_at = -math.inf
         """Nobody sends before this moment of the caller's clock. Replies may move it."""
@@ -140,7 +142,7 @@ class RateController:
         if sent_at <= self._cut_at:
             return
         self._passed += 1
-        self._on_trial = False
+        self._trials = 0
         if self._lockout is not None:
             self._recover(now, sent_at, self._lockout)
         elif self._search.phase is not Phase.DIP:
@@ -153,8 +155,10 @@ class RateController:
     def _exhausted(self, now: float, mark: Mark) -> None:
         """The limiter has begun to refuse: slow down, or stop until a single call has passed."""
         self._search.mark = mark
-        phase, rate = self._search.phase, self._search.rate_when_sent(now - mark.moment)
+        phase, rate = self._search.phase, self._search.rate_when_sent(now - mark.moment + self.lag)
         measurement = self._since.measure(mark)
+        # Where a cut is heeded late, one refusal after it is no sign of a window yet.
+        patience = constants.LATE_CUTS if self.lag else 0
         if phase in (Phase.PROBE, Phase.CLIMB, Phase.CONFIRM) and self._windows.contradicted(
             mark, self._cut_at
         ):
@@ -162,18 +166,21 @@ class RateController:
         if phase is Phase.PROBE and rate <= (1 + constants.WIDE_EXCESS) * self._search.known_limit:
             self._search.end_probe(rate, measurement)
             self._since = mark
-        elif (
-            phase is Phase.CONFIRM and not self._on_trial and not measurement.is_settled(self._calls.latency)
-        ):
+        elif phase is Phase.CONFIRM and not self._trials and not measurement.is_settled(self._calls.latency):
             pass  # the exhaustion before this one still echoes
-        elif self._on_trial or self._windows.suspected or phase in (Phase.STARTUP, Phase.PROBE, Phase.WINDOW):
+        elif (
+            self._trials > patience
+            or self._windows.suspected
+            or phase in (Phase.STARTUP, Phase.PROBE, Phase.WINDOW)
+        ):
             self._begin_lockout(now, rate)
             return
         else:
             self._search.lower(phase, rate, measurement)
             if measurement.is_settled(self._calls.latency) or measurement.is_idle:
                 self._since = mark
-        self._cut_at, self._passed, self._on_trial, self._awaits_pass = now, 0, True, True
+        self._cut_at, self._passed, self._awaits_pass = now + self.lag, 0, True
+        self._trials += 1
         if self._windows.known:
             self._hold(max(self._windows.next(mark.moment), now))
         else:
@@ -184,7 +191,10 @@ class RateController:
     def _begin_lockout(self, now: float, rate: float) -> None:
         startup = self._search.phase is Phase.STARTUP  # which overshoots by far
         likely = constants.STARTUP_CUT * rate if startup else rate
-        lockout = Lockout(now, self._search.mark, likely, latency=self._calls.latency, resumes=self._on_trial)
+        began = now + self.lag
+        lockout = Lockout(
+            began, self._search.mark, likely, latency=self._calls.latency, resumes=self._trials > 0
+        )
         self._hold(lockout.first_try)
         if self._windows.known:
             reset = max(now, self._windows.next(self._search.mark.moment))
@@ -196,7 +206,7 @@ class RateController:
         self._lockout = lockout
         self._interrupted = self._search.phase, rate
         self._search.phase = Phase.LOCKOUT
-        self._cut_at, self._passed, self._on_trial, self._awaits_pass = now, 0, False, True
+        self._cut_at, self._passed, self._trials, self._awaits_pass = began, 0, 0, True
 
     def _recover(self, now: float, sent_at: float, lockout: Lockout) -> None:
         """A try has passed: the limiter has tokens again, or its window has reset."""
@@ -232,6 +242,8 @@ class RateController:
             self._search.cruise(min(measurement.calls_per_second, rate), constants.SHORT_CRUISE_SECONDS)
         else:
             self._search.lower(phase, rate, measurement)
+        if self.lag and not lockout.is_window:
+            self._calls.idle += max(now - lockout.mark.moment, 0.0)  # long enough for a bucket to fill up
         if lockout.is_window:
             self._since = Mark(
                 reset.middle, self._calls.sent - 1, self._calls.refused, self._calls.idle, reset
