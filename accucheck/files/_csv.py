@@ -40,7 +40,6 @@ __all__ = ["CsvSource", "CsvWriter", "output_encoding"]
 _LONGEST_RECORD = 200
 """In lines."""
 
-_STARTS_A_NUMBER = "0123456789+("
 _CELL_LIMIT = 1 << 24
 _WRITE_EVERY = 2048
 
@@ -129,8 +128,10 @@ class CsvSource(Source):
     def _read(self, text: io.TextIOWrapper) -> Iterator[Row]:
         delimiter, index = self.dialect.delimiter, self.number_column.index
         several = len(self.number_columns) > 1
-        width = len(self.columns)
+        # A row of several columns is read as an irregular one is: no width is regular then.
+        width = -1 if several else len(self.columns)
         delimiters = width - 1
+        other = self._several if several else self._irregular
         to_skip = self._skipped
         returned: deque[str] = deque()
         record: str | _Irregular
@@ -157,13 +158,10 @@ class CsvSource(Source):
                     if to_skip:
                         to_skip -= 1
                         continue
-                    if several:
-                        number, record = self._several(body.split(delimiter), body)
-                    elif body.count(delimiter) == delimiters:
+                    if body.count(delimiter) == delimiters:
                         number, record = body.split(delimiter, index + 1)[index], body
                     else:
-                        cells = body.split(delimiter)
-                        number, record = self._irregular(cells, body)
+                        number, record = other(body.split(delimiter), body)
                 else:
                     given.append(body)
                     try:
@@ -174,13 +172,12 @@ class CsvSource(Source):
                     if to_skip:
                         to_skip -= 1
                         continue
-                    if several:
-                        number, record = self._several(cells, body)
-                    elif len(cells) == width:
+                    if len(cells) == width:
                         number, record = cells[index], body
                     else:
-                        number, record = self._irregular(cells, body)
-                if (number[:1] or " ") not in _STARTS_A_NUMBER and not body.strip(self._nothing):
+                        number, record = other(cells, body)
+                # Empty, or it begins with a blank of some kind: then the whole row may hold nothing.
+                if not "!" <= number <= "~" and not body.strip(self._nothing):
                     self.blank_rows += 1
                     continue
                 yield Row(number, record)

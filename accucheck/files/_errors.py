@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from accucheck._errors import ConfigurationError
 
-__all__ = ["FileError", "OutputError", "needs", "translate_errors", "translate_output_errors"]
+__all__ = ["TORN_ARCHIVE", "FileError", "OutputError", "needs", "translate_errors", "translate_output_errors"]
+
+
+TORN_ARCHIVE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
+"""What ``zipfile`` raises for archives that are damaged, protected or of a kind that it does not know."""
 
 
 class FileError(ConfigurationError):

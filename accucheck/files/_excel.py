@@ -18,7 +18,7 @@ from typing import IO, Any, BinaryIO
 from xml.etree import ElementTree
 
 from accucheck.files._columns import Wanted
-from accucheck.files._errors import FileError, needs, translate_errors
+from accucheck.files._errors import TORN_ARCHIVE, FileError, needs, translate_errors
 from accucheck.files._origin import Origin
 from accucheck.files._sheets import Sheet, SheetFacts, SheetSource
 
@@ -26,8 +26,6 @@ __all__ = ["ExcelSource", "sheet_parts"]
 
 _MOST_BYTES = 4 << 30
 """Of all parts unpacked: about what they take in memory."""
-
-_TORN = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError, ValueError)
 
 _MOST_CELLS = 1 << 27
 """128 columns of 1,048,576 rows, at 24 bytes each."""
@@ -57,7 +55,7 @@ def _refuse_huge_workbook(stream: BinaryIO, name: str) -> None:
                         _refuse_huge_sheet(sheet, name)
     except FileError:
         raise
-    except _TORN:
+    except TORN_ARCHIVE:
         pass  # an old workbook, or a torn one: its reader tells
     finally:
         stream.seek(0)
@@ -144,7 +142,7 @@ def _has_macros(stream: BinaryIO) -> bool:
     try:
         with zipfile.ZipFile(stream) as parts:
             return any("vbaProject" in name for name in parts.namelist())
-    except _TORN:
+    except TORN_ARCHIVE:
         return False
 
 
@@ -173,7 +171,7 @@ def sheet_parts(stream: BinaryIO) -> dict[str, str]:
                     if path.lower() in names:
                         found[each.get("name", "")] = names[path.lower()]
             return found
-    except (*_TORN, ElementTree.ParseError):
+    except (*TORN_ARCHIVE, ElementTree.ParseError):
         return {}  # an old workbook, or a torn one: its reader tells
 
 
@@ -184,6 +182,8 @@ _ODD_CELL = re.compile(
     rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>(?P<value>[^<]*)</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
 _PLACE = re.compile(rb'\br="([A-Z]{0,3})(\d+)"')
+# What is in the XML of every formula (of a shared one that has no text: its number) and every error.
+_SIGNS_OF_ODD_CELLS = (b"f>", b'si="', b't="e"')
 _LONGEST_ROW = 64 << 20
 
 
@@ -191,7 +191,7 @@ def _facts(origin: Origin, part: str) -> SheetFacts:
     """Read the XML of a sheet for what calamine does not tell."""
     facts = SheetFacts()
     with (
-        translate_errors(origin.name, zipfile.BadZipFile),
+        translate_errors(origin.name, *TORN_ARCHIVE),
         origin.open() as stream,
         zipfile.ZipFile(stream) as parts,
         parts.open(part) as sheet,
@@ -201,7 +201,7 @@ def _facts(origin: Origin, part: str) -> SheetFacts:
                 for row in _HIDDEN_ROW.finditer(chunk):
                     if place := _PLACE.search(row[1]):
                         facts.hidden.add(int(place[2]))
-            if b"<f" in chunk or b":f" in chunk or b't="e"' in chunk:
+            if any(sign in chunk for sign in _SIGNS_OF_ODD_CELLS):
                 _find_odd_cells(chunk, facts)
     return facts
 

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from typing import IO, Any, BinaryIO, cast
 from xml.sax.saxutils import escape
 
-from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._errors import TORN_ARCHIVE, FileError
 from accucheck.files._excel import ExcelSource
 from accucheck.files._results import (
     RESULT_COLUMNS,
@@ -91,8 +91,9 @@ class ExcelCopyWriter:
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add the results of one row."""
         record: SheetRow = row.record
-        self._go_to(record.table)
-        cast("_SheetCopy", self._sheet).add(record.line, padded(result, more, self._numbers))
+        table, line, _ = record
+        self._go_to(table)
+        cast("_SheetCopy", self._sheet).add(line, padded(result, more, self._numbers))
 
     def flush(self) -> None:
         """Nothing to do: a workbook is written at its end."""
@@ -124,7 +125,7 @@ class ExcelCopyWriter:
     def _go_to(self, table: int) -> None:
         if table < self._table:
             raise ValueError("rows of a workbook are written in the order of its sheets")
-        with translate_errors(self._source.name, zipfile.BadZipFile):
+        try:
             if self._zip is None:
                 self._begin()
             while self._table < table:
@@ -134,6 +135,12 @@ class ExcelCopyWriter:
                 self._table += 1
                 if self._table < len(self._source.tables):
                     self._sheet = self._opened(self._source.tables[self._table])
+        except FileError:
+            raise
+        except TORN_ARCHIVE as error:  # not what the system says of the output
+            raise FileError(
+                f"{self._source.name}: the workbook is torn ({error}); copy the file again"
+            ) from error
 
     def _begin(self) -> None:
         """Copy all parts but the sheets that get results."""

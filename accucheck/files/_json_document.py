@@ -10,7 +10,7 @@ import ast
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, ClassVar
@@ -114,15 +114,16 @@ class JsonDocumentSource(JsonLinesSource):
                 text.detach()
 
     def _first_lines(self) -> list[bytes]:
-        return list(islice(self._records(), _SAMPLE_ROWS))
+        with self._records() as records:
+            return list(islice(records, _SAMPLE_ROWS))
 
-    def _records(self) -> Iterator[bytes]:
+    @contextmanager
+    def _records(self) -> Iterator[Iterable[bytes]]:
         if self._elements is not None:
-            yield from self._elements
+            yield self._elements
             return
         with self._text(self.origin) as text:
-            for element in _elements_of(text, self.name):
-                yield _on_one_line(element)
+            yield map(_on_one_line, _elements_of(text, self.name))
 
 
 def _on_one_line(element: str) -> bytes:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, BinaryIO, ClassVar
 
 import msgspec
@@ -96,26 +97,29 @@ class JsonLinesSource(Source):
 
     def _rows(self) -> Iterator[Row]:
         decode = self._decode_numbers
-        several = [f"number_{place}" for place in range(len(self.number_columns))]
-        with translate_errors(self.name):
-            for place, line in enumerate(self._records(), start=1):
+        fields = [f"number_{place}" for place in range(len(self.number_columns))]
+        several = len(fields) > 1
+        with translate_errors(self.name), self._records() as records:
+            for place, line in enumerate(records, start=1):
                 record = line.strip()
                 if not record:
                     continue
                 try:
-                    line = decode(record)
+                    numbers = decode(record)
                 except _NOT_PLAIN:
                     yield self._unusual(record, place)
                     continue
-                number = line.number_0
-                if len(several) > 1:
-                    number = "\n".join(as_text(getattr(line, field)) for field in several)
+                number: object = numbers.number_0
+                if several:
+                    number = "\n".join([as_text(getattr(numbers, field)) for field in fields])
                 yield Row(number if type(number) is str else as_text(number), record)
 
-    def _records(self) -> Iterator[bytes]:
+    @contextmanager
+    def _records(self) -> Iterator[Iterable[bytes]]:
+        """Open the input; give its records as UTF-8."""
         stream = self.origin.open()
         try:
-            yield from self._lines(stream)
+            yield self._lines(stream)
         finally:
             stream.close()
 
@@ -131,12 +135,12 @@ class JsonLinesSource(Source):
             return Row("", record, f"Line {place} is a list, not an object or a number.")
         return Row(as_text(value), record)
 
-    def _lines(self, stream: BinaryIO) -> Iterator[bytes]:
-        """Yield lines as UTF-8."""
+    def _lines(self, stream: BinaryIO) -> Iterable[bytes]:
+        """Return the lines as UTF-8."""
         stream.read(len(self.encoding.mark))
-        if self.encoding.name == "utf-8":
-            yield from stream
-            return
+        return stream if self.encoding.name == "utf-8" else self._reencoded(stream)
+
+    def _reencoded(self, stream: BinaryIO) -> Iterator[bytes]:
         text = io.TextIOWrapper(stream, self.encoding.name, "replace", newline="\n")
         try:
             for line in text:

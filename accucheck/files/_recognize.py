@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from accucheck.files._contacts import ContactsSource
 from accucheck.files._encoding import detect
-from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._errors import TORN_ARCHIVE, FileError, translate_errors
 from accucheck.files._json_document import JsonDocumentSource, is_document
 from accucheck.files._number_list import NumberListSource, separator_of_numbers
 from accucheck.files._origin import Origin, StoredOrigin
@@ -160,7 +160,7 @@ _OF_OFFICE = (
 def _open_zip(origin: Origin, options: dict[str, Any]) -> Source:
     try:
         with translate_errors(origin.name), origin.open() as stream, zipfile.ZipFile(stream) as archive:
-            names = [each.filename for each in archive.infolist() if not each.is_dir()]
+            names = [name for name in archive.namelist() if name and not name.endswith("/")]
             if any(name.lower().startswith("xl/") for name in names) or _is_ods(archive):
                 return _open("xlsx", origin, options)
             for begin, what in _OF_OFFICE:
@@ -177,7 +177,7 @@ def _open_zip(origin: Origin, options: dict[str, Any]) -> Source:
             inner = _unpacked(archive, members[0], origin)
     except FileError:
         raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
+    except TORN_ARCHIVE as error:
         if "password" in str(error) or "encrypted" in str(error):
             raise FileError(
                 f"{origin.name}: the zip archive is protected by a password; {_UNPACK}"

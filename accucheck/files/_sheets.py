@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -19,7 +19,7 @@ from accucheck.files._origin import Origin
 from accucheck.files._results import as_text
 from accucheck.files._source import Row, Source
 
-__all__ = ["Sheet", "SheetFacts", "SheetSource"]
+__all__ = ["Sheet", "SheetFacts", "SheetRow", "SheetSource", "Table"]
 
 _SAMPLE_ROWS = 200
 ALL = "all"
@@ -52,12 +52,8 @@ class Sheet(msgspec.Struct):
     """Where it is in the file, for who writes into a copy of it."""
 
 
-class SheetRow(msgspec.Struct, frozen=True, gc=False):
-    """The record of a row: which table, which line of its sheet (from 1), which cells."""
-
-    table: int
-    line: int
-    cells: Sequence[object]
+SheetRow: TypeAlias = tuple[int, int, Sequence[object]]
+"""The record of a row: which table (from 0), which line of its sheet (from 1), which cells."""
 
 
 class Table(msgspec.Struct):
@@ -132,11 +128,12 @@ class SheetSource(Source):
 
     def values(self, row: Row) -> Sequence[object]:
         record: SheetRow = row.record
+        table, _, own = record
         if len(self.tables) == 1:
-            return record.cells
+            return own
         cells: list[object] = [None] * len(self.columns)
-        cells[0] = self.tables[record.table].sheet.name
-        for place, cell in zip(self._places[record.table], record.cells, strict=False):
+        cells[0] = self.tables[table].sheet.name
+        for place, cell in zip(self._places[table], own, strict=False):
             cells[place] = cell
         return cells
 
@@ -151,21 +148,20 @@ class SheetSource(Source):
         index, several = columns[0].index, len(columns) > 1
         facts = table.facts
         hidden = facts.hidden if self._visible_only else frozenset[int]()
-        odd = facts.unsaved.keys() | facts.errors.keys()
+        watched = hidden | facts.unsaved.keys() | facts.errors.keys()
         for line, cells in enumerate(islice(table.sheet.rows(), table.skipped, None), table.skipped + 1):
             self._done = above + line
-            if line in hidden:
-                continue
-            if line in odd:
-                yield self._odd_row(place, table, line, list(cells))
+            if watched and line in watched:
+                if line not in hidden:
+                    yield self._odd_row(place, table, line, list(cells))
                 continue
             number = cells[index]
             if several:
                 number = "\n".join(as_text(cells[column.index]) for column in columns)
-            if (number == "" or number is None) and not any(cell not in ("", None) for cell in cells):
+            if not number and not any(cell not in ("", None) for cell in cells):
                 self.blank_rows += 1
                 continue
-            yield Row(number if type(number) is str else as_text(number), SheetRow(place, line, cells))
+            yield Row(number if type(number) is str else as_text(number), (place, line, cells))
 
     def _odd_row(self, place: int, table: Table, line: int, cells: list[object]) -> Row:
         """Read a row with a formula that has no value, or an error: its cells show what they hold."""
@@ -186,7 +182,7 @@ class SheetSource(Source):
             else:
                 numbers.append(as_text(cells[column.index]))
         number = "\n".join(numbers)
-        return Row(number, SheetRow(place, line, cells), "" if number.strip() else fault)
+        return Row(number, (place, line, cells), "" if number.strip() else fault)
 
     def _chosen(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from accucheck.files import RESULT_COLUMNS, FileError, FileSink, ResultColumns, open_source
+from accucheck.files._errors import OutputError
 
 calamine = pytest.importorskip("python_calamine")
 xlsxwriter = pytest.importorskip("xlsxwriter")
@@ -396,3 +397,12 @@ def test_dates_of_a_workbook_that_counts_from_1904(leads: Path) -> None:
             sheet.write_row(line, 0, cells)
     sheet = openpyxl.load_workbook(checked(leads)).active
     assert sheet["D2"].value == datetime(2023, 12, 12)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_told_of_the_output(leads: Path) -> None:
+    make(leads, {"Leads": [*LEADS, *[["x" * 50, f"9{place:08d}"] for place in range(20_000)]]})
+    with open_source(leads) as source, pytest.raises(OutputError, match="/dev/full: No space left on device"):
+        with FileSink("/dev/full", source, file_format="xlsx") as sink:
+            for row in source.rows():
+                sink.write(row, ANSWER)
