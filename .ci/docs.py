@@ -17,6 +17,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 def pages() -> dict[str, str]:
     """Return every generated page by its path below docs/."""
     made = {
+        "reference/api.md": _api(),
         "reference/cli.md": _command_line(),
         "reference/statuses.md": _statuses(),
         "reference/exit-codes.md": _exit_codes(),
@@ -25,6 +26,51 @@ def pages() -> dict[str, str]:
     }
     written = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in DOCS.glob("**/*.md")}
     return made | _for_language_models({**written, **made})
+
+
+SECTIONS = {
+    "": ["Client", "Stream", "SyncClient", "SyncStream", "check_sync", "normalize"],
+    "Answers and outcomes": ["Check", "Checked", "Failed", "Outcome", "Stats"],
+    "Settings": ["Policy", "Timeouts", "Rate"],
+    "Seams": [
+        "Gate",
+        "AdaptiveGate",
+        "UnlimitedGate",
+        "Store",
+        "MemoryStore",
+        "SQLiteStore",
+        "FastTransport",
+    ],
+    "Events": ["Event", "CallEnded", "Settled", "CircuitChanged"],
+    "Ledger": ["Ledger", "LedgerInfo"],
+}
+"""Public names by section of their page. Errors have one, and so has whatever is not named here."""
+
+
+def _api() -> str:
+    import accucheck
+
+    public = [name for name in accucheck.__all__ if not name.startswith("__")]
+    errors = [name for name in accucheck._errors.__all__ if name in public]
+    named = {name for names in SECTIONS.values() for name in names}
+    sections = {
+        **SECTIONS,
+        "Errors": errors,
+        "Further names": [name for name in public if name not in named and name not in errors],
+    }
+    lines = ["# Python API", ""]
+    for title, names in sections.items():
+        if title:
+            lines += [f"## {title}", ""]
+        if title == "Errors":
+            tree = (accucheck._errors.__doc__ or "").split("\n\n", 1)[1]
+            drawing, _, text = tree.partition("\n\n")
+            lines += ["```text", drawing, "```", "", text.replace("``", "`").strip(), ""]
+        for name in names:
+            if name in public:
+                lines += [f"::: accucheck.{name}", ""]
+    lines += ["## Dataframes", "", "::: accucheck.frames", "", "## Tests", "", "::: accucheck.testing", ""]
+    return "\n".join(lines)
 
 
 def _command_line() -> str:
