@@ -73,7 +73,8 @@ class Traffic:
 
 def from_nginx(log: Path) -> Traffic:
     """Read the log of ``servers.limiting_nginx``: time of the reply, seconds it took, HTTP code."""
-    admitted, refused = [], []
+    admitted: list[float] = []
+    refused: list[float] = []
     for line in log.read_text().splitlines():
         replied, took, code = line.split()
         arrived = float(replied) - float(took)

@@ -16,6 +16,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -122,7 +123,7 @@ async def call_until_told(job: Job) -> int:
                     answered += 1
 
         tasks = [asyncio.create_task(work()) for _ in range(job.workers)]
-        ended = asyncio.gather(*tasks)
+        ended: asyncio.Future[Any] = asyncio.gather(*tasks)
         await asyncio.wait(
             [asyncio.ensure_future(stopped.wait()), ended], return_when=asyncio.FIRST_COMPLETED
         )

@@ -13,7 +13,7 @@ from scrapy.http import FormRequest, Response
 from benchmarks.job import CREDENTIALS, Answers, Job, measure
 
 
-class CheckSpider(scrapy.Spider):
+class CheckSpider(scrapy.Spider):  # type: ignore[misc]  # untyped
     """Ask for every number of the job and keep the answers."""
 
     name = "check"

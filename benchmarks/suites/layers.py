@@ -33,11 +33,11 @@ def run(options: Options) -> Report:
                 seen[loop.label] = figures(command(loop, job))["layers"]
             except ClientFailed as failure:
                 report.targets.append(Target(f"layers on {loop.label}", "it runs", str(failure), met=False))
-    for loop, costs in seen.items():
+    for label, costs in seen.items():
         for layer in ("stream over a send that answers at once", "stream over the null transport"):
-            report.targets.append(at_most(f"{layer}, {loop}", costs[layer], 30, " µs"))
+            report.targets.append(at_most(f"{layer}, {label}", costs[layer], 30, " µs"))
     report.figures = dict(seen)
     layers = next(iter(seen.values()), {})
     rows = [(layer, *(number(costs[layer]) for costs in seen.values())) for layer in layers]
-    report.tables.append(Table("Layers", "", ("layer", *(f"{loop}, µs" for loop in seen)), rows))
+    report.tables.append(Table("Layers", "", ("layer", *(f"{label}, µs" for label in seen)), rows))
     return report

@@ -50,7 +50,9 @@ def run(options: Options) -> Report:
             report.targets.append(at_most(f"{what}: peak RSS", peak, MOST_MB, " MB"))
             report.targets.append(at_most(f"{what}: growth", seen["growth_mb"], MOST_GROWTH_MB, " MB"))
     labels = {client.name: client.label for client in (*OURS, *PEERS)}
-    series = [(labels[name], *zip(*points, strict=True)) for name, points in peaks.items()]
+    series = [
+        (labels[name], [x for x, _ in points], [y for _, y in points]) for name, points in peaks.items()
+    ]
     image = (
         plots.curves("Peak memory against the length of the list", "numbers", "MB", series)
         if series

@@ -60,17 +60,17 @@ def run(options: Options) -> Report:
                 what = f"import {label}: imports of {', '.join(UNWANTED)}"
                 report.targets.append(at_most(what, len(seen[0]["unwanted"]), 0))
     report.tables.append(Table("Import", "", ("module", "ms", "CPU ms", "modules imported"), rows))
-    rows = []
+    lengths: list[tuple[str, str]] = []
     with apart() as core, plain_nginx() as server:
         for length in LENGTHS:
             job = Job(base_url=server.base_url, checks=length, workers=options.workers, core=core)
             line = command(FIRST_RESULT, job)
             seconds = statistics.median(figures(line)["seconds_to_first_result"] for _ in range(repeats))
             report.figures[f"first result of {length}"] = seconds
-            rows.append((f"{length:,} numbers", number(seconds * 1000)))
+            lengths.append((f"{length:,} numbers", number(seconds * 1000)))
             options.say(f"  first result of {length:,} numbers: {seconds * 1000:.1f} ms")
     note = "From making the client, with no connection yet."
-    report.tables.append(Table("Time to the first result", note, ("list", "ms"), rows))
+    report.tables.append(Table("Time to the first result", note, ("list", "ms"), lengths))
     return report
 
 

@@ -26,11 +26,11 @@ def run(options: Options) -> Report:
             (f"Replies after {low} to {high} ms", lambda: delay_server(*LATENCY)),
         ):
             options.say(title)
-            with serve() as server:
+            with serve() as server:  # type: ignore[no-untyped-call]
                 job = Job(base_url=server.base_url, workers=options.workers, core=core)
                 rows = compare(options.chosen(TRANSPORTS), job, server, options)
             report.figures[title] = [row.to_dict() for row in rows]
-            cells = []
+            cells: list[tuple[str, ...]] = []
             for row in rows:
                 label = row.contestant.label
                 if row.skipped:

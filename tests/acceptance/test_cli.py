@@ -208,7 +208,7 @@ def test_what_ends_a_run_is_one_line_and_an_exit_code(
 def test_wrong_usage_is_told_in_a_line_or_two_without_a_traceback(
     words: list[str], variables: dict[str, str], told: str, tmp_path: Path
 ) -> None:
-    result = accucheck(*words, **variables)
+    result = accucheck(*words, sandbox=None, **variables)
     assert result.returncode == 2
     assert told in result.stderr
     assert len(result.stderr.splitlines()) <= 2
@@ -1052,7 +1052,7 @@ def test_a_budget_that_is_used_up_leaves_the_other_lists_for_the_next_run(
         rows = "".join(f"{987650000 + first + n}\n" for n in range(10))
         (tmp_path / f"{name}.csv").write_text(f"phone\n{rows}")
     lists = [tmp_path / f"{name}.csv" for name in "abc"]
-    command = ("bulk", *lists, "--output-dir", tmp_path / "out")
+    command: tuple[str | Path, ...] = ("bulk", *lists, "--output-dir", tmp_path / "out")
     result = accucheck(*command, "--max-calls", "15", sandbox=sandbox)
     assert result.returncode == 4
     assert "1 list not started" in result.stderr

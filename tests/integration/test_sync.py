@@ -78,7 +78,7 @@ def test_an_error_that_ends_the_run_reaches_the_loop(sandbox: Sandbox) -> None:
         SyncClient(**arguments(sandbox)) as client,
         client.stream([f"98765{n:04}" for n in range(20)], max_calls=3) as outcomes,
     ):
-        taken = []
+        taken: list[Any] = []
         with pytest.raises(accucheck.BudgetExhausted):
             taken.extend(outcomes)
         assert outcomes.stats.calls == 3

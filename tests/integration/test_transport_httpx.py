@@ -211,6 +211,7 @@ async def test_a_compressed_reply_of_any_size_is_decoded_by_httpx() -> None:
 
 async def test_a_reply_is_streamed_and_a_slow_reader_slows_the_server() -> None:
     part, parts = bytes(100_000), 400
+    sent = 0
 
     async def script(peer: Peer) -> None:
         nonlocal sent
@@ -221,7 +222,6 @@ async def test_a_reply_is_streamed_and_a_slow_reader_slows_the_server() -> None:
             sent += 1
         await peer.send(b"0\r\n\r\n")
 
-    sent = 0
     async with ScriptedServer(script) as server, client() as http:
         async with http.stream("GET", server.url) as response:
             assert response.status_code == 200

@@ -273,10 +273,10 @@ def test_at_the_deadline_a_check_of_a_vendor_that_is_down_says_so() -> None:
         async with client_of(vendor) as client:
             with pytest.raises(accucheck.VendorUnavailable) as caught:
                 while True:
-                    with pytest.raises(accucheck.CheckError) as caught:
+                    with pytest.raises(accucheck.CheckError) as inner:
                         await client.check(NUMBER, deadline=20)
-                    if isinstance(caught.value, accucheck.VendorUnavailable):
-                        raise caught.value
+                    if isinstance(inner.value, accucheck.VendorUnavailable):
+                        raise inner.value
             assert caught.value.retry_after is not None
 
     run(main())

@@ -89,7 +89,10 @@ def test_the_first_help_page_lists_the_exit_codes_and_the_environment(
         assert f"{code.value:>5}  {words}" in page
 
 
-@pytest.mark.parametrize(("path", "command"), [case for case in ALL if case.values[0][0] in CLIENT_COMMANDS])
+CLIENTS = [case for case in ALL if case.values[0][0] in CLIENT_COMMANDS]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("path", "command"), CLIENTS)
 def test_no_option_takes_the_secret_where_other_users_can_see_it(path: tuple[str, ...], command: App) -> None:
     names = {name for option in options(command) for name in option.names}
     assert {name for name in names if "secret" in name or "password" in name} <= {

@@ -12,6 +12,7 @@ from accucheck._errors import CHECK_ERRORS, CheckError, PendingTimeout
 from accucheck._models import Check, Settlement
 from accucheck._phone import normalize, numbers_in
 from accucheck.cli import _rows
+from accucheck.cli._ledger import Find
 from accucheck.cli._rows import UNCHECKED, Tally, answered_rows, columns_of
 from accucheck.files import ResultColumns, Row
 
@@ -30,7 +31,7 @@ def yes(number: int) -> Check:
     )
 
 
-def known(settled: dict[int, Check | CheckError]) -> _rows.Find:
+def known(settled: dict[int, Check | CheckError]) -> Find:
     async def find(numbers: Sequence[int]) -> dict[int, Settlement]:
         assert len(set(numbers)) == len(numbers)
         return {number: Settlement(number, settled[number]) for number in numbers if number in settled}

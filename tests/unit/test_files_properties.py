@@ -145,7 +145,7 @@ def test_damaged_files_end_in_rows_or_in_one_clear_line(seed: int, tmp_path: Pat
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl.gz", ".parquet", ".xlsx"])
 def test_a_cut_file_never_passes_for_a_whole_one(tmp_path: Path, suffix: str) -> None:
-    rows = [("Ana", f"9{place:08d}", "x") for place in range(300)]
+    rows: list[tuple[str, ...]] = [("Ana", f"9{place:08d}", "x") for place in range(300)]
     leads = tmp_path / f"leads{suffix}"
     if suffix == ".jsonl.gz":
         as_jsonl(tmp_path / "plain", rows)

@@ -275,7 +275,11 @@ def zipped(path: Path, members: dict[str, str | bytes]) -> Path:
 
 def test_the_one_file_of_a_zip_archive_is_read(tmp_path: Path) -> None:
     text = f"name,phone\nAna,{N1}\n"
-    members = {"export/leads.csv": text, "__MACOSX/export/._leads.csv": b"\0\0", "export/.DS_Store": b"\0"}
+    members: dict[str, str | bytes] = {
+        "export/leads.csv": text,
+        "__MACOSX/export/._leads.csv": b"\0\0",
+        "export/.DS_Store": b"\0",
+    }
     for name in ("leads.zip", "leads.csv", "leads.xlsx"):
         leads = zipped(tmp_path / name, dict(members))
         with open_source(leads) as source:

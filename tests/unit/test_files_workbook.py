@@ -66,7 +66,7 @@ def rewritten(path: Path, change: Callable[[bytes], bytes], part: str = "xl/work
     return path
 
 
-LEADS = [["Nombre", "Celular"], ["Ana", N1], ["Luis", N2]]
+LEADS: list[list[Any]] = [["Nombre", "Celular"], ["Ana", N1], ["Luis", N2]]
 
 
 def test_of_several_sheets_the_one_with_numbers_is_read_and_the_others_are_named(leads: Path) -> None:
@@ -164,7 +164,7 @@ def formulas(book: Any, sheets: dict[str, Any]) -> None:
 
 
 def test_a_formula_without_a_value_and_an_error_are_no_empty_cells(leads: Path) -> None:
-    rows = [
+    rows: list[list[Any]] = [
         ["Nombre", "Celular", "x"],
         ["Ana", "", ""],
         ["Luis", "", ""],
@@ -248,7 +248,7 @@ def facts_of(path: Path) -> dict[str, Any]:
 
 
 def test_everything_in_a_workbook_stays_as_it_is(leads: Path) -> None:
-    rows = [["Nombre", "Celular"], ["", N1], ["", N2], ["Suma", ""]]
+    rows: list[list[Any]] = [["Nombre", "Celular"], ["", N1], ["", N2], ["Suma", ""]]
     make(leads, {"Leads": rows, "Otra": [["x"]]}, dressed)
     output = checked(leads, sheet="Leads")
     assert facts_of(output) == facts_of(leads)

@@ -98,13 +98,14 @@ def test_families_take_turns_and_the_resolvers_first_choice_is_first() -> None:
 
 
 async def test_many_who_ask_at_once_ask_the_resolver_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lookups = 0
+
     async def getaddrinfo(*_: object, **__: object) -> list[object]:
         nonlocal lookups
         lookups += 1
         await asyncio.sleep(0)
         return [(FOUR, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
 
-    lookups = 0
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     book = ResolverCache("vendor.test", 80)
     found = await asyncio.gather(*(book.addresses() for _ in range(50)))

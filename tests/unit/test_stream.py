@@ -86,7 +86,7 @@ class Vendor:
 
 def make_stream(
     items: Any,
-    vendor: Vendor,
+    vendor: Callable[[str], Awaitable[Reply]],
     *,
     number: Callable[[Any], Any] = lambda item: item,
     workers: int = 10,
@@ -107,7 +107,7 @@ def make_stream(
     later: LaterPolls | None = None,
     closed: Callable[[], None] = lambda: None,
 ) -> Stream[Any]:
-    async def enter(_stream: Stream[Any]) -> RunContext:
+    async def enter(stream: Stream[Any]) -> RunContext:
         events = Listeners(*([] if on_event is None else [guarded(on_event)]))
         retries = RetryBudget(allowance=100 + workers, share=0.2)
         shared_host = host or Host("api.example", retries=retries, events=events)
@@ -205,6 +205,8 @@ def test_an_outcome_comes_as_soon_as_it_is_there_though_the_input_is_slow() -> N
         await asyncio.sleep(3600)
         yield "900000002"
 
+    started = 0.0
+
     async def main() -> float:
         async with make_stream(feed(), Vendor()) as outcomes:
             async for _ in outcomes:
@@ -216,7 +218,6 @@ def test_an_outcome_comes_as_soon_as_it_is_there_though_the_input_is_slow() -> N
         started = asyncio.get_running_loop().time()
         return await main()
 
-    started = 0.0
     assert run(timed()) < 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from accucheck import Checked, Failed, Stream, UniformRefusals
+from accucheck import Checked, Failed, RunEnded, Stream, UniformRefusals
 from accucheck._attempt import Host
 from accucheck._circuit import FIRST_ALIKE, LATER_ALIKE, UNPROVEN_IN_FLIGHT, Brake, RetryBudget
 from accucheck._decide import BodyChoice
@@ -70,7 +70,7 @@ def test_with_keep_going_every_number_is_asked() -> None:
 def test_a_status_nobody_knows_ends_the_run_before_the_long_waits_are_over() -> None:
     vendor = Vendor(lambda national, times: StatusReply("SHINY_NEW", 400))
     _, error = run(collect(make_stream(numbers(2_000), vendor, workers=50, brake=Brake())))
-    assert error is not None
+    assert isinstance(error, RunEnded)
     assert "SHINY_NEW" in error.reason
     assert vendor.asked.total() <= 25
 
