@@ -41,6 +41,7 @@ _LONGEST_RECORD = 200
 """In lines."""
 
 _CELL_LIMIT = 1 << 24
+_BLANKS = " \t\r\n\v\f\ufeff\xa0"
 _WRITE_EVERY = 2048
 
 
@@ -87,7 +88,6 @@ class CsvSource(Source):
             width = Counter(map(len, opening.sample)).most_common(1)[0][0]
             self.columns = [f"column_{place}" for place in range(1, width + 1)]
         self._widest = 0
-        self._nothing = f'{self.dialect.delimiter}" \t\ufeff\xa0'
         self._choose_columns(opening.sample, column)
         if not self.header:
             self._name_number_columns()
@@ -177,12 +177,19 @@ class CsvSource(Source):
                     else:
                         number, record = other(cells, body)
                 # Empty, or it begins with a blank of some kind: then the whole row may hold nothing.
-                if not "!" <= number <= "~" and not body.strip(self._nothing):
+                if not "!" <= number <= "~" and self._is_nothing(body):
                     self.blank_rows += 1
                     continue
                 yield Row(number, record)
             if not returned:
                 return
+
+    def _is_nothing(self, body: str) -> bool:
+        """Whether no cell of a row holds anything."""
+        if '"' not in body:
+            return not body.strip(self.dialect.delimiter + _BLANKS)
+        cells = next(csv.reader([body], delimiter=self.dialect.delimiter), [])
+        return not any(cell.strip(_BLANKS) for cell in cells)
 
     def _several(self, cells: list[str], body: str) -> tuple[str, str | _Irregular]:
         indexes = [column.index for column in self.number_columns]
@@ -190,7 +197,7 @@ class CsvSource(Source):
         return number, body if len(cells) == len(self.columns) else self._irregular(cells, body)[1]
 
     def _irregular(self, cells: list[str], body: str) -> tuple[str, _Irregular]:
-        if len(cells) > self._widest and body.strip(self._nothing):
+        if len(cells) > self._widest and any(cell.strip(_BLANKS) for cell in cells):
             self._widest = len(cells)
         index = self.number_column.index
         return cells[index] if index < len(cells) else "", _Irregular(body, len(cells))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, BinaryIO, ClassVar
 
 from accucheck.files._columns import Wanted
-from accucheck.files._errors import needs, translate_errors
+from accucheck.files._errors import FileError, needs, translate_errors
 from accucheck.files._origin import Origin
 from accucheck.files._results import (
     RESULT_COLUMNS,
@@ -124,11 +124,17 @@ class ParquetSource(Source):
                     yield Row(number, (page, place))
 
     def _batches(self, columns: list[str] | None) -> Iterator[Any]:
-        self._done = 0
+        done = self._done = 0
         with translate_errors(self.name, self._arrow.ArrowException), self._open() as file:
             for batch in file.iter_batches(self._batch_rows, columns=columns, use_threads=False):
                 yield batch
-                self._done += batch.num_rows
+                done += batch.num_rows
+                self._done = done
+            if done != self.rows_total:
+                raise FileError(
+                    f"{self.name}: the file says that it has {self.rows_total:,} rows and has {done:,};"
+                    " it is damaged, copy it again"
+                )
 
     def _texts(self, column: Any) -> list[str]:
         cells = cells_of(self._arrow, column)

@@ -236,8 +236,15 @@ def _with_ours(*rows: str) -> list[str]:
 
 
 def test_a_row_with_something_but_a_number_is_a_row(leads: Path) -> None:
-    leads.write_text("name,phone\nAna,\n,987654321\n")
-    assert numbers(leads) == ["", "987654321"]
+    leads.write_text('name,phone\nAna,\n,987654321\n"""",\n')
+    assert numbers(leads) == ["", "987654321", ""]
+
+
+def test_a_cell_that_is_a_quote_is_a_cell(leads: Path) -> None:
+    leads.write_text('phone\n987654321\n"""",""""\n')
+    with open_source(leads) as source:
+        assert [len(source.values(row)) for row in source.rows()] == [1, 2]
+        assert source.all_columns() == ["phone", ""]
 
 
 def test_a_quote_that_is_never_closed_costs_no_row(leads: Path) -> None:
