@@ -65,9 +65,7 @@ class JsonLinesSource(Source):
             self._choose_columns(cells, column)
         else:
             self.number_columns = [NumberColumn(BARE_VALUE, 0, "only column")]
-        names = {f"number_{place}": column.name for place, column in enumerate(self.number_columns)}
-        wanted = msgspec.defstruct("Line", [(field, Any, None) for field in names], rename=names)
-        self._decode_numbers: Callable[[bytes], Any] = msgspec.json.Decoder(wanted).decode
+        self._decode_numbers = _decoder_of([column.name for column in self.number_columns])
 
     def _first_lines(self) -> list[bytes]:
         lines = list(self._lines(io.BytesIO(self.origin.head)))
@@ -147,6 +145,21 @@ class JsonLinesSource(Source):
                 yield line.encode()
         finally:
             text.detach()
+
+
+def _decoder_of(names: Sequence[str]) -> Callable[[bytes], Any]:
+    """Return what decodes the keys ``names`` of an object, as ``number_0`` and so on, and skips all others."""
+    fields = {f"number_{place}": name for place, name in enumerate(names)}
+    try:
+        wanted = msgspec.defstruct("Line", [(field, Any, None) for field in fields], rename=fields)
+    except ValueError:  # quotes and control characters cannot be in its names
+        return _decode_nothing
+    decode: Callable[[bytes], Any] = msgspec.json.Decoder(wanted).decode
+    return decode
+
+
+def _decode_nothing(record: bytes) -> Any:
+    raise msgspec.ValidationError("the slow way")
 
 
 class _NoJson:

@@ -78,13 +78,14 @@ class ParquetSource(Source):
         with translate_errors(self.name, self._arrow.ArrowException), self._open() as file:
             self.schema = file.schema_arrow
             self.rows_total = file.metadata.num_rows
-            groups = file.metadata.num_row_groups
-            chunk = file.metadata.row_group(0).column(0) if groups and len(self.schema) else None
-            self.compression: str = chunk.compression.lower() if chunk else "snappy"
             self.columns = list(self.schema.names)
             self._batch_rows = _rows_that_fit(file.metadata)
             batch = next(file.iter_batches(min(_SAMPLE_ROWS, self._batch_rows)), None)
             sample = self._sampled(batch) if batch is not None else []
+            # Asked for only once it has been read with: of a codec that is none the library aborts the process.
+            read = batch is not None and len(self.schema)
+            chunk = file.metadata.row_group(0).column(0) if read and file.metadata.num_row_groups else None
+            self.compression: str = chunk.compression.lower() if chunk else "snappy"
         self._choose_columns(sample, column)
         self._converted: deque[_Page] = deque()
 

@@ -78,6 +78,13 @@ def test_an_object_keeps_its_text(leads: Path, record: str) -> None:
         assert list(source.numbers()) == ["987654321"]
 
 
+def test_a_key_may_hold_quotes_and_control_characters(leads: Path) -> None:
+    leads.write_text(json.dumps({'Celular "x"\t\\': "987654321", "n": 1}) + "\n")
+    with open_source(leads) as source:
+        assert list(source.numbers()) == ["987654321"]
+    assert written(leads).endswith(OURS)
+
+
 def test_bare_strings_and_numbers_become_objects(leads: Path) -> None:
     leads.write_text('"987654321"\n912345678\n')
     with open_source(leads) as source:
