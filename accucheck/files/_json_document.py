@@ -237,7 +237,7 @@ def _document_of(text: str, name: str) -> Any:
     except (ValueError, RecursionError) as error:
         try:
             literal = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             where = (
                 f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else "too deep"
             )
