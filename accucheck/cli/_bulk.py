@@ -21,6 +21,7 @@ from accucheck.cli._ledger import ANY_AGE, chosen_ledger
 from accucheck.cli._lists import expand, make_exclusion, outputs_in
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
+    DEFAULT_COST,
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
@@ -29,6 +30,7 @@ from accucheck.cli._options import (
     PATIENCE,
     Account,
     Age,
+    CostOptions,
     ListOptions,
     Pace,
     Patience,
@@ -67,6 +69,7 @@ def bulk(
     grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
+    cost: CostOptions = DEFAULT_COST,
     patience: Patience = DEFAULT_PATIENCE,
     reading: ListOptions = DEFAULT_LIST_OPTIONS,
     talk: Talk = DEFAULT_TALK,
@@ -156,6 +159,8 @@ def bulk(
         outage_deadline=patience.outage_deadline,
         host=urlsplit(account.base_url).hostname or account.base_url,
         pace=pace,
+        keep_going=patience.keep_going,
+        prices=cost.prices,
         reading=reading,
         talk=talk,
     )

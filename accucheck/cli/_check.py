@@ -37,7 +37,7 @@ from accucheck.cli._options import (
     Talk,
 )
 from accucheck.cli._render import terminal_safe
-from accucheck.cli._run import Ending, OutageNotice, run_stream, run_to_end
+from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import say_what_ended_it
 
 __all__ = ["check"]
@@ -96,6 +96,7 @@ def check(
         outage_deadline=patience.outage_deadline,
         host=urlsplit(account.base_url).hostname or account.base_url,
         pace=pace,
+        keep_going=patience.keep_going,
         talk=talk,
     )
     client = make_client(account, patience, pace, mobile_only=mobile_only)
@@ -107,7 +108,7 @@ def check(
                 book = await stack.enter_async_context(open_book(place, Path("check")))
             store = None if book is None else book.store
             await stack.enter_async_context(client)
-            notice = OutageNotice(job.host, job.outage_deadline)
+            notice = RunNotice(job.host, job.outage_deadline, job.prices)
             ending = await run_stream(
                 await job.stream(client, numbers, store, on_event=notice),
                 keep,

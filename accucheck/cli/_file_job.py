@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +22,7 @@ from accucheck.cli._lists import WhyNot, most_numbers, numbers_to_buy, reader_of
 from accucheck.cli._output import Outputs, check_output, refuse_other_files, remember_output
 from accucheck.cli._progress import PassMeter, RunMeter, reporting
 from accucheck.cli._rows import RowWriter, Tally, write_rows
-from accucheck.cli._run import Ending, OutageNotice, run_stream, run_to_end
+from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
 from accucheck.cli._survey import Survey, survey_list
 from accucheck.files import FileError, Source
@@ -107,18 +108,18 @@ async def _check(
     found: Survey,
     interruption: Interruption,
 ) -> Ending:
-    notice = OutageNotice(job.host, job.outage_deadline)
+    notice = RunNotice(job.host, job.outage_deadline, job.prices)
     numbers = numbers_to_buy(source, reason, job.reading)
     stream = await job.stream(client, numbers, store, on_event=notice)
     ending = await run_stream(
         stream,
         lambda outcome: None,  # the second pass reads it from the ledger
         interruption=interruption,
-        view=RunMeter(lambda: stream.stats, found.to_ask),
+        view=RunMeter(lambda: stream.stats, found.to_ask, notice.spent),
         progress=job.talk.shown,
         grace=job.grace,
     )
-    return await with_job_calls(ending, job, store)
+    return await with_job_calls(replace(ending, cost=notice.cost), job, store)
 
 
 async def _write(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from accucheck._client import Client
+from accucheck._costs import Prices
 from accucheck._errors import BudgetExhausted, ConfigurationError
 from accucheck._events import OnEvent
 from accucheck._store import Store, is_postgres
@@ -64,6 +65,8 @@ class Job:
     grace: float = GRACE
     outage_deadline: timedelta = DEFAULT_PATIENCE.outage_deadline
     host: str = "AccuAuth"
+    keep_going: bool = False
+    prices: Prices | None = None
     pace: Pace = DEFAULT_PACE
     reading: ListOptions = DEFAULT_LIST_OPTIONS
     talk: Talk = DEFAULT_TALK
@@ -143,6 +146,7 @@ class Job:
             retry_failed=self.retry_failed,
             grace=0,
             outage_after=self.outage_deadline or None,
+            keep_going=self.keep_going,
             on_event=on_event,
         )
 

@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
 
+from accucheck._costs import Prices, money
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import Hours, RatePlan
 from accucheck.cli._ledger import Freshness
@@ -19,6 +21,7 @@ from accucheck.cli._progress import ProgressMode
 
 __all__ = [
     "DEFAULT_ACCOUNT",
+    "DEFAULT_COST",
     "DEFAULT_LIST_OPTIONS",
     "DEFAULT_PACE",
     "DEFAULT_PATIENCE",
@@ -30,6 +33,7 @@ __all__ = [
     "Account",
     "Age",
     "CallCap",
+    "CostOptions",
     "Duration",
     "ListOptions",
     "Pace",
@@ -191,8 +195,8 @@ class Account:
     """URL of the API. http:// is allowed for this machine only (the sandbox)."""
     endpoint: Literal["advanced", "basic"] = "advanced"
     """Endpoint to call. basic answers only whether the number is on WhatsApp."""
-    body: Literal["form", "json"] = "form"
-    """Encoding of the request body."""
+    body: Literal["auto", "form", "json"] = "auto"
+    """Encoding of the request body. auto finds out with the first call."""
     proxy: str | None = None
     """URL of a proxy. Default: HTTPS_PROXY and NO_PROXY."""
     ca_file: Path | None = None
@@ -247,8 +251,50 @@ class Patience:
     """Give up on a number that has been rate-limited for this long."""
     outage_deadline: Duration = timedelta(minutes=15)
     """End the run if AccuAuth cannot be reached for this long; 0 waits forever."""
+    keep_going: bool = False
+    """Continue even if call after call is refused for the same reason, which ends a run by default."""
     on_lost_answer: Literal["retry", "fail"] = "retry"
     """What to do when a reply is lost after its call was sent; that call may have been charged."""
+
+
+def read_price(text: str) -> Decimal:
+    """Read an amount of money, 0 or more; raises ValueError."""
+    try:
+        return money("a price", text.strip())
+    except ConfigurationError:
+        raise ValueError(f"{text!r} is not a price: write 0.002") from None
+
+
+Price = Annotated[
+    Decimal,
+    Parameter(
+        converter=lambda kind, tokens: read_price(tokens[0].value),
+        n_tokens=1,
+        accepts_keys=False,
+        metavar="PRICE",
+    ),
+]
+_COST = Group("Cost", sort_key=22)
+
+
+@Parameter(name="*", group=_COST)
+@dataclass(frozen=True, kw_only=True)
+class CostOptions:
+    """What calls cost, in any currency; an estimate, since AccuAuth publishes no price list."""
+
+    price: Price | None = None
+    """Price of one answer, yes or no."""
+    price_pending: Price = Decimal(0)
+    """Price of a PENDING reply."""
+    price_refused: Price = Decimal(0)
+    """Price of a refused call."""
+
+    @property
+    def prices(self) -> Prices | None:
+        """The prices; None if no price is given."""
+        if self.price is None:
+            return None
+        return Prices(self.price, pending=self.price_pending, refused=self.price_refused)
 
 
 Several = Literal["first", "best", "each"]
@@ -294,6 +340,7 @@ class Talk:
 
 
 DEFAULT_ACCOUNT = Account()
+DEFAULT_COST = CostOptions()
 DEFAULT_PACE = Pace()
 DEFAULT_PATIENCE = Patience()
 DEFAULT_LIST_OPTIONS = ListOptions()

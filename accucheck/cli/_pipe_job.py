@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from accucheck._bitset import Bitset
@@ -26,7 +27,7 @@ from accucheck.cli._ledger import nothing_known, open_book
 from accucheck.cli._lists import WhyNot, reader_of, several_of, why_not
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
-from accucheck.cli._run import Ending, OutageNotice, run_stream, run_to_end
+from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, write_summary
 from accucheck.files import Row, Source, StreamSink
 
@@ -145,7 +146,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
 
         async def answer() -> Ending:
             nonlocal ledger
-            notice = OutageNotice(job.host, job.outage_deadline)
+            notice = RunNotice(job.host, job.outage_deadline, job.prices)
             async with AsyncExitStack() as stack:
                 book = None
                 if job.ledger is not None:
@@ -168,6 +169,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                     progress="none" if sys.stdout.isatty() else job.talk.shown,
                     grace=job.grace,
                 )
+                ending = replace(ending, cost=notice.cost)
                 if not ending.left_at_once:
                     rest = _unwritten(source, written) if live is None else live.rest()
                     async for row, (columns,) in answered_rows(rest, nothing_known, read=read, reason=reason):

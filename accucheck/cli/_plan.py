@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import AsyncExitStack
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
 from accucheck._client import BASE_URL
+from accucheck._costs import Cost, Prices
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import RatePlan
 from accucheck.cli._console import print_json, report
@@ -29,10 +29,12 @@ from accucheck.cli._ledger import (
 )
 from accucheck.cli._lists import make_exclusion, numbers_to_ask, reader_of, why_not
 from accucheck.cli._options import (
+    DEFAULT_COST,
     DEFAULT_LIST_OPTIONS,
     DEFAULT_TALK,
     EXCLUSION,
     Age,
+    CostOptions,
     ListOptions,
     Rate,
     StreamOrPath,
@@ -41,33 +43,13 @@ from accucheck.cli._options import (
 from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._render import duration, thousands
 from accucheck.cli._run import run_to_end
+from accucheck.cli._summary import cost_in_words
 from accucheck.cli._survey import PROBLEMS, Survey, survey
 
 __all__ = ["plan"]
 
-_COST = Group("Cost", sort_key=2)
+_COST = Group("Estimate", sort_key=2)
 _KNOWN = Group("Ledger", sort_key=3)
-
-
-def _read_price(text: str) -> Decimal:
-    try:
-        price = Decimal(text)
-    except InvalidOperation:
-        price = Decimal("NaN")
-    if not price.is_finite() or price < 0:
-        raise ValueError(f"{text!r} is not a price: write 0.002")
-    return price
-
-
-Price = Annotated[
-    Decimal,
-    Parameter(
-        converter=lambda kind, tokens: _read_price(tokens[0].value),
-        n_tokens=1,
-        accepts_keys=False,
-        metavar="PRICE",
-    ),
-]
 
 
 def plan(
@@ -75,7 +57,6 @@ def plan(
     /,
     *,
     rate: Annotated[Rate, Parameter(group=_COST)] = "auto",
-    price: Annotated[Price | None, Parameter(group=_COST)] = None,
     calls_per_number: Annotated[float, Parameter(group=_COST)] = 1.0,
     ledger: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     api_id: Annotated[str | None, Parameter(group=_KNOWN)] = None,
@@ -87,6 +68,7 @@ def plan(
     exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
     where: Annotated[tuple[str, ...], Parameter(group=EXCLUSION)] = (),
     json: Annotated[bool, Parameter(group=_COST)] = False,
+    cost: CostOptions = DEFAULT_COST,
     reading: ListOptions = DEFAULT_LIST_OPTIONS,
     talk: Talk = DEFAULT_TALK,
     interruption: Annotated[Interruption, Parameter(parse=False)],
@@ -99,8 +81,6 @@ def plan(
         The list: CSV, TSV, JSON lines, Parquet or Excel, also .gz and .zst; - is standard input.
     rate
         Calls per second of your account, for the duration. Of bounds (5:200) the upper one counts.
-    price
-        Price of one call, for the cost.
     calls_per_number
         Average calls per number, 1 or more. Polls of PENDING numbers are calls too; the summary of
         a run or of bulk --sample shows your average.
@@ -152,9 +132,9 @@ def plan(
     found = run_to_end(read(), interruption)
     pace = RatePlan.read(rate)
     if json:
-        print_json(_json(found, pace, price, calls_per_number))
+        print_json(_json(found, pace, cost.prices, calls_per_number))
     else:
-        report(_facts(found, pace, price, calls_per_number), sys.stdout)
+        report(_facts(found, pace, cost.prices, calls_per_number), sys.stdout)
     return ExitCode.ALL_ANSWERED
 
 
@@ -162,7 +142,7 @@ def _calls(found: Survey, calls_per_number: float) -> int:
     return math.ceil(found.to_ask * calls_per_number)
 
 
-def _json(found: Survey, pace: RatePlan, price: Decimal | None, calls_per_number: float) -> dict[str, Any]:
+def _json(found: Survey, pace: RatePlan, prices: Prices | None, calls_per_number: float) -> dict[str, Any]:
     calls = _calls(found, calls_per_number)
     return {
         "rows": found.rows,
@@ -178,9 +158,16 @@ def _json(found: Survey, pace: RatePlan, price: Decimal | None, calls_per_number
         "calls": calls,
         "rate": pace.high if pace.high < math.inf else None,
         "seconds": pace.seconds_for(calls),
-        "price": None if price is None else str(price),
-        "cost": None if price is None else str(calls * price),
+        "price": None if prices is None else str(prices.answer),
+        "cost": None if prices is None else str(_cost(found, calls, prices).likely),
+        "cost_at_most": None if prices is None else str(_cost(found, calls, prices).at_most),
     }
+
+
+def _cost(found: Survey, calls: int, prices: Prices) -> Cost:
+    """Return what the run costs: every number is answered once, and all other calls are polls."""
+    polls = calls - found.to_ask
+    return Cost(found.to_ask * prices.answer + polls * prices.pending, calls * prices.dearest)
 
 
 def _time(pace: RatePlan, calls: int) -> str:
@@ -193,7 +180,7 @@ def _time(pace: RatePlan, calls: int) -> str:
 
 
 def _facts(
-    found: Survey, pace: RatePlan, price: Decimal | None, calls_per_number: float
+    found: Survey, pace: RatePlan, prices: Prices | None, calls_per_number: float
 ) -> list[tuple[str, str]]:
     calls = _calls(found, calls_per_number)
     invalid = found.invalid.total()
@@ -219,7 +206,9 @@ def _facts(
     facts.append(
         (
             "cost",
-            "add --price for an estimate" if price is None else f"{calls * price:,f} at {price:f} per call",
+            "add --price for an estimate"
+            if prices is None
+            else f"{cost_in_words(_cost(found, calls, prices))}, at {prices.answer:f} per answer",
         )
     )
     return facts

@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, BinaryIO
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "age",
     "count",
     "duration",
+    "in_money",
     "json_line",
     "short_path",
     "terminal_safe",
@@ -134,6 +136,12 @@ def short_path(path: str) -> str:
     """Return ``path`` with the home directory as ``~``."""
     home = os.path.expanduser("~")
     return f"~{path[len(home) :]}" if home != "~" and path.startswith(f"{home}{os.sep}") else path
+
+
+def in_money(amount: Decimal) -> str:
+    """Return an amount with a comma between thousands, and with more than two decimals only where they matter."""
+    rounded = f"{amount:,.2f}"
+    return rounded if amount >= 1 or not amount else f"{amount.normalize():,f}"
 
 
 def wrapped(facts: Iterable[str], width: int) -> list[str]:

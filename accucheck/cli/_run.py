@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 
 import anyio
 
+from accucheck._costs import Cost, Prices, spent
 from accucheck._errors import RunEnded
 from accucheck._events import CallEnded, CircuitChanged, Event
 from accucheck._models import Outcome, Stats
@@ -19,9 +21,9 @@ from accucheck._stream import Stream
 from accucheck.cli._console import say
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._progress import ProgressMode, RunMeter, View, reporting
-from accucheck.cli._render import duration
+from accucheck.cli._render import duration, in_money
 
-__all__ = ["GRACE", "Ending", "OutageNotice", "run_stream", "run_to_end"]
+__all__ = ["GRACE", "Ending", "RunNotice", "run_stream", "run_to_end"]
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -82,16 +84,20 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-class OutageNotice:
-    """Hooks into the events of a run: prints when calls begin to fail, why, and when they succeed again."""
+class RunNotice:
+    """Hooks into the events of a run: says when calls begin to fail and why, and counts what calls cost."""
 
-    def __init__(self, host: str, deadline: timedelta) -> None:
+    def __init__(self, host: str, deadline: timedelta, prices: Prices | None = None) -> None:
+        self.replies: Counter[str] = Counter()
+        """Calls by what came of them, as the status table names it."""
+        self._prices = prices
         self._host = host
         self._deadline = deadline.total_seconds()
         self._last_failure = ""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, CallEnded):
+            self.replies[event.reply] += 1
             if event.reply != "OK":
                 self._last_failure = self._in_words(event)
         elif isinstance(event, CircuitChanged):
@@ -99,6 +105,16 @@ class OutageNotice:
                 self._begins()
             else:
                 say("calls succeed again; resuming")
+
+    @property
+    def cost(self) -> Cost | None:
+        """What the calls have cost; None without a price."""
+        return None if self._prices is None else spent(self.replies, self._prices)
+
+    def spent(self, stats: Stats) -> str:
+        """Return the cost for the progress; "" without a price."""
+        cost = self.cost
+        return "" if cost is None else f"spent {in_money(cost.likely)}"
 
     def _in_words(self, event: CallEnded) -> str:
         if event.detail:
@@ -126,6 +142,8 @@ class Ending:
     """The counts at its end."""
     error: RunEnded | None = None
     """What ended it early: the account, the budget or the ledger. None if nothing did."""
+    cost: Cost | None = None
+    """What the calls have cost; None without a price."""
     job_calls: int = 0
     """Calls that the job has made, over all its runs."""
     limit: float | None = None

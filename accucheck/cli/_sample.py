@@ -9,6 +9,7 @@ from random import Random
 from typing import Generic, TypeVar
 
 from accucheck._client import Client
+from accucheck._costs import forecast
 from accucheck._models import Stats
 from accucheck._schedule import RatePlan
 from accucheck.cli._console import report, say
@@ -20,8 +21,8 @@ from accucheck.cli._lists import reader_of, why_not
 from accucheck.cli._options import Rate
 from accucheck.cli._progress import RunMeter
 from accucheck.cli._render import duration, thousands
-from accucheck.cli._run import OutageNotice, run_stream, run_to_end
-from accucheck.cli._summary import calls_facts, say_what_ended_it
+from accucheck.cli._run import RunNotice, run_stream, run_to_end
+from accucheck.cli._summary import calls_facts, cost_facts, cost_in_words, say_what_ended_it
 from accucheck.cli._survey import survey_list
 
 __all__ = ["Reservoir", "run_sample_job", "sample_facts", "wilson_interval"]
@@ -92,19 +93,24 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
             if not draw.offered:
                 say("nothing to sample: every number of the list is in the ledger already")
                 return ExitCode.ALL_ANSWERED
-            notice = OutageNotice(job.host, job.outage_deadline)
+            notice = RunNotice(job.host, job.outage_deadline, job.prices)
             stream = await job.stream(client, draw.chosen, book.store, on_event=notice)
             async with client:
                 ending = await run_stream(
                     stream,
                     lambda outcome: None,
                     interruption=interruption,
-                    view=RunMeter(lambda: stream.stats, len(draw.chosen)),
+                    view=RunMeter(lambda: stream.stats, len(draw.chosen), notice.spent),
                     progress=job.talk.shown,
                     grace=job.grace,
                 )
             ending = await with_job_calls(ending, job, book.store)
-    report(sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate), sys.stdout)
+    facts = sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate)
+    if job.prices is not None:
+        settled = ending.stats.yes + ending.stats.no + ending.stats.failed
+        rest = forecast(draw.offered - settled, job.prices, sampled=settled, replies=notice.replies)
+        facts += [*cost_facts(notice.cost), ("cost of the rest", cost_in_words(rest))]
+    report(facts, sys.stdout)
     code = say_what_ended_it(job, ending, interruption)
     return ExitCode.ALL_ANSWERED if code is None else code
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accucheck._costs import Cost
 from accucheck._errors import BudgetExhausted, LedgerError, Outage, OutOfQuota, RunEnded
 from accucheck._models import Stats
 from accucheck.cli._console import complain, report, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job
-from accucheck.cli._render import count, duration, thousands
+from accucheck.cli._render import count, duration, in_money, thousands
 from accucheck.cli._rows import Tally
 from accucheck.cli._run import Ending
 
@@ -24,6 +25,8 @@ __all__ = [
     "ListResult",
     "calls_facts",
     "conclude",
+    "cost_facts",
+    "cost_in_words",
     "how_to_continue",
     "say_what_ended_it",
     "summarize_all",
@@ -97,6 +100,7 @@ def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCo
         "by_status": dict(sum((Counter(each["by_status"]) for each in lists), Counter[str]())),
         "yes": sum(each["yes"] for each in lists),
         **{name: sum(getattr(stats, name) for stats in figures) for name in _SUMMED},
+        "cost": _total_cost(results),
         "elapsed": round(sum(stats.elapsed for stats in figures), 3),
         "limit": next(
             (each.limit for result in reversed(results) if (each := result.ending) is not None), None
@@ -108,6 +112,12 @@ def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCo
         path.write_bytes(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         say(f"cannot write the summary to {path}: {error.strerror or error}")
+
+
+def _total_cost(results: Sequence[ListResult]) -> float | None:
+    costs = [result.ending.cost for result in results if result.ending is not None]
+    amounts = [cost.likely for cost in costs if cost is not None]
+    return float(sum(amounts)) if amounts else None
 
 
 _SUMMED = ("calls", "polls", "retries", "refusals", "possibly_double_charged")
@@ -160,7 +170,15 @@ def conclude(
     if not job.talk.quiet:
         if ledger:
             where = [*where, ("ledger", ledger)]
-        report([("rows", thousands(tally.rows)), *_status_facts(tally), *calls_facts(ending.stats), *where])
+        report(
+            [
+                ("rows", thousands(tally.rows)),
+                *_status_facts(tally),
+                *calls_facts(ending.stats),
+                *cost_facts(ending.cost),
+                *where,
+            ]
+        )
     code = say_what_ended_it(job, ending, interruption)
     if code is None:
         wanted = tally.rows - tally.excluded - (tally.invalid if job.allow_invalid else 0)
@@ -270,6 +288,17 @@ def calls_facts(stats: Stats) -> list[tuple[str, str]]:
     speed = (stats.yes + stats.no) / stats.elapsed if stats.elapsed > 0 else 0.0
     facts.append(("time", f"{duration(stats.elapsed)} ({speed:,.0f} checks/s)"))
     return facts
+
+
+def cost_facts(cost: Cost | None) -> list[tuple[str, str]]:
+    """Return what the run has cost; nothing without a price."""
+    return [] if cost is None else [("cost", cost_in_words(cost))]
+
+
+def cost_in_words(cost: Cost) -> str:
+    """Return the likely cost, and the highest possible one if that is another."""
+    likely, at_most = in_money(cost.likely), in_money(cost.at_most)
+    return likely if likely == at_most else f"{likely} likely, {at_most} at most"
 
 
 def _known(stats: Stats) -> str:

@@ -400,7 +400,8 @@ def test_a_plan_needs_no_account_and_counts_right(tmp_path: Path) -> None:
     assert plan["duplicates"] == numbers.total() - len(numbers)
     assert plan["calls"] == -(-len(numbers) * 5 // 4)
     assert plan["seconds"] == plan["calls"] / 20
-    assert float(plan["cost"]) == pytest.approx(plan["calls"] * 0.002)
+    assert float(plan["cost"]) == pytest.approx(len(numbers) * 0.002)
+    assert float(plan["cost_at_most"]) == pytest.approx(plan["calls"] * 0.002)
 
 
 def test_a_ledger_can_be_looked_into_exported_and_purged(start_sandbox: Any, tmp_path: Path) -> None:
@@ -1103,3 +1104,19 @@ def test_rows_can_be_split_or_kept_by_verdict(start_sandbox: Any, tmp_path: Path
     assert not (tmp_path / "out.csv").exists()
     assert accucheck(*command, "-o", tmp_path / "yes.csv", "--only", "yes", sandbox=sandbox).returncode == 0
     assert phones("yes.csv") == yes
+
+
+def test_a_run_says_what_it_has_cost(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox(pending=0.3, pending_for=0.2)
+    source, summary = tmp_path / "leads.csv", tmp_path / "summary.json"
+    source.write_text("phone\n" + "".join(f"{987650000 + n}\n" for n in range(40)))
+    command = ("bulk", source, "-o", tmp_path / "out.csv", "--price", "0.25", "--price-pending", "0.5")
+    sample = accucheck(*command, "--sample", "10", sandbox=sandbox)
+    assert "cost of the rest" in sample.stdout
+    before = Counter(request["status"] for request in sandbox.requests())
+    result = accucheck(*command, "--summary-json", summary, sandbox=sandbox)
+    assert result.returncode == 0
+    replies = Counter(request["status"] for request in sandbox.requests()) - before
+    cost = replies["OK"] * 0.25 + replies["PENDING"] * 0.5
+    assert json.loads(summary.read_text())["cost"] == pytest.approx(cost)
+    assert f"cost {cost:,.2f} " in " ".join(result.stderr.split())

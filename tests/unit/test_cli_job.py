@@ -18,7 +18,7 @@ from accucheck._events import CallEnded, CircuitChanged
 from accucheck._models import Stats
 from accucheck.cli._job import Job
 from accucheck.cli._ledger import Freshness, chosen_ledger
-from accucheck.cli._run import OutageNotice
+from accucheck.cli._run import RunNotice
 from accucheck.cli._summary import calls_facts, how_to_continue
 
 
@@ -110,7 +110,7 @@ def test_the_summary_shows_what_the_run_cost() -> None:
 def test_an_outage_is_reported_once_with_its_cause_and_so_is_its_end(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    notice = OutageNotice("api.example.com", timedelta(minutes=15))
+    notice = RunNotice("api.example.com", timedelta(minutes=15))
     notice(CallEnded("BROKEN", "first", 0.1, "name not found"))
     notice(CircuitChanged(True))
     notice(CallEnded("OK", "retry", 0.1))

@@ -9,7 +9,7 @@ from accucheck.cli import main
     ("words", "told"),
     [
         ("bulk in.csv -o out.csv --price-per-call 3", "unknown option --price-per-call"),
-        ("check 987654321 --price 3", "--price belongs to accucheck plan"),
+        ("check 987654321 --calls-per-number 3", "--calls-per-number belongs to accucheck plan"),
         ("bulk in.csv", "say where to write: accucheck bulk leads.csv -o checked.csv"),
         ("bulk", "name the list: accucheck bulk"),
         ("plan", "name the list: accucheck plan"),
