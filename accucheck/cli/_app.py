@@ -158,6 +158,13 @@ COMMANDS = {
 
         Its own options are set as ACCUCHECK_SANDBOX_… in the environment.""",
     ),
+    "doctor": (
+        "_doctor:doctor",
+        """Look at what a run needs: credentials, network, clock, ledger and disk. Makes no call unless asked to.
+
+        $ accucheck doctor
+        $ accucheck doctor --call 987654321""",
+    ),
     "config": (
         "_config:app",
         """Show the settings in effect and where each comes from.

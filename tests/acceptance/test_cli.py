@@ -1120,3 +1120,28 @@ def test_a_run_says_what_it_has_cost(start_sandbox: Any, tmp_path: Path) -> None
     cost = replies["OK"] * 0.25 + replies["PENDING"] * 0.5
     assert json.loads(summary.read_text())["cost"] == pytest.approx(cost)
     assert f"cost {cost:,.2f} " in " ".join(result.stderr.split())
+
+
+def test_doctor_looks_at_everything_without_a_call(start_sandbox: Any) -> None:
+    sandbox = start_sandbox()
+    result = accucheck("doctor", "--json", sandbox=sandbox)
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = {each["what"]: each for each in map(json.loads, result.stdout.splitlines())}
+    for what in ("versions", "settings", "credentials", "DNS", "TCP", "HTTP", "ledger", "disk", "locks"):
+        assert found[what]["state"] == "ok", found[what]
+    assert not sandbox.log.exists() or sandbox.requests() == []
+    called = accucheck("doctor", "--call", "987654321", sandbox=sandbox)
+    assert called.returncode == 0
+    assert "on WhatsApp" in called.stdout
+    assert len(sandbox.requests()) == 1
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        result = accucheck("doctor", ACCUCHECK_BASE_URL=url, ACCUCHECK_API_SECRET="")
+    assert result.returncode == 1
+    assert "ACCUCHECK_API_SECRET" in result.stdout
+    assert "Connection refused" in result.stdout
+    assert "Traceback" not in result.stderr

@@ -43,6 +43,7 @@ def test_the_commands_are_those_that_the_readme_names() -> None:
         "diff",
         "demo",
         "sandbox",
+        "doctor",
         "config",
         "config show",
         "serve",
