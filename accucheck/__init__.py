@@ -15,6 +15,7 @@
 import typing
 
 from accucheck._client import Client, FreshWithin, LedgerLike, Numeric
+from accucheck._costs import Money, Prices
 from accucheck._decide import Policy
 from accucheck._errors import (
     AccucheckError,
@@ -94,6 +95,7 @@ __all__ = [
     "LedgerInfo",
     "LedgerLike",
     "MemoryStore",
+    "Money",
     "NoPermission",
     "NotFound",
     "NumberProblem",
@@ -104,6 +106,7 @@ __all__ = [
     "Outcome",
     "PendingTimeout",
     "Policy",
+    "Prices",
     "ProtocolError",
     "Query",
     "Rate",

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol, TypeAlias
 
 from accucheck._circuit import Brake, Circuit, RetryBudget
+from accucheck._costs import CostCap
 from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
 from accucheck._errors import BudgetExhausted, StillPending, mask
 from accucheck._events import CallEnded, CallKind, CircuitChanged, Listeners
 from accucheck._gate import Gate
 from accucheck._polls import LaterPolls, PollTimes
-from accucheck._statuses import UNKNOWN
+from accucheck._statuses import ANSWER_LOST, UNKNOWN
 from accucheck._store import Store
 from accucheck._tasks import EngineTask, settled
 from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
@@ -75,12 +77,30 @@ class Progress:
 class Counters:
     """The run's counts of calls, kept by plain increments."""
 
-    __slots__ = ("calls", "cut_off", "in_flight", "lost", "pending", "polls", "refusals", "retries")
+    __slots__ = (
+        "calls",
+        "cut_off",
+        "in_flight",
+        "lost",
+        "pending",
+        "polls",
+        "refusals",
+        "replies",
+        "retries",
+    )
 
     def __init__(self) -> None:
+        self.replies: Counter[str] = Counter()
+        """Calls that brought no answer, by the name of their row in the status table."""
         self.calls = self.cut_off = self.in_flight = self.lost = self.pending = self.polls = self.refusals = (
             self.retries
         ) = 0
+
+    def by_reply(self) -> dict[str, int]:
+        """Return the calls that have ended, by what they brought; ``OK`` is an answer."""
+        answers = self.calls - self.in_flight - self.cut_off - self.replies.total()
+        counts = Counter({"OK": answers, ANSWER_LOST.name: self.cut_off}) + self.replies
+        return dict(counts)
 
 
 class CallCap:
@@ -270,6 +290,7 @@ class Attempt:
         events: Listeners,
         budget: CallBudget | None = None,
         cap: CallCap | None = None,
+        cost: CostCap | None = None,
         brake: Brake | None = None,
         later: LaterPolls | None = None,
         chance: Callable[[], float] = random.random,
@@ -284,7 +305,9 @@ class Attempt:
         self._events = events
         self._budget = budget
         self._cap = cap
-        self._limited = budget is not None or cap is not None
+        self._cost = cost
+        self._cost_news = asyncio.Event()
+        self._limited = budget is not None or cap is not None or cost is not None
         self._chance = chance
         self._now = asyncio.get_running_loop().time
         self._logged_rate = gate.rate
@@ -363,6 +386,8 @@ class Attempt:
             progress.lost += 1
             counters.lost += 1
             counters.cut_off += 1
+            if self._cost is not None:
+                self._cost.cut_off()
             if probe:
                 circuit.abandon_probe()
                 host.follow(self._now())
@@ -370,6 +395,9 @@ class Attempt:
         finally:
             counters.in_flight -= 1
             progress.calling = False
+        if self._cost is not None:
+            self._cost.settle(reply.row)
+            self._cost_news.set()
         tell = self._events.tell
         if tell is not None:
             detail = reply.reason if isinstance(reply, Broken) else ""
@@ -410,6 +438,7 @@ class Attempt:
         chance = self._chance()
         host = self.host
         row = reply.row
+        self.counters.replies[row.name] += 1
         if row is UNKNOWN:
             self._warn_of_unknown(reply)
         if isinstance(reply, Broken) and reply.sent:
@@ -532,23 +561,41 @@ class Attempt:
 
     async def _reserve(self) -> bool:
         """Take a call from the caps; return whether there was one."""
-        cap, budget = self._cap, self._budget
+        cap, cost, budget = self._cap, self._cost, self._budget
         if cap is not None and not cap.take():
             return False
-        if budget is not None and not budget.take():
-            try:
-                await budget.reserve()
-            except BaseException:
-                if cap is not None:
-                    cap.give_back()
-                raise
+        try:
+            if cost is not None and not cost.take():
+                await self._wait_for_money(cost)
+            if budget is not None and not budget.take():
+                try:
+                    await budget.reserve()
+                except BaseException:
+                    if cost is not None:
+                        cost.give_back()
+                    raise
+        except BaseException:
+            if cap is not None:
+                cap.give_back()
+            raise
         return True
+
+    async def _wait_for_money(self, cost: CostCap) -> None:
+        """Wait until a reply has turned out to be free. Raises BudgetExhausted if none can any more."""
+        while not cost.take():
+            if not cost.outstanding:
+                raise BudgetExhausted("max_cost is used up: raise max_cost to continue")
+            self._cost_news.clear()
+            await self._cost_news.wait()
 
     def _spend(self, progress: Progress | None) -> None:
         """Use the call that was taken from the caps, or give it back if there is no number for it."""
         if progress is None:
             if self._cap is not None:
                 self._cap.give_back()
+            if self._cost is not None:
+                self._cost.give_back()
+                self._cost_news.set()
             if self._budget is not None:
                 self._budget.give_back()
         elif self._budget is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from datetime import timedelta
+from decimal import Decimal
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, overload
@@ -19,6 +21,7 @@ import msgspec
 from accucheck._admission import InFlight, Limits
 from accucheck._attempt import Attempt, CallBudget, CallCap, Host
 from accucheck._circuit import Brake, RetryBudget
+from accucheck._costs import CostCap, Money, Prices, money
 from accucheck._credentials import Credentials, is_loopback
 from accucheck._decide import BodyChoice, Policy
 from accucheck._engine import Checks, OpenStores, SharedStore, total
@@ -265,6 +268,8 @@ class Client:
         burst: int | None = ...,
         ordered: bool = ...,
         max_calls: int | None = ...,
+        max_cost: Money | None = ...,
+        prices: Prices | None = ...,
         ledger: LedgerLike | None = ...,
         fresh_within: FreshWithin | None = ...,
         retry_failed: bool = ...,
@@ -290,6 +295,8 @@ class Client:
         burst: int | None = ...,
         ordered: bool = ...,
         max_calls: int | None = ...,
+        max_cost: Money | None = ...,
+        prices: Prices | None = ...,
         ledger: LedgerLike | None = ...,
         fresh_within: FreshWithin | None = ...,
         retry_failed: bool = ...,
@@ -314,6 +321,8 @@ class Client:
         burst: int | None = None,
         ordered: bool = False,
         max_calls: int | None = None,
+        max_cost: Money | None = None,
+        prices: Prices | None = None,
         ledger: LedgerLike | None = None,
         fresh_within: FreshWithin | None = None,
         retry_failed: bool = False,
@@ -346,6 +355,10 @@ class Client:
             burst: Goes with ``rate``.
             ordered: Yield in the order of the input; an early row that is PENDING holds later ones back.
             max_calls: A hard cap on calls, polls and retries included; with a ledger, over the runs of a job.
+            max_cost: A hard cap on what calls may cost by ``prices``, as exact as ``max_calls``: what the vendor may
+                have charged counts, what the status table calls free does not. With a ledger, over the runs of a job,
+                one at a time; a killed run counts all its calls.
+            prices: What calls cost; with ``max_cost``.
             ledger: Where every answer is stored before it is yielded, so that it is never bought again: a
                 path, or a ``Store``. By default the client's; without one, answers are kept for this stream only.
             fresh_within: With a ledger: answers older than this are asked for again; by verdict with
@@ -384,6 +397,11 @@ class Client:
             _at_least_one(name, value)
         if max_calls is not None:
             _at_least_one("max_calls", max_calls)
+        if (max_cost is None) != (prices is None):
+            raise ConfigurationError("max_cost goes with prices: give both, such as prices=Prices('0.005')")
+        _instance("prices", prices, Prices, "a Prices, such as Prices('0.005')")
+        if max_cost is not None:
+            money("max_cost", max_cost)
         if rate is None and burst is not None:
             raise ConfigurationError("burst goes with rate: give both, or give both to the client")
         if rate is not None:
@@ -414,6 +432,8 @@ class Client:
                 burst=burst,
                 workers=workers,
                 max_calls=max_calls,
+                max_cost=max_cost,
+                prices=prices,
                 ledger=ledger,
                 ages=ages,
                 retry_failed=retry_failed,
@@ -436,6 +456,8 @@ class Client:
         burst: int | None,
         workers: int,
         max_calls: int | None,
+        max_cost: Money | None,
+        prices: Prices | None,
         ledger: LedgerLike | None,
         ages: tuple[float | None, float | None],
         retry_failed: bool,
@@ -457,6 +479,14 @@ class Client:
         budget = None
         if store.durable or max_calls is not None:
             budget = CallBudget(store, job=job, max_calls=max_calls)
+        cost = None
+        if max_cost is not None and prices is not None:
+            try:
+                cost = CostCap(max_cost, prices, spent=await _spent_before(store, job, prices))
+            except BaseException:
+                if shared is not None:
+                    await self._stores.leave(shared, gate, body=None)
+                raise
         self._streams.add(stream)
 
         async def close() -> None:
@@ -465,7 +495,11 @@ class Client:
             self._past = [total([*self._past, ended], rate=None, elapsed=0.0)]
             if shared is None:
                 await store.aclose()
-            else:
+                return
+            try:
+                if cost is not None:
+                    await _keep_spent(store, job, cost)
+            finally:
                 await self._stores.leave(shared, gate, body=self._host.body.memory)
 
         now = time.time()
@@ -475,6 +509,7 @@ class Client:
                 gate,
                 events,
                 budget,
+                cost=cost,
                 brake=None if keep_going else Brake(),
                 later=None if poll_floor is None else LaterPolls(floor=poll_floor),
             ),
@@ -551,6 +586,7 @@ class Client:
         events: Listeners,
         budget: CallBudget | None,
         *,
+        cost: CostCap | None = None,
         brake: Brake | None = None,
         later: LaterPolls | None = None,
     ) -> Attempt:
@@ -562,6 +598,7 @@ class Client:
             events=events,
             budget=budget,
             cap=self._cap,
+            cost=cost,
             brake=brake,
             later=later,
         )
@@ -575,6 +612,22 @@ class Client:
         if remembered is not None and not body.settled and not self._host.first_call.locked():
             self._host.body = BodyChoice(remembered)
             self._use_body(self._host.body.style)
+
+
+async def _spent_before(store: Store, job: str, prices: Prices) -> Decimal:
+    """Return what earlier runs of a job may have cost: as they have kept it; by calls for those that were killed."""
+    calls, spent = 0, Decimal(0)
+    kept = await store.recall(f"cost {job}")
+    if kept is not None:
+        with contextlib.suppress(ValueError, ArithmeticError):
+            text = kept.split()
+            calls, spent = int(text[0]), money("spent", text[1])
+    return spent + max(0, await store.calls_made(job) - calls) * prices.dearest
+
+
+async def _keep_spent(store: Store, job: str, cost: CostCap) -> None:
+    if store.durable:
+        await store.remember(f"cost {job}", f"{await store.calls_made(job)} {cost.spent}")
 
 
 def _itself(item: Any) -> Any:

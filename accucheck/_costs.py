@@ -55,15 +55,15 @@ class Prices:
         """The most that one call can cost."""
         return max(self.answer, self.pending, self.refused)
 
-    def likely(self, charge: Charge) -> Decimal:
+    def _likely(self, charge: Charge) -> Decimal:
         """Return what a call with this outcome probably costs."""
         return {"answer": self.answer, "pending": self.pending, "refusal": self.refused}.get(
             charge, Decimal(0)
         )
 
-    def at_most(self, charge: Charge) -> Decimal:
+    def _at_most(self, charge: Charge) -> Decimal:
         """Return what it costs if every doubt goes against us."""
-        return self.dearest if charge == "unknown" else self.likely(charge)
+        return self.dearest if charge == "unknown" else self._likely(charge)
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -77,8 +77,8 @@ class Cost(msgspec.Struct, frozen=True):
 
 def spent(replies: Mapping[str, int], prices: Prices) -> Cost:
     """Return the cost of calls, counted by the name of their row in the status table."""
-    likely = sum((prices.likely(_CHARGES[name]) * count for name, count in replies.items()), Decimal(0))
-    at_most = sum((prices.at_most(_CHARGES[name]) * count for name, count in replies.items()), Decimal(0))
+    likely = sum((prices._likely(_CHARGES[name]) * count for name, count in replies.items()), Decimal(0))
+    at_most = sum((prices._at_most(_CHARGES[name]) * count for name, count in replies.items()), Decimal(0))
     return Cost(likely, at_most)
 
 
@@ -113,21 +113,25 @@ class CostCap:
     way can never take the sum over the cap. Amounts are whole units, since this runs once a call.
     """
 
-    __slots__ = ("_back", "_dearest", "_left")
+    __slots__ = ("_back", "_dearest", "_left", "_max", "_places", "outstanding")
 
     def __init__(self, max_cost: Money, prices: Prices, *, spent: Money = 0) -> None:
         """``spent`` is what earlier runs have used of it."""
         left = money("max_cost", max_cost) - money("spent", spent)
-        amounts = [left, prices.answer, prices.pending, prices.refused]
+        amounts = [left, money("max_cost", max_cost), prices.answer, prices.pending, prices.refused]
         places = max(0, *(-int(amount.normalize().as_tuple().exponent) for amount in amounts))
 
         def units(amount: Decimal) -> int:
             return int(amount.scaleb(places))
 
+        self._places = places
+        self._max = units(money("max_cost", max_cost))
         self._left = units(left)
+        self.outstanding = 0
+        """Calls whose money is set aside: some of it may come back."""
         self._dearest = units(prices.dearest)
         self._back = {
-            charge: self._dearest - units(prices.at_most(charge)) for charge in set(_CHARGES.values())
+            charge: self._dearest - units(prices._at_most(charge)) for charge in set(_CHARGES.values())
         }
 
     def take(self) -> bool:
@@ -135,12 +139,24 @@ class CostCap:
         if self._left < self._dearest:
             return False
         self._left -= self._dearest
+        self.outstanding += 1
         return True
 
     def settle(self, row: Row) -> None:
         """Note a reply: what it does not cost comes back."""
+        self.outstanding -= 1
         self._left += self._back[row.charge]
+
+    def cut_off(self) -> None:
+        """Note that a call was cut off: it may have been charged."""
+        self.outstanding -= 1
 
     def give_back(self) -> None:
         """Return what was set aside for a call that was not made."""
+        self.outstanding -= 1
         self._left += self._dearest
+
+    @property
+    def spent(self) -> Decimal:
+        """What earlier runs and this one have used at most, calls under way included."""
+        return Decimal(self._max - self._left).scaleb(-self._places)

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -566,6 +566,7 @@ class Checks:
             retries=calls.retries,
             refusals=calls.refusals,
             possibly_double_charged=calls.lost,
+            replies=calls.by_reply(),
         )
 
 
@@ -579,7 +580,13 @@ def _again(error: Exception) -> Exception:
 
 def total(runs: Sequence[Stats], *, rate: float | None, elapsed: float) -> Stats:
     """Return the sum of the counts of several runs."""
-    names = [name for name in Stats.__struct_fields__ if name not in ("rate", "elapsed")]
+    names = [name for name in Stats.__struct_fields__ if name not in ("rate", "elapsed", "replies")]
+    replies: Counter[str] = Counter()
+    for run in runs:
+        replies.update(run.replies)
     return Stats(
-        **{name: sum(getattr(run, name) for run in runs) for name in names}, rate=rate, elapsed=elapsed
+        **{name: sum(getattr(run, name) for run in runs) for name in names},
+        replies=dict(replies),
+        rate=rate,
+        elapsed=elapsed,
     )

@@ -201,6 +201,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Calls whose answer was lost after they were sent."""
     delivered: int = 0
     """Outcomes that the caller has taken."""
+    replies: Mapping[str, int] = {}
+    """Calls by what they brought: ``OK`` or another name in the status table. What they cost follows from it."""
     rate: float | None = None
     """Calls per second the gate lets through now; None if it does not limit."""
     elapsed: float = 0.0

@@ -259,6 +259,7 @@ class Stream(Generic[Item]):
             retries=calls.retries,
             refusals=calls.refusals,
             possibly_double_charged=calls.lost,
+            replies=calls.by_reply(),
             delivered=self._outcomes.taken,
             rate=self._attempt.gate.rate if ended is None else None,
             elapsed=(self._loop.time() if ended is None else ended) - self._started_at,

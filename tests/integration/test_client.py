@@ -358,3 +358,49 @@ async def test_what_is_pending_at_the_end_is_collected_by_the_next_run(tmp_path:
             assert_true(outcome)
         assert stream.stats.calls == 40
         assert sandbox.counts.requests == 80
+
+
+# Money
+
+
+async def test_a_cap_in_money_holds_over_the_runs_of_a_job(tmp_path: Path) -> None:
+    path = tmp_path / "answers.ledger"
+    prices = accucheck.Prices("0.01")
+    async with serve(Settings(pending=0.3, pending_for=0.05)) as sandbox:
+        for most, charged in (("0.30", 30), ("0.30", 30), ("0.55", 55)):
+            async with client_for(sandbox, ledger=path) as client:
+                with pytest.raises(accucheck.BudgetExhausted, match="max_cost"):
+                    await collect(client, numbers(100), job="list", max_cost=most, prices=prices)
+            assert sum(sandbox.charges().values()) == charged
+
+
+async def test_a_run_that_left_no_account_counts_all_its_calls(tmp_path: Path) -> None:
+    path = tmp_path / "answers.ledger"
+    async with serve(Settings()) as sandbox:
+        async with client_for(sandbox, ledger=path) as client:
+            await collect(client, numbers(20), job="list")
+        async with client_for(sandbox, ledger=path) as client:
+            with pytest.raises(accucheck.BudgetExhausted):
+                await collect(
+                    client, numbers(100), job="list", max_cost=50, prices=accucheck.Prices(1), workers=5
+                )
+        assert sandbox.counts.requests == 50
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_cost": 5},
+        {"prices": accucheck.Prices("0.01")},
+        {"max_cost": -1, "prices": accucheck.Prices("0.01")},
+        {"max_cost": 5, "prices": 0.01},
+        {"pending": "never"},
+        {"poll_floor": -1},
+    ],
+)
+async def test_wrong_options_of_a_stream_are_refused_at_once(
+    sandbox: Sandbox, options: dict[str, Any]
+) -> None:
+    async with client_for(sandbox) as client:
+        with pytest.raises(accucheck.ConfigurationError):
+            client.stream(numbers(1), **options)

@@ -149,7 +149,7 @@ class Bench:
 
     def counts(self) -> dict[str, int]:
         counters = self.attempt.counters
-        counts = {name: getattr(counters, name) for name in counters.__slots__}
+        counts = {name: getattr(counters, name) for name in counters.__slots__ if name != "replies"}
         return {name: count for name, count in counts.items() if count}
 
 

@@ -27,6 +27,8 @@ DOCUMENTED = {
     "Outcome",
     "Stats",
     "Policy",
+    "Prices",
+    "Money",
     "Timeouts",
     "Ledger",
     "normalize",

@@ -28,6 +28,7 @@ from accucheck import (
 from accucheck._admission import InFlight, Limits
 from accucheck._attempt import Attempt, CallBudget, Host
 from accucheck._circuit import Brake, RetryBudget
+from accucheck._costs import CostCap
 from accucheck._events import Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Settlement
@@ -104,6 +105,7 @@ def make_stream(
     in_flight: InFlight | None = None,
     host: Host | None = None,
     brake: Brake | None = None,
+    cost: CostCap | None = None,
     later: LaterPolls | None = None,
     closed: Callable[[], None] = lambda: None,
 ) -> Stream[Any]:
@@ -121,6 +123,7 @@ def make_stream(
             events=events,
             budget=budget,
             brake=brake,
+            cost=cost,
             later=later,
             chance=random.Random(7).random,
         )
