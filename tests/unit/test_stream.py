@@ -37,7 +37,7 @@ from accucheck._polls import LaterPolls
 from accucheck._store import Endpoint, MemoryStore, Query, Store
 from accucheck._stream import RunContext
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
-from tests.virtual_time import run
+from tests.virtual_time import START, run
 
 Script = Callable[[str, int], Reply | Awaitable[Reply]]
 
@@ -785,3 +785,82 @@ def test_a_second_row_of_a_number_that_failed_is_a_duplicate() -> None:
 
     stats = run(main())
     assert (stats.duplicates, stats.known, stats.calls) == (1, 0, 1)
+
+
+# Others who buy the same numbers
+
+
+def test_a_number_that_another_process_is_buying_is_waited_for_and_not_called() -> None:
+    vendor = Vendor()
+    store = MemoryStore()
+
+    async def main() -> tuple[list[Any], Stats]:
+        await store.claim([FIRST], Query())  # by somebody else
+        loop = asyncio.get_running_loop()
+
+        async def answer() -> None:
+            await asyncio.sleep(5)
+            check = answered(str(FIRST)).check
+            await store.settle([Settlement(FIRST, check, 1, 0)])
+
+        other = loop.create_task(answer())
+        stream = make_stream(numbers(3), vendor, store=store)
+        outcomes = await collect(stream)
+        await other
+        assert loop.time() - START <= 5 + 1.1  # it is asked for once a second at least
+        return outcomes, stream.stats
+
+    outcomes, stats = run(main())
+    assert sorted(outcome.item for outcome in outcomes) == numbers(3)
+    assert str(FIRST) not in vendor.asked
+    assert (stats.calls, stats.yes) == (2, 2)
+
+
+def test_a_number_that_another_process_gives_up_is_bought() -> None:
+    vendor = Vendor()
+    store = MemoryStore()
+
+    async def main() -> None:
+        await store.claim([FIRST], Query())
+        stream = make_stream(numbers(3), vendor, store=store)
+        collecting = asyncio.create_task(collect(stream))
+        await asyncio.sleep(10)
+        assert stream.stats.parked == 1
+        await store.release([FIRST])
+        assert len(await collecting) == 3
+
+    run(main())
+    assert vendor.asked == Counter(numbers(3))
+
+
+def test_a_stream_that_is_left_while_it_waits_for_another_process_leaves_that_ones_claim_alone() -> None:
+    store = MemoryStore()
+
+    async def main() -> None:
+        await store.claim([FIRST], Query())
+        async with make_stream(numbers(3), Vendor(), store=store) as outcomes:
+            await asyncio.sleep(10)
+        assert outcomes.unasked == [str(FIRST)]
+        assert (await store.claim([FIRST], Query())).taken == {FIRST}
+
+    run(main())
+
+
+# The log
+
+
+def test_the_log_says_why_and_shows_no_number_whole(caplog: pytest.LogCaptureFixture) -> None:
+    def script(national: str, times: int) -> Reply:
+        if times == 1:
+            return StatusReply("RATE_LIMIT_EXCEEDED", 403, retry_after=2.0)
+        if times == 2:
+            return Broken("connect", "refused", sent=False)
+        return pending() if times == 3 else answered(national)
+
+    caplog.set_level("DEBUG", "accucheck")
+    run(collect(make_stream(["987654321"], Vendor(script))))
+    assert "987654321" not in caplog.text
+    assert "9876•••21: rate-limited, Retry-After 2.0" in caplog.text
+    assert "connect failed: refused" in caplog.text
+    assert "poll in" in caplog.text
+    assert "api.example: the run ended" in caplog.text
