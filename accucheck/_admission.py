@@ -225,13 +225,15 @@ class Admission(Generic[Item]):
         return [flight.number for flight in given_up]
 
     def _admit(self, items: Sequence[Item]) -> None:
-        for place, item in enumerate(items):
-            try:
+        place = 0
+        try:
+            for item in items:
                 self._admit_one(item)
-            except BaseException:
-                # A number function that raises must not strand the rows that were read with this one.
-                self._not_admitted += items[place:]
-                raise
+                place += 1
+        finally:
+            # A number function that raises must not strand the rows that were read with this one.
+            self._not_admitted += items[place:]
+            self._news.set()
 
     def _admit_one(self, item: Item) -> None:
         text = self._number(item)
@@ -248,8 +250,6 @@ class Admission(Generic[Item]):
             flight = self.flights[number] = PendingNumber(number, index, item, self._store)
             flight.expedite = self._expedite
             self._unclaimed.append(flight)
-            if not self._news.is_set():
-                self._news.set()
             return
         self.duplicates += 1
         if flight.more is None:

@@ -320,7 +320,7 @@ class Attempt:
         BudgetExhausted, and what the store and the transport raise.
         """
         # Not a coroutine around another: that would be one more frame for every call.
-        if self.host.body.admits(1):
+        if self.host.body.settled:
             return self._make(caller, urgent=urgent)
         return self._make_first(caller, urgent=urgent)
 

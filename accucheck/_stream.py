@@ -394,8 +394,9 @@ class Stream(Generic[Item]):
 
     def _act(self, flight: PendingNumber, decision: Decision) -> None:
         match decision:
-            case Done(result):
-                self._settler.add(flight, Settlement(flight.number, result, flight.calls, flight.lost))
+            case Done():
+                settlement = Settlement(flight.number, decision.result, flight.calls, flight.lost)
+                self._settler.add(flight, settlement)
             case Wait(seconds, then):
                 self._exposed -= 1
                 if self._stopping and then == "poll" and self._attempt.later is not None:

@@ -84,15 +84,10 @@ class MemoryStore:
         if self._full is not None:
             raise self._full
         known = self._find(numbers, query)
-        taken: set[int] = set()
-        for number in set(numbers):
-            if number not in known:
-                key = key_of(number, query.endpoint)
-                if key in self._claimed:
-                    taken.add(number)
-                else:
-                    self._claimed.add(key)
-        return Claims(known, taken)
+        keys = {key_of(number, query.endpoint) for number in numbers if number not in known}
+        taken = keys & self._claimed
+        self._claimed |= keys
+        return Claims(known, {number_of(key) for key in taken})
 
     async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
         self._claimed.difference_update(key_of(number, endpoint) for number in numbers)
