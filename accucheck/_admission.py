@@ -42,7 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     workers: int
     """Calls under way at once."""
-    parked: int
+    delayed: int
     """Numbers waiting for a poll, a retry, or somebody else's answer."""
     buffered: int
     """Outcomes waiting for the caller."""
@@ -57,7 +57,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def outstanding(self) -> int:
         """Items read and not yet taken by the caller."""
-        return self.parked + self.buffered + 4 * self.workers
+        return self.delayed + self.buffered + 4 * self.workers
 
 
 Joined: TypeAlias = Callable[[Settlement | None], None]
@@ -107,7 +107,7 @@ InFlight: TypeAlias = dict[int, PendingNumber]
 class Admission(Generic[Item]):
     """Reads the input as fast as there is room, and no faster; claims what is new.
 
-    ``ready`` holds the numbers to call, ``flights`` every number of the run that is not settled yet: the same number
+    ``ready`` holds the numbers to call, ``entries`` every number of the run that is not settled yet: the same number
     again joins the one under way.
     """
 
@@ -131,7 +131,7 @@ class Admission(Generic[Item]):
         ``on_joined`` what became of a number that somebody else of the same client was buying.
         """
         self.ready: deque[PendingNumber] = deque()
-        self.flights: InFlight = {}
+        self.entries: InFlight = {}
         self.read = self.rejected = self.duplicates = self.known = self.known_failed = 0
         self._items = items
         self._number = number
@@ -187,9 +187,9 @@ class Admission(Generic[Item]):
         count = min(len(self._unclaimed), _CHUNK)
         await self._claim([self._unclaimed.popleft() for _ in range(count)])
 
-    def claim_again(self, flights: Sequence[PendingNumber]) -> None:
+    def claim_again(self, entries: Sequence[PendingNumber]) -> None:
         """Claim numbers that somebody else had claimed before."""
-        self._unclaimed.extend(flights)
+        self._unclaimed.extend(entries)
         self._news.set()
 
     def make_room(self) -> None:
@@ -204,25 +204,25 @@ class Admission(Generic[Item]):
 
     def unasked(self) -> list[Item]:
         """Return the items that were read and have no outcome, in the order of the input."""
-        rows = [(flight.index, flight.item) for flight in self.flights.values()]
-        for flight in self.flights.values():
-            rows += flight.more or ()
+        rows = [(entry.index, entry.item) for entry in self.entries.values()]
+        for entry in self.entries.values():
+            rows += entry.more or ()
         return [item for _, item in sorted(rows, key=lambda row: row[0])] + self._not_admitted
 
     def close(self) -> list[int]:
         """Give up every number that is not settled, so that others may buy it; return those to release."""
         self._taken.close()
         given_up = []
-        for flight in self.flights.values():
-            other = self._in_flight.get(flight.number)
-            if other is flight:
-                del self._in_flight[flight.number]
-                given_up.append(flight)
+        for entry in self.entries.values():
+            other = self._in_flight.get(entry.number)
+            if other is entry:
+                del self._in_flight[entry.number]
+                given_up.append(entry)
             elif other is not None:
-                other.leave(flight)
-        for flight in given_up:
-            flight.tell(None)
-        return [flight.number for flight in given_up]
+                other.leave(entry)
+        for entry in given_up:
+            entry.tell(None)
+        return [entry.number for entry in given_up]
 
     def _admit(self, items: Sequence[Item]) -> None:
         place = 0
@@ -245,27 +245,27 @@ class Admission(Generic[Item]):
             self.rejected += 1
             self._outcomes.put(Failed(item=item, error=error, index=index))
             return
-        flight = self.flights.get(number)
-        if flight is None:
-            flight = self.flights[number] = PendingNumber(number, index, item, self._store)
-            flight.expedite = self._expedite
-            self._unclaimed.append(flight)
+        entry = self.entries.get(number)
+        if entry is None:
+            entry = self.entries[number] = PendingNumber(number, index, item, self._store)
+            entry.expedite = self._expedite
+            self._unclaimed.append(entry)
             return
         self.duplicates += 1
-        if flight.more is None:
-            flight.more = []
-        flight.more.append((index, item))
+        if entry.more is None:
+            entry.more = []
+        entry.more.append((index, item))
 
-    async def _claim(self, flights: Sequence[PendingNumber]) -> None:
+    async def _claim(self, entries: Sequence[PendingNumber]) -> None:
         in_flight = self._in_flight
         wanted: list[int] = []
-        for flight in flights:
-            other = in_flight.get(flight.number)
+        for entry in entries:
+            other = in_flight.get(entry.number)
             if other is None:
-                in_flight[flight.number] = flight
-                wanted.append(flight.number)
-            elif other is not flight:
-                self._join(flight, other)
+                in_flight[entry.number] = entry
+                wanted.append(entry.number)
+            elif other is not entry:
+                self._join(entry, other)
         if not wanted:
             return
         claims = await self._store.claim(wanted, self._query)
@@ -281,7 +281,7 @@ class Admission(Generic[Item]):
             )
             taken = taken | again.taken
         if not known and not taken:
-            granted = flights if len(wanted) == len(flights) else [self.flights[number] for number in wanted]
+            granted = entries if len(wanted) == len(entries) else [self.entries[number] for number in wanted]
             self.ready.extend(granted)
             self._on_ready(len(granted))
             return
@@ -291,23 +291,23 @@ class Admission(Generic[Item]):
         """Do with each number what the claim has said: known, taken by somebody else, or ours."""
         ready = 0
         for number in wanted:
-            flight = self.flights[number]
+            entry = self.entries[number]
             settlement = known.get(number)
             if settlement is not None:
-                self._answer(flight, settlement)
+                self._answer(entry, settlement)
             elif number in taken:  # type: ignore[operator]
                 del self._in_flight[number]
-                flight.tell(None)
-                self._taken.park(flight, flight.claim_wait or FIRST_CLAIM_WAIT)
-                flight.claim_wait = next_claim_wait(flight.claim_wait or FIRST_CLAIM_WAIT)
+                entry.tell(None)
+                self._taken.delay(entry, entry.claim_wait or FIRST_CLAIM_WAIT)
+                entry.claim_wait = next_claim_wait(entry.claim_wait or FIRST_CLAIM_WAIT)
             else:
-                self.ready.append(flight)
+                self.ready.append(entry)
                 ready += 1
         self._on_ready(ready)
 
-    def _answer(self, flight: PendingNumber, settlement: Settlement) -> None:
+    def _answer(self, entry: PendingNumber, settlement: Settlement) -> None:
         """Answer a number that the store knows."""
-        del self.flights[flight.number], self._in_flight[flight.number]
+        del self.entries[entry.number], self._in_flight[entry.number]
         result = settlement.result
         if isinstance(result, Check) and result.checked_at < self._started and self._store.durable:
             self.known += 1
@@ -316,26 +316,26 @@ class Admission(Generic[Item]):
             self.known_failed += 1
         else:
             self.duplicates += 1
-        self._outcomes.put_settled(settlement, flight.index, flight.item, first=False)
-        for index, item in flight.more or ():
+        self._outcomes.put_settled(settlement, entry.index, entry.item, first=False)
+        for index, item in entry.more or ():
             self._outcomes.put_settled(settlement, index, item, first=False)
-        flight.tell(None)  # how old it may be is everyone's own affair
+        entry.tell(None)  # how old it may be is everyone's own affair
 
-    def _join(self, flight: PendingNumber, other: PendingNumber) -> None:
+    def _join(self, entry: PendingNumber, other: PendingNumber) -> None:
         self._joined += 1
 
         def joined(settlement: Settlement | None) -> None:
             self._joined -= 1
-            self._on_joined(flight, other, settlement)
+            self._on_joined(entry, other, settlement)
 
-        other.join(flight, joined)
+        other.join(entry, joined)
 
     def _is_full(self) -> bool:
         limits = self._limits
         return (
             len(self.ready) + len(self._unclaimed) >= limits.ready
             or len(self._outcomes) >= limits.buffered
-            or self._waiting() >= limits.parked
+            or self._waiting() >= limits.delayed
             or self.read - self._outcomes.taken >= limits.outstanding
         )
 
@@ -345,7 +345,7 @@ class Admission(Generic[Item]):
         return (
             2 * (len(self.ready) + len(self._unclaimed)) <= limits.ready
             and 2 * len(self._outcomes) <= limits.buffered
-            and self._waiting() < limits.parked
+            and self._waiting() < limits.delayed
             and self.read - self._outcomes.taken < limits.outstanding
         )
 

@@ -57,8 +57,8 @@ BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
 _PATHS: Final = {"advanced": "/check/whatsapp_advanced", "basic": "/check/whatsapp_basic"}
 _CONNECTIONS: Final = 10_000
 """The most that one client opens; a run's workers are what bounds its calls under way."""
-_PARKED: Final = 10_000
-_PARKED_LATER: Final = 1_000_000
+_DELAYED: Final = 10_000
+_DELAYED_LATER: Final = 1_000_000
 """Numbers that wait at most, by default: half a kilobyte and an item each."""
 _FIRST_RETRIES: Final = 100
 """Retries that a client may make before it has any answer, besides one per worker."""
@@ -277,7 +277,7 @@ class Client:
         keep_going: bool = ...,
         pending: Literal["wait", "later"] = ...,
         poll_floor: timedelta | float = ...,
-        max_parked: int | None = ...,
+        max_delayed: int | None = ...,
         buffer: int = ...,
         grace: timedelta | float = ...,
         outage_after: timedelta | None = ...,
@@ -304,7 +304,7 @@ class Client:
         keep_going: bool = ...,
         pending: Literal["wait", "later"] = ...,
         poll_floor: timedelta | float = ...,
-        max_parked: int | None = ...,
+        max_delayed: int | None = ...,
         buffer: int = ...,
         grace: timedelta | float = ...,
         outage_after: timedelta | None = ...,
@@ -330,7 +330,7 @@ class Client:
         keep_going: bool = False,
         pending: Literal["wait", "later"] = "wait",
         poll_floor: timedelta | float = FLOOR,
-        max_parked: int | None = None,
+        max_delayed: int | None = None,
         buffer: int = 1_000,
         grace: timedelta | float = _GRACE,
         outage_after: timedelta | None = _OUTAGE_AFTER,
@@ -373,7 +373,7 @@ class Client:
                 up to 6 hours; right where the vendor has a long queue. What is pending when the run ends is a
                 ``Failed`` with ``StillPending``, and with a ledger the next run collects it.
             poll_floor: With "later": the least time between two asks for a number; a number is in seconds.
-            max_parked: Numbers waiting for a poll, a retry or another process at most; they hold no worker. By
+            max_delayed: Numbers waiting for a poll, a retry or another process at most; they hold no worker. By
                 default 10,000; with "later" 1,000,000, at about half a kilobyte and an item each.
             buffer: Outcomes waiting for the reader at most.
             grace: How long calls under way may settle when the block is left early; a number is in seconds.
@@ -393,7 +393,7 @@ class Client:
             raise ConfigurationError(f"items are an iterable or an async iterable, not {items!r}")
         if isinstance(workers, int) and workers > _CONNECTIONS:
             raise ConfigurationError(f"workers is at most {_CONNECTIONS}, not {workers}")
-        for name, value in (("workers", workers), ("max_parked", max_parked or 1), ("buffer", buffer)):
+        for name, value in (("workers", workers), ("max_delayed", max_delayed or 1), ("buffer", buffer)):
             _at_least_one(name, value)
         if max_calls is not None:
             _at_least_one("max_calls", max_calls)
@@ -418,10 +418,10 @@ class Client:
         if pending not in ("wait", "later"):
             raise ConfigurationError(f"pending is 'wait' or 'later', not {pending!r}")
         floor = _seconds("poll_floor", poll_floor) or 0.0
-        if max_parked is None:
-            max_parked = _PARKED if pending == "wait" else _PARKED_LATER
+        if max_delayed is None:
+            max_delayed = _DELAYED if pending == "wait" else _DELAYED_LATER
         limits = Limits(
-            workers=workers, parked=max_parked, buffered=buffer, grace=_seconds("grace", grace) or 0.0
+            workers=workers, delayed=max_delayed, buffered=buffer, grace=_seconds("grace", grace) or 0.0
         )
         return Stream(
             items,
@@ -491,7 +491,7 @@ class Client:
 
         async def close() -> None:
             self._streams.discard(stream)
-            ended = msgspec.structs.replace(stream.stats, in_flight=0, parked=0)
+            ended = msgspec.structs.replace(stream.stats, in_flight=0, delayed=0)
             self._past = [total([*self._past, ended], rate=None, elapsed=0.0)]
             if shared is None:
                 await store.aclose()

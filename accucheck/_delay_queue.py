@@ -8,15 +8,15 @@ import math
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-Parked = TypeVar("Parked")
+Delayed = TypeVar("Delayed")
 
 
-class DelayQueue(Generic[Parked]):
+class DelayQueue(Generic[Delayed]):
     """Keeps things until their time, then hands back all that are due at once."""
 
-    def __init__(self, on_due: Callable[[list[Parked]], None]) -> None:
+    def __init__(self, on_due: Callable[[list[Delayed]], None]) -> None:
         self._on_due = on_due
-        self._heap: list[tuple[float, int, Parked]] = []
+        self._heap: list[tuple[float, int, Delayed]] = []
         self._order = 0
         # Not TimerHandle, and its time is kept beside it: for a time that has come uvloop gives a bare Handle.
         self._timer: asyncio.Handle | None = None
@@ -25,7 +25,7 @@ class DelayQueue(Generic[Parked]):
     def __len__(self) -> int:
         return len(self._heap)
 
-    def park(self, thing: Parked, seconds: float) -> None:
+    def delay(self, thing: Delayed, seconds: float) -> None:
         """Keep ``thing`` for so many seconds of the event loop's clock."""
         loop = asyncio.get_running_loop()
         when = loop.time() + max(seconds, 0.0)
@@ -35,17 +35,17 @@ class DelayQueue(Generic[Parked]):
             self._arm(loop, when)
 
     def close(self) -> None:
-        """Stop the timer; what is parked stays."""
+        """Stop the timer; what is delayed stays."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def drain(self) -> list[Parked]:
-        """Take out all that is parked, in the order in which it would have been due, and stop the timer."""
+    def drain(self) -> list[Delayed]:
+        """Take out all that is delayed, in the order in which it would have been due, and stop the timer."""
         self.close()
-        parked = [thing for _, _, thing in sorted(self._heap, key=lambda entry: entry[:2])]
+        delayed = [thing for _, _, thing in sorted(self._heap, key=lambda entry: entry[:2])]
         self._heap.clear()
-        return parked
+        return delayed
 
     def _arm(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
         if self._timer is not None:
@@ -58,7 +58,7 @@ class DelayQueue(Generic[Parked]):
         self._timer = None
         # uvloop's timers fire up to a millisecond early; what is that close to its time is due.
         now = loop.time() + 0.001
-        due: list[Parked] = []
+        due: list[Delayed] = []
         while self._heap and self._heap[0][0] <= now:
             due.append(heapq.heappop(self._heap)[2])
         if self._heap:

@@ -205,10 +205,10 @@ class _Waiter:
 class _Run:
     """One number that checks are waiting for, and the task that drives it."""
 
-    __slots__ = ("asking", "claimed", "flight", "stored", "task", "waiters")
+    __slots__ = ("asking", "claimed", "entry", "stored", "task", "waiters")
 
-    def __init__(self, flight: PendingNumber) -> None:
-        self.flight = flight
+    def __init__(self, entry: PendingNumber) -> None:
+        self.entry = entry
         self.waiters: set[_Waiter] = set()
         self.task: EngineTask[None] | None = None
         self.claimed = False
@@ -220,12 +220,12 @@ class _Run:
 
     def choose(self) -> PendingNumber | None:
         """Call the number, if anybody still waits for it."""
-        return self.flight if self.waiters else None
+        return self.entry if self.waiters else None
 
     @property
     def paid(self) -> bool:
         """Whether something is under way that is, or may be, paid for."""
-        return self.flight.calling or self.stored is not None
+        return self.entry.calling or self.stored is not None
 
 
 class Checks:
@@ -287,25 +287,25 @@ class Checks:
             await self._settler.flush()  # whoever cannot keep answers must not buy any
         waiter = _Waiter(expires)
         run = self._runs.get(number)
-        flight = self._in_flight.get(number) if run is None else run.flight
-        if flight is None:
+        entry = self._in_flight.get(number) if run is None else run.entry
+        if entry is None:
             run = self._start(number)
-            flight = run.flight
+            entry = run.entry
         else:
             self._duplicates += 1
         if run is not None:
             run.waiters.add(waiter)
         else:
-            flight.join(waiter, waiter.tell)
+            entry.join(waiter, waiter.tell)
             if self._host.circuit.opened and expires is None:
-                flight.leave(waiter)
+                entry.leave(waiter)
                 raise self._unavailable(number)
-            if flight.expedite is not None:
-                flight.expedite(flight)
+            if entry.expedite is not None:
+                entry.expedite(entry)
         self._waiters.add(waiter)
         timer = None
         if expires is not None:
-            timer = self._loop.call_at(expires, lambda: waiter.tell(self._too_late(flight)))
+            timer = self._loop.call_at(expires, lambda: waiter.tell(self._too_late(entry)))
         try:
             return await waiter.future
         except Exception as error:  # noqa: BLE001 (the same error may reach several callers)
@@ -315,26 +315,26 @@ class Checks:
                 timer.cancel()
             self._waiters.discard(waiter)
             if run is None:
-                flight.leave(waiter)
+                entry.leave(waiter)
             else:
                 run.waiters.discard(waiter)
                 if not run.waiters and not run.paid and run.task is not None:
                     run.task.end()
 
-    def _too_late(self, flight: PendingNumber) -> CheckError:
-        number = f"+51{flight.number}"
+    def _too_late(self, entry: PendingNumber) -> CheckError:
+        number = f"+51{entry.number}"
         if self._host.circuit.opened:
-            return self._unavailable(flight.number)
-        if flight.calling or flight.polls:
+            return self._unavailable(entry.number)
+        if entry.calling or entry.polls:
             return PendingTimeout(
-                "no answer by the deadline: ask again later", number=number, calls=flight.calls
+                "no answer by the deadline: ask again later", number=number, calls=entry.calls
             )
-        if flight.failures:
+        if entry.failures:
             return TransportError(
-                f"no answer by the deadline; {self._host.cause}", number=number, calls=flight.calls
+                f"no answer by the deadline; {self._host.cause}", number=number, calls=entry.calls
             )
         return RateLimited(
-            "the rate allowed no call by the deadline: ask again later", number=number, calls=flight.calls
+            "the rate allowed no call by the deadline: ask again later", number=number, calls=entry.calls
         )
 
     def _unavailable(self, number: int) -> VendorUnavailable:
@@ -357,7 +357,7 @@ class Checks:
         """Tell callers without a deadline at once that the vendor is unavailable."""
         for waiter in run.waiters:
             if waiter.expires is None:
-                waiter.tell(self._unavailable(run.flight.number))
+                waiter.tell(self._unavailable(run.entry.number))
 
     # Recent answers, without a ledger
 
@@ -381,9 +381,9 @@ class Checks:
     # Driving a number
 
     def _start(self, number: int) -> _Run:
-        flight = PendingNumber(number, 0, None, self._store)
-        self._in_flight[number] = flight
-        run = self._runs[number] = _Run(flight)
+        entry = PendingNumber(number, 0, None, self._store)
+        self._in_flight[number] = entry
+        run = self._runs[number] = _Run(entry)
         run.task = EngineTask(self._drive(run), name="check", on_cancel=lambda: self._shut_down(run))
         run.task.add_done_callback(lambda _: self._forget(run))  # also if it was ended before it began
         return run
@@ -400,19 +400,19 @@ class Checks:
             result = error
         finally:
             if result is None and run.claimed:
-                await self._release(run.flight.number)
+                await self._release(run.entry.number)
             for waiter in tuple(run.waiters):
                 waiter.tell(result)
-            run.flight.tell(result if bought and isinstance(result, Settlement) else None)
+            run.entry.tell(result if bought and isinstance(result, Settlement) else None)
             self._forget(run)
 
     def _forget(self, run: _Run) -> None:
-        number = run.flight.number
+        number = run.entry.number
         if self._runs.get(number) is run:
             del self._runs[number]
-        if self._in_flight.get(number) is run.flight:
+        if self._in_flight.get(number) is run.entry:
             del self._in_flight[number]
-            run.flight.tell(None)
+            run.entry.tell(None)
             for waiter in tuple(run.waiters):
                 waiter.tell(None)
 
@@ -427,7 +427,7 @@ class Checks:
         """Return what the ledger knows; None if the number is claimed now."""
         if self._store is not None:
             wait = FIRST_CLAIM_WAIT
-            number = run.flight.number
+            number = run.entry.number
             while True:
                 claims = await self._store.claim([number], self._query())
                 if number in claims.known:
@@ -448,7 +448,7 @@ class Checks:
 
     async def _buy(self, run: _Run) -> Settlement | None:
         """Call until the number is settled; None if nobody waits for it any more."""
-        flight, circuit = run.flight, self._host.circuit
+        entry, circuit = run.entry, self._host.circuit
         while run.waiters:
             if circuit.opened and not circuit.admits(self._loop.time()):
                 self._fail_fast(run)
@@ -457,7 +457,7 @@ class Checks:
             decision = await self._attempt.make(run, urgent=True)
             match decision:
                 case Done(result):
-                    settlement = Settlement(flight.number, result, flight.calls, flight.lost)
+                    settlement = Settlement(entry.number, result, entry.calls, entry.lost)
                     await self._settle(run, settlement)
                     return settlement
                 case Wait(seconds, then):

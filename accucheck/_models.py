@@ -187,7 +187,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers that could not be settled (invalid ones not counted)."""
     in_flight: int = 0
     """Calls under way now."""
-    parked: int = 0
+    delayed: int = 0
     """Numbers that wait for a poll or a retry now; they hold no worker and no connection."""
     pending: int = 0
     """Numbers the vendor answered PENDING for at least once."""

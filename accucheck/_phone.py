@@ -294,7 +294,7 @@ def _read_pieces(cell: str, text: str) -> _Found:
         if label in _NOT_A_PHONE:
             rest.append(body)
             continue
-        found, left = _numbers_of(body, labelled=bool(label))
+        found, left = _numbers_of(body, labeled=bool(label))
         numbers |= dict.fromkeys(found)
         rest += left
     if numbers:
@@ -302,7 +302,7 @@ def _read_pieces(cell: str, text: str) -> _Found:
     label, body = pieces[0] if len(pieces) == 1 else ("", "")
     digits = "".join(_GROUP.findall(body))
     if label in _NOT_A_PHONE and digits:
-        _refuse(cell, "letters", f"is labelled {label!r}, not as a phone number")
+        _refuse(cell, "letters", f"is labeled {label!r}, not as a phone number")
     if len(digits) >= 6:
         _say_why_not(cell, digits, body.lstrip("( ").startswith("+"))
     if pieces:
@@ -343,7 +343,7 @@ def _folded(word: str) -> str:
     return "".join(filter(str.isalpha, plain))
 
 
-def _numbers_of(body: str, *, labelled: bool) -> tuple[list[int], list[str]]:
+def _numbers_of(body: str, *, labeled: bool) -> tuple[list[int], list[str]]:
     """Return the numbers in a run of digits and separators, and the digits that belong to none."""
     stripped = body.strip(_DRESS)
     if whole := _DECIMAL.fullmatch(stripped):
@@ -354,8 +354,8 @@ def _numbers_of(body: str, *, labelled: bool) -> tuple[list[int], list[str]]:
         return [national], []
     if numbers := _cut(tuple(groups), international):
         return numbers, []
-    if ordinal := (_ORDINAL if labelled else _PLAIN_ORDINAL).match(body):
-        found, left = _numbers_of(body[ordinal.end() :], labelled=False)
+    if ordinal := (_ORDINAL if labeled else _PLAIN_ORDINAL).match(body):
+        found, left = _numbers_of(body[ordinal.end() :], labeled=False)
         if found:
             return found, left
     for between in _BETWEEN_NUMBERS:

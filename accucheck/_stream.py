@@ -79,12 +79,12 @@ class Enter(Protocol):
 class _Worker:
     """A task that makes calls. Only while it has a number must it be let finish."""
 
-    __slots__ = ("flight", "only", "stream", "task")
+    __slots__ = ("entry", "only", "stream", "task")
 
     def __init__(self, stream: Stream[Any], only: PendingNumber | None = None) -> None:
         self.stream = stream
         self.task: EngineTask[None] | None = None
-        self.flight: PendingNumber | None = None
+        self.entry: PendingNumber | None = None
         self.only = only
         """The one number that it calls."""
 
@@ -95,8 +95,8 @@ class _Worker:
 
     def choose(self) -> PendingNumber | None:
         """Take the number that a permit goes to."""
-        flight = self.flight = self.stream._take(self.only)
-        return flight
+        entry = self.entry = self.stream._take(self.only)
+        return entry
 
 
 class Stream(Generic[Item]):
@@ -253,7 +253,7 @@ class Stream(Generic[Item]):
             no=self._no,
             failed=self._failed,
             in_flight=calls.in_flight,
-            parked=self._count_waiting(),
+            delayed=self._count_waiting(),
             pending=calls.pending,
             polls=calls.polls,
             retries=calls.retries,
@@ -296,18 +296,18 @@ class Stream(Generic[Item]):
     def _count_waiting(self) -> int:
         return len(self._delayed) + len(self._due) + self._admission.waiting
 
-    def _on_joined(self, flight: PendingNumber, other: PendingNumber, settlement: Settlement | None) -> None:
+    def _on_joined(self, entry: PendingNumber, other: PendingNumber, settlement: Settlement | None) -> None:
         """Go on with a number that another stream or check of this client has been buying."""
         if self._stopping and settlement is None:
             return
         if settlement is None:
-            self._admission.claim_again([flight])
+            self._admission.claim_again([entry])
             return
-        bought = Settlement(flight.number, settlement.result)
+        bought = Settlement(entry.number, settlement.result)
         if other.store is self._store:
-            self._deliver([flight], [bought])
+            self._deliver([entry], [bought])
         else:
-            self._settler.add(flight, bought)
+            self._settler.add(entry, bought)
 
     # Ready -> call
 
@@ -319,10 +319,10 @@ class Stream(Generic[Item]):
                     await self._wait_for_job()
                     continue
                 decision = await make(worker)
-                flight, worker.flight = worker.flight, None
+                entry, worker.entry = worker.entry, None
                 if decision is not None:
-                    assert flight is not None
-                    self._act(flight, decision)
+                    assert entry is not None
+                    self._act(entry, decision)
         except asyncio.CancelledError:
             self._end_if_cancelled()
         except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
@@ -331,8 +331,8 @@ class Stream(Generic[Item]):
             self._dismiss(worker)
 
     def _dismiss(self, worker: _Worker) -> None:
-        if worker.flight is not None:  # cut off
-            worker.flight = None
+        if worker.entry is not None:  # cut off
+            worker.entry = None
             self._exposed -= 1
         self._workers.discard(worker)
         self._check_done()
@@ -362,28 +362,28 @@ class Stream(Generic[Item]):
             return None
         # New numbers keep half of the permits while any are waiting, however many polls are due.
         self._repeated_last = bool(due) and (not ready or not self._repeated_last)
-        flight = due.popleft() if self._repeated_last else ready.popleft()
+        entry = due.popleft() if self._repeated_last else ready.popleft()
         self._exposed += 1
         self._admission.make_room()
-        return flight
+        return entry
 
-    def _expedite(self, flight: PendingNumber) -> None:
+    def _expedite(self, entry: PendingNumber) -> None:
         """Call a number that stands ready before all others: a single check waits for it."""
-        if self._stopping or flight not in self._admission.ready:
+        if self._stopping or entry not in self._admission.ready:
             return
-        self._admission.ready.remove(flight)
-        worker = _Worker(self, only=flight)
+        self._admission.ready.remove(entry)
+        worker = _Worker(self, only=entry)
         self._workers.add(worker)
-        worker.task = self._spawn(self._call_first(worker, flight), "urgent worker")
+        worker.task = self._spawn(self._call_first(worker, entry), "urgent worker")
 
-    async def _call_first(self, worker: _Worker, flight: PendingNumber) -> None:
+    async def _call_first(self, worker: _Worker, entry: PendingNumber) -> None:
         try:
             decision = await self._attempt.make(worker, urgent=True)
-            worker.flight = None
+            worker.entry = None
             if decision is not None:
-                self._act(flight, decision)
+                self._act(entry, decision)
             elif not self._stopping:
-                self._admission.ready.appendleft(flight)
+                self._admission.ready.appendleft(entry)
                 self._wake(1)
         except asyncio.CancelledError:
             self._end_if_cancelled()
@@ -392,19 +392,19 @@ class Stream(Generic[Item]):
         finally:
             self._dismiss(worker)
 
-    def _act(self, flight: PendingNumber, decision: Decision) -> None:
+    def _act(self, entry: PendingNumber, decision: Decision) -> None:
         match decision:
             case Done():
-                settlement = Settlement(flight.number, decision.result, flight.calls, flight.lost)
-                self._settler.add(flight, settlement)
+                settlement = Settlement(entry.number, decision.result, entry.calls, entry.lost)
+                self._settler.add(entry, settlement)
             case Wait(seconds, then):
                 self._exposed -= 1
                 if self._stopping and then == "poll" and self._attempt.later is not None:
-                    self._settle_pending([flight])
+                    self._settle_pending([entry])
                 elif then == "refused":
-                    self._due.appendleft(flight)  # it has waited longest; the gate holds everyone meanwhile
+                    self._due.appendleft(entry)  # it has waited longest; the gate holds everyone meanwhile
                 else:
-                    self._delayed.park(flight, seconds)
+                    self._delayed.delay(entry, seconds)
             case Stop(error):
                 self._exposed -= 1
                 self._end(error)
@@ -435,26 +435,26 @@ class Stream(Generic[Item]):
             self._workers.add(worker)
             worker.task = self._spawn(self._work(worker), "worker")
 
-    def _release(self, flights: list[PendingNumber]) -> None:
+    def _release(self, entries: list[PendingNumber]) -> None:
         if self._attempt.later is not None:
-            flights = [flight for flight in flights if not self._delay_again(flight)]
-        self._due.extend(flights)
-        self._wake(len(flights))
+            entries = [entry for entry in entries if not self._delay_again(entry)]
+        self._due.extend(entries)
+        self._wake(len(entries))
 
-    def _delay_again(self, flight: PendingNumber) -> bool:
+    def _delay_again(self, entry: PendingNumber) -> bool:
         """Put a number back whose answer is not to be expected yet, as others have shown meanwhile."""
-        seconds = self._attempt.too_early(flight)
+        seconds = self._attempt.too_early(entry)
         if seconds > 0:
-            self._delayed.park(flight, seconds)
+            self._delayed.delay(entry, seconds)
         return seconds > 0
 
-    def _settle_pending(self, flights: list[PendingNumber]) -> None:
+    def _settle_pending(self, entries: list[PendingNumber]) -> None:
         """Settle numbers as StillPending: the run ends, and a later one collects their answers."""
-        for flight in flights:
-            if flight.place >= 0:
+        for entry in entries:
+            if entry.place >= 0:
                 self._exposed += 1
-                error = self._attempt.still_pending(flight)
-                self._settler.add(flight, Settlement(flight.number, error, flight.calls, flight.lost))
+                error = self._attempt.still_pending(entry)
+                self._settler.add(entry, Settlement(entry.number, error, entry.calls, entry.lost))
 
     def _on_circuit(self) -> None:
         """Follow the circuit, which may have opened or closed, or let one call through."""
@@ -487,15 +487,15 @@ class Stream(Generic[Item]):
 
     # Store -> outcomes
 
-    def _deliver(self, flights: Sequence[PendingNumber], settlements: Sequence[Settlement]) -> None:
+    def _deliver(self, entries: Sequence[PendingNumber], settlements: Sequence[Settlement]) -> None:
         """Turn what is stored into outcomes, for the run's own rows and for whoever has joined."""
         admission, put_settled, in_flight = self._admission, self._outcomes.put_settled, self._run.in_flight
         tell = self._run.events.tell
-        for flight, settlement in zip(flights, settlements, strict=True):
-            number = flight.number
-            del admission.flights[number]
+        for entry, settlement in zip(entries, settlements, strict=True):
+            number = entry.number
+            del admission.entries[number]
             result = settlement.result
-            if not flight.calls:  # bought by another of this client
+            if not entry.calls:  # bought by another of this client
                 admission.known += 1
                 admission.known_failed += not isinstance(result, Check)
             else:
@@ -509,13 +509,13 @@ class Stream(Generic[Item]):
                 if tell is not None:
                     status = "OK" if isinstance(result, Check) else result.status
                     tell(Settled(status, settlement.calls))
-            put_settled(settlement, flight.index, flight.item, first=True)
-            for index, item in flight.more or ():
+            put_settled(settlement, entry.index, entry.item, first=True)
+            for index, item in entry.more or ():
                 put_settled(settlement, index, item, first=False)
-            if flight.calls:
+            if entry.calls:
                 del in_flight[number]
-            if flight.joined is not None:
-                flight.tell(settlement)
+            if entry.joined is not None:
+                entry.tell(settlement)
         if self._idle and self._most_exposed < sys.maxsize:
             self._wake(min(len(settlements), len(admission.ready) + len(self._due) - self._claims))
         self._check_done()
@@ -550,7 +550,7 @@ class Stream(Generic[Item]):
                 task.end()
         for worker in self._workers:
             # Those at the gate or without a job have nothing to settle, and a hold may be long.
-            if worker.flight is None and worker.task is not None and worker.task is not current:
+            if worker.entry is None and worker.task is not None and worker.task is not current:
                 worker.task.end()
         self._check_done()
 
@@ -561,9 +561,9 @@ class Stream(Generic[Item]):
 
     def _check_done(self) -> None:
         if self._stopping:
-            if self._exhausted and not any(worker.flight is not None for worker in self._workers):
+            if self._exhausted and not any(worker.entry is not None for worker in self._workers):
                 self._all_done.set()
-        elif self._exhausted and not self._admission.flights:
+        elif self._exhausted and not self._admission.entries:
             self._all_done.set()
 
     def _leave(self) -> None:

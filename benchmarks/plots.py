@@ -22,8 +22,8 @@ def bars(title: str, axis: str, rows: Sequence[tuple[str, float, bool]]) -> byte
         return None
     axes = figure.add_subplot()
     rows = sorted(rows, key=lambda row: row[1])
-    colours = [OURS if row[2] else THEIRS for row in rows]
-    axes.barh([row[0] for row in rows], [row[1] for row in rows], color=colours)
+    colors = [OURS if row[2] else THEIRS for row in rows]
+    axes.barh([row[0] for row in rows], [row[1] for row in rows], color=colors)
     for place, (_, value, _) in enumerate(rows):
         axes.text(value, place, f" {value:,.0f}", va="center", fontsize=8)
     axes.set_xscale("log")

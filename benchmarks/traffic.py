@@ -35,7 +35,7 @@ class Traffic:
         """Count what was on the wire until then: admitted and refused."""
         return bisect_left(self.admitted, until) + bisect_left(self.refused, until)
 
-    def utilisation(self, limit: float, span: Span) -> float:
+    def utilization(self, limit: float, span: Span) -> float:
         """Return the calls admitted in the span, as a share of what the limit allows in it."""
         return _count(self.admitted, span) / (limit * (span[1] - span[0]))
 
@@ -55,7 +55,7 @@ class Traffic:
         start, end = span
         for tick in range(int((end - over - start) / step) + 1):
             at = start + tick * step
-            if self.utilisation(limit, (at, at + over)) >= share:
+            if self.utilization(limit, (at, at + over)) >= share:
                 return tick * step
         return None
 

@@ -235,7 +235,7 @@ class Ledger:
             connection.execute("PRAGMA secure_delete = ON")
             with _tables.in_transaction(connection):
                 yield connection
-            # Pages that were split keep copies of rows that have moved, until the file is written anew.
+            # Pages that were split keep copies of rows that have moved, until the file is rewritten.
             connection.execute("VACUUM")
             if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise LedgerError(f"ledger {self.path}: another program reads it: close that and try again")

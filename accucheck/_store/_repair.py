@@ -38,7 +38,7 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a damaged ledger."""
 
     path: str
-    """The ledger, made anew from what could be read."""
+    """The ledger, rebuilt from what could be read."""
     damaged: str
     """The damaged file, kept under this name."""
     answers: int
@@ -76,7 +76,7 @@ def rescue(tables: Tables, trouble: str) -> Path:
 
 
 def repair(path: Path) -> Repaired:
-    """Make a ledger anew from every answer that can be read in a damaged one, which is kept under another name.
+    """Rebuild a ledger from every answer that can be read in a damaged one, which is kept under another name.
 
     Reads the pages one by one, so neither a damaged page nor a lost beginning hides the others. The counts of calls
     and the settings are kept if they can be read.

@@ -238,7 +238,7 @@ def _run(arguments: Sequence[str], interruption: Interruption) -> int:
         return interruption.exit_code
     except BrokenPipeError:
         return ExitCode.READER_GONE
-    except Exception as error:  # noqa: BLE001 the last line of defence: a person gets one line, not a traceback
+    except Exception as error:  # noqa: BLE001 the last line of defense: a person gets one line, not a traceback
         if debug:
             traceback.print_exc()
         return complain(_without_wrapping(error))

@@ -114,7 +114,7 @@ class RunMeter:
             "yes": now.yes,
             "no": now.no,
             "failed": now.failed,
-            "waiting": now.parked,
+            "waiting": now.delayed,
             "calls": now.calls,
             "calls_per_second": round(calls, 2),
             "limit": now.rate,
@@ -141,8 +141,8 @@ class RunMeter:
         facts = [f"yes {thousands(now.yes)}{share}", f"no {thousands(now.no)}"]
         if now.failed:
             facts.append(f"failed {thousands(now.failed)}")
-        if now.parked:
-            facts.append(f"waiting {thousands(now.parked)}")
+        if now.delayed:
+            facts.append(f"waiting {thousands(now.delayed)}")
         return facts
 
     @staticmethod

@@ -83,7 +83,7 @@ def render(
 
 @cache
 def _asset(name: str) -> str:
-    """Return a file of this package; uPlot (MIT licence, see uplot.LICENSE) draws the charts."""
+    """Return a file of this package; uPlot (MIT license, see uplot.LICENSE) draws the charts."""
     return resources.files("accucheck.report").joinpath(name).read_text("utf-8")
 
 

@@ -2,9 +2,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const charts = [];
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const axis = (more) => ({ stroke: () => colour("--soft"), grid: { stroke: () => colour("--line"), width: 1 },
-    ticks: { stroke: () => colour("--line"), width: 1 }, ...more });
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const axis = (more) => ({ stroke: () => color("--soft"), grid: { stroke: () => color("--line"), width: 1 },
+    ticks: { stroke: () => color("--line"), width: 1 }, ...more });
   const draw = (id, options, columns) => {
     const place = document.getElementById(id);
     if (!place || !columns[0].length) return;
@@ -24,11 +24,11 @@
   const speed = data.speed;
   if (speed) {
     const series = [{ label: data.words.time },
-      { label: data.words.per_second, stroke: () => colour("--bar"), width: 2, paths: uPlot.paths.stepped({ align: 1 }),
+      { label: data.words.per_second, stroke: () => color("--bar"), width: 2, paths: uPlot.paths.stepped({ align: 1 }),
         points: { show: speed.x.length < 3 } }];
     const columns = [speed.x, speed.y];
     if (speed.limit !== null) {
-      series.push({ label: data.words.limit, stroke: () => colour("--other"), width: 2, dash: [6, 4],
+      series.push({ label: data.words.limit, stroke: () => color("--other"), width: 2, dash: [6, 4],
         points: { show: false } });
       columns.push(speed.x.map(() => speed.limit));
     }
@@ -42,7 +42,7 @@
     draw("age", { legend: { show: false }, cursor: { show: false },
       scales: { x: { time: false, range: () => [-0.6, places.length - 0.4] },
         y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
-      series: [{}, { stroke: () => colour("--bar"), fill: () => colour("--bar"), paths: uPlot.paths.bars({ size: [0.7] }),
+      series: [{}, { stroke: () => color("--bar"), fill: () => color("--bar"), paths: uPlot.paths.bars({ size: [0.7] }),
         points: { show: false } }],
       axes: [axis({ splits: () => places, values: () => age.x, grid: { show: false }, rotate: age.x.length > 4 && innerWidth < 700 ? -40 : 0,
         size: innerWidth < 700 ? 90 : 40 }), axis({ size: 70 })] },

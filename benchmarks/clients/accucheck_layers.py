@@ -115,7 +115,7 @@ async def null_transport(job: Job) -> None:
     await by_workers(job, exchange)
 
 
-async def normalising(job: Job) -> None:
+async def normalizing(job: Job) -> None:
     for number in job.numbers():
         normalize(number)
 
@@ -162,7 +162,7 @@ LAYERS: dict[str, Layer] = {
     "a loop of workers that do nothing": nothing,
     "the null transport itself, in that loop": null_transport,
     "a send that answers at once, in that loop": stand_in,
-    "normalize": normalising,
+    "normalize": normalizing,
     "write the body, read the reply": writing_and_reading,
     "gate, nobody waiting": gate_alone,
     "gate, all workers passing, in that loop": gate_among_workers,

@@ -202,7 +202,7 @@ def _figures(case: Case, seen: Traffic, changed_at: float, made: list[int]) -> d
         "pacer": case.pacer,
         "case": case.name,
         "processes": case.processes,
-        "used": seen.utilisation(limit, span),
+        "used": seen.utilization(limit, span),
         "refused": seen.refused_share(span),
         "refused_after_change": seen.refused_share((changed_at, case.seconds)) if case.change else None,
         "to_90": seen.seconds_to_reach(LIMIT, (0.0, changed_at)),

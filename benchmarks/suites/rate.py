@@ -135,9 +135,9 @@ class Ride:
         return {
             "client": self.rider.contestant.name,
             "label": self.rider.contestant.label,
-            "utilisation": seen.utilisation(self.limit_in_span, self.span),
+            "utilization": seen.utilization(self.limit_in_span, self.span),
             "refused_share": seen.refused_share(self.span),
-            "utilisation_once_back": seen.utilisation(
+            "utilization_once_back": seen.utilization(
                 self.limit_in_span, (start + self.case.back_in, self.case.seconds)
             ),
             "refused_share_of_first_5_s": seen.refused_share((start, end)),
@@ -183,7 +183,7 @@ def run(options: Options) -> Report:
         f"{WORKERS} calls in flight at most. nginx limit_req: burst of a tenth of a second's calls, 5 at "
         f"the least, nodelay. Sandbox: replies after {LATENCY_MS} ms on average; its windows begin when it "
         "starts, a second or so before the client.",
-        f"Figures are read from the server's log: utilisation and refused share from {SETTLE:g} s on, or from "
+        f"Figures are read from the server's log: utilization and refused share from {SETTLE:g} s on, or from "
         "the change of the limit; time to 90 % from the first request or from the change, the share then held "
         "for 2 s (0 after a limit has halved: the old rate is over it); used once back is from 5 s after a "
         "halving on, from 15 s after a doubling; longest silence is the longest time with no call admitted.",
@@ -211,7 +211,7 @@ def run(options: Options) -> Report:
                 return str(failure)
             seen = done.to_dict()
             options.say(
-                f"  {limit}/s, {case.title}, {rider.contestant.label}: used {percent(seen['utilisation'])}, "
+                f"  {limit}/s, {case.title}, {rider.contestant.label}: used {percent(seen['utilization'])}, "
                 f"refused {percent(seen['refused_share'])}"
             )
             return done
@@ -336,11 +336,11 @@ def _tell(report: Report, case: Case, limit: int, rides: Sequence[tuple[Rider, R
                 report.targets.append(Target(f"{limit}/s, {case.title}, {label}", "it runs", ride, met=False))
             continue
         figures = seen[rider.contestant.name] = ride.to_dict()
-        row = [label, percent(figures["utilisation"]), percent(figures["refused_share"])]
+        row = [label, percent(figures["utilization"]), percent(figures["refused_share"])]
         row += [number(figures["seconds_to_90_percent"]), number(figures["longest_silence"])]
         row += [f"{figures['requests']:,}"]
         if case.changes_to is not None:
-            row += [percent(figures["utilisation_once_back"]), percent(figures["refused_share_of_first_5_s"])]
+            row += [percent(figures["utilization_once_back"]), percent(figures["refused_share_of_first_5_s"])]
         row += [number(figures["polls_per_pending"])] * (case.name == "pending")
         rows.append(row)
     report.figures[f"{limit}/s {case.name}"] = list(seen.values())
@@ -356,8 +356,8 @@ def _tell(report: Report, case: Case, limit: int, rides: Sequence[tuple[Rider, R
 
 def _judge(what: str, case: Case, limit: int, seen: dict[str, Any]) -> list[Target]:
     """Hold a ride of accucheck against what is promised for its case."""
-    used, refused = seen["utilisation"] * 100, seen["refused_share"] * 100
-    late, back = _or_nan(seen["seconds_to_90_percent"]), seen["utilisation_once_back"] * 100
+    used, refused = seen["utilization"] * 100, seen["refused_share"] * 100
+    late, back = _or_nan(seen["seconds_to_90_percent"]), seen["utilization_once_back"] * 100
     if case.name == "pending":
         return [
             at_least(f"{what}: permits used", used, 95, " %"),
@@ -390,7 +390,7 @@ def _ahead(what: str, ours: dict[str, Any], peers: Sequence[dict[str, Any]]) -> 
     """Judge whether a peer did better: no worse in both figures, and better in one by more than a tie."""
     better = []
     for peer in peers:
-        more_used = peer["utilisation"] - ours["utilisation"]
+        more_used = peer["utilization"] - ours["utilization"]
         less_refused = ours["refused_share"] - peer["refused_share"]
         if min(more_used, less_refused) >= 0 and (more_used > TIE or less_refused > TIE):
             better.append(peer["label"])

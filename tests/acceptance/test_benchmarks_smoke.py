@@ -103,8 +103,8 @@ def test_traffic_is_counted_from_the_first_request() -> None:
     seen = Traffic([100.0 + tick / 10 for tick in range(100)], [103.05, 104.05])
     assert seen.began == 100.0
     assert seen.requests(until=3.0) == 30
-    assert seen.utilisation(10, (0.0, 10.0)) == pytest.approx(1.0)
-    assert seen.utilisation(20, (5.0, 10.0)) == pytest.approx(0.5)
+    assert seen.utilization(10, (0.0, 10.0)) == pytest.approx(1.0)
+    assert seen.utilization(20, (5.0, 10.0)) == pytest.approx(0.5)
     assert seen.refused_share((3.0, 4.0)) == pytest.approx(1 / 11)
     assert seen.refused_share((50.0, 60.0)) == 0
     assert seen.per_second(4) == ([10, 10, 10, 10], [0, 0, 0, 1])

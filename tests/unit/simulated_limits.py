@@ -211,7 +211,7 @@ class Trace:
         refused = self.refused_between(start, end)
         return refused / max(1, refused + self.admitted_between(start, end))
 
-    def utilisation(self, limit: float, start: float, end: float) -> float:
+    def utilization(self, limit: float, start: float, end: float) -> float:
         """Admitted calls over what the limit allows in that time."""
         return self.admitted_between(start, end) / (limit * (end - start))
 

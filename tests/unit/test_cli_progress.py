@@ -73,7 +73,7 @@ def facts_of(*past: Stats, to_check: int | None) -> list[str]:
 def test_the_facts_are_verdicts_speed_against_the_limit_calls_and_time_left() -> None:
     assert facts_of(
         Stats(elapsed=0.0),
-        Stats(elapsed=10.0, yes=600, no=400, parked=37, failed=5, calls=1300, rejected=195, rate=150.0),
+        Stats(elapsed=10.0, yes=600, no=400, delayed=37, failed=5, calls=1300, rejected=195, rate=150.0),
         to_check=5000,
     ) == [
         "1,005 of 5,000 numbers",

@@ -1,4 +1,4 @@
-"""Parked things come back at their times, in order, by one timer."""
+"""Delayed things come back at their times, in order, by one timer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.virtual_time import START, run
 Released = list[tuple[float, list[Any]]]
 
 
-def parking() -> tuple[DelayQueue[Any], Released]:
+def delaying() -> tuple[DelayQueue[Any], Released]:
     released: Released = []
 
     def on_due(due: list[Any]) -> None:
@@ -31,22 +31,22 @@ def play(scene: Coroutine[Any, Any, Released]) -> Released:
 
 def test_things_come_back_at_their_times() -> None:
     async def main() -> Released:
-        lot, released = parking()
+        queue, released = delaying()
         for name, seconds in (("b", 2.0), ("c", 3_600.0), ("a", 0.5)):
-            lot.park(name, seconds)
-        assert len(lot) == 3
+            queue.delay(name, seconds)
+        assert len(queue) == 3
         await asyncio.sleep(4_000)
-        assert len(lot) == 0
+        assert len(queue) == 0
         return released
 
     assert play(main()) == [(0.5, ["a"]), (2.0, ["b"]), (3_600.0, ["c"])]
 
 
-def test_all_that_is_due_at_once_comes_back_together_in_the_order_of_parking() -> None:
+def test_all_that_is_due_at_once_comes_back_together_in_the_order_they_were_delayed() -> None:
     async def main() -> Released:
-        lot, released = parking()
+        queue, released = delaying()
         for n in range(100):
-            lot.park(n, 5.0)
+            queue.delay(n, 5.0)
         await asyncio.sleep(6)
         return released
 
@@ -55,10 +55,10 @@ def test_all_that_is_due_at_once_comes_back_together_in_the_order_of_parking() -
 
 def test_an_earlier_thing_moves_the_timer_forward() -> None:
     async def main() -> Released:
-        lot, released = parking()
-        lot.park("late", 100.0)
+        queue, released = delaying()
+        queue.delay("late", 100.0)
         await asyncio.sleep(1)
-        lot.park("early", 1.0)
+        queue.delay("early", 1.0)
         await asyncio.sleep(200)
         return released
 
@@ -68,9 +68,9 @@ def test_an_earlier_thing_moves_the_timer_forward() -> None:
 @pytest.mark.parametrize("seconds", [0.0, -1.0, -1e9])
 def test_what_is_due_already_comes_back_in_a_later_turn_of_the_loop(seconds: float) -> None:
     async def main() -> Released:
-        lot, released = parking()
-        lot.park("now", seconds)
-        assert released == []  # never from inside park(): the caller is in the middle of something
+        queue, released = delaying()
+        queue.delay("now", seconds)
+        assert released == []  # never from inside delay(): the caller is in the middle of something
         await asyncio.sleep(0.001)
         return released
 
@@ -87,10 +87,10 @@ def test_a_thing_may_be_parked_again_as_it_comes_back() -> None:
             moments.append(asyncio.get_running_loop().time() - START)
             if len(moments) < 4:
                 for thing in due:
-                    lot.park(thing, 10.0)
+                    queue.delay(thing, 10.0)
 
-        lot = DelayQueue[str](on_due)
-        lot.park("again", 10.0)
+        queue = DelayQueue[str](on_due)
+        queue.delay("again", 10.0)
         await asyncio.sleep(100)
         return moments
 
@@ -99,9 +99,9 @@ def test_a_thing_may_be_parked_again_as_it_comes_back() -> None:
 
 def test_a_timer_that_fires_half_a_millisecond_early_still_finds_its_thing() -> None:
     async def main() -> Released:
-        lot, released = parking()
-        lot.park("a", 1.0)
-        lot.park("b", 1.0005)
+        queue, released = delaying()
+        queue.delay("a", 1.0)
+        queue.delay("b", 1.0005)
         await asyncio.sleep(2)
         return released
 
@@ -110,23 +110,23 @@ def test_a_timer_that_fires_half_a_millisecond_early_still_finds_its_thing() -> 
 
 def test_after_closing_nothing_comes_back_and_what_is_parked_stays() -> None:
     async def main() -> tuple[Released, int]:
-        lot, released = parking()
-        lot.park("a", 1.0)
-        lot.park("b", 2.0)
-        lot.close()
-        lot.close()
+        queue, released = delaying()
+        queue.delay("a", 1.0)
+        queue.delay("b", 2.0)
+        queue.close()
+        queue.close()
         await asyncio.sleep(10)
-        return released, len(lot)
+        return released, len(queue)
 
     assert run(main()) == ([], 2)
 
 
 def test_things_that_cannot_be_compared_may_be_due_at_the_same_time() -> None:
     async def main() -> Released:
-        lot, released = parking()
+        queue, released = delaying()
         things = [object(), object(), {"a": 1}]
         for thing in things:
-            lot.park(thing, 1.0)
+            queue.delay(thing, 1.0)
         await asyncio.sleep(2)
         assert released[0][1] == things
         return released
@@ -147,9 +147,9 @@ def test_a_failing_listener_costs_the_others_nothing() -> None:
             if due == ["a"]:
                 raise ValueError("broken listener")
 
-        lot = DelayQueue[str](on_due)
-        lot.park("a", 1.0)
-        lot.park("b", 2.0)
+        queue = DelayQueue[str](on_due)
+        queue.delay("a", 1.0)
+        queue.delay("b", 2.0)
         await asyncio.sleep(3)
         return seen + complaints
 
@@ -162,12 +162,12 @@ def test_everything_parked_comes_back_once_and_neither_early_nor_late(
     plan: list[tuple[float, float]],
 ) -> None:
     async def main() -> None:
-        lot, released = parking()
+        queue, released = delaying()
         due_at: dict[int, float] = {}
         for n, (gap, seconds) in enumerate(plan):
             await asyncio.sleep(gap)
             due_at[n] = asyncio.get_running_loop().time() - START + seconds
-            lot.park(n, seconds)
+            queue.delay(n, seconds)
         await asyncio.sleep(100)
         came = [(moment, thing) for moment, things in released for thing in things]
         assert sorted(thing for _, thing in came) == list(range(len(plan)))
@@ -182,9 +182,9 @@ def test_what_is_due_at_once_is_parked_on_uvloop_too() -> None:
 
     async def main() -> list[str]:
         back: list[str] = []
-        parking: DelayQueue[str] = DelayQueue(back.extend)
+        queue: DelayQueue[str] = DelayQueue(back.extend)
         for name in ("a", "b", "c"):  # a time that has come makes uvloop give a handle without a time
-            parking.park(name, 0.0)
+            queue.delay(name, 0.0)
         while len(back) < 3:
             await asyncio.sleep(0.001)
         return back

@@ -15,8 +15,8 @@ SIX, FOUR = socket.AF_INET6, socket.AF_INET
 class Network:
     """Addresses that answer, refuse or stay silent."""
 
-    def __init__(self, **behaviour: str) -> None:
-        self._behaviour = behaviour
+    def __init__(self, **behavior: str) -> None:
+        self._behavior = behavior
         self.tried: list[str] = []
         self.cancelled: list[str] = []
         self.sockets: dict[str, socket.socket] = {}
@@ -25,18 +25,18 @@ class Network:
         name = str(address[1])
         self.tried.append(name)
         try:
-            if self._behaviour[name] == "silent":
+            if self._behavior[name] == "silent":
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
             self.cancelled.append(name)
             raise
-        if self._behaviour[name] == "refuses":
+        if self._behavior[name] == "refuses":
             raise ConnectionRefusedError(f"{name} refuses")
         self.sockets[name] = socket.socket(FOUR, socket.SOCK_STREAM)
         return self.sockets[name]
 
     def addresses(self) -> list[Address]:
-        return [(FOUR, name) for name in self._behaviour]
+        return [(FOUR, name) for name in self._behavior]
 
 
 async def test_the_next_address_is_tried_when_the_first_stays_silent() -> None:

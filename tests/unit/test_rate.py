@@ -65,7 +65,7 @@ def phase(seed: int) -> float:
 def test_a_limit_that_is_known_is_used_up_and_not_hit(limit: int) -> None:
     controller = RateController(high=0.98 * limit, start=0.98 * limit)
     trace = simulate(controller, nginx(limit), seconds=60, latency=NGINX, workers=50)
-    assert trace.utilisation(limit, 10, 60) >= 0.97
+    assert trace.utilization(limit, 10, 60) >= 0.97
     assert trace.refused_share(10, 60) <= 0.002
 
 
@@ -77,7 +77,7 @@ def test_a_limit_that_is_known_is_used_up_and_not_hit(limit: int) -> None:
 )
 def test_a_token_bucket_is_used_up_and_hardly_ever_hit(limit: int, latency: Latency, seed: int) -> None:
     trace = ride(nginx(limit), latency, seed=seed)
-    assert trace.utilisation(limit, 10, 60) >= 0.97
+    assert trace.utilization(limit, 10, 60) >= 0.97
     assert trace.refused_share(10, 60) <= 0.005
 
 
@@ -85,14 +85,14 @@ def test_a_token_bucket_is_used_up_and_hardly_ever_hit(limit: int, latency: Late
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_window_of_a_second_is_used_up_and_seldom_hit(limit: int, seed: int) -> None:
     trace = ride(FixedWindow(constant(limit), 1.0, phase(seed)), SANDBOX, seed=seed)
-    assert trace.utilisation(limit, 10, 60) >= 0.95
+    assert trace.utilization(limit, 10, 60) >= 0.95
     assert trace.refused_share(10, 60) <= 0.01
 
 
 @pytest.mark.parametrize(("limit", "turns_at"), [(20, 1.0), (20, 45.0), (20, 59.0), (100, 59.0), (500, 59.0)])
 def test_a_window_of_a_minute_is_used_up_wherever_it_turns(limit: int, turns_at: float) -> None:
     trace = ride(FixedWindow(constant(limit), 60.0, turns_at), SANDBOX, seconds=120)
-    assert trace.utilisation(limit, 10, 120) >= 0.92
+    assert trace.utilization(limit, 10, 120) >= 0.92
     assert trace.refused_share(10, 120) <= 0.02
 
 
@@ -101,7 +101,7 @@ def test_a_window_of_a_minute_is_used_up_wherever_it_turns(limit: int, turns_at:
 def test_a_limit_that_halves_is_found_within_five_seconds(limit: int, at: float, slow: bool) -> None:
     halves = Replaced(nginx(limit), at, nginx(limit / 2, 0.5))
     trace = ride(halves, Near(slow=slow), seconds=at + 15)
-    assert trace.utilisation(limit / 2, at + 5, at + 15) >= 0.9
+    assert trace.utilization(limit / 2, at + 5, at + 15) >= 0.9
     assert trace.refused_share(at, at + 5) <= 0.05
 
 
@@ -110,7 +110,7 @@ def test_a_limit_that_halves_is_found_within_five_seconds(limit: int, at: float,
 def test_a_limit_that_doubles_is_found_within_fifteen_seconds(limit: int, at: float) -> None:
     doubles = Replaced(nginx(limit), at, nginx(limit * 2, 2))
     trace = ride(doubles, NGINX, seconds=at + 25)
-    assert trace.utilisation(limit * 2, at + 15, at + 25) >= 0.9
+    assert trace.utilization(limit * 2, at + 15, at + 25) >= 0.9
     assert trace.refused_share(at, at + 25) <= 0.01
 
 
@@ -118,7 +118,7 @@ def test_a_limit_that_doubles_while_it_is_measured_is_found_as_fast() -> None:
     # A probe is refused at 31.5 s, and the slow climb after it is under way until 32.6 s.
     trace = ride(Replaced(nginx(100), 31.8, nginx(200, 2)), NGINX, seconds=60)
     assert 31 < trace.refused[bisect_left(trace.refused, 30)] < 31.8
-    assert trace.utilisation(200, 46.8, 60) >= 0.9
+    assert trace.utilization(200, 46.8, 60) >= 0.9
     assert trace.refused_share(31.8, 60) <= 0.01
 
 
@@ -133,7 +133,7 @@ def test_seconds_in_which_nobody_calls_are_not_taken_for_a_lower_limit(share: fl
         # In the slow climb that measures: the exhaustion after it closes a measurement that was mostly idle.
         demand=lambda now: 0.3 if 26.0 < now < 28.0 else 1000.0,
     )
-    assert trace.utilisation(100 * share, 33.2, 60) >= 0.9
+    assert trace.utilization(100 * share, 33.2, 60) >= 0.9
 
 
 # The whole of a list, from the first call to the last
@@ -192,7 +192,7 @@ def test_exhaustions_that_follow_each_other_fast_still_measure_the_limit() -> No
     falls = Replaced(nginx(150), 10, nginx(100))
     trace = simulate(RateController(start=145), falls, seconds=25, latency=NGINX, workers=50, seed=1)
     assert trace.refused_share(12, 25) <= 0.005
-    assert trace.utilisation(100, 12, 25) >= 0.95
+    assert trace.utilization(100, 12, 25) >= 0.95
 
 
 # Limits of other kinds
@@ -204,21 +204,21 @@ def test_a_bucket_of_any_depth_is_used_up_and_hardly_ever_hit(
     limit: int, burst_share: float, latency: float
 ) -> None:
     trace = run(TokenBucket(constant(limit), limit * burst_share), latency=latency)
-    assert trace.utilisation(limit, 10, 60) >= 0.97
+    assert trace.utilization(limit, 10, 60) >= 0.97
     assert trace.refused_share(10, 60) <= 0.005
 
 
 @pytest.mark.parametrize("limit", [20, 100])
 def test_a_bucket_of_five_calls_is_used_up_and_hardly_ever_hit(limit: int) -> None:
     trace = ride(TokenBucket(constant(limit), 5), NGINX)
-    assert trace.utilisation(limit, 10, 60) >= 0.97
+    assert trace.utilization(limit, 10, 60) >= 0.97
     assert trace.refused_share(10, 60) <= 0.005
 
 
 @pytest.mark.parametrize("limit", [100, 500])
 def test_a_window_of_a_second_that_halves_is_found_within_five_seconds(limit: int) -> None:
     trace = ride(FixedWindow(changing(limit, 30, limit / 2), 1.0, phase(1)), SANDBOX, seed=1)
-    assert trace.utilisation(limit / 2, 35, 45) >= 0.9
+    assert trace.utilization(limit / 2, 35, 45) >= 0.9
     assert trace.refused_share(30, 35) <= 0.05
 
 
@@ -226,13 +226,13 @@ def test_an_exhausted_window_is_waited_for_once_its_turn_is_known() -> None:
     trace = ride(FixedWindow(changing(500, 30, 100), 1.0, 0.4), SANDBOX)
     # One refusal, one try to make sure that it is a window, and none until it turns at 30.4 or 31.4.
     assert trace.refused_between(30, 31.3) <= 4
-    assert trace.utilisation(100, 32, 42) >= 0.9
+    assert trace.utilization(100, 32, 42) >= 0.9
 
 
 def test_windows_that_turn_at_another_moment_are_found_again() -> None:
     shifts = Replaced(FixedWindow(constant(100), 1.0, 0.1), 30, FixedWindow(constant(100), 1.0, 0.6))
     trace = ride(shifts, SANDBOX)
-    assert trace.utilisation(100, 35, 60) >= 0.93
+    assert trace.utilization(100, 35, 60) >= 0.93
     assert trace.refused_share(30, 60) <= 0.01
 
 
@@ -241,21 +241,21 @@ def test_a_turn_that_does_not_come_is_tried_for_less_and_less_often() -> None:
     shut = Replaced(windows, 30.3, Replaced(FixedWindow(constant(0), 1.0), 33.3, windows))
     trace = ride(shut, SANDBOX)
     assert trace.refused_between(30.3, 33.3) <= 10
-    assert trace.utilisation(100, 40, 60) >= 0.93
+    assert trace.utilization(100, 40, 60) >= 0.93
 
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_bucket_that_takes_the_place_of_windows_is_not_taken_for_them(limit: int) -> None:
     turns = Replaced(FixedWindow(constant(limit), 1.0, 0.3), 30.6, nginx(limit / 2, 0.5))
     trace = ride(turns, SANDBOX)
-    assert trace.utilisation(limit / 2, 36, 60) >= 0.93
+    assert trace.utilization(limit / 2, 36, 60) >= 0.93
     assert trace.refused_share(35, 60) <= 0.005
 
 
 @pytest.mark.parametrize("latency", [0.1, 0.3])
 def test_slow_replies_cost_some_of_the_limit_and_few_refusals(latency: float) -> None:
     trace = run(TokenBucket(constant(100), 50), seconds=120, latency=latency)
-    assert trace.utilisation(100, 30, 120) >= 0.9
+    assert trace.utilization(100, 30, 120) >= 0.9
     # A refused probe is known a latency later: until then everything over the limit is refused.
     assert trace.refused_share(30, 120) <= 0.1 * latency
 
@@ -263,19 +263,19 @@ def test_slow_replies_cost_some_of_the_limit_and_few_refusals(latency: float) ->
 def test_replies_that_stall_for_a_second_do_not_upset_it() -> None:
     controller = RateController()
     trace = simulate(controller, TokenBucket(constant(100), 30), seconds=60, latency=Far(0.02, stalls=0.01))
-    assert trace.utilisation(100, 15, 60) >= 0.95
+    assert trace.utilization(100, 15, 60) >= 0.95
     assert trace.refused_share(15, 60) <= 0.01
 
 
 def test_a_sliding_window_of_a_second_is_used_up() -> None:
     trace = run(SlidingWindow(constant(100), 1.0))
-    assert trace.utilisation(100, 10, 60) >= 0.88
+    assert trace.utilization(100, 10, 60) >= 0.88
     assert trace.refused_share(10, 60) <= 0.005
 
 
 def test_a_sliding_window_of_a_minute_comes_to_an_even_pace() -> None:
     trace = run(SlidingWindow(constant(20), 60.0), seconds=300)
-    assert trace.utilisation(20, 60, 300) >= 0.75
+    assert trace.utilization(20, 60, 300) >= 0.75
     assert trace.refused_share(60, 300) <= 0.06
 
 
@@ -285,7 +285,7 @@ def test_what_another_client_leaves_of_the_limit_is_taken() -> None:
     )
     trace = run(limiter, seconds=120, latency=0.02)
     left = 100 - len([moment for moment in limiter.its_admitted if moment >= 20]) / 100
-    assert trace.utilisation(left, 20, 120) >= 0.75
+    assert trace.utilization(left, 20, 120) >= 0.75
     assert trace.refused_share(20, 120) <= 0.03
 
 
@@ -297,7 +297,7 @@ def test_without_a_limit_it_grows_until_the_workers_are_all_busy() -> None:
 @pytest.mark.parametrize(("per_call", "used"), [(0.5, 0.8), (2.0, 0.8), (10.0, 0.65)])
 def test_a_limit_of_one_call_in_seconds_is_found(per_call: float, used: float) -> None:
     trace = run(TokenBucket(constant(1 / per_call), 0), seconds=600 * per_call)
-    assert trace.utilisation(1 / per_call, 60 * per_call, 600 * per_call) >= used
+    assert trace.utilization(1 / per_call, 60 * per_call, 600 * per_call) >= used
     assert trace.refused_share(60 * per_call, 600 * per_call) <= 0.06
 
 
@@ -310,7 +310,7 @@ def test_a_limit_of_thousands_is_reached() -> None:
         latency=Far(0.01),
         workers=400,
     )
-    assert trace.utilisation(5000, 17, 20) >= 0.9
+    assert trace.utilization(5000, 17, 20) >= 0.9
     assert trace.refused_share(10, 20) <= 0.01
 
 
@@ -322,20 +322,20 @@ def test_it_starts_gently() -> None:
 
 def test_a_learned_rate_is_used_at_once() -> None:
     trace = simulate(RateController(start=90), TokenBucket(constant(100), 20), seconds=60, latency=Far(0.002))
-    assert trace.utilisation(100, 0, 10) >= 0.88
-    assert trace.utilisation(100, 10, 60) >= 0.97
+    assert trace.utilization(100, 0, 10) >= 0.88
+    assert trace.utilization(100, 10, 60) >= 0.97
     assert trace.refused_share(0, 60) <= 0.005
 
 
 def test_a_learned_rate_that_is_far_too_high_is_given_up_fast() -> None:
     trace = simulate(RateController(start=450), TokenBucket(constant(20), 5), seconds=60, latency=Far(0.02))
     assert trace.refused_between(0, 10) <= 40
-    assert trace.utilisation(20, 20, 60) >= 0.9
+    assert trace.utilization(20, 20, 60) >= 0.9
 
 
 def test_a_learned_rate_that_is_far_too_low_is_outgrown() -> None:
     trace = simulate(RateController(start=18), TokenBucket(constant(500), 50), seconds=40, latency=Far(0.002))
-    assert trace.utilisation(500, 25, 40) >= 0.95
+    assert trace.utilization(500, 25, 40) >= 0.95
 
 
 def test_the_bounds_hold() -> None:
@@ -451,7 +451,7 @@ def test_a_clock_that_jumps_changes_nothing(jump: float) -> None:
             self.inner.refused(self.shown(now), self.shown(sent_at), retry_after)
 
     trace = simulate(JumpingClock(), TokenBucket(constant(50), 10), seconds=60, latency=Far(0.002))
-    assert trace.utilisation(50, 10, 60) >= 0.95
+    assert trace.utilization(50, 10, 60) >= 0.95
     assert trace.refused_share(10, 60) <= 0.01
 
 

@@ -96,7 +96,7 @@ def make_stream(
     max_calls: int | None = None,
     policy: Policy | None = None,
     ordered: bool = False,
-    max_parked: int = 10_000,
+    max_delayed: int = 10_000,
     buffer: int = 1_000,
     grace: float = 5.0,
     outage_after: float | None = None,
@@ -145,7 +145,7 @@ def make_stream(
         items,
         number,
         enter=enter,
-        limits=Limits(workers=workers, parked=max_parked, buffered=buffer, grace=grace),
+        limits=Limits(workers=workers, delayed=max_delayed, buffered=buffer, grace=grace),
         ordered=ordered,
         outage_after=outage_after,
     )
@@ -250,7 +250,7 @@ def test_a_number_repeated_without_end_does_not_fill_the_memory() -> None:
 
     async def main() -> None:
         async with make_stream(
-            endless(), Vendor(latency=10.0), workers=2, max_parked=50, buffer=50
+            endless(), Vendor(latency=10.0), workers=2, max_delayed=50, buffer=50
         ) as outcomes:
             async for _ in outcomes:
                 break
@@ -544,9 +544,9 @@ def test_parked_numbers_are_bounded() -> None:
     vendor = Vendor(lambda _national, _times: pending())
 
     async def main() -> None:
-        async with make_stream(feed(), vendor, workers=5, max_parked=100, grace=0.0) as outcomes:
+        async with make_stream(feed(), vendor, workers=5, max_delayed=100, grace=0.0) as outcomes:
             await asyncio.sleep(200)
-            assert outcomes.stats.parked <= 100 + 3 * 10
+            assert outcomes.stats.delayed <= 100 + 3 * 10
 
     run(main())
     assert read < 200
@@ -612,7 +612,7 @@ def test_statistics_add_up() -> None:
     stats = run(main())
     assert (stats.read, stats.rejected, stats.duplicates) == (102, 1, 1)
     assert (stats.yes, stats.no, stats.failed, stats.calls) == (75, 25, 0, 100)
-    assert (stats.delivered, stats.in_flight, stats.parked) == (102, 0, 0)
+    assert (stats.delivered, stats.in_flight, stats.delayed) == (102, 0, 0)
     assert stats.elapsed > 0
 
 
@@ -825,7 +825,7 @@ def test_a_number_that_another_process_gives_up_is_bought() -> None:
         stream = make_stream(numbers(3), vendor, store=store)
         collecting = asyncio.create_task(collect(stream))
         await asyncio.sleep(10)
-        assert stream.stats.parked == 1
+        assert stream.stats.delayed == 1
         await store.release([FIRST])
         assert len(await collecting) == 3
 
