@@ -80,8 +80,13 @@ class StoredOrigin:
         """Copy a stream to a private temporary file (mode 0600) and return that."""
         with translate_errors("the copy of standard input in the temporary directory"):
             descriptor, path = tempfile.mkstemp(prefix="accucheck-stdin-")
-            with open(descriptor, "wb", closefd=False) as spool:
-                shutil.copyfileobj(stream, spool, _BUFFER)
+            try:
+                with open(descriptor, "wb", closefd=False) as spool:
+                    shutil.copyfileobj(stream, spool, _BUFFER)
+            except BaseException:
+                os.close(descriptor)
+                os.unlink(path)
+                raise
         return _SpooledOrigin(descriptor, Path(path), name)
 
     @property

@@ -8,6 +8,7 @@ import os
 import random
 import stat
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,35 @@ def test_standard_input_is_spooled_privately_and_read_as_often_as_needed(
     source.close()
     source.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_copy_that_fails_on_the_way_leaves_neither_a_file_nor_a_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BrokenPipe(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(100)
+            if not data:
+                raise OSError(5, "Input/output error")
+            return data
+
+    torn = io.BytesIO()
+    with zipfile.ZipFile(torn, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("leads.csv", b"phone\n" + bytes(range(256)) * 40)
+    content = bytearray(torn.getvalue())
+    content[60] ^= 0xFF
+    (tmp_path / "leads.zip").write_bytes(content)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(spool))
+    descriptors = len(os.listdir("/proc/self/fd")) if os.path.exists("/proc/self/fd") else 0
+    with pytest.raises(FileError):
+        open_source("-", stdin=BrokenPipe(LIST))
+    with pytest.raises(FileError):
+        open_source(tmp_path / "leads.zip")
+    assert not list(spool.iterdir())
+    if descriptors:
+        assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
 def test_a_copy_of_standard_input_that_cannot_be_read_is_removed(
