@@ -308,5 +308,5 @@ def _known(stats: Stats) -> str:
     if answered:
         words.append(f"{count(answered, 'row')} answered from the ledger, at no cost")
     if stats.known_failed:
-        words.append(f"{count(stats.known_failed, 'row')} failed in an earlier run")
+        words.append(f"{count(stats.known_failed, 'row')} with numbers that failed before")
     return "; ".join(words)
