@@ -41,7 +41,7 @@ SECTIONS = {
         "SQLiteStore",
         "FastTransport",
     ],
-    "Events": ["Event", "CallEnded", "Settled", "CircuitChanged"],
+    "Events": ["Event", "CallEnded", "Settled", "CircuitChanged", "RunStarted", "RunFinished"],
     "Ledger": ["Ledger", "LedgerInfo"],
 }
 """Public names by section of their page. Errors have one, and so has whatever is not named here."""

@@ -14,7 +14,7 @@
 
 import typing
 
-from accucheck._client import Client, FreshWithin, LedgerLike, Numeric
+from accucheck._client import Client, FreshWithin, LedgerLike, Numeric, StreamOptions
 from accucheck._costs import Money, Prices
 from accucheck._decide import Policy
 from accucheck._errors import (
@@ -43,7 +43,17 @@ from accucheck._errors import (
     UniformRefusals,
     VendorUnavailable,
 )
-from accucheck._events import CallEnded, CallKind, CircuitChanged, Event, OnEvent, Settled
+from accucheck._events import (
+    CallEnded,
+    CallKind,
+    CircuitChanged,
+    Event,
+    Key,
+    OnEvent,
+    RunFinished,
+    RunStarted,
+    Settled,
+)
 from accucheck._gate import AdaptiveGate, Gate, Rate, UnlimitedGate
 from accucheck._models import Check, Checked, Failed, Outcome, Settlement, Stats
 from accucheck._phone import normalize
@@ -89,6 +99,7 @@ __all__ = [
     "InvalidArgument",
     "InvalidNumber",
     "JobCalls",
+    "Key",
     "KeyExpired",
     "Ledger",
     "LedgerError",
@@ -112,12 +123,15 @@ __all__ = [
     "Rate",
     "RateLimited",
     "RunEnded",
+    "RunFinished",
+    "RunStarted",
     "Settled",
     "Settlement",
     "Stats",
     "StillPending",
     "Store",
     "Stream",
+    "StreamOptions",
     "SyncClient",
     "SyncStream",
     "Timeouts",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
+import re
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,17 +15,21 @@ import msgspec
 
 from accucheck._attempt import Progress
 from accucheck._delay_queue import DelayQueue
-from accucheck._errors import InvalidNumber, StillPending
+from accucheck._errors import ConfigurationError, InvalidNumber, StillPending
 from accucheck._input import Input
 from accucheck._models import Check, Failed, Settlement
 from accucheck._outcome_queue import OutcomeQueue
 from accucheck._phone import normalize
 from accucheck._store import Query, Store
+from accucheck._timeouts import Timeouts
 
 __all__ = ["FIRST_CLAIM_WAIT", "Admission", "InFlight", "Limits", "PendingNumber", "next_claim_wait"]
 
 Item = TypeVar("Item")
 
+_PHONE_NAME: Final = re.compile("phone|mobile|whats|tel|cel|n[uú]m|m[oó]vil", re.IGNORECASE)
+"""Names of fields that tend to hold the number; for a message only."""
+_RECORDS: Final = ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__", "__attrs_attrs__")
 _CHUNK: Final = 256
 """Items read and numbers claimed in one step: a bound on how long the event loop is held."""
 FIRST_CLAIM_WAIT: Final = 0.05
@@ -68,13 +74,13 @@ oneself."""
 class PendingNumber(Progress):
     """A number under way, and who waits for it: rows of its own run, and others of the same client."""
 
-    __slots__ = ("claim_wait", "expedite", "index", "item", "joined", "more", "number", "store")
+    __slots__ = ("claim_wait", "expedite", "joined", "more", "number", "store")
 
-    def __init__(self, number: int, index: int, item: Any, store: Store | None) -> None:
-        super().__init__(str(number))
+    def __init__(
+        self, number: int, index: int, item: Any, store: Store | None, timeouts: Timeouts | None = None
+    ) -> None:
+        super().__init__(str(number), index, item, timeouts)
         self.number = number
-        self.index = index
-        self.item = item
         self.store = store
         self.more: list[tuple[int, Any]] | None = None
         self.claim_wait = 0.0
@@ -102,6 +108,30 @@ class PendingNumber(Progress):
 
 InFlight: TypeAlias = dict[int, PendingNumber]
 """The numbers that a client is buying, by number: those who want one of them join it."""
+
+
+def check_kind(number: object, item: object) -> None:
+    """Raise ConfigurationError if ``number`` is of a kind that holds no number by itself."""
+    if number is None or isinstance(number, str | int | float | bytes):
+        return
+    where = "the items are" if number is item else "number= returns"
+    if inspect.isawaitable(number):
+        if inspect.iscoroutine(number):
+            number.close()
+        raise ConfigurationError(
+            f"{where} coroutines: await them in an async generator that makes the items, and give that"
+        )
+    if isinstance(number, Mapping):
+        name = next((name for name in number if _PHONE_NAME.search(str(name))), next(iter(number), "phone"))
+        raise ConfigurationError(
+            f"{where} of the kind {type(number).__name__}: say which field is the number, such as"
+            f" number=lambda row: row[{name!r}]"
+        )
+    if isinstance(number, Iterable) or any(hasattr(number, mark) for mark in _RECORDS):
+        raise ConfigurationError(
+            f"{where} of the kind {type(number).__name__}, which is not a number: give"
+            " number=, a function that takes the number out of an item"
+        )
 
 
 class Admission(Generic[Item]):
@@ -237,6 +267,8 @@ class Admission(Generic[Item]):
 
     def _admit_one(self, item: Item) -> None:
         text = self._number(item)
+        if type(text) is not str:
+            check_kind(text, item)
         index = self.read
         self.read += 1
         try:

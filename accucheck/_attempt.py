@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from accucheck._circuit import Brake, Circuit, RetryBudget
 from accucheck._costs import CostCap
 from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
 from accucheck._errors import BudgetExhausted, StillPending, mask
-from accucheck._events import CallEnded, CallKind, CircuitChanged, Listeners
+from accucheck._events import CallEnded, CallKind, CircuitChanged, Key, Listeners
 from accucheck._gate import Gate
 from accucheck._polls import LaterPolls, PollTimes
 from accucheck._statuses import ANSWER_LOST, UNKNOWN
 from accucheck._store import Store
 from accucheck._tasks import EngineTask, settled
+from accucheck._timeouts import Timeouts
 from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
 
 __all__ = ["Attempt", "CallBudget", "CallCap", "Counters", "Host", "Progress", "Send"]
 
 logger = logging.getLogger("accucheck")
 
-Send: TypeAlias = Callable[[str], Awaitable[Reply]]
-"""Makes exactly one HTTP attempt for a national number; a failure is a value too."""
+
+Send: TypeAlias = Callable[..., Awaitable[Reply]]
+"""Makes exactly one HTTP attempt for a national number, perhaps with ``Timeouts``; a failure is a value too."""
 
 
 _MOST_WARNINGS = 10
@@ -43,6 +46,8 @@ class Progress:
         "failing_since",
         "failures",
         "first_sent_at",
+        "index",
+        "item",
         "lost",
         "national",
         "next",
@@ -51,12 +56,19 @@ class Progress:
         "polls",
         "refusals",
         "refused_since",
+        "timeouts",
         "unclear",
         "waited",
     )
 
-    def __init__(self, national: str) -> None:
+    def __init__(
+        self, national: str, index: int = -1, item: Any = None, timeouts: Timeouts | None = None
+    ) -> None:
         self.national = national
+        self.index = index  # in the input; -1 for a single check
+        self.item = item
+        self.timeouts = timeouts
+        """Limits of its calls; None for the client's."""
         self.calling = False
         """Whether a call for it is under way."""
         self.calls = 0
@@ -182,7 +194,10 @@ class CallBudget:
             await self._store.return_calls(unused, lost=lost, job=self._job)
 
     def _lease_soon(self) -> EngineTask[None]:
-        self._leasing = EngineTask(self._lease(), name="lease", on_cancel=lambda: None)
+        # No context: it leases for many numbers, whichever of them comes first.
+        self._leasing = EngineTask(
+            self._lease(), name="lease", on_cancel=lambda: None, context=contextvars.Context()
+        )
         return self._leasing
 
     async def _lease(self) -> None:
@@ -293,8 +308,11 @@ class Attempt:
         cost: CostCap | None = None,
         brake: Brake | None = None,
         later: LaterPolls | None = None,
+        key: Key | None = None,
+        run_id: str = "",
         chance: Callable[[], float] = random.random,
     ) -> None:
+        """``key`` and ``run_id`` go into the events; ``key`` must not raise."""
         self.gate = gate
         self.host = host
         self.brake = brake
@@ -303,6 +321,8 @@ class Attempt:
         self._send = send
         self._policy = policy
         self._events = events
+        self._key = key
+        self._run_id = run_id
         self._budget = budget
         self._cap = cap
         self._cost = cost
@@ -380,7 +400,10 @@ class Attempt:
         probe = circuit.opened and circuit.sending()
         progress.calling = True
         try:
-            reply = await self._send(progress.national)
+            if progress.timeouts is None:
+                reply = await self._send(progress.national)
+            else:
+                reply = await self._send(progress.national, progress.timeouts)
         except BaseException:
             # Cut off in mid-call: the answer is lost, and may have been charged.
             progress.lost += 1
@@ -398,10 +421,8 @@ class Attempt:
         if self._cost is not None:
             self._cost.settle(reply.row)
             self._cost_news.set()
-        tell = self._events.tell
-        if tell is not None:
-            detail = reply.reason if isinstance(reply, Broken) else ""
-            tell(CallEnded(reply.row.name, progress.next, self._now() - sent_at, detail))
+        if self._events.tell is not None:
+            self._tell_of(progress, reply, self._now() - sent_at)
         body, brake = host.body, self.brake
         ask_again = not body.known and body.heard(reply)
         if isinstance(reply, Answered):
@@ -432,6 +453,27 @@ class Attempt:
             elif (error := brake.refused(progress.national, reply)) is not None:
                 return Stop(error)
         return decision
+
+    def _tell_of(self, progress: Progress, reply: Reply, seconds: float) -> None:
+        """Tell the listeners of a call that has ended."""
+        tell, key = self._events.tell, self._key
+        assert tell is not None
+        reason = ""
+        if not isinstance(reply, Answered) and reply.reason:
+            reason = reply.reason.replace(progress.national, mask(progress.national))
+        tell(
+            CallEnded(
+                reply.row.name,
+                progress.next,
+                seconds,
+                reason,
+                reply.http_status,
+                progress.calls,
+                progress.index if progress.index >= 0 else None,
+                None if key is None else key(progress.item),
+                self._run_id,
+            )
+        )
 
     def _decide(self, progress: Progress, reply: NoAnswer, sent_at: float, probe: bool) -> Decision:
         now = self._now()

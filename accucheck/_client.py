@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import inspect
 import math
 import os
 import ssl
@@ -13,7 +15,7 @@ from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 from urllib.parse import urlsplit
 
 import msgspec
@@ -24,11 +26,11 @@ from accucheck._circuit import Brake, RetryBudget
 from accucheck._costs import CostCap, Money, Prices, money
 from accucheck._credentials import Credentials, is_loopback
 from accucheck._decide import BodyChoice, Policy
-from accucheck._engine import Checks, OpenStores, SharedStore, total
-from accucheck._errors import ConfigurationError
-from accucheck._events import Event, Listeners, OnEvent, guarded
+from accucheck._engine import Checks, OpenStores, SharedStore, ledger_name, total
+from accucheck._errors import ConfigurationError, RunEnded
+from accucheck._events import Event, Key, Listeners, OnEvent, guarded, guarded_key
 from accucheck._gate import AdaptiveGate, Gate, Rate
-from accucheck._models import Check, Stats
+from accucheck._models import Check, Outcome, Stats
 from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
 from accucheck._store import Ledger, MemoryStore, Query, Store, as_store
@@ -40,7 +42,7 @@ from accucheck._wire import BodyStyle
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["BASE_URL", "Client", "LedgerLike", "Numeric"]
+__all__ = ["BASE_URL", "Client", "LedgerLike", "Numeric", "StreamOptions"]
 
 Item = TypeVar("Item")
 Numeric: TypeAlias = str | int | float | None
@@ -51,6 +53,32 @@ LedgerLike: TypeAlias = Store | Ledger | str | os.PathLike[str]
 
 FreshWithin: TypeAlias = timedelta | Mapping[Literal["yes", "no"], timedelta]
 """How old a known answer may be, in all or by verdict; a verdict that is left out never ages."""
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of ``Client.stream`` besides ``items`` and ``number``, for functions that hand them on."""
+
+    workers: int
+    rate: Rate | None
+    burst: int | None
+    ordered: bool
+    max_calls: int | None
+    max_cost: Money | None
+    prices: Prices | None
+    ledger: LedgerLike | None
+    fresh_within: FreshWithin | None
+    retry_failed: bool
+    job: str
+    keep_going: bool
+    pending: Literal["wait", "later"]
+    poll_floor: timedelta | float
+    max_delayed: int | None
+    buffer: int
+    grace: timedelta | float
+    outage_after: timedelta | None
+    on_event: OnEvent | None
+    key: Key | None
+
 
 BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
 """The vendor's ("1. API Specification")."""
@@ -162,9 +190,9 @@ class Client:
         self._host.use_body = self._use_body
         self._stores = OpenStores(as_store, f"rate {place}")
         self._in_flight: InFlight = {}  # of those who keep no ledger
-        self._own_store: SharedStore | None = None
-        self._checks: Checks | None = None
-        self._opening: EngineTask[Checks] | None = None
+        self._checks: Checks | None = None  # those of the client's own ledger
+        self._openings: dict[object, EngineTask[Checks]] = {}  # by ledger
+        self._checks_opened: list[tuple[Checks, SharedStore | None]] = []
         self._streams: set[Stream[Any]] = set()
         self._past: list[Stats] = []
         self._opened_at: float | None = None
@@ -208,7 +236,15 @@ class Client:
         await settled(self._closing)
         self._closing.result()
 
-    async def check(self, number: str | int, *, deadline: timedelta | float | None = None) -> Check:
+    async def check(
+        self,
+        number: str | int,
+        *,
+        deadline: timedelta | float | None = None,
+        timeout: Timeouts | float | None = None,
+        ledger: LedgerLike | None = None,
+        key: object = None,
+    ) -> Check:
         """Check one number: waits for its turn before all streams, polls while PENDING, asks again after failures.
 
         A number that several tasks want is asked once. Who gives up (a time limit, a disconnected web client) costs
@@ -216,7 +252,11 @@ class Client:
 
         Args:
             number: As a person writes it: ``"987 654 321"``, ``"+51 987 654 321"``, ``"(01) 456-7890"``.
-            deadline: How long to wait at most; a number is in seconds. By default as long as ``policy`` says.
+            deadline: How long to wait at most, in all; a number is in seconds. By default as long as ``policy`` says.
+            timeout: Limits of each call that it makes, in place of the client's; a number is the seconds of one whole
+                call. A call cut short may be charged and is made again: to bound the wait, use ``deadline``.
+            ledger: Where the answer is looked up and stored, in place of the client's.
+            key: Your own, such as the id of a request: in every event of the number, see ``CallEnded.key``.
 
         Raises:
             InvalidNumber: It cannot be a Peru number; no call was made.
@@ -227,24 +267,68 @@ class Client:
             RuntimeError: The client is closed, or belongs to another event loop.
         """
         seconds = _seconds("deadline", deadline)
+        timeouts = _timeouts(timeout) if timeout is not None else None
         loop = self._bind()
         expires = None if seconds is None else loop.time() + seconds
         national = normalize(number, mobile_only=self._mobile_only)
-        checks = self._checks
+        checks = self._checks if ledger is None else None
         if checks is None:
-            if self._opening is None:
-                self._opening = EngineTask(self._open_checks(), name="opening", on_cancel=lambda: None)
-            opening = self._opening
-            await settled(opening)
-            checks = opening.result()
-        return await checks.check(national, expires)
+            checks = await self._checks_with(self._ledger if ledger is None else ledger)
+        return await checks.check(national, expires, timeouts=timeouts, key=key)
+
+    @overload
+    async def check_many(
+        self,
+        numbers: Iterable[NumericItem] | AsyncIterable[NumericItem],
+        *,
+        number: None = None,
+        **options: Unpack[StreamOptions],
+    ) -> list[Outcome[NumericItem]]: ...
+
+    @overload
+    async def check_many(
+        self,
+        numbers: Iterable[Item] | AsyncIterable[Item],
+        *,
+        number: Callable[[Item], Numeric],
+        **options: Unpack[StreamOptions],
+    ) -> list[Outcome[Item]]: ...
+
+    async def check_many(
+        self,
+        numbers: Iterable[Any] | AsyncIterable[Any],
+        *,
+        number: Callable[[Any], Numeric] | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> list[Outcome[Any]]:
+        """Check many numbers and return all their outcomes, in the order of the input.
+
+        For what fits in memory, and what nobody waits for in between; ``stream`` yields outcomes as they come.
+
+        Args:
+            numbers: See ``items`` of ``stream``.
+            number: See ``stream``.
+            options: As for ``stream``: ``ledger``, ``workers``, ``rate``, ``max_calls`` and so on.
+
+        Raises:
+            RunEnded: The run ended early. ``error.outcomes`` holds the outcomes that came before, in order.
+            ConfigurationError: An argument is wrong.
+        """
+        found: list[Outcome[Any]] = []
+        try:
+            async with self.stream(numbers, number=number, **options) as outcomes:
+                async for outcome in outcomes:
+                    found.append(outcome)  # noqa: PERF401 (those before an error must be kept)
+        except RunEnded as error:
+            error.outcomes = sorted(found, key=_index)
+            raise
+        return sorted(found, key=_index)
 
     @property
     def stats(self) -> Stats:
         """What all checks and streams of this client have come to so far; ``rate`` is the client's own."""
-        runs = [*self._past, *(stream.stats for stream in self._streams)]
-        if self._checks is not None:
-            runs.append(self._checks.stats)
+        runs = [*self._past, *(stream.stats for stream in tuple(self._streams))]
+        runs += [checks.stats for checks, _ in self._checks_opened]
         began = self._opened_at
         elapsed = 0.0 if began is None else time.monotonic() - began
         return total(runs, rate=self._gate.rate if began is not None else None, elapsed=elapsed)
@@ -282,6 +366,7 @@ class Client:
         grace: timedelta | float = ...,
         outage_after: timedelta | None = ...,
         on_event: OnEvent | None = ...,
+        key: Key | None = ...,
     ) -> Stream[NumericItem]: ...
 
     @overload
@@ -309,6 +394,7 @@ class Client:
         grace: timedelta | float = ...,
         outage_after: timedelta | None = ...,
         on_event: OnEvent | None = ...,
+        key: Key | None = ...,
     ) -> Stream[Item]: ...
 
     def stream(
@@ -335,6 +421,7 @@ class Client:
         grace: timedelta | float = _GRACE,
         outage_after: timedelta | None = _OUTAGE_AFTER,
         on_event: OnEvent | None = None,
+        key: Key | None = None,
     ) -> Stream[Any]:
         """Check many numbers: ``async with client.stream(rows) as outcomes: async for outcome in outcomes``.
 
@@ -379,6 +466,8 @@ class Client:
             grace: How long calls under way may settle when the block is left early; a number is in seconds.
             outage_after: How long no call may go through before the run ends with ``Outage``. None: for ever.
             on_event: Called with every ``Event``, for metrics; what it raises is logged and ignored.
+            key: Makes what the item's events carry as ``key``, such as ``lambda row: row["id"]``. Called only while
+                somebody listens.
 
         Raises:
             ConfigurationError: An argument is wrong.
@@ -389,8 +478,7 @@ class Client:
             raise ConfigurationError(
                 "items are many numbers: a list of them, not one text; for one use check()"
             )
-        if not isinstance(items, Iterable | AsyncIterable):
-            raise ConfigurationError(f"items are an iterable or an async iterable, not {items!r}")
+        _many("items", items)
         if isinstance(workers, int) and workers > _CONNECTIONS:
             raise ConfigurationError(f"workers is at most {_CONNECTIONS}, not {workers}")
         for name, value in (("workers", workers), ("max_delayed", max_delayed or 1), ("buffer", buffer)):
@@ -406,8 +494,9 @@ class Client:
             raise ConfigurationError("burst goes with rate: give both, or give both to the client")
         if rate is not None:
             AdaptiveGate(rate, burst)  # a wrong rate is told here, not on entering
-        _callable("number", number)
+        _number_function(number)
         _callable("on_event", on_event)
+        _callable("key", key)
         _checked_ledger(ledger)
         if not isinstance(job, str):
             raise ConfigurationError(f"job is a text, not {job!r}")
@@ -441,6 +530,7 @@ class Client:
                 keep_going=keep_going,
                 poll_floor=floor if pending == "later" else None,
                 on_event=on_event,
+                key=key,
             ),
             limits=limits,
             ordered=ordered,
@@ -465,6 +555,7 @@ class Client:
         keep_going: bool,
         poll_floor: float | None,
         on_event: OnEvent | None,
+        key: Key | None,
     ) -> RunContext:
         self._bind()
         gate = self._gate if rate is None else AdaptiveGate(rate, burst)
@@ -502,6 +593,7 @@ class Client:
             finally:
                 await self._stores.leave(shared, gate, body=self._host.body.memory)
 
+        key = None if key is None else guarded_key(key)
         now = time.time()
         yes_since, no_since = (-math.inf if age is None else now - age for age in ages)
         return RunContext(
@@ -512,6 +604,8 @@ class Client:
                 cost=cost,
                 brake=None if keep_going else Brake(),
                 later=None if poll_floor is None else LaterPolls(floor=poll_floor),
+                key=key,
+                run_id=stream.run_id,
             ),
             store=store,
             # A number that fails in this run is not asked again for its second row.
@@ -523,24 +617,40 @@ class Client:
             ),
             in_flight=self._in_flight if shared is None else shared.in_flight,
             events=events,
+            key=key,
             job=job,
             budget=budget,
             close=close,
         )
 
-    async def _open_checks(self) -> Checks:
+    async def _checks_with(self, ledger: LedgerLike | None) -> Checks:
+        """Return what checks numbers with a ledger, opened once."""
+        _checked_ledger(ledger)
+        name = None if ledger is None else ledger_name(ledger)
+        opening = self._openings.get(name)
+        if opening is None:
+            # No context: it is opened for every check to come.
+            opening = self._openings[name] = EngineTask(
+                self._open_checks(name, ledger),
+                name="opening",
+                on_cancel=lambda: None,
+                context=contextvars.Context(),
+            )
+        await settled(opening)
+        return opening.result()
+
+    async def _open_checks(self, name: object, ledger: LedgerLike | None) -> Checks:
         try:
-            shared = None if self._ledger is None else await self._stores.use(self._ledger)
+            shared = None if ledger is None else await self._stores.use(ledger)
         except BaseException:
-            self._opening = None  # the next check tries again
+            del self._openings[name]  # the next check tries again
             raise
         if shared is not None:
             shared.prepare(self._gate)
             self._recall_body(shared.body)
-        self._own_store = shared
         budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
-        self._checks = Checks(
-            attempt=self._attempt(self._gate, self._events, budget),
+        checks = Checks(
+            attempt=self._attempt(self._gate, self._events, budget, key=_itself),
             shared=shared,
             in_flight=self._in_flight if shared is None else shared.in_flight,
             endpoint=self._endpoint,
@@ -548,22 +658,34 @@ class Client:
             budget=budget,
             events=self._events,
         )
-        return self._checks
+        self._checks_opened.append((checks, shared))
+        if ledger is self._ledger:
+            self._checks = checks
+        return checks
 
     async def _close(self) -> None:
-        if self._opening is not None:
-            await asyncio.wait([self._opening])
+        if self._openings:
+            await asyncio.wait([*self._openings.values()])
         closing = RuntimeError("the client was closed")
         ending = [stream._close_soon(closing) for stream in tuple(self._streams)]
         try:
             try:
-                if self._checks is not None:
-                    await self._checks.aclose(_GRACE)
+                closed = await asyncio.gather(
+                    *(checks.aclose(_GRACE) for checks, _ in self._checks_opened), return_exceptions=True
+                )
+                _raise_first(closed)
             finally:
                 if ending:
                     await asyncio.wait(ending)
-                if self._own_store is not None:
-                    await self._stores.leave(self._own_store, self._gate, body=self._host.body.memory)
+                left = await asyncio.gather(
+                    *(
+                        self._stores.leave(shared, self._gate, body=self._host.body.memory)
+                        for _, shared in self._checks_opened
+                        if shared is not None
+                    ),
+                    return_exceptions=True,
+                )
+                _raise_first(left)
         finally:
             self._host.close()
             self._events.close()
@@ -589,6 +711,8 @@ class Client:
         cost: CostCap | None = None,
         brake: Brake | None = None,
         later: LaterPolls | None = None,
+        key: Key | None = None,
+        run_id: str = "",
     ) -> Attempt:
         return Attempt(
             send=self._sender,
@@ -601,6 +725,8 @@ class Client:
             cost=cost,
             brake=brake,
             later=later,
+            key=key,
+            run_id=run_id,
         )
 
     def _use_body(self, style: BodyStyle) -> None:
@@ -632,6 +758,60 @@ async def _keep_spent(store: Store, job: str, cost: CostCap) -> None:
 
 def _itself(item: Any) -> Any:
     return item
+
+
+def _index(outcome: Outcome[Any]) -> int:
+    return outcome.index
+
+
+def _raise_first(results: Iterable[object]) -> None:
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _many(name: str, items: object) -> None:
+    """Raise ConfigurationError unless ``items`` are many, one by one."""
+    kind = type(items)
+    if hasattr(kind, "columns") and hasattr(kind, "shape"):
+        raise ConfigurationError(
+            f"{name} is a whole {kind.__name__}: give one column of it, or use"
+            " accucheck.frames.enrich(frame, number=...), which appends the answers to it"
+        )
+    if isinstance(items, Iterable | AsyncIterable):
+        return
+    if inspect.iscoroutine(items):
+        items.close()
+        raise ConfigurationError(f"{name} is a coroutine: await it first")
+    if callable(items):
+        raise ConfigurationError(f"{name} is a function: call it, and give what it returns")
+    raise ConfigurationError(f"{name} are an iterable or an async iterable, not {items!r}")
+
+
+def _number_function(number: object) -> None:
+    if isinstance(number, str):
+        raise ConfigurationError(
+            f"number is a function that takes the number out of an item: number=lambda row: row[{number!r}]"
+        )
+    if inspect.iscoroutinefunction(number) or inspect.iscoroutinefunction(getattr(number, "__call__", None)):  # noqa: B004
+        raise ConfigurationError(
+            "number is an async function, and must be a plain one: await in an async generator that makes the items"
+        )
+    _callable("number", number)
+
+
+def _timeouts(timeout: Timeouts | float) -> Timeouts:
+    """Return the limits of each call of one check."""
+    if isinstance(timeout, Timeouts):
+        return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigurationError(
+            f"timeout is a positive number of seconds, or a Timeouts such as Timeouts(read=10), not {timeout!r}"
+        )
+    usual = Timeouts()
+    return Timeouts(
+        connect=min(usual.connect, timeout), read=min(usual.read, timeout), attempt=float(timeout)
+    )
 
 
 def _at_least_one(name: str, value: object) -> None:

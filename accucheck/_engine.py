@@ -32,8 +32,9 @@ from accucheck._models import Check, Settlement, Stats
 from accucheck._settler import Settler
 from accucheck._store import Endpoint, Query, Store
 from accucheck._tasks import EngineTask, settled
+from accucheck._timeouts import Timeouts
 
-__all__ = ["Checks", "OpenStores", "SharedStore", "total"]
+__all__ = ["Checks", "OpenStores", "SharedStore", "ledger_name", "total"]
 
 logger = logging.getLogger("accucheck")
 Result = TypeVar("Result")
@@ -149,7 +150,7 @@ class OpenStores:
     async def use(self, ledger: Any) -> SharedStore:
         """Return the store of a path, an address, a ``Ledger`` or a store, open. Call ``leave`` when done with it."""
         owned = not hasattr(ledger, "settle")
-        key = _name(ledger) if owned else ledger
+        key = ledger_name(ledger)
         shared = self._shared.get(key)
         if shared is None:
             shared = SharedStore(self._make_store(ledger), owned=owned)
@@ -176,8 +177,10 @@ class OpenStores:
             await shared.aclose()
 
 
-def _name(ledger: Any) -> str:
-    """Return one name for all names of a file."""
+def ledger_name(ledger: Any) -> object:
+    """Return one name for all names of a file; a store is its own."""
+    if hasattr(ledger, "settle"):
+        return ledger
     text: str = os.fspath(getattr(ledger, "path", ledger))
     return text if "://" in text else os.path.realpath(text)
 
@@ -267,20 +270,24 @@ class Checks:
 
     # The caller's side
 
-    async def check(self, number: int, expires: float | None) -> Check:
+    async def check(
+        self, number: int, expires: float | None, *, timeouts: Timeouts | None = None, key: object = None
+    ) -> Check:
         """Return the answer for a national number, bought if it must be; see ``Client.check``."""
         self._read += 1
         while True:
             settlement = self._remembered(number)
             if settlement is None:
-                settlement = await self._wait_for(number, expires)
+                settlement = await self._wait_for(number, expires, timeouts, key)
             if settlement is None:
                 continue
             if isinstance(settlement.result, CheckError):
                 raise _again(settlement.result)
             return settlement.result
 
-    async def _wait_for(self, number: int, expires: float | None) -> Settlement | None:
+    async def _wait_for(
+        self, number: int, expires: float | None, timeouts: Timeouts | None, key: object
+    ) -> Settlement | None:
         if self._closed:
             raise RuntimeError("the client is closed: make a new one")
         if self._settler is not None and self._settler.failed is not None:
@@ -289,7 +296,7 @@ class Checks:
         run = self._runs.get(number)
         entry = self._in_flight.get(number) if run is None else run.entry
         if entry is None:
-            run = self._start(number)
+            run = self._start(number, timeouts, key)
             entry = run.entry
         else:
             self._duplicates += 1
@@ -380,8 +387,8 @@ class Checks:
 
     # Driving a number
 
-    def _start(self, number: int) -> _Run:
-        entry = PendingNumber(number, 0, None, self._store)
+    def _start(self, number: int, timeouts: Timeouts | None, key: object) -> _Run:
+        entry = PendingNumber(number, -1, key, self._store, timeouts)
         self._in_flight[number] = entry
         run = self._runs[number] = _Run(entry)
         run.task = EngineTask(self._drive(run), name="check", on_cancel=lambda: self._shut_down(run))
@@ -495,7 +502,14 @@ class Checks:
         self._yes += isinstance(result, Check) and result.whatsapp
         self._no += isinstance(result, Check) and not result.whatsapp
         if self._events.tell is not None:
-            self._events.tell(Settled("OK" if isinstance(result, Check) else result.status, settlement.calls))
+            self._events.tell(
+                Settled(
+                    "OK" if isinstance(result, Check) else result.status,
+                    settlement.calls,
+                    result.whatsapp if isinstance(result, Check) else None,
+                    key=run.entry.item,
+                )
+            )
 
     def _deliver(self, runs: Sequence[_Run], settlements: Sequence[Settlement]) -> None:
         for run in runs:

@@ -31,6 +31,7 @@ there is one ("4. Error Codes" of its page), ours in the same style otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -274,6 +275,16 @@ class RunEnded(AccucheckError):
         """Items that have an outcome."""
         self.not_done = 0
         """Items read from the input that have none."""
+        self._outcomes: tuple[Any, ...] = ()
+
+    @property
+    def outcomes(self) -> list[Any]:
+        """The outcomes that ``check_many`` had when the run ended, in order; of a stream, the caller has them."""
+        return list(self._outcomes)
+
+    @outcomes.setter
+    def outcomes(self, outcomes: Iterable[Any]) -> None:
+        self._outcomes = tuple(outcomes)
 
 
 class Unauthorized(RunEnded):

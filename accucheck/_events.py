@@ -1,4 +1,4 @@
-"""What a run tells a program that keeps its own metrics. No number and no secret is in any of it."""
+"""What a run tells a program that keeps its own metrics. No number and no secret is in any of it but the key."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["CallEnded", "CallKind", "CircuitChanged", "Event", "OnEvent", "Settled"]
+from accucheck._models import Stats
+
+__all__ = [
+    "CallEnded",
+    "CallKind",
+    "CircuitChanged",
+    "Event",
+    "OnEvent",
+    "RunFinished",
+    "RunStarted",
+    "Settled",
+]
 
 _KEPT: Final = 10_000
 """Events that wait for a slow reader at most; then the oldest are dropped."""
@@ -28,8 +39,19 @@ class CallEnded(msgspec.Struct, frozen=True):
     kind: CallKind
     seconds: float
     """From the permit to the reply."""
-    detail: str = ""
-    """Where no whole reply came back: what went wrong, as one clause."""
+    reason: str = ""
+    """What the vendor gave as its reason, or what went wrong where no whole reply came back. Numbers are masked."""
+    http_status: int | None = None
+    """The HTTP code of the reply; None if none came."""
+    call: int = 1
+    """Which call for this number it was, from 1."""
+    index: int | None = None
+    """The item's place in the input of its stream, from 0; None for a single check. Rows of one number share the
+    first one's call."""
+    key: Any = None
+    """Your own: what ``stream(key=...)`` made of the item, or what was given as ``check(key=...)``."""
+    run_id: str = ""
+    """The stream's ``run_id``, or ``""`` for a single check."""
 
 
 class CircuitChanged(msgspec.Struct, frozen=True):
@@ -44,10 +66,41 @@ class Settled(msgspec.Struct, frozen=True):
     status: str
     """``OK``, or the status of the error."""
     calls: int
+    """Calls that the number cost."""
+    whatsapp: bool | None = None
+    """The verdict; None without an answer."""
+    index: int | None = None
+    """See ``CallEnded.index``."""
+    key: Any = None
+    """See ``CallEnded.key``."""
+    run_id: str = ""
+    """See ``CallEnded.run_id``."""
 
 
-Event: TypeAlias = CallEnded | CircuitChanged | Settled
+class RunStarted(msgspec.Struct, frozen=True):
+    """A stream was entered."""
+
+    run_id: str
+    """The stream's ``run_id``: every event of it has this one."""
+    job: str = ""
+    """The stream's ``job``."""
+
+
+class RunFinished(msgspec.Struct, frozen=True):
+    """A stream has ended: its last answer is stored."""
+
+    run_id: str
+    """The stream's ``run_id``."""
+    stats: Stats
+    """What it has come to."""
+    status: str = "OK"
+    """``OK``, or the status of the error that ended it."""
+
+
+Event: TypeAlias = CallEnded | CircuitChanged | RunFinished | RunStarted | Settled
 OnEvent: TypeAlias = Callable[[Event], None]
+Key: TypeAlias = Callable[[Any], object]
+"""Makes the key that an item's events carry."""
 
 
 def guarded(on_event: OnEvent) -> OnEvent:
@@ -60,10 +113,27 @@ def guarded(on_event: OnEvent) -> OnEvent:
             on_event(event)
         except Exception:
             if not complained:
-                logging.getLogger("accucheck").exception("on_event failed; the run goes on")
+                logging.getLogger("accucheck").exception("on_event failed; the run continues")
                 complained = True
 
     return tell
+
+
+def guarded_key(key: Key) -> Key:
+    """Return a key function that cannot harm the run: what it raises is logged, once, and the key is None."""
+    complained = False
+
+    def make(item: Any) -> object:
+        nonlocal complained
+        try:
+            return key(item)
+        except Exception:
+            if not complained:
+                logging.getLogger("accucheck").exception("key failed; the run continues without keys")
+                complained = True
+            return None
+
+    return make
 
 
 class Listeners:
@@ -77,6 +147,16 @@ class Listeners:
         self._readers: weakref.WeakSet[EventReader] = weakref.WeakSet()
         if parent is not None:
             parent._children.add(self)
+        self._refresh()
+
+    def add(self, hook: OnEvent) -> None:
+        """Call ``hook``, which must not raise, with every event from now on."""
+        self._hooks.append(hook)
+        self._refresh()
+
+    def remove(self, hook: OnEvent) -> None:
+        """Stop calling a hook that was added."""
+        self._hooks.remove(hook)
         self._refresh()
 
     def read(self) -> EventReader:

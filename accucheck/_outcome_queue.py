@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import time
 from collections import deque
 from collections.abc import Callable
@@ -70,6 +71,8 @@ class OutcomeQueue(Generic[Item]):
         calls = settlement.calls if first else 0
         lost = settlement.possibly_double_charged if first else 0
         if isinstance(result, Exception):
+            if not first:
+                result = copy.copy(result)  # raised for two rows, one object would collect both tracebacks
             self.put(Failed(item=item, error=result, calls=calls, possibly_double_charged=lost, index=index))
         else:
             self.put(Checked(item=item, check=result, calls=calls, possibly_double_charged=lost, index=index))

@@ -26,7 +26,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -40,8 +42,8 @@ from accucheck._attempt import Attempt, CallBudget
 from accucheck._circuit import Brake
 from accucheck._decide import Decision, Done, Stop, Wait
 from accucheck._delay_queue import DelayQueue
-from accucheck._errors import LedgerError, Outage
-from accucheck._events import Listeners, Settled
+from accucheck._errors import AccucheckError, LedgerError, Outage
+from accucheck._events import Key, Listeners, RunFinished, RunStarted, Settled
 from accucheck._models import Check, Outcome, Settlement, Stats
 from accucheck._outcome_queue import OutcomeQueue
 from accucheck._settler import Settler
@@ -64,6 +66,7 @@ class RunContext(msgspec.Struct, frozen=True):
     query: Query
     in_flight: InFlight
     events: Listeners
+    key: Key | None = None
     job: str = ""
     budget: CallBudget | None = None
     close: Callable[[], Awaitable[None]] | None = None
@@ -124,6 +127,7 @@ class Stream(Generic[Item]):
         self._limits = limits
         self._mobile_only = mobile_only
         self._outage_after = outage_after
+        self._run_id = os.urandom(8).hex()
         self._outcomes: OutcomeQueue[Item] = OutcomeQueue(ordered=ordered)
         self._due: deque[PendingNumber] = deque()
         self._delayed: DelayQueue[PendingNumber] = DelayQueue(self._release)
@@ -187,6 +191,8 @@ class Stream(Generic[Item]):
             expedite=self._expedite,
         )
         self._entered = True
+        if run.events.tell is not None:
+            run.events.tell(RunStarted(self._run_id, run.job))
         self._host.listeners.add(self._on_circuit)
         self._on_circuit()
         self._reader = self._spawn(self._read(), "input")
@@ -222,6 +228,11 @@ class Stream(Generic[Item]):
         Nothing is raised for it. Rows without an outcome were not asked, or were still waiting: see ``unasked``.
         """
         self._end(None)
+
+    @property
+    def run_id(self) -> str:
+        """Names this run in its events and in telemetry: 16 hexadecimal digits."""
+        return self._run_id
 
     def undelivered(self) -> list[Outcome[Item]]:
         """Take the outcomes that are settled and were not iterated over. After leaving the block: all of them."""
@@ -303,7 +314,8 @@ class Stream(Generic[Item]):
         if settlement is None:
             self._admission.claim_again([entry])
             return
-        bought = Settlement(entry.number, settlement.result)
+        result = settlement.result
+        bought = Settlement(entry.number, result if isinstance(result, Check) else copy.copy(result))
         if other.store is self._store:
             self._deliver([entry], [bought])
         else:
@@ -507,8 +519,7 @@ class Stream(Generic[Item]):
                 else:
                     self._no += 1
                 if tell is not None:
-                    status = "OK" if isinstance(result, Check) else result.status
-                    tell(Settled(status, settlement.calls))
+                    self._tell_settled(entry, settlement)
             put_settled(settlement, entry.index, entry.item, first=True)
             for index, item in entry.more or ():
                 put_settled(settlement, index, item, first=False)
@@ -519,6 +530,20 @@ class Stream(Generic[Item]):
         if self._idle and self._most_exposed < sys.maxsize:
             self._wake(min(len(settlements), len(admission.ready) + len(self._due) - self._claims))
         self._check_done()
+
+    def _tell_settled(self, entry: PendingNumber, settlement: Settlement) -> None:
+        tell, key, result = self._run.events.tell, self._run.key, settlement.result
+        if tell is not None:
+            tell(
+                Settled(
+                    "OK" if isinstance(result, Check) else result.status,
+                    settlement.calls,
+                    result.whatsapp if isinstance(result, Check) else None,
+                    entry.index,
+                    None if key is None else key(entry.item),
+                    self._run_id,
+                )
+            )
 
     # The end
 
@@ -623,7 +648,12 @@ class Stream(Generic[Item]):
     def _finish(self) -> None:
         self._ended_at = self._loop.time()
         self._outcomes.close(read=self._admission.read)
-        stats = self.stats
+        stats, error = self.stats, self._outcomes.error
+        if self._run.events.tell is not None:
+            status = "OK"
+            if error is not None:
+                status = error.status if isinstance(error, AccucheckError) else type(error).__name__
+            self._run.events.tell(RunFinished(self._run_id, stats, status))
         logger.info(
             "%s: the run ended after %.1f s: %d items, %d calls, %d yes, %d no, %d failed, %d known%s",
             self._host.name,
@@ -634,7 +664,7 @@ class Stream(Generic[Item]):
             stats.no,
             stats.failed,
             stats.known,
-            f"; {type(self._outcomes.error).__name__}" if self._outcomes.error is not None else "",
+            f"; {type(error).__name__}" if error is not None else "",
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> EngineTask[None]:

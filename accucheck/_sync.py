@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
-from accucheck._client import Client
+from accucheck._client import Client, LedgerLike, Numeric, StreamOptions
 from accucheck._models import Check, Outcome, Stats
 from accucheck._stream import Stream
+from accucheck._timeouts import Timeouts
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["SyncClient", "SyncStream", "check_sync"]
 
 Item = TypeVar("Item")
+NumericItem = TypeVar("NumericItem", bound=Numeric)
 
 
 class SyncStream(Generic[Item]):
@@ -66,6 +69,20 @@ class SyncStream(Generic[Item]):
         """A snapshot of the run."""
         return Stats() if self._stream is None else self._stream.stats
 
+    @property
+    def run_id(self) -> str:
+        """Names this run in its events and in telemetry; ``""`` before the block is entered."""
+        return "" if self._stream is None else self._stream.run_id
+
+    def undelivered(self) -> list[Outcome[Item]]:
+        """Take the outcomes that are settled and were not iterated over; to be called after leaving the block."""
+        return [] if self._stream is None else self._stream.undelivered()
+
+    @property
+    def unasked(self) -> list[Item]:
+        """Items that were read and have no outcome; to be read after leaving the block."""
+        return [] if self._stream is None else self._stream.unasked
+
 
 class SyncClient:
     """``Client`` for code without an event loop; use it as a context manager::
@@ -110,19 +127,85 @@ class SyncClient:
         """Settle the calls in flight and close every connection. A context manager closes by itself."""
         self._exit.close()
 
-    def check(self, number: str | int, **options: Any) -> Check:
+    def check(
+        self,
+        number: str | int,
+        *,
+        deadline: timedelta | float | None = None,
+        timeout: Timeouts | float | None = None,
+        ledger: LedgerLike | None = None,
+        key: object = None,
+    ) -> Check:
         """Check one number; see ``Client.check``."""
         portal, client = self._opened()
+        return portal.call(
+            partial(client.check, number, deadline=deadline, timeout=timeout, ledger=ledger, key=key)
+        )
 
-        async def check() -> Check:
-            return await client.check(number, **options)
+    @overload
+    def check_many(
+        self,
+        numbers: Iterable[NumericItem] | AsyncIterable[NumericItem],
+        *,
+        number: None = None,
+        **options: Unpack[StreamOptions],
+    ) -> list[Outcome[NumericItem]]: ...
 
-        return portal.call(check)
+    @overload
+    def check_many(
+        self,
+        numbers: Iterable[Item] | AsyncIterable[Item],
+        *,
+        number: Callable[[Item], Numeric],
+        **options: Unpack[StreamOptions],
+    ) -> list[Outcome[Item]]: ...
 
-    def stream(self, items: Iterable[Item] | AsyncIterable[Item], **options: Any) -> SyncStream[Item]:
+    def check_many(
+        self,
+        numbers: Iterable[Any] | AsyncIterable[Any],
+        *,
+        number: Callable[[Any], Numeric] | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> list[Outcome[Any]]:
+        """Check many numbers and return all their outcomes, in order; see ``Client.check_many``."""
+        portal, client = self._opened()
+
+        async def check_many() -> list[Outcome[Any]]:
+            return await client.check_many(numbers, number=number, **options)
+
+        return portal.call(check_many)
+
+    @overload
+    def stream(
+        self,
+        items: Iterable[NumericItem] | AsyncIterable[NumericItem],
+        *,
+        number: None = None,
+        **options: Unpack[StreamOptions],
+    ) -> SyncStream[NumericItem]: ...
+
+    @overload
+    def stream(
+        self,
+        items: Iterable[Item] | AsyncIterable[Item],
+        *,
+        number: Callable[[Item], Numeric],
+        **options: Unpack[StreamOptions],
+    ) -> SyncStream[Item]: ...
+
+    def stream(
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        number: Callable[[Any], Numeric] | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> SyncStream[Any]:
         """Check many numbers; see ``Client.stream``."""
         portal, client = self._opened()
-        return SyncStream(portal, lambda: client.stream(items, **options))
+        return SyncStream(
+            portal,
+            lambda: client.stream(items, number=number, **options),
+        )
 
     def _opened(self) -> tuple[BlockingPortal, Client]:
         if self._portal is None or self._client is None:

@@ -53,6 +53,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
 
     row: ClassVar[Row] = OK
     check: Check
+    http_status: int = 200
 
 
 class StatusReply(msgspec.Struct, frozen=True, gc=False):
@@ -304,7 +305,8 @@ def _decode_result(
             checked_at=now(),
             extra=extra,
             **fields,
-        )
+        ),
+        http_status,
     )
 
 

@@ -106,8 +106,7 @@ class Sender:
         # Only the body and its length change from call to call; the rest is made once, for each way of an exchange.
         self._heads: dict[int, bytes] = {}
         self._prototypes: dict[int, _SecretHeaders] = {}
-        connect, read = self._timeouts.connect, self._timeouts.read
-        self._limits = {"connect": connect, "read": read, "write": read, "pool": connect}
+        self._limits = _as_httpx(self._timeouts)
 
     @property
     def body(self) -> BodyStyle:
@@ -125,9 +124,10 @@ class Sender:
     def __repr__(self) -> str:
         return f"<Sender {self._url} by {type(self._transport).__name__}>"
 
-    async def __call__(self, national: str) -> Reply:
+    async def __call__(self, national: str, timeouts: Timeouts | None = None) -> Reply:
         """Post one national number (without country code) once and return what came of it.
 
+        ``timeouts`` takes the place of the sender's for this call.
         A failure of the transport (httpx.TransportError) is a value. Anything else that a transport raises is a
         mistake in it, and propagates. Raises RuntimeError on another event loop than before, and once closed.
         """
@@ -141,7 +141,7 @@ class Sender:
             if not slots.try_take():
                 await slots.take(first=is_short)
             try:
-                reply = await self._exchange(body)
+                reply = await self._exchange(body, timeouts)
                 break
             except BodyOverCap as error:
                 return Malformed(error.http_status, str(error))
@@ -184,13 +184,17 @@ class Sender:
 
     # The two ways of an exchange
 
-    async def _exchange_fast(self, body: bytes) -> WholeReply:
+    async def _exchange_fast(self, body: bytes, timeouts: Timeouts | None) -> WholeReply:
         """Over our own transport: bytes out, bytes in."""
         assert isinstance(self._transport, FastTransport)
+        if timeouts is None:
+            timeouts = self._timeouts
+        else:
+            self._transport.quicken(min(timeouts.read, timeouts.attempt))
         head = self._heads.get(len(body))
         if head is None:
             head = self._heads[len(body)] = self._wire_head(len(body))
-        return await self._transport.exchange(self._origin, head + body, self._timeouts)
+        return await self._transport.exchange(self._origin, head + body, timeouts)
 
     def _wire_head(self, length: int) -> bytes:
         """Return the request's head for bodies of ``length`` bytes."""
@@ -199,10 +203,18 @@ class Sender:
         lines.append(b"Content-Length: %d" % length)
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    async def _exchange_httpx(self, body: bytes) -> WholeReply:
+    async def _exchange_httpx(self, body: bytes, timeouts: Timeouts | None) -> WholeReply:
         """Over any other transport: a complete httpx request, its body loaded, for the transport to keep or change."""
         assert self._loop is not None
         request = self._request(body)
+        if timeouts is not None:
+            request.extensions = {"timeout": _as_httpx(timeouts)}
+            try:
+                async with asyncio.timeout(timeouts.attempt):
+                    response = await self._transport.handle_async_request(request)
+                    return WholeReply(response.status_code, response.headers.raw, await read_whole(response))
+            except TimeoutError as error:
+                raise AttemptTimeout("") from error
         call = self._deadlines.begin(self._loop)
         try:
             response = await self._transport.handle_async_request(request)
@@ -306,6 +318,11 @@ class Sender:
         self._closed = True
         self._deadlines.close()
         await self._transport.__aexit__(kind, error, trace)
+
+
+def _as_httpx(timeouts: Timeouts) -> dict[str, float]:
+    connect, read = timeouts.connect, timeouts.read
+    return {"connect": connect, "read": read, "write": read, "pool": connect}
 
 
 class _SecretHeaders(httpx.Headers):

@@ -117,9 +117,9 @@ class RunNotice:
         return "" if cost is None else f"spent {in_money(cost.likely)}"
 
     def _in_words(self, event: CallEnded) -> str:
-        if event.detail:
+        if event.reason and (event.http_status is None or event.reply == "GATEWAY"):
             return (
-                event.detail if self._host in event.detail else f"cannot reach {self._host} ({event.detail})"
+                event.reason if self._host in event.reason else f"cannot reach {self._host} ({event.reason})"
             )
         if event.reply == "MALFORMED":
             return f"what answers at {self._host} is not AccuAuth's API"

@@ -76,10 +76,10 @@ def arm(point: str, nth: int) -> None:
     def around_send(*, reply: bool, instead: Callable[[], None] = reached) -> None:
         original = Sender.__call__
 
-        async def wrapped(self: Sender, national: str) -> Any:
+        async def wrapped(self: Sender, national: str, timeouts: Any = None) -> Any:
             if not reply:
                 instead()
-            result = await original(self, national)
+            result = await original(self, national, timeouts)
             if reply:
                 instead()
             return result

@@ -470,11 +470,11 @@ def test_each_call_is_told_with_its_reply_its_kind_and_its_time_and_no_number() 
     bench = Bench(PENDING, REFUSAL, FAILURE, LOST, STRANGE)
     play(bench)
     assert bench.events == [
-        CallEnded("PENDING", "first", LATENCY),
-        CallEnded("RATE_LIMIT_EXCEEDED", "poll", LATENCY),
-        CallEnded("INTERNAL_ERROR", "refused", LATENCY),
-        CallEnded("ANSWER_LOST", "retry", LATENCY, LOST.reason),
-        CallEnded("MALFORMED", "retry", LATENCY),
+        CallEnded("PENDING", "first", LATENCY, http_status=PENDING.http_status, call=1),
+        CallEnded("RATE_LIMIT_EXCEEDED", "poll", LATENCY, http_status=REFUSAL.http_status, call=2),
+        CallEnded("INTERNAL_ERROR", "refused", LATENCY, http_status=FAILURE.http_status, call=3),
+        CallEnded("ANSWER_LOST", "retry", LATENCY, LOST.reason, call=4),
+        CallEnded("MALFORMED", "retry", LATENCY, STRANGE.reason, STRANGE.http_status, call=5),
     ]
     assert "987654321" not in repr(bench.events)
 
@@ -482,7 +482,15 @@ def test_each_call_is_told_with_its_reply_its_kind_and_its_time_and_no_number() 
 def test_an_answer_is_told_as_ok() -> None:
     bench = Bench(ANSWER)
     play(bench)
-    assert bench.events == [CallEnded("OK", "first", LATENCY)]
+    assert bench.events == [CallEnded("OK", "first", LATENCY, http_status=200)]
+
+
+def test_a_number_in_the_vendors_reason_is_masked_in_the_event() -> None:
+    bench = Bench(StatusReply("INVALID_ARGUMENT", 400, "987654321 is not a number"))
+    play(bench)
+    assert [event.reason for event in bench.events if isinstance(event, CallEnded)] == [
+        "9876•••21 is not a number"
+    ]
 
 
 def test_the_hook_and_the_chance_have_defaults() -> None:

@@ -62,7 +62,11 @@ DOCUMENTED = {
     "CircuitChanged",
     "Event",
     "FastTransport",
+    "Key",
+    "RunFinished",
+    "RunStarted",
     "Settled",
+    "StreamOptions",
     *_errors.__all__,
 }
 
