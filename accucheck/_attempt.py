@@ -7,7 +7,7 @@ import contextvars
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -142,10 +142,19 @@ _BLOCK: Final = 1_000
 _BLOCKS_IN_A_CAP: Final = 50
 _AHEAD: Final = 4
 """The next block is leased when a fourth of this one is left, so that nobody waits for it."""
+_IDLE: Final = 0.5
+"""Seconds between two looks at whether calls that are leased are used at all."""
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 0.5
+"""Seconds until a lease is asked for again while others hold the last calls of a cap."""
 
 
 class CallBudget:
-    """Calls leased from a store in blocks: with ``max_calls`` a cap that holds over processes and runs."""
+    """Calls leased from a store in blocks: with ``max_calls`` a cap that holds over processes and runs.
+
+    The cap is reached when so many calls were made, not when they are leased: what others hold and do not use comes
+    back, and is waited for. Nobody keeps calls for long without making any, so that wait is short.
+    """
 
     def __init__(self, store: Store, *, job: str = "", max_calls: int | None = None) -> None:
         self._store = store
@@ -153,7 +162,14 @@ class CallBudget:
         self._max_calls = max_calls
         self._block = _BLOCK if max_calls is None else min(max(max_calls // _BLOCKS_IN_A_CAP, 1), _BLOCK)
         self._left = 0
-        self._leasing: EngineTask[None] | None = None
+        self._left_before = -1
+        """What was left when ``_give_idle_back`` last looked."""
+        self._busy: EngineTask[None] | None = None
+        """Leases, or gives back."""
+        self._napping = False
+        self._waiting = 0
+        self._news = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
         self._error: Exception | None = None
 
     def take(self) -> bool:
@@ -162,54 +178,99 @@ class CallBudget:
         if left == 0:
             return False
         self._left = left = left - 1
-        if left * _AHEAD < self._block and self._leasing is None and self._error is None:
-            self._lease_soon()
+        if left * _AHEAD < self._block and self._busy is None and self._error is None:
+            self._begin(self._lease())
         return True
 
     def give_back(self) -> None:
         """Return a call that was taken and not made."""
         self._left += 1
+        self._news.set()
 
     def sending(self) -> None:
         """Note that a call that was taken is being sent."""
         self._store.note_call(self._job)
 
-    async def reserve(self) -> None:
-        """Take one call, and wait for a block if there is none.
-
-        Raises BudgetExhausted if the cap is reached, or LedgerError.
-        """
-        while not self.take():
-            if self._error is not None:
-                raise self._error
-            await settled(self._leasing or self._lease_soon())
+    async def wait(self) -> None:
+        """Wait until there is a call to take. Raises BudgetExhausted if the cap is reached, or LedgerError."""
+        self._waiting += 1
+        try:
+            while not self._left:
+                if self._error is not None:
+                    raise self._error
+                if self._busy is None:
+                    self._begin(self._lease())
+                self._news.clear()
+                await self._news.wait()
+        finally:
+            self._waiting -= 1
 
     async def close(self, *, lost: int) -> None:
         """Give back what was not used. ``lost`` counts calls that were cut off."""
-        if self._leasing is not None:
-            await settled(self._leasing)
         self._error = self._error or RuntimeError("the run is over")
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._busy is not None:
+            if self._napping:
+                self._busy.end()
+            await settled(self._busy)
         unused, self._left = self._left, 0
         if unused or lost:
             await self._store.return_calls(unused, lost=lost, job=self._job)
 
-    def _lease_soon(self) -> EngineTask[None]:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         # No context: it leases for many numbers, whichever of them comes first.
-        self._leasing = EngineTask(
-            self._lease(), name="lease", on_cancel=lambda: None, context=contextvars.Context()
-        )
-        return self._leasing
+        self._busy = EngineTask(work, name="lease", on_cancel=lambda: None, context=contextvars.Context())
 
     async def _lease(self) -> None:
+        store, wait = self._store, _FIRST_WAIT
         try:
-            granted = await self._store.lease_calls(self._block, max_calls=self._max_calls, job=self._job)
-            if granted == 0:
-                self._error = budget_exhausted()
-            self._left += granted
+            while True:
+                granted = await store.lease_calls(self._block, max_calls=self._max_calls, job=self._job)
+                self._left += granted
+                if granted:
+                    self._watch()
+                    return
+                if self._max_calls is None or await store.calls_made(self._job) >= self._max_calls:
+                    self._error = budget_exhausted()
+                    return
+                if self._left or not self._waiting or self._error is not None:
+                    return
+                self._napping = True
+                await asyncio.sleep(wait)
+                self._napping = False
+                wait = min(2 * wait, _LONGEST_WAIT)
         except Exception as error:  # noqa: BLE001 (it is raised again, where a call is reserved)
             self._error = error
         finally:
-            self._leasing = None
+            self._busy = None
+            self._news.set()
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_IDLE, self._look)
+
+    def _look(self) -> None:
+        """Give back what nobody has needed since the last look: another process may be waiting for it."""
+        self._timer = None
+        if self._error is not None and self._left == 0:
+            return
+        idle, self._left_before = self._left == self._left_before, self._left
+        if idle and self._left and self._busy is None:
+            self._begin(self._give_idle_back())
+        elif self._left or self._busy is not None:
+            self._watch()
+
+    async def _give_idle_back(self) -> None:
+        unused, self._left = self._left, 0
+        try:
+            await self._store.return_calls(unused, job=self._job)
+        except Exception:  # noqa: BLE001 (whoever needs the store next meets it, too)
+            self._left += unused
+            self._watch()
+        finally:
+            self._busy = None
+            self._news.set()
 
 
 def budget_exhausted() -> BudgetExhausted:
@@ -274,6 +335,9 @@ class Caller(Protocol):
     def wait(self, change: int) -> None:
         """Note that it begins (1) or ends (-1) to wait for a permit."""
 
+    def wants(self) -> bool:
+        """Return whether ``choose`` would find a number now."""
+
     def choose(self) -> Progress | None:
         """Return the number that gets the permit; None if there is none any more."""
 
@@ -284,7 +348,11 @@ class _Recorded:
     def __init__(self, caller: Caller) -> None:
         self.chosen: Progress | None = None
         self.wait = caller.wait
+        self._wants = caller.wants
         self._choose = caller.choose
+
+    def wants(self) -> bool:
+        return self.chosen is not None or self._wants()
 
     def choose(self) -> Progress | None:
         if self.chosen is None:
@@ -382,8 +450,16 @@ class Attempt:
         circuit = host.circuit
         if circuit.opened and not circuit.admits(sent_at):
             return None
-        if self._limited and not await self._reserve():
-            raise budget_exhausted()
+        if self._limited and not self._take_call():
+            caller.wait(1)
+            try:
+                await self._reserve()
+            except BudgetExhausted:
+                if caller.wants():
+                    raise
+                return None  # the cap was just enough
+            finally:
+                caller.wait(-1)
         progress = caller.choose()
         if self._limited:
             self._spend(progress)
@@ -601,34 +677,36 @@ class Attempt:
         elif progress.next == "retry":
             self.counters.retries += 1
 
-    async def _reserve(self) -> bool:
-        """Take a call from the caps; return whether there was one."""
+    def _take_call(self) -> bool:
+        """Take a call from every cap, or from none; return whether there was one."""
         cap, cost, budget = self._cap, self._cost, self._budget
-        if cap is not None and not cap.take():
+        if budget is not None and not budget.take():
             return False
-        try:
-            if cost is not None and not cost.take():
-                await self._wait_for_money(cost)
-            if budget is not None and not budget.take():
-                try:
-                    await budget.reserve()
-                except BaseException:
-                    if cost is not None:
-                        cost.give_back()
-                    raise
-        except BaseException:
-            if cap is not None:
-                cap.give_back()
-            raise
-        return True
+        if cost is None or cost.take():
+            if cap is None or cap.take():
+                return True
+            if cost is not None:
+                cost.give_back()
+        if budget is not None:
+            budget.give_back()
+        return False
 
-    async def _wait_for_money(self, cost: CostCap) -> None:
-        """Wait until a reply has turned out to be free. Raises BudgetExhausted if none can any more."""
-        while not cost.take():
-            if not cost.outstanding:
-                raise BudgetExhausted("max_cost is used up: raise max_cost to continue")
-            self._cost_news.clear()
-            await self._cost_news.wait()
+    async def _reserve(self) -> None:
+        """Wait until every cap has a call, and take it. Raises BudgetExhausted if one is reached.
+
+        Nothing is held while it waits: a call that one holds and does not make is one that others miss.
+        """
+        cap, cost, budget = self._cap, self._cost, self._budget
+        while not self._take_call():
+            if cap is not None and not cap.left:
+                raise budget_exhausted()
+            if cost is not None and not cost.affordable:
+                if not cost.outstanding:
+                    raise BudgetExhausted("max_cost is used up: raise max_cost to continue")
+                self._cost_news.clear()
+                await self._cost_news.wait()
+            elif budget is not None:
+                await budget.wait()
 
     def _spend(self, progress: Progress | None) -> None:
         """Use the call that was taken from the caps, or give it back if there is no number for it."""

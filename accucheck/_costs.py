@@ -134,6 +134,11 @@ class CostCap:
             charge: self._dearest - units(prices._at_most(charge)) for charge in set(_CHARGES.values())
         }
 
+    @property
+    def affordable(self) -> bool:
+        """Whether what a call may cost is still there."""
+        return self._left >= self._dearest
+
     def take(self) -> bool:
         """Set aside what a call may cost; return False if that is no longer there."""
         if self._left < self._dearest:

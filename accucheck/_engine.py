@@ -221,6 +221,9 @@ class _Run:
     def wait(self, change: int) -> None:
         """Do not count: there is one task for one number."""
 
+    def wants(self) -> bool:
+        return bool(self.waiters)
+
     def choose(self) -> PendingNumber | None:
         """Call the number, if anybody still waits for it."""
         return self.entry if self.waiters else None

@@ -96,6 +96,11 @@ class _Worker:
         if self.only is None:
             self.stream._claims += change
 
+    def wants(self) -> bool:
+        stream = self.stream
+        has_one = self.only is not None or bool(stream._admission.ready or stream._due)
+        return has_one and not stream._stopping
+
     def choose(self) -> PendingNumber | None:
         """Take the number that a permit goes to."""
         entry = self.entry = self.stream._take(self.only)

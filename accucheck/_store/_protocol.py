@@ -88,7 +88,8 @@ class Store(Protocol):
     async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
         """Reserve calls before they are made; return how many were granted, at most ``wanted``.
 
-        0 means that ``job`` has reserved ``max_calls`` calls, over all its processes and runs. ``job`` is any name.
+        0 means that ``job`` has reserved ``max_calls`` calls, over all its processes and runs. Some of these may come
+        back: the cap is reached once ``calls_made`` says so. ``job`` is any name.
         """
 
     def note_call(self, job: str = "") -> None:

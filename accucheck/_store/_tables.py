@@ -228,6 +228,8 @@ class Tables:
                 return 0
             if job not in self._slots:
                 if len(self._slots) == _owner.SLOTS:
+                    self._end_spent()
+                if len(self._slots) == _owner.SLOTS:
                     raise LedgerError(
                         f"ledger {self.path}: more than {_owner.SLOTS} jobs at once in one process"
                     )
@@ -240,7 +242,10 @@ class Tables:
         return wanted
 
     def return_calls(self, unused: int, *, lost: int, job: str) -> bool:
-        """Take leased calls back; return whether the job has none left here, and so its counters are gone."""
+        """Take leased calls back; return whether the job is done with here, and so its counters are gone.
+
+        Not before what it called is settled: until then a kill may lose answers, which the counters tell.
+        """
         connection = self._connection
         with self._transaction(durable=False):
             if lost:
@@ -251,14 +256,27 @@ class Tables:
             (granted,) = connection.execute(
                 "SELECT granted - ? FROM leases WHERE owner = ? AND job = ?", (unused, self._id, job)
             ).fetchone()
-            if self.owner.counters(slot).made < granted:
+            counters = self.owner.counters(slot)
+            if counters.made < granted or counters.settled < counters.made:
                 connection.execute(
                     "UPDATE leases SET granted = ? WHERE owner = ? AND job = ?", (granted, self._id, job)
                 )
                 return False
-            self._end_lease(self._id, job, granted, self.owner.counters(slot), killed=False)
+            self._end_lease(self._id, job, granted, counters, killed=False)
         self.owner.free_slot(self._slots.pop(job))
         return True
+
+    def _end_spent(self) -> None:
+        """Make room for the counters of other jobs, within a transaction."""
+        for job, slot in [*self._slots.items()]:
+            counters = self.owner.counters(slot)
+            ended = self._connection.execute(
+                "SELECT 1 FROM leases WHERE owner = ? AND job = ? AND granted <= ?",
+                (self._id, job, counters.made),
+            ).fetchone()
+            if ended:
+                self._end_lease(self._id, job, counters.made, counters, killed=False)
+                self.owner.free_slot(self._slots.pop(job))
 
     def calls_made(self, job: str) -> int:
         """Return the calls that all processes of a job have made so far."""

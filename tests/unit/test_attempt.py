@@ -87,6 +87,9 @@ class Chosen:
     def wait(self, change: int) -> None:
         pass
 
+    def wants(self) -> bool:
+        return True
+
     def choose(self) -> Progress:
         return self.progress
 
