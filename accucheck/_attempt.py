@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeAlias
 
+from accucheck._budgets import CallBudget, CallCap, CostBudget, budget_exhausted
 from accucheck._circuit import Brake, Circuit, RetryBudget
-from accucheck._costs import CostCap
 from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
 from accucheck._errors import BudgetExhausted, StillPending, mask
 from accucheck._events import CallEnded, CallKind, CircuitChanged, Key, Listeners
 from accucheck._gate import Gate
 from accucheck._polls import LaterPolls, PollTimes
 from accucheck._statuses import ANSWER_LOST, UNKNOWN
-from accucheck._store import Store
-from accucheck._tasks import EngineTask, settled
 from accucheck._timeouts import Timeouts
 from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
 
@@ -115,166 +112,8 @@ class Counters:
         return dict(counts)
 
 
-class CallCap:
-    """A hard cap on the calls of one client, kept in memory: ``Client(max_calls=...)``."""
-
-    __slots__ = ("left",)
-
-    def __init__(self, max_calls: int) -> None:
-        self.left = max_calls
-
-    def take(self) -> bool:
-        """Take one call; return False if none is left."""
-        if self.left == 0:
-            return False
-        self.left -= 1
-        return True
-
-    def give_back(self) -> None:
-        """Return a call that was taken and not made."""
-        self.left += 1
-
-
 _NOTICEABLE: Final = 0.1
 """The share by which the rate must have changed before the log says so."""
-_BLOCK: Final = 1_000
-"""Calls leased at once. Under a cap fewer: what one holder has leased and not used, another cannot use."""
-_BLOCKS_IN_A_CAP: Final = 50
-_AHEAD: Final = 4
-"""The next block is leased when a fourth of this one is left, so that nobody waits for it."""
-_IDLE: Final = 0.5
-"""Seconds between two looks at whether calls that are leased are used at all."""
-_FIRST_WAIT: Final = 0.05
-_LONGEST_WAIT: Final = 0.5
-"""Seconds until a lease is asked for again while others hold the last calls of a cap."""
-
-
-class CallBudget:
-    """Calls leased from a store in blocks: with ``max_calls`` a cap that holds over processes and runs.
-
-    The cap is reached when so many calls were made, not when they are leased: what others hold and do not use comes
-    back, and is waited for. Nobody keeps calls for long without making any, so that wait is short.
-    """
-
-    def __init__(self, store: Store, *, job: str = "", max_calls: int | None = None) -> None:
-        self._store = store
-        self._job = job
-        self._max_calls = max_calls
-        self._block = _BLOCK if max_calls is None else min(max(max_calls // _BLOCKS_IN_A_CAP, 1), _BLOCK)
-        self._left = 0
-        self._left_before = -1
-        """What was left when ``_give_idle_back`` last looked."""
-        self._busy: EngineTask[None] | None = None
-        """Leases, or gives back."""
-        self._napping = False
-        self._waiting = 0
-        self._news = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
-        self._error: Exception | None = None
-
-    def take(self) -> bool:
-        """Take one call; return False if a block must be waited for."""
-        left = self._left
-        if left == 0:
-            return False
-        self._left = left = left - 1
-        if left * _AHEAD < self._block and self._busy is None and self._error is None:
-            self._begin(self._lease())
-        return True
-
-    def give_back(self) -> None:
-        """Return a call that was taken and not made."""
-        self._left += 1
-        self._news.set()
-
-    def sending(self) -> None:
-        """Note that a call that was taken is being sent."""
-        self._store.note_call(self._job)
-
-    async def wait(self) -> None:
-        """Wait until there is a call to take. Raises BudgetExhausted if the cap is reached, or LedgerError."""
-        self._waiting += 1
-        try:
-            while not self._left:
-                if self._error is not None:
-                    raise self._error
-                if self._busy is None:
-                    self._begin(self._lease())
-                self._news.clear()
-                await self._news.wait()
-        finally:
-            self._waiting -= 1
-
-    async def close(self, *, lost: int) -> None:
-        """Give back what was not used. ``lost`` counts calls that were cut off."""
-        self._error = self._error or RuntimeError("the run is over")
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._busy is not None:
-            if self._napping:
-                self._busy.end()
-            await settled(self._busy)
-        unused, self._left = self._left, 0
-        if unused or lost:
-            await self._store.return_calls(unused, lost=lost, job=self._job)
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        # No context: it leases for many numbers, whichever of them comes first.
-        self._busy = EngineTask(work, name="lease", on_cancel=lambda: None, context=contextvars.Context())
-
-    async def _lease(self) -> None:
-        store, wait = self._store, _FIRST_WAIT
-        try:
-            while True:
-                granted = await store.lease_calls(self._block, max_calls=self._max_calls, job=self._job)
-                self._left += granted
-                if granted:
-                    self._watch()
-                    return
-                if self._max_calls is None or await store.calls_made(self._job) >= self._max_calls:
-                    self._error = budget_exhausted()
-                    return
-                if self._left or not self._waiting or self._error is not None:
-                    return
-                self._napping = True
-                await asyncio.sleep(wait)
-                self._napping = False
-                wait = min(2 * wait, _LONGEST_WAIT)
-        except Exception as error:  # noqa: BLE001 (it is raised again, where a call is reserved)
-            self._error = error
-        finally:
-            self._busy = None
-            self._news.set()
-
-    def _watch(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_IDLE, self._look)
-
-    def _look(self) -> None:
-        """Give back what nobody has needed since the last look: another process may be waiting for it."""
-        self._timer = None
-        if self._error is not None and self._left == 0:
-            return
-        idle, self._left_before = self._left == self._left_before, self._left
-        if idle and self._left and self._busy is None:
-            self._begin(self._give_idle_back())
-        elif self._left or self._busy is not None:
-            self._watch()
-
-    async def _give_idle_back(self) -> None:
-        unused, self._left = self._left, 0
-        try:
-            await self._store.return_calls(unused, job=self._job)
-        except Exception:  # noqa: BLE001 (whoever needs the store next meets it, too)
-            self._left += unused
-            self._watch()
-        finally:
-            self._busy = None
-            self._news.set()
-
-
-def budget_exhausted() -> BudgetExhausted:
-    return BudgetExhausted("max_calls calls have been made: raise max_calls to continue")
 
 
 class Host:
@@ -373,7 +212,7 @@ class Attempt:
         events: Listeners,
         budget: CallBudget | None = None,
         cap: CallCap | None = None,
-        cost: CostCap | None = None,
+        cost: CostBudget | None = None,
         brake: Brake | None = None,
         later: LaterPolls | None = None,
         key: Key | None = None,
@@ -394,7 +233,6 @@ class Attempt:
         self._budget = budget
         self._cap = cap
         self._cost = cost
-        self._cost_news = asyncio.Event()
         self._limited = budget is not None or cap is not None or cost is not None
         self._chance = chance
         self._now = asyncio.get_running_loop().time
@@ -496,7 +334,6 @@ class Attempt:
             progress.calling = False
         if self._cost is not None:
             self._cost.settle(reply.row)
-            self._cost_news.set()
         if self._events.tell is not None:
             self._tell_of(progress, reply, self._now() - sent_at)
         body, brake = host.body, self.brake
@@ -700,13 +537,9 @@ class Attempt:
         while not self._take_call():
             if cap is not None and not cap.left:
                 raise budget_exhausted()
-            if cost is not None and not cost.affordable:
-                if not cost.outstanding:
-                    raise BudgetExhausted("max_cost is used up: raise max_cost to continue")
-                self._cost_news.clear()
-                await self._cost_news.wait()
-            elif budget is not None:
-                await budget.wait()
+            for each in (cost, budget):
+                if each is not None:
+                    await each.wait()
 
     def _spend(self, progress: Progress | None) -> None:
         """Use the call that was taken from the caps, or give it back if there is no number for it."""
@@ -715,10 +548,12 @@ class Attempt:
                 self._cap.give_back()
             if self._cost is not None:
                 self._cost.give_back()
-                self._cost_news.set()
             if self._budget is not None:
                 self._budget.give_back()
-        elif self._budget is not None:
+            return
+        if self._cost is not None:
+            self._cost.sending()
+        if self._budget is not None:
             self._budget.sending()
 
     def _log_refusal(self, progress: Progress, retry_after: float | None) -> None:

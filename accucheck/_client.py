@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import contextvars
 import inspect
 import math
@@ -12,7 +11,6 @@ import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from datetime import timedelta
-from decimal import Decimal
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
@@ -21,9 +19,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from accucheck._admission import InFlight, Limits
-from accucheck._attempt import Attempt, CallBudget, CallCap, Host
+from accucheck._attempt import Attempt, Host
+from accucheck._budgets import CallBudget, CallCap, CostBudget
 from accucheck._circuit import Brake, RetryBudget
-from accucheck._costs import CostCap, Money, Prices, money
+from accucheck._costs import Money, Prices, money
 from accucheck._credentials import Credentials, is_loopback
 from accucheck._decide import BodyChoice, Policy
 from accucheck._engine import Checks, OpenStores, SharedStore, ledger_name, total
@@ -443,8 +442,8 @@ class Client:
             ordered: Yield in the order of the input; an early row that is PENDING holds later ones back.
             max_calls: A hard cap on calls, polls and retries included; with a ledger, over the runs of a job.
             max_cost: A hard cap on what calls may cost by ``prices``, as exact as ``max_calls``: what the vendor may
-                have charged counts, what the status table calls free does not. With a ledger, over the runs of a job,
-                one at a time; a killed run counts all its calls.
+                have charged counts, what the status table calls free does not. With a ledger, over the runs and
+                processes of a job; a kill counts the calls that were under way as charged.
             prices: What calls cost; with ``max_cost``.
             ledger: Where every answer is stored before it is yielded, so that it is never bought again: a
                 path, or a ``Store``. By default the client's; without one, answers are kept for this stream only.
@@ -573,7 +572,7 @@ class Client:
         cost = None
         if max_cost is not None and prices is not None:
             try:
-                cost = CostCap(max_cost, prices, spent=await _spent_before(store, job, prices))
+                cost = await CostBudget.open(store, max_cost, prices, job=job)
             except BaseException:
                 if shared is not None:
                     await self._stores.leave(shared, gate, body=None)
@@ -589,7 +588,7 @@ class Client:
                 return
             try:
                 if cost is not None:
-                    await _keep_spent(store, job, cost)
+                    await cost.close(lost=0)
             finally:
                 await self._stores.leave(shared, gate, body=self._host.body.memory)
 
@@ -708,7 +707,7 @@ class Client:
         events: Listeners,
         budget: CallBudget | None,
         *,
-        cost: CostCap | None = None,
+        cost: CostBudget | None = None,
         brake: Brake | None = None,
         later: LaterPolls | None = None,
         key: Key | None = None,
@@ -738,22 +737,6 @@ class Client:
         if remembered is not None and not body.settled and not self._host.first_call.locked():
             self._host.body = BodyChoice(remembered)
             self._use_body(self._host.body.style)
-
-
-async def _spent_before(store: Store, job: str, prices: Prices) -> Decimal:
-    """Return what earlier runs of a job may have cost: as they have kept it; by calls for those that were killed."""
-    calls, spent = 0, Decimal(0)
-    kept = await store.recall(f"cost {job}")
-    if kept is not None:
-        with contextlib.suppress(ValueError, ArithmeticError):
-            text = kept.split()
-            calls, spent = int(text[0]), money("spent", text[1])
-    return spent + max(0, await store.calls_made(job) - calls) * prices.dearest
-
-
-async def _keep_spent(store: Store, job: str, cost: CostCap) -> None:
-    if store.durable:
-        await store.remember(f"cost {job}", f"{await store.calls_made(job)} {cost.spent}")
 
 
 def _itself(item: Any) -> Any:

@@ -7,6 +7,7 @@ vendor. Money is decimal, in whatever currency the prices are in.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias
@@ -14,9 +15,9 @@ from typing import Final, TypeAlias
 import msgspec
 
 from accucheck._errors import ConfigurationError
-from accucheck._statuses import Charge, Row, rows
+from accucheck._statuses import Charge, rows
 
-__all__ = ["Cost", "CostCap", "Money", "Prices", "calls_within", "forecast", "spent"]
+__all__ = ["Cost", "Money", "Prices", "forecast", "money", "spent"]
 
 Money: TypeAlias = Decimal | int | float | str
 """An amount; a float is taken as it is written, so that 0.1 is a tenth."""
@@ -54,6 +55,13 @@ class Prices:
     def dearest(self) -> Decimal:
         """The most that one call can cost."""
         return max(self.answer, self.pending, self.refused)
+
+    @property
+    def unit(self) -> Decimal:
+        """The largest amount of which every price is a multiple; 0 if all are 0."""
+        prices = (self.answer, self.pending, self.refused)
+        places = max(0, *(-int(price.normalize().as_tuple().exponent) for price in prices))
+        return Decimal(math.gcd(*(int(price.scaleb(places)) for price in prices))).scaleb(-places)
 
     def _likely(self, charge: Charge) -> Decimal:
         """Return what a call with this outcome probably costs."""
@@ -98,70 +106,3 @@ def forecast(
     answers = sum(count for name, count in replies.items() if _CHARGES[name] == "answer")
     others = cost.at_most - prices.answer * answers
     return Cost(cost.likely * numbers / sampled, every + others * numbers / sampled)
-
-
-def calls_within(max_cost: Money, prices: Prices) -> int | None:
-    """Return how many calls cost ``max_cost`` at most, if every one is charged; None if calls are free."""
-    limit = money("max_cost", max_cost)
-    return int(limit // prices.dearest) if prices.dearest else None
-
-
-class CostCap:
-    """A hard cap on what calls may cost: as exact as a cap on calls.
-
-    Before a call the most that it can cost is set aside; what the reply proves to be free comes back. So calls under
-    way can never take the sum over the cap. Amounts are whole units, since this runs once a call.
-    """
-
-    __slots__ = ("_back", "_dearest", "_left", "_max", "_places", "outstanding")
-
-    def __init__(self, max_cost: Money, prices: Prices, *, spent: Money = 0) -> None:
-        """``spent`` is what earlier runs have used of it."""
-        left = money("max_cost", max_cost) - money("spent", spent)
-        amounts = [left, money("max_cost", max_cost), prices.answer, prices.pending, prices.refused]
-        places = max(0, *(-int(amount.normalize().as_tuple().exponent) for amount in amounts))
-
-        def units(amount: Decimal) -> int:
-            return int(amount.scaleb(places))
-
-        self._places = places
-        self._max = units(money("max_cost", max_cost))
-        self._left = units(left)
-        self.outstanding = 0
-        """Calls whose money is set aside: some of it may come back."""
-        self._dearest = units(prices.dearest)
-        self._back = {
-            charge: self._dearest - units(prices._at_most(charge)) for charge in set(_CHARGES.values())
-        }
-
-    @property
-    def affordable(self) -> bool:
-        """Whether what a call may cost is still there."""
-        return self._left >= self._dearest
-
-    def take(self) -> bool:
-        """Set aside what a call may cost; return False if that is no longer there."""
-        if self._left < self._dearest:
-            return False
-        self._left -= self._dearest
-        self.outstanding += 1
-        return True
-
-    def settle(self, row: Row) -> None:
-        """Note a reply: what it does not cost comes back."""
-        self.outstanding -= 1
-        self._left += self._back[row.charge]
-
-    def cut_off(self) -> None:
-        """Note that a call was cut off: it may have been charged."""
-        self.outstanding -= 1
-
-    def give_back(self) -> None:
-        """Return what was set aside for a call that was not made."""
-        self.outstanding -= 1
-        self._left += self._dearest
-
-    @property
-    def spent(self) -> Decimal:
-        """What earlier runs and this one have used at most, calls under way included."""
-        return Decimal(self._max - self._left).scaleb(-self._places)

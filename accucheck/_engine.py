@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, next_claim_wait
-from accucheck._attempt import Attempt, CallBudget, Host
+from accucheck._attempt import Attempt, Host
+from accucheck._budgets import CallBudget
 from accucheck._decide import Done, Stop, Wait
 from accucheck._errors import (
     CheckError,

@@ -366,9 +366,21 @@ class Outage(RunEnded):
 
 
 class BudgetExhausted(RunEnded):
-    """``max_calls`` calls have been made."""
+    """``max_calls`` calls have been made, or ``max_cost`` is spent."""
 
     status = "BUDGET_EXHAUSTED"
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        request_id: str = "",
+        http_status: int | None = None,
+        cap: Literal["max_calls", "max_cost"] = "max_calls",
+    ) -> None:
+        super().__init__(message, request_id=request_id, http_status=http_status)
+        self.cap: Literal["max_calls", "max_cost"] = cap
+        """Which cap was reached."""
 
 
 class LedgerError(RunEnded):

@@ -38,7 +38,8 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from accucheck._admission import Admission, InFlight, Limits, PendingNumber
-from accucheck._attempt import Attempt, CallBudget
+from accucheck._attempt import Attempt
+from accucheck._budgets import CallBudget
 from accucheck._circuit import Brake
 from accucheck._decide import Decision, Done, Stop, Wait
 from accucheck._delay_queue import DelayQueue

@@ -290,6 +290,18 @@ class StoreConformance:
             assert await store.calls_made(job) == 60
         assert await store.calls_made("never heard of") == 0
 
+    async def test_a_call_that_was_noted_can_be_taken_back(self, store: Store) -> None:
+        assert await store.lease_calls(10, max_calls=20) == 10
+        store.note_call("", 8)
+        store.note_call("", -5)
+        assert await store.calls_made() == 3
+        await store.return_calls(7)
+        assert await store.calls_made() == 3
+        again = 0
+        while grant := await store.lease_calls(50, max_calls=20):
+            again += grant
+        assert again == 17
+
     # Settings, opening and closing
 
     async def test_small_things_are_remembered(self, store: Store) -> None:

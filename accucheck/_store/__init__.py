@@ -5,11 +5,12 @@ from accucheck._store._ledger import JobCalls, Ledger, LedgerInfo, account_ledge
 from accucheck._store._memory import MemoryStore
 from accucheck._store._permits import Outcomes, Pacing, PermitRequest, Permits, PermitStore
 from accucheck._store._postgres import PostgresStore, init_postgres, is_postgres
-from accucheck._store._protocol import Claims, Endpoint, Query, Store
+from accucheck._store._protocol import COUNTS_MONEY, Claims, Endpoint, Query, Store
 from accucheck._store._repair import Repaired, repair
 from accucheck._store._sqlite import SQLiteStore
 
 __all__ = [
+    "COUNTS_MONEY",
     "Claims",
     "Endpoint",
     "JobCalls",

@@ -31,7 +31,7 @@ from accucheck._store._packing import (
     settlement_of,
 )
 from accucheck._store._postgres import PostgresStore, is_postgres
-from accucheck._store._protocol import Endpoint, Query, Store
+from accucheck._store._protocol import COUNTS_MONEY, Endpoint, Query, Store
 from accucheck._store._sqlite import SQLiteStore
 
 __all__ = ["JobCalls", "Ledger", "LedgerInfo", "account_ledgers", "as_store"]
@@ -252,10 +252,13 @@ class Ledger:
         jobs = {
             name: [calls, double, lost]
             for name, calls, double, lost in connection.execute("SELECT * FROM jobs ORDER BY name")
+            if not name.startswith(COUNTS_MONEY)
         }
         for job, token, slot, granted in connection.execute(
             "SELECT job, token, slot, granted FROM leases JOIN owners ON id = owner"
         ):
+            if job.startswith(COUNTS_MONEY):
+                continue
             counters = _owner.counters_of(self.path, token, slot)
             jobs.setdefault(job, [0, 0, 0])[0] += granted if counters is None else counters.made
         return [

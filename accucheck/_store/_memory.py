@@ -125,8 +125,8 @@ class MemoryStore:
         self._leased[job] += granted
         return granted
 
-    def note_call(self, job: str = "") -> None:
-        self._made[job] += 1
+    def note_call(self, job: str = "", calls: int = 1) -> None:
+        self._made[job] += calls
 
     async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
         del lost  # the run counts them; there is no later run to tell

@@ -126,9 +126,9 @@ class Owner:
         """Give a place back."""
         self._free.append(slot)
 
-    def count_made(self, slot: int) -> None:
-        """Count a call that is being sent."""
-        self._counters[slot * _FIELDS] += 1
+    def count_made(self, slot: int, calls: int = 1) -> None:
+        """Count calls that are being sent; a negative number takes some back."""
+        self._counters[slot * _FIELDS] += calls
 
     def count_settled(self, slot: int, calls: int) -> None:
         """Count the calls of numbers that are settled."""

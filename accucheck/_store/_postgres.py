@@ -19,7 +19,7 @@ from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
 from accucheck._store._packing import FAILED, Choice, Row, key_of, number_of, row_of, settlement_of
 from accucheck._store._permits import ACTIVE, Outcomes, Pace, PermitRequest, Permits, lease
-from accucheck._store._protocol import Claims, Endpoint, Query
+from accucheck._store._protocol import COUNTS_MONEY, Claims, Endpoint, Query
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -306,8 +306,10 @@ class PostgresStore:
             (owner, owner),
         )
         for job, granted, made, claimed in await cursor.fetchall():
-            # Since its last report it may have made a call for each number that it had claimed.
-            lost = min(granted - made, claimed) if killed else 0
+            # Since its last report it may have made a call for each number that it had claimed; what its calls have
+            # cost is not reported with every answer, and so all that was leased counts.
+            most = granted if job.startswith(COUNTS_MONEY) else made + claimed
+            lost = max(0, min(granted, most) - made) if killed else 0
             await connection.execute(_COUNT, (job, made + lost, 0, lost))
         await connection.execute("DELETE FROM accucheck.claims WHERE owner = %s", (owner,))
         await connection.execute("DELETE FROM accucheck.callers WHERE owner = %s", (owner,))
@@ -475,8 +477,8 @@ class PostgresStore:
             )
         return wanted
 
-    def note_call(self, job: str = "") -> None:
-        self._made[job] += 1
+    def note_call(self, job: str = "", calls: int = 1) -> None:
+        self._made[job] += calls
 
     async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
         async def work(connection: AsyncConnection[Any]) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from accucheck._models import Settlement
 
-__all__ = ["Claims", "Endpoint", "Query", "Store"]
+__all__ = ["COUNTS_MONEY", "Claims", "Endpoint", "Query", "Store"]
 
+COUNTS_MONEY: Final = "\x1f"
+"""The name of a job that begins so counts money instead of calls: see ``max_cost``."""
 Endpoint: TypeAlias = Literal["advanced", "basic"]
 
 
@@ -92,10 +94,11 @@ class Store(Protocol):
         back: the cap is reached once ``calls_made`` says so. ``job`` is any name.
         """
 
-    def note_call(self, job: str = "") -> None:
+    def note_call(self, job: str = "", calls: int = 1) -> None:
         """Note that a leased call is being sent. Called before every call; takes a microsecond and never raises.
 
-        Of the calls that a killed process had leased, those it noted are spent and the others come back.
+        Of the calls that a killed process had leased, those it noted are spent and the others come back. A negative
+        number takes back what was noted before.
         """
 
     async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:

@@ -150,11 +150,11 @@ class SQLiteStore:
             self._slots[job] = slot
         return granted
 
-    def note_call(self, job: str = "") -> None:
+    def note_call(self, job: str = "", calls: int = 1) -> None:
         slot = self._slots.get(job)
         if slot is not None:
             with suppress(ValueError):  # the file is just being replaced by a rescued one
-                self._ledger.tables.owner.count_made(slot)
+                self._ledger.tables.owner.count_made(slot, calls)
 
     async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
         if await self._run(lambda ledger: ledger.tables.return_calls(unused, lost=lost, job=job)):

@@ -21,19 +21,19 @@ from accucheck.cli._ledger import ANY_AGE, chosen_ledger
 from accucheck.cli._lists import expand, make_exclusion, outputs_in
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
-    DEFAULT_COST,
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
+    DEFAULT_SPENDING,
     DEFAULT_TALK,
     EXCLUSION,
     PATIENCE,
     Account,
     Age,
-    CostOptions,
     ListOptions,
     Pace,
     Patience,
+    Spending,
     StreamOrPath,
     Talk,
 )
@@ -69,7 +69,7 @@ def bulk(
     grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
-    cost: CostOptions = DEFAULT_COST,
+    cost: Spending = DEFAULT_SPENDING,
     patience: Patience = DEFAULT_PATIENCE,
     reading: ListOptions = DEFAULT_LIST_OPTIONS,
     talk: Talk = DEFAULT_TALK,
@@ -104,7 +104,7 @@ def bulk(
         File that keeps the answers, postgresql://… or none. Default: your account's own, so that no list buys a
         number that another one has bought.
     job
-        Name under which --max-calls counts calls, over all runs and samples. Default: the path of the output.
+        Name under which --max-calls and --max-cost count, over all runs and samples. Default: the path of the output.
     fresh_within
         Check again what was answered longer ago than this: 30d, or yes=90d,no=14d.
     retry_failed
@@ -161,6 +161,7 @@ def bulk(
         pace=pace,
         keep_going=patience.keep_going,
         prices=cost.prices,
+        max_cost=cost.max_cost,
         reading=reading,
         talk=talk,
     )

@@ -22,7 +22,7 @@ from accucheck.cli._account import find_id, make_client
 from accucheck.cli._console import print_json
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._job import Job, with_job_calls
+from accucheck.cli._job import Job, with_job_totals
 from accucheck.cli._ledger import ANY_AGE, chosen_ledger, open_book
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
@@ -115,7 +115,7 @@ def check(
                 interruption=interruption,
                 progress="none" if len(numbers) == 1 else talk.shown,
             )
-            return ending if store is None else await with_job_calls(ending, job, store)
+            return ending if store is None else await with_job_totals(ending, job, store)
 
     ending = run_to_end(ask(), interruption)
     if json or not sys.stdout.isatty():

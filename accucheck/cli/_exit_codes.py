@@ -43,7 +43,7 @@ EXPLANATION = {
     ExitCode.SOME_NOT_ANSWERED: "some rows have no answer: invalid, failed or not checked",
     ExitCode.USAGE: "a wrong option, an unreadable input or a missing credential",
     ExitCode.NOT_ALLOWED: "AccuAuth refused the credentials, the endpoint or every number",
-    ExitCode.USED_UP: "the account's quota or --max-calls is used up",
+    ExitCode.USED_UP: "the account's quota, --max-calls or --max-cost is used up",
     ExitCode.STORAGE: "the ledger or the output could not be read or written",
     ExitCode.OUTAGE: "AccuAuth could not be reached for --outage-deadline",
     ExitCode.UNEXPECTED: "internal error (please report it; --debug shows where)",

@@ -16,7 +16,7 @@ from accucheck._store import Store
 from accucheck.cli._console import complain, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
-from accucheck.cli._job import Job, open_list, with_job_calls
+from accucheck.cli._job import Job, open_list, with_job_totals
 from accucheck.cli._ledger import Find, known_in, ledger_exists, open_book
 from accucheck.cli._lists import WhyNot, most_numbers, numbers_to_buy, reader_of, several_of, why_not
 from accucheck.cli._output import Outputs, check_output, refuse_other_files, remember_output
@@ -119,7 +119,7 @@ async def _check(
         progress=job.talk.shown,
         grace=job.grace,
     )
-    return await with_job_calls(replace(ending, cost=notice.cost), job, store)
+    return await with_job_totals(replace(ending, cost=notice.cost), job, store)
 
 
 async def _write(

@@ -6,9 +6,11 @@ import os
 from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from accucheck._budgets import spent_so_far
 from accucheck._client import Client
 from accucheck._costs import Prices
 from accucheck._errors import BudgetExhausted, ConfigurationError
@@ -25,6 +27,7 @@ from accucheck.cli._options import (
     DEFAULT_PATIENCE,
     DEFAULT_TALK,
     STANDARD_STREAM,
+    CostCap,
     ListOptions,
     Pace,
     Talk,
@@ -33,7 +36,7 @@ from accucheck.cli._run import GRACE, Ending
 from accucheck.files import Source, open_source
 from accucheck.files._registry import split_suffixes
 
-__all__ = ["Job", "Only", "open_list", "with_job_calls"]
+__all__ = ["Job", "Only", "open_list", "with_job_totals"]
 
 Item = TypeVar("Item")
 Only = Literal["yes", "no", "answered", "unanswered"]
@@ -67,6 +70,7 @@ class Job:
     host: str = "AccuAuth"
     keep_going: bool = False
     prices: Prices | None = None
+    max_cost: CostCap | None = None
     pace: Pace = DEFAULT_PACE
     reading: ListOptions = DEFAULT_LIST_OPTIONS
     talk: Talk = DEFAULT_TALK
@@ -85,6 +89,8 @@ class Job:
             for output in self.outputs.values():
                 if os.path.realpath(output) in {str(path) for path in files_of(Path(ledger))}:
                     raise ConfigurationError(f"{output} is the ledger; write the output to another file")
+        if self.max_cost is not None and self.prices is None:
+            raise ConfigurationError("--max-cost needs the price of an answer: add --price 0.005")
         if self.split and self.only is not None:
             raise ConfigurationError("give either --split or --only, not both")
         if (self.split or self.only) and self.to_stdout:
@@ -111,7 +117,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Under which name ``--max-calls`` counts calls over all runs: by default the path of the output, or input."""
+        """Under which name ``--max-calls`` and ``--max-cost`` count over all runs: the path of the output, or input."""
         name = self.job or os.path.abspath(self.input if self.to_stdout else self.output)
         # A file name may hold bytes that are not UTF-8; a database takes text only.
         return name.encode("utf-8", "backslashreplace").decode()
@@ -122,6 +128,13 @@ class Job:
         if cap is None:
             return None
         return cap.calls + (await store.calls_made(self.name) if cap.more else 0)
+
+    async def _max_cost(self, store: Store | None) -> Decimal | None:
+        """Return the most that the job may have spent when this run ends."""
+        cap = self.max_cost
+        if cap is None:
+            return None
+        return cap.amount + (await spent_so_far(store, self.name) if cap.more and store is not None else 0)
 
     async def stream(
         self,
@@ -140,6 +153,8 @@ class Job:
             workers=self.pace.workers,
             ordered=self.ordered,
             max_calls=await self.max_calls(store) if store is not None else cap and cap.calls,
+            max_cost=await self._max_cost(store),
+            prices=self.prices if self.max_cost is not None else None,
             ledger=store,
             job=self.name if store is not None else "",
             fresh_within=self.fresh.as_given if store is not None else None,
@@ -151,11 +166,13 @@ class Job:
         )
 
 
-async def with_job_calls(ending: Ending, job: Job, store: Store) -> Ending:
-    """Return ``ending`` with the calls of all runs of the job, where the budget has ended it."""
+async def with_job_totals(ending: Ending, job: Job, store: Store) -> Ending:
+    """Return ``ending`` with the calls and the cost of all runs of the job, where a cap has ended it."""
     if not isinstance(ending.error, BudgetExhausted):
         return ending
-    return replace(ending, job_calls=await store.calls_made(job.name))
+    return replace(
+        ending, job_calls=await store.calls_made(job.name), job_spent=await spent_so_far(store, job.name)
+    )
 
 
 def _itself(item: Any) -> Any:

@@ -25,6 +25,7 @@ __all__ = [
     "DEFAULT_LIST_OPTIONS",
     "DEFAULT_PACE",
     "DEFAULT_PATIENCE",
+    "DEFAULT_SPENDING",
     "DEFAULT_TALK",
     "EXCLUSION",
     "HIDDEN_STREAM",
@@ -33,12 +34,14 @@ __all__ = [
     "Account",
     "Age",
     "CallCap",
+    "CostCap",
     "CostOptions",
     "Duration",
     "ListOptions",
     "Pace",
     "Patience",
     "Rate",
+    "Spending",
     "StreamOrPath",
     "Talk",
     "read_duration",
@@ -297,6 +300,45 @@ class CostOptions:
         return Prices(self.price, pending=self.price_pending, refused=self.price_refused)
 
 
+class CostCap(NamedTuple):
+    """The most that a job may spend, over all its runs."""
+
+    amount: Decimal
+    more: bool = False
+    """Whether this comes on top of what earlier runs have spent."""
+
+
+def read_max_cost(text: str) -> CostCap:
+    """Read ``20``, or ``+5.50`` for so much more than so far; raises ValueError."""
+    try:
+        amount = money("a cost", text.strip().removeprefix("+"))
+    except ConfigurationError:
+        amount = Decimal(0)
+    if not amount:
+        raise ValueError(f"{text!r} is not an amount of money: write 20, or +5 for 5 more than so far")
+    return CostCap(amount, text.strip().startswith("+"))
+
+
+MaxCost = Annotated[
+    CostCap,
+    Parameter(
+        converter=lambda kind, tokens: read_max_cost(tokens[0].value),
+        n_tokens=1,
+        accepts_keys=False,
+        metavar="AMOUNT",
+    ),
+]
+
+
+@Parameter(name="*", group=_COST)
+@dataclass(frozen=True, kw_only=True)
+class Spending(CostOptions):
+    """What calls cost, and how much to spend at most."""
+
+    max_cost: MaxCost | None = None
+    """Most to spend by these prices, counted over all runs of this job. +5: 5 more than so far."""
+
+
 Several = Literal["first", "best", "each"]
 
 
@@ -341,6 +383,7 @@ class Talk:
 
 DEFAULT_ACCOUNT = Account()
 DEFAULT_COST = CostOptions()
+DEFAULT_SPENDING = Spending()
 DEFAULT_PACE = Pace()
 DEFAULT_PATIENCE = Patience()
 DEFAULT_LIST_OPTIONS = ListOptions()

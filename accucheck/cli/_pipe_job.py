@@ -22,7 +22,7 @@ from accucheck._models import Checked, Outcome
 from accucheck.cli._console import has_standard_output, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._job import Job, open_list, with_job_calls
+from accucheck.cli._job import Job, open_list, with_job_totals
 from accucheck.cli._ledger import nothing_known, open_book
 from accucheck.cli._lists import WhyNot, reader_of, several_of, why_not
 from accucheck.cli._options import STANDARD_STREAM
@@ -178,7 +178,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 if book is None:
                     return ending
                 ledger = book.path
-                return await with_job_calls(ending, job, book.store)
+                return await with_job_totals(ending, job, book.store)
 
         ending = run_to_end(answer(), interruption)
     code = conclude(job, ending, tally, interruption, [], ledger)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import anyio
@@ -146,6 +147,8 @@ class Ending:
     """What the calls have cost; None without a price."""
     job_calls: int = 0
     """Calls that the job has made, over all its runs."""
+    job_spent: Decimal = Decimal(0)
+    """What they may have cost, as ``--max-cost`` counts it."""
     limit: float | None = None
     """Calls per second that the gate let through at the end: the account's limit, where it was searched for."""
     left_at_once: bool = False

@@ -15,7 +15,7 @@ from accucheck._schedule import RatePlan
 from accucheck.cli._console import report, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
-from accucheck.cli._job import Job, open_list, with_job_calls
+from accucheck.cli._job import Job, open_list, with_job_totals
 from accucheck.cli._ledger import known_in, open_book
 from accucheck.cli._lists import reader_of, why_not
 from accucheck.cli._options import Rate
@@ -104,7 +104,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
                     progress=job.talk.shown,
                     grace=job.grace,
                 )
-            ending = await with_job_calls(ending, job, book.store)
+            ending = await with_job_totals(ending, job, book.store)
     facts = sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate)
     if job.prices is not None:
         settled = ending.stats.yes + ending.stats.no + ending.stats.failed

@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +199,7 @@ def say_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> E
     """Print what ended the run early and return its exit code; None if it ran to the end."""
     error = ending.error
     if isinstance(error, BudgetExhausted):
-        _say_budget(job, ending)
+        _say_budget(job, ending, error)
         return ExitCode.USED_UP
     if error is not None:
         code = complain(error)
@@ -213,14 +214,24 @@ def say_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> E
     return None
 
 
-def _say_budget(job: Job, ending: Ending) -> None:
+def _say_budget(job: Job, ending: Ending, error: BudgetExhausted) -> None:
+    money = job.max_cost
+    if error.cap == "max_cost" and money is not None:
+        spent = max(ending.job_spent, Decimal(0) if ending.cost is None else ending.cost.at_most)
+        limit = spent if money.more else money.amount
+        more = f"+{money.amount}" if job.ledger is not None else f"{2 * money.amount}"
+        say(
+            f"this job has spent {in_money(spent)}; the cap is {in_money(limit)}",
+            hint=f"to allow {in_money(money.amount)} more: --max-cost {more}",
+        )
+        return
     cap = job.pace.max_calls
     assert cap is not None
     used = max(ending.job_calls, ending.stats.calls)
-    limit = used if cap.more else cap.calls
+    most = used if cap.more else cap.calls
     more = f"--max-calls +{cap.calls}" if job.ledger is not None else f"--max-calls {2 * cap.calls}"
     say(
-        f"this job has used {count(used, 'call')}; the cap is {thousands(limit)}",
+        f"this job has used {count(used, 'call')}; the cap is {thousands(most)}",
         hint=f"to allow {thousands(cap.calls)} more: {more}",
     )
 
@@ -228,8 +239,8 @@ def _say_budget(job: Job, ending: Ending) -> None:
 def how_to_continue(job: Job, error: RunEnded | None) -> str:
     """Return the next step after what ended the run, or after an interruption."""
     match error:
-        case BudgetExhausted():
-            step = "run the command again with a higher --max-calls"
+        case BudgetExhausted(cap=cap):
+            step = f"run the command again with a higher --{cap.replace('_', '-')}"
         case OutOfQuota():
             step = "once the account has calls again, run the same command again"
         case Outage():

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from accucheck import BudgetExhausted, LedgerError
-from accucheck._attempt import CallBudget, CallCap
+from accucheck._budgets import CallBudget, CallCap
 from accucheck._models import Settlement
 from accucheck._store import Claims, Endpoint, MemoryStore, Query
 from accucheck._store._packing import key_of, row_of
@@ -194,8 +194,8 @@ class Seat(MemoryStore):
         await self._pause()
         return granted
 
-    def note_call(self, job: str = "") -> None:
-        self._tables.owner.count_made(self._tables._slots[job])
+    def note_call(self, job: str = "", calls: int = 1) -> None:
+        self._tables.owner.count_made(self._tables._slots[job], calls)
 
     async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
         await self._pause()

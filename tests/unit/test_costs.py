@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck._costs import Cost, CostCap, Prices, calls_within, forecast, spent
+from accucheck._costs import Cost, Prices, forecast, spent
 from accucheck._errors import ConfigurationError
 from accucheck._statuses import rows
 
@@ -73,68 +71,19 @@ def test_a_forecast_is_never_likely_to_cost_more_than_at_most(
 
 
 @pytest.mark.parametrize(
-    ("max_cost", "price", "calls"),
-    [("0.3", "0.1", 3), (0.3, 0.1, 3), (20, 0.005, 4_000), ("0.0149", "0.005", 2), (0, 1, 0), (1, 0, None)],
+    ("prices", "unit"),
+    [
+        (Prices("0.005"), "0.005"),
+        (Prices("0.005", pending="0.001"), "0.001"),
+        (Prices("0.3", pending="0.2", refused="0.02"), "0.02"),
+        (Prices(20), "20"),
+        (Prices(0.1), "0.1"),
+        (Prices("1E+2"), "100"),
+        (Prices(0), "0"),
+    ],
 )
-def test_a_cap_in_money_is_so_many_calls_to_the_last(max_cost: Any, price: Any, calls: int | None) -> None:
-    assert calls_within(max_cost, Prices(price)) == calls
-    if calls is not None:
-        cap = CostCap(max_cost, Prices(price))
-        assert [cap.take() for _ in range(calls + 1)] == [True] * calls + [False]
-
-
-def test_what_was_spent_before_counts() -> None:
-    cap = CostCap("0.3", Prices("0.1"), spent="0.1")
-    assert [cap.take() for _ in range(3)] == [True, True, False]
-
-
-def test_a_free_reply_gives_its_money_back_and_a_lost_answer_does_not() -> None:
-    cap = CostCap("0.01", Prices("0.01"))
-    for free in ("PENDING", "INVALID_ARGUMENT", "UNAVAILABLE", "NOT_SENT"):
-        assert cap.take()
-        assert not cap.take()
-        cap.settle(ROWS[free])
-    assert cap.take()
-    cap.give_back()
-    assert cap.take()
-    cap.settle(ROWS["ANSWER_LOST"])
-    assert not cap.take()
-
-
-def test_calls_without_a_price_are_never_capped() -> None:
-    cap = CostCap(0, Prices(0))
-    assert all(cap.take() for _ in range(100))
-
-
-amounts = st.decimals(0, 10, places=4)
-
-
-@given(amounts, amounts, amounts, amounts, st.randoms(use_true_random=False))
-def test_no_order_of_calls_and_replies_takes_the_cost_over_the_cap(
-    max_cost: Decimal, answer: Decimal, pending: Decimal, refused: Decimal, chance: random.Random
-) -> None:
-    prices = Prices(answer, pending=pending, refused=refused)
-    cap = CostCap(max_cost, prices)
-    replies: Counter[str] = Counter()
-    in_flight = 0
-    for _ in range(60):
-        if chance.random() < 0.5 and in_flight < 10:
-            in_flight += cap.take()
-        elif in_flight:
-            in_flight -= 1
-            name = chance.choice(sorted(ROWS))
-            replies[name] += 1
-            cap.settle(ROWS[name])
-        assert spent(replies, prices).at_most + in_flight * prices.dearest <= max_cost
-    while in_flight:
-        in_flight -= 1
-        cap.give_back()
-    unspent = max_cost - spent(replies, prices).at_most
-    if prices.dearest:
-        left = 0
-        while cap.take():
-            left += 1
-        assert left == int(unspent // prices.dearest)
+def test_the_unit_divides_every_price(prices: Prices, unit: str) -> None:
+    assert prices.unit == Decimal(unit)
 
 
 @pytest.mark.parametrize("amount", [-1, "-0.01", "free", "", "nan", "inf", float("inf"), True, None, "1,5"])

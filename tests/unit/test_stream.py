@@ -26,9 +26,10 @@ from accucheck import (
     TransportError,
 )
 from accucheck._admission import InFlight, Limits
-from accucheck._attempt import Attempt, CallBudget, Host
+from accucheck._attempt import Attempt, Host
+from accucheck._budgets import CallBudget, CostBudget
 from accucheck._circuit import Brake, RetryBudget
-from accucheck._costs import CostCap
+from accucheck._costs import Money, Prices
 from accucheck._events import Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Settlement
@@ -105,7 +106,7 @@ def make_stream(
     in_flight: InFlight | None = None,
     host: Host | None = None,
     brake: Brake | None = None,
-    cost: CostCap | None = None,
+    cost: tuple[Money, Prices] | None = None,
     later: LaterPolls | None = None,
     closed: Callable[[], None] = lambda: None,
 ) -> Stream[Any]:
@@ -115,6 +116,7 @@ def make_stream(
         shared_host = host or Host("api.example", retries=retries, events=events)
         answers = store or MemoryStore()
         budget = None if max_calls is None else CallBudget(answers, max_calls=max_calls)
+        costs = None if cost is None else await CostBudget.open(answers, *cost)
         attempt = Attempt(
             send=vendor,
             gate=gate or AdaptiveGate(rate),
@@ -123,12 +125,14 @@ def make_stream(
             events=events,
             budget=budget,
             brake=brake,
-            cost=cost,
+            cost=costs,
             later=later,
             chance=random.Random(7).random,
         )
 
         async def close() -> None:
+            if costs is not None:
+                await costs.close(lost=0)
             closed()
 
         return RunContext(

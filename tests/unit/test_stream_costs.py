@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accucheck import BudgetExhausted, Checked, Prices, Stream
-from accucheck._costs import CostCap, spent
+from accucheck._costs import spent
 from accucheck._wire import Broken, Reply, StatusReply
 from tests.unit.test_stream import Vendor, answered, make_stream, numbers, pending
 from tests.virtual_time import run
@@ -32,7 +32,7 @@ async def collect(stream: Stream[Any]) -> tuple[list[Any], BudgetExhausted | Non
 @pytest.mark.parametrize("workers", [1, 7, 50])
 def test_a_run_spends_its_money_to_the_last_call_and_no_more(workers: int) -> None:
     vendor = Vendor()
-    stream = make_stream(numbers(200), vendor, workers=workers, cost=CostCap("10.05", PRICES))
+    stream = make_stream(numbers(200), vendor, workers=workers, cost=("10.05", PRICES))
     outcomes, error = run(collect(stream))
     assert error is not None
     assert "raise max_cost" in error.reason
@@ -43,7 +43,7 @@ def test_a_run_spends_its_money_to_the_last_call_and_no_more(workers: int) -> No
 @pytest.mark.parametrize("workers", [1, 7, 50])
 def test_free_replies_leave_the_money_for_answers(workers: int) -> None:
     vendor = Vendor(lambda national, times: pending() if times == 1 else answered(national))
-    stream = make_stream(numbers(100), vendor, workers=workers, cost=CostCap(10, PRICES))
+    stream = make_stream(numbers(100), vendor, workers=workers, cost=(10, PRICES))
     outcomes, error = run(collect(stream))
     assert error is None
     assert len(outcomes) == 100
@@ -53,7 +53,7 @@ def test_free_replies_leave_the_money_for_answers(workers: int) -> None:
 def test_a_lost_answer_counts_as_charged() -> None:
     lost = Broken("read", "reset", sent=True)
     vendor = Vendor(lambda national, times: lost if times == 1 else answered(national))
-    stream = make_stream(numbers(100), vendor, workers=5, cost=CostCap(10, PRICES))
+    stream = make_stream(numbers(100), vendor, workers=5, cost=(10, PRICES))
     outcomes, error = run(collect(stream))
     assert error is not None
     assert vendor.asked.total() == 100
@@ -83,7 +83,7 @@ def test_whatever_comes_the_cap_holds(script: list[str], calls: int, workers: in
     prices = Prices("0.1", pending="0.01", refused="0.002")
     most = Decimal("0.1") * calls + Decimal("0.05")
     vendor = Vendor(reply)
-    stream = make_stream(numbers(40), vendor, workers=workers, cost=CostCap(most, prices))
+    stream = make_stream(numbers(40), vendor, workers=workers, cost=(most, prices))
     outcomes, error = run(collect(stream))
     assert spent(stream.stats.replies, prices).at_most <= most
     assert sum(stream.stats.replies.values()) == vendor.asked.total()

@@ -1,0 +1,278 @@
+"""The caps of a run: on its calls, and on what they may cost; exact over processes, runs and kills."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from decimal import Decimal
+from typing import Any, Final
+
+from accucheck._costs import Money, Prices, money
+from accucheck._errors import BudgetExhausted
+from accucheck._statuses import Charge, Row
+from accucheck._store import COUNTS_MONEY, Store
+from accucheck._tasks import EngineTask, settled
+
+__all__ = ["CallBudget", "CallCap", "CostBudget", "budget_exhausted", "spent_so_far"]
+
+
+class CallCap:
+    """A hard cap on the calls of one client, kept in memory: ``Client(max_calls=...)``."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, max_calls: int) -> None:
+        self.left = max_calls
+
+    def take(self) -> bool:
+        """Take one call; return False if none is left."""
+        if self.left == 0:
+            return False
+        self.left -= 1
+        return True
+
+    def give_back(self) -> None:
+        """Return a call that was taken and not made."""
+        self.left += 1
+
+
+_BLOCK: Final = 1_000
+"""Calls leased at once. Under a cap fewer: what one holder has leased and not used, another cannot use."""
+_BLOCKS_IN_A_CAP: Final = 50
+_AHEAD: Final = 4
+"""The next block is leased when a fourth of this one is left, so that nobody waits for it."""
+_IDLE: Final = 0.5
+"""Seconds between two looks at whether calls that are leased are used at all."""
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 0.5
+"""Seconds until a lease is asked for again while others hold the last calls of a cap."""
+
+
+class CallBudget:
+    """Calls leased from a store in blocks: with ``max_calls`` a cap that holds over processes and runs.
+
+    The cap is reached when so many calls were made, not when they are leased: what others hold and do not use comes
+    back, and is waited for. Nobody keeps calls for long without making any, so that wait is short.
+    """
+
+    def __init__(self, store: Store, *, job: str = "", max_calls: int | None = None, each: int = 1) -> None:
+        """``each`` is what one call takes of the budget."""
+        self._store = store
+        self._each = each
+        self._job = job
+        self._max_calls = max_calls
+        self._block = _BLOCK * each
+        if max_calls is not None:
+            self._block = min(max(max_calls // _BLOCKS_IN_A_CAP, each), self._block)
+        self._left = 0
+        self._left_before = -1
+        """What was left when ``_give_idle_back`` last looked."""
+        self._busy: EngineTask[None] | None = None
+        """Leases, or gives back."""
+        self._napping = False
+        self._waiting = 0
+        self._news = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: Exception | None = None
+
+    def take(self) -> bool:
+        """Take one call; return False if a block must be waited for."""
+        left = self._left
+        if left < self._each:
+            return False
+        self._left = left = left - self._each
+        if left * _AHEAD < self._block and self._busy is None and self._error is None:
+            self._begin(self._lease())
+        return True
+
+    def give_back(self) -> None:
+        """Return a call that was taken and not made."""
+        self._left += self._each
+        self._news.set()
+
+    def sending(self) -> None:
+        """Note that a call that was taken is being sent."""
+        self._store.note_call(self._job, self._each)
+
+    async def wait(self) -> None:
+        """Wait until there is a call to take. Raises BudgetExhausted if the cap is reached, or LedgerError."""
+        self._waiting += 1
+        try:
+            while self._left < self._each:
+                if self._error is not None:
+                    raise self._error
+                if self._busy is None:
+                    self._begin(self._lease())
+                self._news.clear()
+                await self._news.wait()
+        finally:
+            self._waiting -= 1
+
+    async def close(self, *, lost: int) -> None:
+        """Give back what was not used. ``lost`` counts calls that were cut off."""
+        self._error = self._error or RuntimeError("the run is over")
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._busy is not None:
+            if self._napping:
+                self._busy.end()
+            await settled(self._busy)
+        unused, self._left = self._left, 0
+        if unused or lost:
+            await self._store.return_calls(unused, lost=lost, job=self._job)
+
+    @property
+    def _may_come_back(self) -> bool:
+        """Whether calls under way may turn out not to count."""
+        return False
+
+    def _exhausted(self) -> BudgetExhausted:
+        return budget_exhausted()
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        # No context: it leases for many numbers, whichever of them comes first.
+        self._busy = EngineTask(work, name="lease", on_cancel=lambda: None, context=contextvars.Context())
+
+    async def _lease(self) -> None:
+        store, wait = self._store, _FIRST_WAIT
+        try:
+            while True:
+                granted = await store.lease_calls(self._block, max_calls=self._max_calls, job=self._job)
+                self._left += granted
+                if granted:
+                    self._watch()
+                    if self._left < self._each:
+                        continue
+                    return
+                if self._max_calls is None or (
+                    not self._may_come_back
+                    and await store.calls_made(self._job) + self._each > self._max_calls
+                ):
+                    self._error = self._exhausted()
+                    return
+                if self._left >= self._each or not self._waiting or self._error is not None:
+                    return
+                if self._left:  # less than a call takes: another may have the rest of it
+                    unused, self._left = self._left, 0
+                    await store.return_calls(unused, job=self._job)
+                self._napping = True
+                await asyncio.sleep(wait)
+                self._napping = False
+                wait = min(2 * wait, _LONGEST_WAIT)
+        except Exception as error:  # noqa: BLE001 (it is raised again, where a call is reserved)
+            self._error = error
+        finally:
+            self._busy = None
+            self._news.set()
+
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_IDLE, self._look)
+
+    def _look(self) -> None:
+        """Give back what nobody has needed since the last look: another process may be waiting for it."""
+        self._timer = None
+        if self._error is not None and self._left == 0:
+            return
+        idle, self._left_before = self._left == self._left_before, self._left
+        if idle and self._left and self._busy is None:
+            self._begin(self._give_idle_back())
+        elif self._left or self._busy is not None:
+            self._watch()
+
+    async def _give_idle_back(self) -> None:
+        unused, self._left = self._left, 0
+        try:
+            await self._store.return_calls(unused, job=self._job)
+        except Exception:  # noqa: BLE001 (whoever needs the store next meets it, too)
+            self._left += unused
+            self._watch()
+        finally:
+            self._busy = None
+            self._news.set()
+
+
+def budget_exhausted() -> BudgetExhausted:
+    return BudgetExhausted("max_calls calls have been made: raise max_calls to continue")
+
+
+class CostBudget(CallBudget):
+    """A cap on what calls may cost: a budget of money, which a call takes at the price of the dearest reply.
+
+    Money is counted in units: the largest amount that divides every price, so that it is exact in whole numbers. The
+    store leases units as it leases calls, for a job of their own. What a reply proves to be free comes back, so that a
+    kill leaves the calls under way as spent, and nothing more. Made by ``open``.
+    """
+
+    def __init__(self, store: Store, prices: Prices, limit: int, job: str) -> None:
+        """``limit`` is the most units that ``job`` may spend, over all its processes and runs."""
+        super().__init__(store, job=job, max_calls=limit, each=int(prices.dearest / prices.unit))
+        charges: tuple[Charge, ...] = ("answer", "pending", "refusal", "unknown", "nothing")
+        self._back = {charge: self._each - int(prices._at_most(charge) / prices.unit) for charge in charges}
+        self._under_way = 0
+
+    @classmethod
+    async def open(cls, store: Store, max_cost: Money, prices: Prices, *, job: str = "") -> CostBudget | None:
+        """Return the budget of a job; None if calls are free. What it has spent at other prices counts.
+
+        Raises ConfigurationError and LedgerError.
+        """
+        most = money("max_cost", max_cost)
+        if not prices.dearest:
+            return None
+        unit = f"{prices.unit.normalize():f}"
+        units = await _units(store, job)
+        if unit not in units:
+            await store.remember(_UNITS + job, " ".join([*units, unit]))
+        before = await _spent(store, job, [other for other in units if other != unit])
+        limit = int(max(most - before, Decimal(0)) // prices.unit)
+        return cls(store, prices, limit, _name(job, unit))
+
+    def sending(self) -> None:
+        """Note that a call is being sent: until its reply is there, it counts as charged."""
+        self._under_way += 1
+        super().sending()
+
+    def settle(self, row: Row) -> None:
+        """Note a reply: what it does not cost comes back."""
+        self._under_way -= 1
+        back = self._back[row.charge]
+        if back:
+            self._store.note_call(self._job, -back)
+            self._left += back
+            self._news.set()
+
+    def cut_off(self) -> None:
+        """Note that a call was cut off: it may have been charged."""
+        self._under_way -= 1
+
+    @property
+    def _may_come_back(self) -> bool:
+        return self._under_way > 0
+
+    def _exhausted(self) -> BudgetExhausted:
+        return BudgetExhausted("max_cost is used up: raise max_cost to continue", cap="max_cost")
+
+
+async def spent_so_far(store: Store, job: str = "") -> Decimal:
+    """Return what the calls of a job may have cost, over all its processes and runs under ``max_cost``."""
+    return await _spent(store, job, await _units(store, job))
+
+
+_UNITS: Final = "units of "
+
+
+async def _units(store: Store, job: str) -> list[str]:
+    return (await store.recall(_UNITS + job) or "").split()
+
+
+async def _spent(store: Store, job: str, units: list[str]) -> Decimal:
+    return sum(
+        [Decimal(unit) * await store.calls_made(_name(job, unit)) for unit in units],
+        Decimal(0),
+    )
+
+
+def _name(job: str, unit: str) -> str:
+    return f"{COUNTS_MONEY}{unit} {job}"
