@@ -174,7 +174,7 @@ def test_a_note_that_a_reader_adds_makes_no_error_another() -> None:
 def test_the_plain_form_of_an_error_holds_all_of_it_and_is_ready_for_json(kind: type[AccucheckError]) -> None:
     error = filled(kind)
     plain = error.to_dict()
-    fields = vars(error)
+    fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
     if isinstance(error, StillPending):
         fields = fields | {"asked_at": "2026-11-23T12:00:00+00:00"}
     assert plain == {"status": kind.status, "reason": "the reason"} | fields
