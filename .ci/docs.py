@@ -69,7 +69,20 @@ def _api() -> str:
         for name in names:
             if name in public:
                 lines += [f"::: accucheck.{name}", ""]
-    lines += ["## Dataframes", "", "::: accucheck.frames", "", "## Tests", "", "::: accucheck.testing", ""]
+    lines += [
+        "## Dataframes",
+        "",
+        "::: accucheck.frames",
+        "",
+        "## OpenTelemetry",
+        "",
+        "::: accucheck.otel",
+        "",
+        "## Tests",
+        "",
+        "::: accucheck.testing",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -149,6 +149,10 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> typing.Any:
+    if name in ("frames", "otel", "testing"):  # modules with an extra of theirs, imported on first use
+        import importlib
+
+        return importlib.import_module(f"accucheck.{name}")
     if (
         name == "FastTransport"
     ):  # only then, since httpx is a quarter of the time that importing accucheck would take

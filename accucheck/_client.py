@@ -173,6 +173,7 @@ class Client:
             raise ConfigurationError(f"gate is a Gate (see accucheck.Gate), not {gate!r}")
         credentials = Credentials.find(api_id, api_secret)
         self._base_url = _checked_url(base_url)
+        self._url = self._base_url + _PATHS[endpoint]
         self._endpoint: Literal["advanced", "basic"] = endpoint
         self._mobile_only = mobile_only
         self._policy = policy or Policy()
@@ -197,7 +198,7 @@ class Client:
         self._opened_at: float | None = None
         self._closing: EngineTask[None] | None = None
         self._sender = Sender(
-            url=self._base_url + _PATHS[endpoint],
+            url=self._url,
             headers=credentials.headers(),
             body="form" if body == "auto" else body,
             timeouts=timeouts or Timeouts(),

@@ -7,6 +7,7 @@ import logging
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -31,7 +32,7 @@ CallKind: TypeAlias = Literal["first", "retry", "poll", "refused"]
 """Why a call is made; ``refused`` is one that was refused for frequency, made again."""
 
 
-class CallEnded(msgspec.Struct, frozen=True):
+class CallEnded(msgspec.Struct, frozen=True, gc=False):
     """One call has ended."""
 
     reply: str
@@ -54,13 +55,13 @@ class CallEnded(msgspec.Struct, frozen=True):
     """The stream's ``run_id``, or ``""`` for a single check."""
 
 
-class CircuitChanged(msgspec.Struct, frozen=True):
+class CircuitChanged(msgspec.Struct, frozen=True, gc=False):
     """The circuit opened (calls are held back, one probe at a time) or closed."""
 
     opened: bool
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """One number is settled, and stored."""
 
     status: str
@@ -77,7 +78,7 @@ class Settled(msgspec.Struct, frozen=True):
     """See ``CallEnded.run_id``."""
 
 
-class RunStarted(msgspec.Struct, frozen=True):
+class RunStarted(msgspec.Struct, frozen=True, gc=False):
     """A stream was entered."""
 
     run_id: str
@@ -86,7 +87,7 @@ class RunStarted(msgspec.Struct, frozen=True):
     """The stream's ``job``."""
 
 
-class RunFinished(msgspec.Struct, frozen=True):
+class RunFinished(msgspec.Struct, frozen=True, gc=False):
     """A stream has ended: its last answer is stored."""
 
     run_id: str
@@ -180,18 +181,31 @@ class Listeners:
             reader.put(event)
 
     def _refresh(self) -> None:
-        heard = self._hooks or self._readers or (self._parent is not None and self._parent.tell is not None)
-        self.tell = self._tell if heard else None
+        """Find out once who hears, not with every event: that took most of the time of telling."""
+        targets = [*self._hooks, *(_weak_put(reader) for reader in tuple(self._readers))]
+        if self._parent is not None:
+            targets += self._parent._targets
+        self._targets: list[OnEvent] = targets
+        self.tell = None if not targets else targets[0] if len(targets) == 1 else partial(_tell_all, targets)
         for child in tuple(self._children):
             child._refresh()
 
-    def _tell(self, event: Event) -> None:
-        for hook in self._hooks:
-            hook(event)
-        for reader in tuple(self._readers):
-            reader.put(event)
-        if self._parent is not None and self._parent.tell is not None:
-            self._parent.tell(event)
+
+def _tell_all(targets: list[OnEvent], event: Event) -> None:
+    for target in targets:
+        target(event)
+
+
+def _weak_put(reader: EventReader) -> OnEvent:
+    """Return what gives an event to a reader, without keeping the reader alive."""
+    weak = weakref.ref(reader)
+
+    def put(event: Event) -> None:
+        alive = weak()
+        if alive is not None:
+            alive.put(event)
+
+    return put
 
 
 class EventReader(AsyncIterator[Event]):
