@@ -56,7 +56,7 @@ _PARAMETER = re.compile(r"[?&](?:phone|number|numero|tel|telefono)=(\+?[\d ().-]
 _WITH_TEXT = re.compile(r"[?&]text=", re.IGNORECASE)
 _WHATSAPP_ID = re.compile(r"(\d+)@(?:s\.whatsapp\.net|c\.us)", re.IGNORECASE)
 _EXTENSION = re.compile(
-    r"(?<=[\d)])[\s,;]*(?:extensi[oó]n|extn?|anexo|anx|interno|int|x)\s*[.:#°=-]*\s*\d{1,6}(?=\s*(?:$|[/;,|&\n(]|[^\W\d_]))",
+    r"(?<=[\d)])[\s,;([-]*(?:extensi[oó]n|extn?|anexo|anx|interno|int|x)\s*[.:#°=-]*\s*\d{1,6}(?=\s*(?:$|[/;,|&\n()\]]|[^\W\d_]))",
     re.IGNORECASE,
 )
 
@@ -69,9 +69,9 @@ _BETWEEN_NUMBERS = (
     re.compile(r"[/;,|&\n\r\t()]|:::?|\s[-–—]\s|\s{2,}"),
 )
 
-# What stands before the digits in "Celular 2: 987654321" and "1) 987654321".
+# What stands before the digits in "Celular 2: 987654321", "1) 987654321" and "12.- 987654321".
 _ORDINAL = re.compile(r"\s*[#.]?\s*\d{1,2}\s*[:.)-]+\s*(?=\D*\d)")
-_PLAIN_ORDINAL = re.compile(r"\s*\(?\d{1,2}\)\s*(?=\D*\d)")
+_PLAIN_ORDINAL = re.compile(r"\s*(?:\(?\d{1,2}\)\s*|\d{1,3}(?:[.)]-?|-)\s+)(?=\D*\d)")
 
 # Letters that hands and scanners put where a digit belongs.
 _LOOKS_LIKE_A_DIGIT = frozenset("OoQDIlSBZ")

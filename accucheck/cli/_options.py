@@ -351,8 +351,9 @@ class ListOptions:
     """Column with the phone numbers: its name, or its position from 1; repeat it for several, or all for every phone
     column. Default: found by name or content."""
     several: Several | None = None
-    """Read rows with several numbers: check only the first, or all and keep the best answer, or all with columns for
-    each. Default: such rows are invalid in one column, and each with several columns."""
+    """Read rows with several numbers: check only the first, or all with columns for each, or all and keep the best
+    answer (a yes of any, a no only of all). Default: such rows are invalid in one column, and each with several
+    columns."""
     sheet: str | None = None
     """Sheet of a workbook: its name, its position from 1, or all. Default: the one that holds numbers."""
     visible_only: bool = False

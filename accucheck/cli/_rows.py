@@ -193,5 +193,11 @@ def _numbers_of(row: Row, read: ReadNumbers) -> list[int] | InvalidNumber:
 
 
 def _best(results: Sequence[ResultColumns]) -> ResultColumns:
-    """Return the result that says most: a yes before a no before a number without an answer."""
-    return max(results, key=lambda result: (result.status == "OK") + 2 * bool(result.whatsapp))
+    """Return the result of the row: a yes; else a number without an answer, unchecked before failed; else a no.
+
+    A row is a "no" only if each of its numbers is one.
+    """
+    return max(
+        results,
+        key=lambda result: (bool(result.whatsapp), result.status == UNCHECKED.status, result.status != "OK"),
+    )

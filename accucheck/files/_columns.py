@@ -25,6 +25,7 @@ import msgspec
 from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
 from accucheck.files._errors import FileError
+from accucheck.files._results import as_text
 
 __all__ = [
     "Header",
@@ -153,7 +154,8 @@ def find_number_columns(
     if best:
         names = " and ".join(repr(columns[index]) for index in sorted(best))
         raise FileError(
-            f"{source}: columns {names} could all hold the phone numbers; choose one with --column"
+            f"{source}: columns {names} could all hold the phone numbers; choose one with --column,"
+            " or read all of them with --column all"
         )
     raise _no_column(columns, scores, source)
 
@@ -177,7 +179,7 @@ def note_on_cells(texts: Sequence[str]) -> str | None:
         with suppress(InvalidNumber):
             several += len(numbers_in(text)) > 1
     if several:
-        return f"{several} of the first {filled} cells hold several numbers; --several reads them"
+        return f"{several} of the first {filled} cells hold several numbers; --several reads them: first, each or best"
     return None
 
 
@@ -270,6 +272,8 @@ def _score(sample: Sequence[Sequence[object]], index: int) -> float:
 
 
 def _weight(cell: object) -> float:
+    if isinstance(cell, list):
+        cell = as_text(cell)
     if not isinstance(cell, (str, int, float)) or isinstance(cell, bool) or len(str(cell)) > _SAMPLE_CELL:
         return 0.0
     try:

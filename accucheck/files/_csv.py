@@ -37,11 +37,11 @@ from accucheck.files._source import Row, Source
 
 __all__ = ["CsvSource", "CsvWriter", "output_encoding"]
 
-_LONGEST_RECORD = 200
-"""In lines."""
+_LONGEST_RECORD = 10_000
+"""In lines. Notes with whole e-mails have hundreds; a scan for the end of a stray quote stops at the next quote."""
 
 _CELL_LIMIT = 1 << 24
-_BLANKS = " \t\r\n\v\f\ufeff\xa0"
+_BLANKS = " \t\r\n\v\f\ufeff\xa0\x1a"  # the last one ends a file of DOS
 _WRITE_EVERY = 2048
 
 
@@ -74,7 +74,7 @@ class CsvSource(Source):
         else:
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
         opening = opening_of(self._head(), delimiter=delimiter)
-        if opening.header is None and not opening.sample:
+        if opening.header is None and not any(cell.strip(_BLANKS) for row in opening.sample for cell in row):
             raise FileError(f"{self.name}: the file holds no rows")
         self.dialect = opening.dialect
         self.title = opening.title

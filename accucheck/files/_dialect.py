@@ -13,11 +13,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from accucheck.files._columns import has_header, header_place, names_a_phone
+from accucheck.files._columns import Header, has_header, header_of, names_a_phone
 
 __all__ = ["DELIMITERS", "Dialect", "Opening", "opening_of"]
 
 DELIMITERS = ",;\t|"
+_RARE_DELIMITERS = "\x1f\x01^~"
+"""Of mainframes and Hive: looked for only where none of the others makes columns."""
 _DEFAULT = ","
 _SAMPLE_ROWS = 200
 _CONSISTENT = 0.7
@@ -69,18 +71,19 @@ def opening_of(head: str, *, delimiter: str | None = None) -> Opening:
         delimiter = _best_delimiter(lines)
     records = _parsed(lines, delimiter)
     sample = [record.cells for record in records]
-    place = header_place(sample)
+    header = header_of(sample)
+    place = header.place if header else 0
     if place and any("\n" in cell and delimiter in cell for row in sample[:place] for cell in row):
         # A quote is open in what would be the title, so that it has swallowed rows.
-        place = 0 if has_header(sample) else None
+        header, place = Header(sample[0], 0) if has_header(sample) else None, 0
     preamble = separator_line + ("".join(lines[: records[place].begin]) if place else "")
-    above = 0 if place is None else place + 1
-    header = None if place is None else records[place]
+    above = place + 1 if header else 0
+    names = records[place] if header else None
     return Opening(
         Dialect(delimiter, line_end, preamble),
-        title=sample[: place or 0],
-        header=header.cells if header else None,
-        header_text="".join(lines[header.begin : header.end]).rstrip("\r\n") if header else "",
+        title=sample[:place],
+        header=header.names if header else None,
+        header_text="".join(lines[names.begin : names.end]).rstrip("\r\n") if names else "",
         sample=sample[above:],
         skipped=bool(separator_line) + above,
     )
@@ -88,7 +91,9 @@ def opening_of(head: str, *, delimiter: str | None = None) -> Opening:
 
 def _best_delimiter(lines: Sequence[str]) -> str:
     best, best_score = _DEFAULT, (0.0, 0)
-    for delimiter in DELIMITERS:
+    for delimiter in DELIMITERS + _RARE_DELIMITERS:
+        if delimiter in _RARE_DELIMITERS and best_score[1]:
+            break
         records = _parsed(lines, delimiter)
         widths = Counter(len(record.cells) for record in records)
         if not widths:

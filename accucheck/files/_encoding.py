@@ -1,13 +1,14 @@
-"""Which encoding a text file has: its byte order mark, else strict UTF-8, else Windows-1252.
+"""Which encoding a text file has: its byte order mark, else strict UTF-8, else Windows-1252, Mac Roman or DOS.
 
 That order is right for lists from Peru: text that is valid UTF-8 by chance does not exist in practice, and
-what is not UTF-8 comes from Excel on a Spanish Windows. Libraries that guess by letter statistics take such
-files for cp1250.
+what is not UTF-8 comes from Excel on a Spanish Windows or a Mac, or from an old system. Libraries that guess by
+letter statistics take such files for cp1250.
 """
 
 from __future__ import annotations
 
 import codecs
+import re
 from typing import BinaryIO, NamedTuple
 
 from accucheck.files._errors import FileError
@@ -72,8 +73,26 @@ def detect(stream: BinaryIO, name: str, override: str | None = None, *, whole: b
             head = stream.read(_CHUNK)
         decoder.decode(b"", final=whole)
     except UnicodeDecodeError:
-        return Encoding("cp1252")
+        return Encoding(_legacy(head))
     return UTF_8
+
+
+_LEGACY = "cp1252", "mac-roman", "cp850"
+_LOWER, _UPPER = "áéíóúñü", "ÁÉÍÓÚÑÜ"
+
+
+def _legacy(text: bytes) -> str:
+    """Return the encoding that makes the most Spanish letters of the bytes inside words."""
+
+    def score(name: str) -> int:
+        letters = re.escape(_LOWER.encode(name)), re.escape(_UPPER.encode(name))
+        inside = rb"(?<=[A-Za-z])[%b](?=[a-z])|(?<=[a-z])[%b](?![A-Za-z])|(?<=[A-Z])[%b](?=[A-Z])" % (
+            letters[0],
+            *letters,
+        )
+        return len(re.findall(inside, text))
+
+    return max(_LEGACY, key=score)  # the first of equals
 
 
 def _overridden(file: str, override: str, mark: bytes, marked: str) -> Encoding:

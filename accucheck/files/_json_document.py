@@ -19,10 +19,10 @@ import msgspec
 
 from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
-from accucheck.files._columns import Wanted
+from accucheck.files._columns import Wanted, names_a_phone
 from accucheck.files._encoding import Encoding, detect
 from accucheck.files._errors import FileError, translate_errors
-from accucheck.files._jsonl import JsonLinesSource
+from accucheck.files._jsonl import BARE_VALUE, JsonLinesSource, flat
 from accucheck.files._origin import Origin
 from accucheck.files._results import distinct_names
 
@@ -63,9 +63,11 @@ def is_document(text: str, suffix: str) -> bool:
         return named_json or text[0] == "{" or bool(_LITERAL.match(first))
     # A value a line is JSON lines, unless all there is is a list, or an object that wraps one.
     if isinstance(value, list):
-        return not rest.lstrip().startswith("[")
-    wraps = not _holds_number(value) and any(isinstance(inner, (list, dict)) for inner in value.values())
-    return not rest.strip() and wraps
+        return True
+    wraps = not any(map(_is_number, value.values())) and any(
+        isinstance(inner, (list, dict)) for inner in value.values()
+    )
+    return not rest.strip() and (wraps or named_json)
 
 
 class JsonDocumentSource(JsonLinesSource):
@@ -84,7 +86,7 @@ class JsonDocumentSource(JsonLinesSource):
             self._document_encoding = detect(plain, origin.name, encoding)
         with self._text(origin) as text:
             first = text.read(_CHUNK).lstrip("\ufeff \t\r\n")
-        if not first.startswith("[") or not self._is_json_array(origin):
+        if not first.startswith("[") or _is_rows_of_arrays(first) or not self._is_json_array(origin):
             self._elements = _wrapped_elements(origin, self._document_encoding)
         super().__init__(origin, column=column, encoding=encoding)
 
@@ -93,8 +95,8 @@ class JsonDocumentSource(JsonLinesSource):
         count = 0
         with self._text(origin) as text:
             try:
-                for count, element in enumerate(_elements_of(text, origin.name), start=1):
-                    if count == 1 and element.startswith("["):
+                for count, element in enumerate(_elements_of(text, origin.name), start=1):  # noqa: B007
+                    if element.startswith("["):
                         return False  # rows as arrays
             except FileError:
                 if count > 1:
@@ -124,6 +126,16 @@ class JsonDocumentSource(JsonLinesSource):
             return
         with self._text(self.origin) as text:
             yield map(_on_one_line, _elements_of(text, self.name))
+
+
+def _is_rows_of_arrays(text: str) -> bool:
+    """Whether one array follows the other, each of them the cells of a row."""
+    try:
+        first, end = json.JSONDecoder(strict=False).raw_decode(text)
+    except (ValueError, RecursionError):
+        return False
+    cells = not any(isinstance(cell, (dict, list)) for cell in first)
+    return cells and text[end:].lstrip(" \t\r\n,").startswith("[")
 
 
 def _on_one_line(element: str) -> bytes:
@@ -194,6 +206,8 @@ def _wrapped_elements(origin: Origin, encoding: Encoding) -> list[bytes]:
         raise FileError(f"{name}: this JSON document is too large to be held in memory; {_SAY_HOW}")
     text = content[len(encoding.mark) :].decode(encoding.name, "replace").lstrip("\ufeff \t\r\n")
     document = _document_of(text, name)
+    if isinstance(document, str) and document.lstrip()[:1] in ("[", "{"):
+        document = _document_of(document.strip(), name)  # JSON in a JSON string
     found = [
         (path, items)
         for path, items in _lists_in(document, "", _DEEPEST)
@@ -207,7 +221,10 @@ def _wrapped_elements(origin: Origin, encoding: Encoding) -> list[bytes]:
     items = found[0][1] if found else document if isinstance(document, list) else [document]
     if not found and isinstance(document, dict) and not _holds_number(document):
         raise FileError(f"{name}: this JSON document holds no list of phone numbers; {_SAY_HOW}")
-    if items and all(isinstance(item, list) for item in items):
+    arrays = sum(isinstance(item, list) for item in items)
+    if 0 < arrays < len(items):
+        raise FileError(f"{name}: this JSON list mixes rows with other values; {_SAY_HOW}")
+    if items and arrays:
         items = _rows_as_objects(items)
     return [json.dumps(item, ensure_ascii=False, default=str).encode("utf-8", "replace") for item in items]
 
@@ -247,19 +264,74 @@ def _document_of(text: str, name: str) -> Any:
 
 
 def _lists_in(value: Any, path: str, depth: int) -> Iterator[tuple[str, list[Any]]]:
+    """Yield every list of rows in a document, as APIs, databases and pandas write them, with where it is."""
     if isinstance(value, list):
         yield path, value
     elif isinstance(value, dict) and depth:
+        if (rows := _split_rows(value) or _keyed_rows(value)) is not None:
+            yield path, rows
+            return
         for key, inner in value.items():
             yield from _lists_in(inner, f"{path}.{key}", depth - 1)
+
+
+def _split_rows(value: dict[str, Any]) -> list[Any] | None:
+    """Return the rows of ``{"columns": […], "data": [[…], …]}``, as ``DataFrame.to_json(orient="split")`` writes it."""
+    names, rows = value.get("columns"), value.get("data")
+    if not (isinstance(names, list) and isinstance(rows, list) and rows):
+        return None
+    if not all(isinstance(row, list) and len(row) == len(names) for row in rows):
+        return None
+    keys = distinct_names(map(str, names))
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+
+def _keyed_rows(value: dict[str, Any]) -> list[Any] | None:
+    """Return the rows of an object whose keys are row names, or column names (what pandas writes by default)."""
+    inner = list(value.values())
+    if all(isinstance(each, dict) for each in inner) and inner:
+        shared = set(inner[0]).intersection(*inner[1:])
+        cells = [cell for each in inner for cell in each.values()]
+        if (
+            not shared
+            or any(isinstance(cell, list) for cell in cells)
+            or all(isinstance(cell, dict) for cell in cells)
+        ):
+            return None
+        rows_below = all(len(each) == len(shared) for each in inner) and (
+            _are_places(shared) or (any(map(names_a_phone, value)) and not any(map(names_a_phone, shared)))
+        )
+        if rows_below and not _are_places(value):
+            return [{name: column[key] for name, column in value.items()} for key in inner[0]]
+        return [_with_key(key, each) for key, each in value.items()] if _holds_number(inner[0]) else None
+    if len(inner) > 1 and all(map(_is_mobile, inner)) and not any(map(names_a_phone, value)):
+        return [_with_key(key, {BARE_VALUE: each}) for key, each in value.items()]
+    return None
+
+
+def _are_places(keys: Iterable[str]) -> bool:
+    return all(key.isdigit() for key in keys)
+
+
+def _with_key(key: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with the name that it has, if it is more than its place."""
+    return row if key.isdigit() or "key" in row else {"key": key, **row}
 
 
 def _holds_number(item: Any) -> bool:
     if isinstance(item, list):
         return any(map(_is_number, item))
     if isinstance(item, dict):
-        return any(_is_number(cell) for cell in item.values())
+        return any(_is_number(cell) or _holds_number_below(cell) for cell in flat(item).values())
     return _is_number(item)
+
+
+def _holds_number_below(cell: Any) -> bool:
+    return isinstance(cell, list) and any(map(_is_number, cell))
+
+
+def _is_mobile(cell: Any) -> bool:
+    return _is_number(cell) and max(numbers_in(cell)) >= 900_000_000
 
 
 def _is_number(cell: Any) -> bool:

@@ -29,7 +29,7 @@ from accucheck.files._results import (
 )
 from accucheck.files._source import Row, Source
 
-__all__ = ["BARE_VALUE", "JsonLinesSource", "JsonLinesWriter"]
+__all__ = ["BARE_VALUE", "JsonLinesSource", "JsonLinesWriter", "flat"]
 
 BARE_VALUE = "phone"
 """The key under which a bare value, or a line that is no JSON, is written."""
@@ -58,14 +58,16 @@ class JsonLinesSource(Source):
         if not sample:
             raise FileError(f"{self.name}: the file holds no rows")
         self._all_columns: list[str] | None = None
-        keys = dict.fromkeys(key for value in sample if isinstance(value, dict) for key in value)
+        objects = [flat(value) for value in sample if isinstance(value, dict)]
+        keys = dict.fromkeys(key for value in objects for key in value)
         self.columns = list(keys) or [BARE_VALUE]
         if keys:
-            cells = [[value.get(key) for key in keys] for value in sample if isinstance(value, dict)]
-            self._choose_columns(cells, column)
+            self._choose_columns([[value.get(key) for key in keys] for value in objects], column)
         else:
             self.number_columns = [NumberColumn(BARE_VALUE, 0, "only column")]
-        self._decode_numbers = _decoder_of([column.name for column in self.number_columns])
+        names = [column.name for column in self.number_columns]
+        nested = any(name not in value for name in names for value in sample if isinstance(value, dict))
+        self._decode_numbers = _decode_nothing if nested and "." in "".join(names) else _decoder_of(names)
 
     def _first_lines(self) -> list[bytes]:
         lines = list(self._lines(io.BytesIO(self.origin.head)))
@@ -90,7 +92,7 @@ class JsonLinesSource(Source):
     def _object(self, row: Row) -> dict[str, object]:
         value = _decoded(row.record)
         if isinstance(value, dict):
-            return value
+            return flat(value)
         return {BARE_VALUE: row.record.decode("utf-8", "replace") if row.fault else value}
 
     def _rows(self) -> Iterator[Row]:
@@ -127,6 +129,7 @@ class JsonLinesSource(Source):
         if value is _NO_JSON:
             return Row("", record, f"Line {place} is not JSON.")
         if isinstance(value, dict):
+            value = flat(value)
             numbers = [as_text(value.get(column.name)) for column in self.number_columns]
             return Row("\n".join(numbers), record)
         if isinstance(value, list):
@@ -160,6 +163,20 @@ def _decoder_of(names: Sequence[str]) -> Callable[[bytes], Any]:
 
 def _decode_nothing(record: bytes) -> Any:
     raise msgspec.ValidationError("the slow way")
+
+
+def flat(value: dict[str, Any], depth: int = 4) -> dict[str, Any]:
+    """Return the object with what is in objects inside it under names such as ``contact.phone``."""
+    if not any(isinstance(inner, dict) for inner in value.values()):
+        return value
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, dict) and inner and depth:
+            for name, cell in flat(inner, depth - 1).items():
+                found[f"{key}.{name}" if f"{key}.{name}" not in value else f"{key}.{name}_2"] = cell
+        else:
+            found[key] = inner
+    return found
 
 
 class _NoJson:

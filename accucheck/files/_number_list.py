@@ -21,6 +21,7 @@ _CHUNK = 1 << 16
 _WITHOUT_BLANKS = re.compile(r"[,;|\t\r\n]+")
 _WITH_BLANKS = re.compile(r"[,;|\s]+")
 _ENOUGH = 0.7
+_ENOUGH_ON_ONE_LINE = 0.5
 
 
 def separator_of_numbers(text: str) -> re.Pattern[str] | None:
@@ -36,7 +37,9 @@ def separator_of_numbers(text: str) -> re.Pattern[str] | None:
             continue
         flat = [piece for each in pieces for piece in each][:2000]
         numbers = sum(map(_is_number, flat))
-        enough = len(flat) if separator is _WITH_BLANKS else _ENOUGH * len(flat)
+        # The members of a group, copied in one go, have names among them; the rows of a table have them too.
+        share = _ENOUGH if len(lines) > 1 else _ENOUGH_ON_ONE_LINE
+        enough = len(flat) if separator is _WITH_BLANKS else share * len(flat)
         if numbers >= 2 and numbers >= enough and not any(map(_is_word, flat[:1])):
             return separator
     return None

@@ -55,6 +55,7 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
     (b"Rar!", "a RAR archive", _UNPACK),
+    (b"PK\x05\x06", "an empty zip archive", "give a list"),
     (b"MIME-Version:", "a web archive (.mht)", "open it in Excel and save it as .xlsx"),
     (b"MZ", "a program", "give a list"),
     (b"\x7fELF", "a program", "give a list"),
@@ -62,6 +63,37 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
 _SQL = re.compile(
     r"(?:--.*?\n|/\*.*?\*/;?|\s)*(?:INSERT\s+INTO|CREATE\s+TABLE|SET\s+\w+\s*=|BEGIN TRANSACTION)\b",
     re.IGNORECASE | re.DOTALL,
+)
+# Text that would pass for CSV, so that its numbers stood in the wrong cells.
+_OTHER_TEXT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
+    (re.compile(pattern), what, way_out)
+    for pattern, what, way_out in (
+        (
+            r"\u200e?\[?\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4},? \d{1,2}:\d\d(?::\d\d)?\s?"
+            r"(?:[aApP]\.?\s?[mM]\.?)?(?:\]| -) ",
+            "a WhatsApp chat",
+            "put its numbers into one column of a table",
+        ),
+        (r"(?i)BEGIN:VCALENDAR", "a calendar", "give a list"),
+        (r"(?i)(?:version: \d+\s+)?dn::? ", "an export of a directory (LDIF)", _AS_TABLE),
+        (
+            r"(?:From|To|Subject|Date|Received|Return-Path|Delivered-To|X-[\w-]+): .*\n(?:[\w-]+: |[ \t])",
+            "an e-mail",
+            "save what is attached to it",
+        ),
+        (r"ID;P[A-Z]{3};?", "a SYLK spreadsheet", "save it as .xlsx"),
+        (r"TABLE\r?\n0,1\r?\n", "a DIF spreadsheet", "save it as .xlsx"),
+        (
+            r"(?:---[^\n]*\n)?- +[\w\"']+: [^\n]*\n +[\w\"']+: ",
+            "a YAML document",
+            _AS_TABLE,
+        ),
+        (
+            r"(?:[^\n]*\n)?[ |+:=-]*(?:-{3}[+|]|[+|][ :]?-{3})[ |+:=-]*(?:\r?\n|$)",
+            "a table drawn as text",
+            "let the program write CSV (psql --csv, mysql --batch)",
+        ),
+    )
 )
 _HTML = re.compile(r"<(?:!doctype\s+html|html|head|body|table|meta|style|div|center)\b", re.IGNORECASE)
 
@@ -81,6 +113,8 @@ def open_by_content(origin: Origin, suffix: str, options: dict[str, Any]) -> Sou
     for magic, what, way_out in _REFUSED:
         if head.startswith(magic):
             raise FileError(f"{origin.name}: this is {what}, not a list; {way_out}")
+    if head[257:262] == b"ustar":
+        raise FileError(f"{origin.name}: this is a tar archive, not a list; {_UNPACK}")
     if head[4:8] == b"ftyp":
         raise FileError(f"{origin.name}: this is a picture or a video, not a list; {_AS_TABLE}")
     if head.startswith(b"PK\x03\x04"):
@@ -113,6 +147,9 @@ def _open_text(origin: Origin, suffix: str, options: dict[str, Any]) -> Source:
         raise FileError(
             f"{origin.name}: this is a dump of a database (SQL), not a list; export the table as CSV"
         )
+    for pattern, what, way_out in _OTHER_TEXT:
+        if pattern.match(text):
+            raise FileError(f"{origin.name}: this is {what}, not a list; {way_out}")
     if is_document(text, suffix):
         return JsonDocumentSource(
             _stored(origin), column=options.get("column"), encoding=options.get("encoding")

@@ -121,21 +121,32 @@ def test_the_tally_counts_rows_by_status() -> None:
 
 
 async def test_the_best_answer_of_a_row_or_all_of_them() -> None:
-    rows = [Row("987654321 / 912345678 / 911111111", 0), Row("911111111, 987654321", 1), Row("912345678", 2)]
-    find = known({987654321: no(987654321), 912345678: yes(912345678)})
+    texts = ["987654321 / 912345678 / 911111111", "987654321, 911111111", "912345678", "987654321, 914444444"]
+    rows = [Row(text, place) for place, text in enumerate([*texts, "987654321 / 913333333 / 911111111"])]
+    answers: dict[int, Check | CheckError] = {
+        987654321: no(987654321),
+        912345678: yes(912345678),
+        914444444: no(914444444),
+        913333333: CHECK_ERRORS["UNDETERMINED"]("why"),
+    }
+    find = known(answers)
     best = [columns async for _, columns in answered_rows(iter(rows), find, read=numbers_in)]
     assert [[(each.number, each.status) for each in columns] for columns in best] == [
         [("+51912345678", "OK")],
-        [("+51987654321", "OK")],
+        [("+51911111111", "UNCHECKED")],  # it may yet be a yes
         [("+51912345678", "OK")],
+        [("+51987654321", "OK")],
+        [("+51911111111", "UNCHECKED")],
     ]
     each_of_them = [
         columns async for _, columns in answered_rows(iter(rows), find, read=numbers_in, keep_best=False)
     ]
     assert [[each.status for each in columns] for columns in each_of_them] == [
         ["OK", "OK", "UNCHECKED"],
-        ["UNCHECKED", "OK"],
+        ["OK", "UNCHECKED"],
         ["OK"],
+        ["OK", "OK"],
+        ["OK", "UNDETERMINED", "UNCHECKED"],
     ]
 
 

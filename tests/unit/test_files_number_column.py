@@ -159,7 +159,9 @@ def test_cells_that_hold_several_numbers_are_told_at_the_start(tmp_path: Path) -
     leads = tmp_path / "leads.csv"
     leads.write_text("phone,name\n987654321 / 912345678,Ana\n987654321,Luis\n912345678,Eva\n")
     with open_source(leads) as source:
-        assert source.notes == ["1 of the first 3 cells hold several numbers; --several reads them"]
+        assert source.notes == [
+            "1 of the first 3 cells hold several numbers; --several reads them: first, each or best"
+        ]
 
 
 def test_of_fixed_lines_and_mobiles_the_mobiles_are_taken(tmp_path: Path) -> None:

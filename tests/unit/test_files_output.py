@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import gc
 import gzip
 import io
+import json
 import os
+import re
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from accucheck.files import FileError, FileSink, ResultColumns, Source, StreamSink, open_source
+from accucheck.files import (
+    RESULT_COLUMNS,
+    FileError,
+    FileSink,
+    ResultColumns,
+    Source,
+    StreamSink,
+    open_source,
+)
 
 ANSWER = ResultColumns(whatsapp=True, status="OK")
 
@@ -393,3 +406,83 @@ def test_a_row_can_have_the_results_of_several_numbers(tmp_path: Path, suffix: s
     assert rows[0]["accucheck_status_2"] == "OK"
     assert rows[1]["accucheck_status_2"] in (None, "")
     assert rows[0]["number_2"] == "+51912345678"
+
+
+DOCUMENTED: dict[str, Callable[[Any], bool]] = {
+    # CSV and TSV
+    "`yes`, `no` or nothing": lambda cell: cell in ("yes", "no", ""),
+    "as `whatsapp`": lambda cell: cell in ("yes", "no", ""),
+    "`2023-12-31`": lambda cell: not cell or bool(re.fullmatch(r"\d{4}-\d\d-\d\d", cell)),
+    "`+51987654321`": lambda cell: not cell or bool(re.fullmatch(r"\+51\d{8,9}", cell)),
+    "`2026-11-26T08:47:23Z`": lambda cell: not cell or bool(re.fullmatch(r"[\d-]{10}T[\d:]{8}Z", cell)),
+    # JSON lines
+    "true, false, null": lambda cell: cell in (True, False, None),
+    '`"2023-12-31"`, null': lambda cell: cell is None or bool(re.fullmatch(r"\d{4}-\d\d-\d\d", cell)),
+    "string": lambda cell: isinstance(cell, str),
+    "string, null": lambda cell: cell is None or isinstance(cell, str),
+    # Parquet
+    "bool": lambda kind: kind == "bool",
+    "date32": lambda kind: kind == "date32[day]",
+    "timestamp[us, UTC]": lambda kind: kind == "timestamp[us, tz=UTC]",
+    # Excel
+    "text `yes`, `no`": lambda cell: cell in ("yes", "no", None),
+    "text": lambda cell: cell is None or isinstance(cell, str),
+    "date": lambda cell: cell is None or (isinstance(cell, datetime) and cell.hour == 0),
+    "date and time, UTC": lambda cell: cell is None or isinstance(cell, datetime),
+}
+
+
+def documented_types() -> dict[str, dict[str, str]]:
+    """Return the type of each column in each format, as the documentation has them."""
+    table = [
+        [cell.strip() for cell in line.strip().strip("|").split(" | ")]
+        for line in (ResultColumns.__doc__ or "").replace("``", "`").splitlines()
+        if line.strip().startswith("|") and "---" not in line
+    ]
+    return {row[0].strip("`"): dict(zip(table[0][1:], row[1:], strict=True)) for row in table[1:]}
+
+
+@pytest.mark.parametrize("leads_format", ["csv", "xlsx"])
+def test_every_column_has_its_documented_type_in_every_format(tmp_path: Path, leads_format: str) -> None:
+    leads = tmp_path / f"leads.{leads_format}"
+    if leads_format == "csv":
+        leads.write_text("phone\n987654321\n14441234\nx\n")
+    else:  # the output is then a copy of the workbook
+        with pytest.importorskip("xlsxwriter").Workbook(leads) as book:
+            book.add_worksheet().write_column(0, 0, ["phone", "987654321", "14441234", "x"])
+    answers = [
+        ResultColumns(
+            True, date(2023, 12, 31), False, True, "Hola", "OK", "", "TID1", "+51987654321",
+            datetime(2026, 11, 26, 8, 47, 23, tzinfo=UTC),
+        ),
+        ResultColumns(status="PENDING_TIMEOUT", reason="why", request_id="TID2", number="+5114441234"),
+        ResultColumns(status="INVALID_NUMBER", reason="why"),
+    ]  # fmt: skip
+    documented = documented_types()
+    assert tuple(documented) == RESULT_COLUMNS
+    found: dict[str, list[dict[str, Any]]] = {}
+    for suffix in ("csv", "tsv", "jsonl", "parquet", "xlsx"):
+        output = tmp_path / f"out.{suffix}"
+        with open_source(leads) as source, FileSink(output, source) as sink:
+            for row, answer in zip(source.rows(), answers, strict=True):
+                sink.write(row, answer)
+        if suffix in ("csv", "tsv"):
+            with output.open(newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file, delimiter="\t" if suffix == "tsv" else ","))
+        elif suffix == "jsonl":
+            rows = [json.loads(line) for line in output.read_text().splitlines()]
+        elif suffix == "parquet":
+            schema = pytest.importorskip("pyarrow.parquet").read_schema(output)
+            rows = [{field.name: str(field.type) for field in schema}]
+        else:
+            lines = list(pytest.importorskip("openpyxl").load_workbook(output).active.values)
+            rows = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+        found["CSV, TSV" if suffix in ("csv", "tsv") else suffix] = rows
+    titles = {"CSV, TSV": "CSV, TSV", "jsonl": "JSON lines", "parquet": "Parquet", "xlsx": "Excel"}
+    for column, kinds in documented.items():
+        for name, rows in found.items():
+            kind = kinds[titles[name]]
+            if name == "CSV, TSV" and kind == "text":
+                kind = "string"
+            for cells in rows:
+                assert DOCUMENTED[kind](cells[column]), (column, name, kind, cells[column])
