@@ -18,7 +18,7 @@ from accucheck.cli._file_job import run_file_jobs
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, Only
 from accucheck.cli._ledger import ANY_AGE, chosen_ledger
-from accucheck.cli._lists import expand, make_exclusion, outputs_in
+from accucheck.cli._lists import expand, make_exclusion, outputs_in, reports_on
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
     DEFAULT_LIST_OPTIONS,
@@ -43,6 +43,7 @@ from accucheck.cli._sample import run_sample_job
 __all__ = ["bulk"]
 
 _OUTPUT = Group("Output", sort_key=5)
+_REPORT = Group("Report", sort_key=6)
 _KNOWN = Group("Ledger and earlier answers", sort_key=15)
 _SAMPLE = Group("Sample", sort_key=8)
 
@@ -58,6 +59,10 @@ def bulk(
     allow_invalid: Annotated[bool, Parameter(group=_OUTPUT)] = False,
     summary_json: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     ordered: Annotated[bool, Parameter(group=_OUTPUT)] = False,
+    report: Annotated[Path | None, Parameter(group=_REPORT)] = None,
+    by: Annotated[tuple[str, ...], Parameter(group=_REPORT)] = (),
+    language: Annotated[Literal["en", "es"] | None, Parameter(group=_REPORT)] = None,
+    currency: Annotated[str, Parameter(group=_REPORT)] = "",
     sample: Annotated[PositiveInt | None, Parameter(group=_SAMPLE)] = None,
     seed: Annotated[int | None, Parameter(group=_SAMPLE)] = None,
     exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
@@ -94,6 +99,14 @@ def bulk(
         Write three files instead of one: OUTPUT.yes, OUTPUT.no and OUTPUT.rest.
     summary_json
         File for the figures of the run, as JSON.
+    report
+        HTML page to write on the results, to send or print; with several lists, one for each: report-LIST.html.
+    by
+        Column of your own to compare by, such as Ciudad; repeat it for more. Default: every column with few values.
+    language
+        Language of the report and of the sheet that sums a workbook up: en or es. Default: your system's, or English.
+    currency
+        Currency to show after the cost, such as PEN.
     exclude
         List of numbers never to check, in any format; repeat it for more.
     where
@@ -155,6 +168,9 @@ def bulk(
         force=force,
         allow_invalid=allow_invalid,
         summary_json=summary_json,
+        by=by,
+        language=language,
+        currency=currency,
         grace=grace,
         outage_deadline=patience.outage_deadline,
         host=urlsplit(account.base_url).hostname or account.base_url,
@@ -165,14 +181,17 @@ def bulk(
         reading=reading,
         talk=talk,
     )
-    jobs = [replace(common, input=name, output=path) for name, path in zip(names, outputs, strict=True)]
+    jobs = [
+        replace(common, input=name, output=path, report=page)
+        for name, path, page in zip(names, outputs, reports_on(report, names), strict=True)
+    ]
     client = make_client(account, patience, pace, mobile_only=reading.mobile_only)
     if sample is not None:
         if len(jobs) > 1:
             raise ConfigurationError("--sample takes one list")
-        return run_sample_job(common, sample, client, interruption)
+        return run_sample_job(jobs[0], sample, client, interruption)
     if common.to_stdout:
-        return run_pipe_job(common, client, interruption)
+        return run_pipe_job(jobs[0], client, interruption)
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
     return run_file_jobs(jobs, client, interruption)

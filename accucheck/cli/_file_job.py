@@ -21,6 +21,7 @@ from accucheck.cli._ledger import Find, known_in, ledger_exists, open_book
 from accucheck.cli._lists import WhyNot, most_numbers, numbers_to_buy, reader_of, several_of, why_not
 from accucheck.cli._output import Outputs, check_output, refuse_other_files, remember_output
 from accucheck.cli._progress import PassMeter, RunMeter, reporting
+from accucheck.cli._report import make_paper, run_figures
 from accucheck.cli._rows import RowWriter, Tally, write_rows
 from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
@@ -72,7 +73,8 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
                 store = book.store
                 await refuse_other_files(job, store)
                 numbers = most_numbers(source, read) if several == "each" else 1
-                with Outputs(job, source, numbers=numbers) as sink:
+                paper = make_paper(job, source)
+                with Outputs(job, source, paper=paper, numbers=numbers) as sink:
                     if not job.talk.quiet:
                         book.say()
                         for note in sink.notes:
@@ -82,6 +84,8 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
                     ending = await _check(job, client, source, reason, store, found, interruption)
                     if ending.left_at_once:
                         _leave(job)
+                    if paper is not None:
+                        paper.run = run_figures(ending)
                     # Any age, failures included: where an answer was due to be re-checked and was not, the old one
                     # is better than nothing.
                     known = known_in(store, job.endpoint)
@@ -93,9 +97,18 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
         if ending is None:
             raise
         return ListResult(job=job, ending=ending, code=_say_unwritten(job, ending, error, interruption))
-    code = conclude(
-        job, ending, tally, interruption, [("output", output) for output in job.outputs.values()], ledger
-    )
+    where = [("output", output) for output in job.outputs.values()]
+    unwritten: FileError | None = None
+    if paper is not None and job.report is not None:
+        try:
+            paper.write(job.report)
+            where.append(("report", str(job.report)))
+        except FileError as error:
+            unwritten = error
+    code = conclude(job, ending, tally, interruption, where, ledger)
+    if unwritten is not None:
+        complain(unwritten)
+        code = ExitCode.STORAGE if code <= ExitCode.SOME_NOT_ANSWERED else code
     return ListResult(job=job, ending=ending, tally=tally, code=code)
 
 

@@ -65,6 +65,10 @@ class Job:
     allow_invalid: bool = False
     force: bool = False
     summary_json: Path | None = None
+    report: Path | None = None
+    by: tuple[str, ...] = ()
+    language: Literal["en", "es"] | None = None
+    currency: str = ""
     grace: float = GRACE
     outage_deadline: timedelta = DEFAULT_PATIENCE.outage_deadline
     host: str = "AccuAuth"
@@ -95,6 +99,11 @@ class Job:
             raise ConfigurationError("give either --split or --only, not both")
         if (self.split or self.only) and self.to_stdout:
             raise ConfigurationError("--split and --only need a file: give one with -o")
+        if self.report is not None and (self.to_stdout or self.sample):
+            other = "--sample" if self.sample else "-o -"
+            raise ConfigurationError(
+                f"--report does not go with {other}: it reports on the rows of an output file"
+            )
         if self.seed is not None and self.sample is None:
             raise ConfigurationError("--seed needs --sample")
         if self.ordered and (not self.to_stdout or self.sample):

@@ -29,6 +29,7 @@ __all__ = [
     "numbers_to_buy",
     "outputs_in",
     "reader_of",
+    "reports_on",
     "several_of",
     "why_not",
 ]
@@ -91,6 +92,17 @@ def outputs_in(folder: str, lists: Sequence[str]) -> list[str]:
             )
         outputs[output] = name
     return list(outputs)
+
+
+def reports_on(report: Path | None, lists: Sequence[str]) -> list[Path | None]:
+    """Return the path of the report on each list: ``report.html`` itself, or of several lists ``report-LIST.html``."""
+    if report is None or len(lists) == 1:
+        return [report] * len(lists)
+    names = [Path("stdin" if name == STANDARD_STREAM else name).name for name in lists]
+    stems = [name.partition(".")[0] or name for name in names]
+    if len({stem.casefold() for stem in stems}) < len(stems):
+        stems = names  # a.csv and a.xlsx
+    return [report.with_name(f"{report.stem}-{stem}{report.suffix}") for stem in stems]
 
 
 def _written_as(suffix: str) -> str:

@@ -19,6 +19,7 @@ from accucheck._errors import LedgerError
 from accucheck._store import Store
 from accucheck.cli._job import Job
 from accucheck.cli._options import STANDARD_STREAM
+from accucheck.cli._report import Paper
 from accucheck.files import FileError, FileSink, ResultColumns, Row, Source, is_stream
 from accucheck.files._errors import OutputError
 
@@ -83,15 +84,24 @@ async def remember_output(job: Job, memory: Store, *, written: bool) -> None:
 class Outputs:
     """The files of a job, each there whole at the end of the ``with`` block, or as it was before if that raises."""
 
-    def __init__(self, job: Job, source: Source, *, numbers: int = 1) -> None:
+    def __init__(self, job: Job, source: Source, *, paper: Paper | None = None, numbers: int = 1) -> None:
         self._only = job.only
+        self._paper = paper
+        summary = None if paper is None else paper.sheet
         self._stack = ExitStack()
         self._sinks: dict[str, FileSink] = {}
         partial = job.only is not None or "" not in job.outputs
         with ExitStack() as opened:
             for verdict, output in job.outputs.items():
                 self._sinks[verdict] = opened.enter_context(
-                    FileSink(output, source, file_format=job.format, partial=partial, numbers=numbers)
+                    FileSink(
+                        output,
+                        source,
+                        file_format=job.format,
+                        partial=partial,
+                        numbers=numbers,
+                        summary=summary,
+                    )
                 )
             self._stack = opened.pop_all()
 
@@ -102,6 +112,8 @@ class Outputs:
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Write a row where it belongs."""
+        if self._paper is not None:
+            self._paper.count(row, (result, *more))
         if (sink := self._sinks.get("")) is None:
             self._sinks[_VERDICTS.get(result.whatsapp, "rest")].write(row, result, *more)
         elif self._only is None or self._only in _KINDS[result.whatsapp]:

@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TextIO
 
 from accucheck._models import Stats
 from accucheck.cli import _console
 from accucheck.cli._render import count, duration, thousands, wrapped
 
-__all__ = ["PassMeter", "ProgressMode", "RunMeter", "View", "reporting"]
+__all__ = ["PassMeter", "ProgressMode", "RunMeter", "SpeedRecord", "View", "recording", "reporting"]
 
 ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
 
@@ -154,6 +155,60 @@ class RunMeter:
         if self._to_check is None or speed <= 0 or self._past[-1].elapsed < 2:
             return None
         return max(self._to_check - done, 0) / speed
+
+
+class SpeedRecord:
+    """Calls and the limit over time, in at most 300 steps that double in length as a run grows."""
+
+    MOST_STEPS = 300
+
+    def __init__(self, read: Callable[[], Stats]) -> None:
+        self._read = read
+        self._began = time.time() - read().elapsed
+        self._samples: list[tuple[float, int, float | None]] = []
+        self._step = 1.0
+        self.sample()
+
+    def sample(self) -> None:
+        """Note where the run is now."""
+        now = self._read()
+        if self._samples and now.elapsed <= self._samples[-1][0]:
+            return
+        self._samples.append((now.elapsed, now.calls, now.rate))
+        if len(self._samples) > self.MOST_STEPS:
+            self._samples = self._samples[::2]
+            self._step *= 2
+
+    def points(self) -> tuple[tuple[float, float, float | None], ...]:
+        """Return moments (seconds since 1970), calls per second up to each, and the limit then."""
+        return tuple(
+            (
+                round(self._began + then, 3),
+                round((calls - calls_before) / (then - before), 3),
+                None if limit is None else round(limit, 3),
+            )
+            for (before, calls_before, _), (then, calls, limit) in pairwise(self._samples)
+        )
+
+    async def keep(self) -> None:
+        """Sample until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._step)
+            self.sample()
+
+
+@asynccontextmanager
+async def recording(read: Callable[[], Stats]) -> AsyncIterator[SpeedRecord]:
+    """Record the speed of a run while the block runs."""
+    record = SpeedRecord(read)
+    task = asyncio.create_task(record.keep())
+    try:
+        yield record
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        record.sample()
 
 
 @asynccontextmanager

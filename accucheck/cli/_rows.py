@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Protocol
@@ -15,6 +15,7 @@ from accucheck._phone import e164
 from accucheck.cli._ledger import Find
 from accucheck.cli._lists import ReadNumbers, WhyNot
 from accucheck.files import ResultColumns, Row, Source
+from accucheck.report._tally import best_of
 
 __all__ = [
     "EXCLUDED",
@@ -163,7 +164,7 @@ async def answered_rows(
                 yield row, [invalid_columns(row, each)]
             else:
                 results = [_known_columns(number, known.get(number)) for number in each]
-                yield row, [_best(results)] if keep_best and len(results) > 1 else results
+                yield row, [best_of(results)] if keep_best and len(results) > 1 else results
         await asyncio.sleep(0)  # the progress is shown, and a signal is noticed
 
 
@@ -190,14 +191,3 @@ def _numbers_of(row: Row, read: ReadNumbers) -> list[int] | InvalidNumber:
         return read(row.number)
     except InvalidNumber as error:
         return error
-
-
-def _best(results: Sequence[ResultColumns]) -> ResultColumns:
-    """Return the result of the row: a yes; else a number without an answer, unchecked before failed; else a no.
-
-    A row is a "no" only if each of its numbers is one.
-    """
-    return max(
-        results,
-        key=lambda result: (bool(result.whatsapp), result.status == UNCHECKED.status, result.status != "OK"),
-    )

@@ -21,7 +21,7 @@ from accucheck._models import Outcome, Stats
 from accucheck._stream import Stream
 from accucheck.cli._console import say
 from accucheck.cli._interruption import Interrupted, Interruption
-from accucheck.cli._progress import ProgressMode, RunMeter, View, reporting
+from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, recording, reporting
 from accucheck.cli._render import duration, in_money
 
 __all__ = ["GRACE", "Ending", "RunNotice", "run_stream", "run_to_end"]
@@ -151,6 +151,8 @@ class Ending:
     """What they may have cost, as ``--max-cost`` counts it."""
     limit: float | None = None
     """Calls per second that the gate let through at the end: the account's limit, where it was searched for."""
+    speed: tuple[tuple[float, float, float | None], ...] = ()
+    """Moments (seconds since 1970), calls per second up to each, and the limit as it was known then."""
     left_at_once: bool = False
     """Whether a second signal cut off the calls in flight."""
 
@@ -176,7 +178,7 @@ async def run_stream(
     entered = second = False
     error: RunEnded | None = None
     not_taken: OSError | None = None
-    limit: float | None = None
+    record: SpeedRecord | None = None
 
     def deliver(outcome: Outcome[Item]) -> None:
         nonlocal not_taken
@@ -211,10 +213,12 @@ async def run_stream(
         try:
             async with stream:
                 entered = True
-                async with reporting(view or RunMeter(lambda: stream.stats), progress):
+                async with (
+                    recording(lambda: stream.stats) as record,
+                    reporting(view or RunMeter(lambda: stream.stats), progress),
+                ):
                     async for outcome in stream:
                         deliver(outcome)
-                limit = stream.stats.rate
         except RunEnded as ended:
             if not entered:
                 raise
@@ -228,4 +232,11 @@ async def run_stream(
             error = ended
     if not_taken is not None:
         raise not_taken
-    return Ending(stats=stream.stats, error=error, limit=limit, left_at_once=second)
+    speed = () if record is None else record.points()
+    return Ending(
+        stats=stream.stats,
+        error=error,
+        limit=next((limit for _, _, limit in reversed(speed) if limit is not None), None),
+        speed=speed,
+        left_at_once=second,
+    )

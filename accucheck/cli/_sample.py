@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from random import Random
@@ -24,8 +23,9 @@ from accucheck.cli._render import duration, thousands
 from accucheck.cli._run import RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import calls_facts, cost_facts, cost_in_words, say_what_ended_it
 from accucheck.cli._survey import survey_list
+from accucheck.report._tally import confidence_interval
 
-__all__ = ["Reservoir", "run_sample_job", "sample_facts", "wilson_interval"]
+__all__ = ["Reservoir", "run_sample_job", "sample_facts"]
 
 Value = TypeVar("Value")
 
@@ -50,21 +50,6 @@ class Reservoir(Generic[Value]):
         place = self._chance.randrange(self.offered)
         if place < self._size:
             self.chosen[place] = value
-
-
-def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share by Wilson's score (1927).
-
-    Unlike the textbook interval it is valid for few trials and for shares near 0 and 1.
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    z = 1.959964  # the normal quantile of 97.5 %
-    share = hits / trials
-    scale = 1 + z * z / trials
-    middle = (share + z * z / (2 * trials)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def run_sample_job(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:
@@ -126,7 +111,7 @@ def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[
     facts.extend(calls_facts(stats))
     if not answered:
         return [*facts, ("on WhatsApp", "unknown: no number of the sample was answered")]
-    low, high = wilson_interval(stats.yes, answered)
+    low, high = confidence_interval(stats.yes, answered)
     facts.append(
         (
             "on WhatsApp",

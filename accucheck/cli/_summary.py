@@ -106,6 +106,7 @@ def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCo
         "limit": next(
             (each.limit for result in reversed(results) if (each := result.ending) is not None), None
         ),
+        "speed": [point for result in results if result.ending is not None for point in result.ending.speed],
         "lists": lists,
     }
     text = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"

@@ -10,31 +10,28 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime
 from typing import IO, Any, BinaryIO, cast
-from xml.sax.saxutils import escape
 
 from accucheck.files._errors import TORN_ARCHIVE, FileError
 from accucheck.files._excel import ExcelSource
+from accucheck.files._excel_cells import LONGEST_CELL, Formats, column_letters, column_number, text_cell
 from accucheck.files._results import (
     RESULT_COLUMNS,
     ResultColumns,
     column_names,
-    iso_date,
-    iso_moment,
     padded,
     printable,
     yes_or_no,
 )
 from accucheck.files._sheets import SheetRow, Table
 from accucheck.files._source import Row, Source
+from accucheck.files._summary import SummaryPart, SummarySheet, place_summary, summary_xml
 
 __all__ = ["ExcelCopyWriter", "why_no_copy"]
 
 _CHUNK = 1 << 20
 _WRITE_EVERY = 1 << 20
 _LONGEST_ROW = 64 << 20
-_LONGEST_CELL = 32_767
 _MOST_COLUMNS = 16_384
 
 _ROW = re.compile(rb"<(?P<prefix>\w+:)?row\b(?P<attributes>[^>]*?)(?P<empty>/?)>")
@@ -71,8 +68,12 @@ def why_no_copy(source: Source) -> str | None:
 class ExcelCopyWriter:
     """Writes results into a copy of the workbook. Rows must come in the order of the sheets and their lines."""
 
-    def __init__(self, out: BinaryIO, source: ExcelSource, *, numbers: int = 1) -> None:
+    def __init__(
+        self, out: BinaryIO, source: ExcelSource, *, numbers: int = 1, summary: SummarySheet | None = None
+    ) -> None:
         self._numbers = numbers
+        self._summary = summary
+        self._summary_part = SummaryPart("")
         self._source = source
         self._out = out
         self._zip: zipfile.ZipFile | None = None
@@ -80,7 +81,7 @@ class ExcelCopyWriter:
         self._stream: BinaryIO | None = None
         self._sheet: _SheetCopy | None = None
         self._table = -1
-        self._formats = _Formats()
+        self._formats = Formats()
         for table in source.tables:
             if _first_column(table) + numbers * len(RESULT_COLUMNS) > _MOST_COLUMNS:
                 raise FileError(
@@ -99,8 +100,13 @@ class ExcelCopyWriter:
         """Nothing to do: a workbook is written at its end."""
 
     def finish(self) -> None:
-        """Copy the rest."""
+        """Copy the rest, and add the sheet that sums it up."""
         self._go_to(len(self._source.tables))
+        if self._summary is not None:
+            self._put(
+                self._summary_part.path,
+                summary_xml(self._summary, self._formats, strict=self._summary_part.strict),
+            )
         cast("zipfile.ZipFile", self._zip).close()
         self._zip = None
         self._close()
@@ -148,6 +154,9 @@ class ExcelCopyWriter:
         self._input = zipfile.ZipFile(self._stream)
         self._zip = zipfile.ZipFile(self._out, "w", zipfile.ZIP_DEFLATED)
         own = {table.sheet.part for table in self._source.tables}
+        if self._summary is not None:
+            self._summary_part = place_summary(self._input, self._source.summaries, self._summary.name)
+            own.add(self._summary_part.path)
         for part in self._input.infolist():
             name = part.filename
             if name in own or "vbaProject" in name:
@@ -157,9 +166,10 @@ class ExcelCopyWriter:
             elif name == "xl/workbook.xml":
                 content = self._input.read(part)
                 self._formats.since_1904 = bool(re.search(rb'date1904="(?:1|true)"', content))
-                self._put(name, content)
+                self._put(name, self._summary_part.in_workbook(content))
             elif name == "[Content_Types].xml" or name == "xl/_rels/workbook.xml.rels":
-                self._put(name, _OTHER_MAIN.sub(_MAIN, _MACROS.sub(b"", self._input.read(part))))
+                content = _OTHER_MAIN.sub(_MAIN, _MACROS.sub(b"", self._input.read(part)))
+                self._put(name, self._summary_part.in_list(content))
             else:
                 with self._input.open(part) as old, self._zip.open(_same(part), "w", force_zip64=True) as new:
                     while chunk := old.read(_CHUNK):
@@ -167,7 +177,9 @@ class ExcelCopyWriter:
 
     def _put(self, name: str, content: bytes) -> None:
         assert self._zip is not None
-        with self._zip.open(zipfile.ZipInfo(name), "w") as new:
+        info = zipfile.ZipInfo(name)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        with self._zip.open(info, "w") as new:
             new.write(content)
 
     def _opened(self, table: Table) -> _SheetCopy:
@@ -198,7 +210,7 @@ _Cells = Callable[[str, bytes], str]
 class _SheetCopy:
     """One sheet on its way from the old workbook to the new one."""
 
-    def __init__(self, old: IO[bytes], new: IO[bytes], table: Table, formats: _Formats, numbers: int) -> None:
+    def __init__(self, old: IO[bytes], new: IO[bytes], table: Table, formats: Formats, numbers: int) -> None:
         self._old, self._new = old, new
         self._formats = formats
         self._buffer, self._place, self._ended = b"", 0, False
@@ -207,7 +219,9 @@ class _SheetCopy:
         self._line = 0
         first = _first_column(table)
         self._first = first
-        self._columns = [_letters(column) for column in range(first, first + numbers * len(RESULT_COLUMNS))]
+        self._columns = [
+            column_letters(column) for column in range(first, first + numbers * len(RESULT_COLUMNS))
+        ]
         self._copy_head()
         self._names = column_names(table.columns, numbers)
         self._header_line = table.header_line
@@ -280,9 +294,9 @@ class _SheetCopy:
 
     def _emit_row(self, prefix: bytes, attributes: bytes, body: bytes, cells: _Cells) -> None:
         start = body.rfind(b"<" + prefix + b"c ")
-        if start >= 0 and (last := _LAST_CELL.match(body, start)) and _number(last[1]) >= self._first:
+        if start >= 0 and (last := _LAST_CELL.match(body, start)) and column_number(last[1]) >= self._first:
             # Cells without a value that have a style: ours stand there now.
-            body = _CELL.sub(lambda cell: b"" if _number(cell[1]) >= self._first else cell[0], body)
+            body = _CELL.sub(lambda cell: b"" if column_number(cell[1]) >= self._first else cell[0], body)
         made = cells(prefix.decode(), body)
         tag = prefix + b"row"
         self._emit(
@@ -293,7 +307,7 @@ class _SheetCopy:
         styles = _STYLE.findall(body[body.rfind(b"<" + prefix.encode() + b"c ") :])
         style = f' s="{styles[0].decode()}"' if styles else ""
         return "".join(
-            _text(prefix, f"{column}{self._header_line}", name, style)
+            text_cell(prefix, f"{column}{self._header_line}", name, style)
             for column, name in zip(self._columns, self._names, strict=True)
         )
 
@@ -304,10 +318,10 @@ class _SheetCopy:
                 continue
             place = f"{column}{line}"
             if isinstance(cell, bool):
-                made.append(_text(prefix, place, yes_or_no[cell]))
+                made.append(text_cell(prefix, place, yes_or_no[cell]))
             elif isinstance(cell, str):
                 # Ours is cut: it must not take the output with it that a stranger wrote a long signature.
-                made.append(_text(prefix, place, printable(cell)[:_LONGEST_CELL]))
+                made.append(text_cell(prefix, place, printable(cell)[:LONGEST_CELL]))
             else:
                 made.append(self._formats.cell(prefix, place, cell))
         return "".join(made)
@@ -332,88 +346,8 @@ class _SheetCopy:
         self._size = 0
 
 
-class _Formats:
-    """The two number formats of our columns in the workbook's styles."""
-
-    def __init__(self) -> None:
-        self.since_1904 = False
-        self._day = self._moment = -1
-
-    def added_to(self, styles: bytes) -> bytes:
-        """Return the styles with our formats; as they are if they are in a form that nobody writes."""
-        found = re.search(rb"<(\w+:)?cellXfs\b[^>]*>(.*?)</(?:\w+:)?cellXfs>", styles, re.DOTALL)
-        sheet = re.search(rb"<(?:\w+:)?styleSheet\b[^>]*[^/]>", styles)
-        if found is None or sheet is None:
-            return styles
-        prefix = found[1] or b""
-        count = len(re.findall(rb"<" + prefix + rb"xf\b", found[2]))
-        used = [int(number) for number in re.findall(rb'numFmtId="(\d+)"', styles)]
-        first = max([163, *used]) + 1
-        self._day, self._moment = count, count + 1
-        kinds = b"".join(
-            b'<%sxf numFmtId="%d" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
-            % (prefix, number)
-            for number in (first, first + 1)
-        )
-        styles = styles[: found.end(2)] + kinds + styles[found.end(2) :]
-        opening = styles[found.start() : found.start(2)]
-        styles = styles.replace(opening, re.sub(rb'\s*count="\d+"', b' count="%d"' % (count + 2), opening), 1)
-        codes = b"".join(
-            b'<%snumFmt numFmtId="%d" formatCode="%s"/>' % (prefix, number, code)
-            for number, code in ((first, rb"yyyy\-mm\-dd"), (first + 1, rb"yyyy\-mm\-dd\ hh:mm:ss"))
-        )
-        if known := re.search(rb"<(?:\w+:)?numFmts\b([^>]*)>", styles):
-            styles = styles[: known.end()] + codes + styles[known.end() :]
-            had = re.search(rb'count="(\d+)"', known[1])
-            if had:
-                renewed = known[0].replace(had[0], b'count="%d"' % (int(had[1]) + 2))
-                styles = styles.replace(known[0], renewed, 1)
-            return styles
-        numbers = b'<%snumFmts count="2">%s</%snumFmts>' % (prefix, codes, prefix)
-        return styles[: sheet.end()] + numbers + styles[sheet.end() :]
-
-    def cell(self, prefix: str, place: str, value: date | datetime) -> str:
-        """Return a cell with a date, or with a time in UTC."""
-        exact = isinstance(value, datetime)
-        style = self._moment if exact else self._day
-        if style < 0 or value.year < 1901:
-            text = iso_moment(value) if isinstance(value, datetime) else iso_date(value)
-            return _text(prefix, place, text)
-        start = date(1904, 1, 1) if self.since_1904 else date(1899, 12, 30)
-        if isinstance(value, datetime):
-            value = value.astimezone(UTC)
-            seconds = value.hour * 3600 + value.minute * 60 + value.second
-            serial = f"{(value.date() - start).days + seconds / 86_400:.10f}"
-        else:
-            serial = str((value - start).days)
-        return f'<{prefix}c r="{place}" s="{style}"><{prefix}v>{serial}</{prefix}v></{prefix}c>'
-
-
-def _text(prefix: str, place: str, text: str, style: str = "") -> str:
-    # Excel reads _x0041_ in a text as the letter A.
-    text = escape(re.sub(r"_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", text))
-    p = prefix
-    space = ' xml:space="preserve"' if text != text.strip() else ""
-    return f'<{p}c r="{place}"{style} t="inlineStr"><{p}is><{p}t{space}>{text}</{p}t></{p}is></{p}c>'
-
-
 def _first_column(table: Table) -> int:
     """Return the first column (from 1) that is free in every row."""
     sheet = table.sheet
     odd: Iterable[dict[int, str]] = (*table.facts.unsaved.values(), *table.facts.errors.values())
     return max([sheet.left + len(table.columns), *(max(cells) for cells in odd)]) + 1
-
-
-def _letters(column: int) -> str:
-    letters = ""
-    while column:
-        column, rest = divmod(column - 1, 26)
-        letters = chr(65 + rest) + letters
-    return letters
-
-
-def _number(letters: bytes) -> int:
-    column = 0
-    for letter in letters:
-        column = 26 * column + letter - 64
-    return column

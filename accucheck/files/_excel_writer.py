@@ -18,6 +18,7 @@ from accucheck.files._results import (
     yes_or_no,
 )
 from accucheck.files._source import Row, Source
+from accucheck.files._summary import SUMMARY_WIDTHS, Heading, Share, SummarySheet, free_sheet_name
 
 __all__ = ["ExcelWriter"]
 
@@ -36,13 +37,16 @@ class ExcelWriter:
     as text, because Excel would round it.
     """
 
-    def __init__(self, out: BinaryIO, source: Source, *, numbers: int = 1) -> None:
+    def __init__(
+        self, out: BinaryIO, source: Source, *, numbers: int = 1, summary: SummarySheet | None = None
+    ) -> None:
         try:
             import xlsxwriter
         except ImportError as error:
             raise needs("xlsx", "Excel") from error
         _refuse_what_no_sheet_holds(source, numbers)
         self._numbers = numbers
+        self._summary = summary
         self._source = source
         # The library keeps the rows in named files until the end: these go with their directory.
         self._directory = tempfile.TemporaryDirectory(prefix="accucheck-xlsx-")
@@ -84,7 +88,9 @@ class ExcelWriter:
         """Nothing to do: a workbook is written at its end."""
 
     def finish(self) -> None:
-        """Write the workbook."""
+        """Write the workbook, with the sheet that sums it up as its second."""
+        if self._summary is not None:
+            self._write_summary(self._summary)
         self._book.close()
         self._directory.cleanup()
 
@@ -92,6 +98,20 @@ class ExcelWriter:
         """Let go of the rows so far, without a workbook."""
         self._sheet.row_data_fh.close()
         self._directory.cleanup()
+
+    def _write_summary(self, summary: SummarySheet) -> None:
+        sheet = self._book.add_worksheet(free_sheet_name(summary.name, [self._sheet.get_name()]))
+        sheet.set_column(0, 0, SUMMARY_WIDTHS[0])
+        sheet.set_column(1, 5, SUMMARY_WIDTHS[1])
+        bold = self._book.add_format({"bold": True})
+        percent = self._book.add_format({"num_format": 10})
+        for line, cells in enumerate(summary.lines()):
+            for place, cell in enumerate(cells):
+                if isinstance(cell, str):
+                    text = printable(cell)[:_LONGEST_CELL]
+                    sheet.write_string(line, place, text, bold if isinstance(cells, Heading) else None)
+                elif cell is not None:
+                    sheet.write_number(line, place, cell, percent if isinstance(cell, Share) else None)
 
     def _put(self, place: int, cell: object) -> None:
         sheet, line = self._sheet, self._line

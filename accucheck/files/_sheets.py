@@ -18,6 +18,7 @@ from accucheck.files._errors import FileError
 from accucheck.files._origin import Origin
 from accucheck.files._results import as_text
 from accucheck.files._source import Row, Source
+from accucheck.files._summary import is_summary
 
 __all__ = ["Sheet", "SheetFacts", "SheetRow", "SheetSource", "Table"]
 
@@ -98,6 +99,9 @@ class SheetSource(Source):
         super().__init__(origin)
         self._visible_only = visible_only
         filled = [each for each in sheets if each.height]
+        self.summaries = [each for each in filled if is_summary(next(iter(each.rows()), ()))]
+        """Sheets that an earlier run summed its list up in: no lists, unless one is asked for by name."""
+        filled = [each for each in filled if each not in self.summaries]
         if not filled:
             raise FileError(f"{self.name}: the workbook holds no rows")
         self.tables = self._chosen(sheets, filled, sheet, column, things)

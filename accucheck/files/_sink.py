@@ -19,6 +19,7 @@ from accucheck.files._registry import FORMATS, Format, Writer, by_name, split_su
 from accucheck.files._results import ResultColumns
 from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
+from accucheck.files._summary import SummarySheet
 
 __all__ = ["FileSink", "StreamSink", "format_of_output"]
 
@@ -34,6 +35,7 @@ class FileSink:
         file_format: A key of ``FORMATS``; told by the suffix, else the format of the input if None.
         partial: Not every row will be written, so that a workbook cannot be a copy of the input.
         numbers: Results that a row has at most: one for each of its numbers.
+        summary: The sheet that sums the rows up, for a workbook; other formats have none.
         replace: Renames the finished file; for tests.
         fsync: Syncs a descriptor; for tests.
 
@@ -50,6 +52,7 @@ class FileSink:
         file_format: str | None = None,
         partial: bool = False,
         numbers: int = 1,
+        summary: SummarySheet | None = None,
         replace: Callable[[str, str], None] = os.replace,
         fsync: Callable[[int], None] = os.fsync,
     ) -> None:
@@ -65,7 +68,9 @@ class FileSink:
         try:
             with translate_output_errors(str(path)):
                 self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
-                self._writer = _writer(self.format, self._stream, source, partial=partial, numbers=numbers)
+                self._writer = _writer(
+                    self.format, self._stream, source, partial=partial, numbers=numbers, summary=summary
+                )
             self.notes = _notes(self.format, source, partial=partial)
             """What a person should know of the output before anything is bought: what it cannot keep."""
         except BaseException:
@@ -199,6 +204,7 @@ def _writer(
     for_excel: bool = True,
     partial: bool = False,
     numbers: int = 1,
+    summary: SummarySheet | None = None,
 ) -> Writer:
     if file_format.name == "tsv":
         return CsvWriter(stream, source, delimiter="\t", for_excel=for_excel, numbers=numbers)
@@ -213,7 +219,9 @@ def _writer(
         and not partial
         and why_no_copy(source) is None
     ):
-        return ExcelCopyWriter(stream, source, numbers=numbers)
+        return ExcelCopyWriter(stream, source, numbers=numbers, summary=summary)
+    if file_format.name == "xlsx":
+        return file_format.write(stream, source, numbers=numbers, summary=summary)
     return file_format.write(stream, source, numbers=numbers)
 
 

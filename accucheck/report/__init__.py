@@ -1,6 +1,8 @@
 """A report on a checked list: one self-contained HTML file for whoever ordered the check.
 
-    accucheck.report("checked.csv", "report.html", price=0.002)
+    from accucheck.report import report
+
+    report("checked.csv", "report.html", price=0.002)
 
 The page loads nothing from anywhere, holds no phone number, and escapes what strangers wrote.
 """
@@ -8,6 +10,7 @@ The page loads nothing from anywhere, holds no phone number, and escapes what st
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +18,16 @@ from pathlib import Path
 import msgspec
 
 from accucheck._errors import ConfigurationError
-from accucheck.files import open_source
-from accucheck.files._atomic import AtomicFile
+from accucheck.files import FileError, open_source
+from accucheck.files._atomic import AtomicFile, is_stream
+from accucheck.files._errors import translate_output_errors
 from accucheck.report._page import render
-from accucheck.report._tally import Tally
+from accucheck.report._tally import CheckedColumns, Tally
 from accucheck.report._words import Language
 
 __all__ = ["Run", "report"]
+
+_FIRST_LINE = b"<!doctype html>"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +45,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from the first call to the last answer."""
     limit: float | None = None
     """The account's limit in calls a second, where it was found."""
+    speed: tuple[tuple[float, float, float | None], ...] = ()
+    """Moments in order: seconds since 1970, calls per second up to then, the limit as it was known then."""
 
 
 def report(
@@ -49,7 +57,7 @@ def report(
     language: Language = "en",
     by: Iterable[str] | None = None,
     price: float | None = None,
-    currency: str = "USD",
+    currency: str = "",
     run: Run | None = None,
     column: str | int | None = None,
 ) -> None:
@@ -57,14 +65,15 @@ def report(
 
     Args:
         source: The output of ``accucheck bulk``, in any format that it writes.
-        output: The HTML file; replaced if it exists, readable by its owner alone.
+        output: The HTML file, readable by its owner alone. An older report is replaced, and no other file.
         title: A heading; by default the name of the list.
         language: ``en`` or ``es``.
         by: The list's own columns to break the share of WhatsApp down by; by default every one with few
             distinct values.
         price: What one answer costs, 0 or more; the cost is left out if neither this nor ``run.cost`` is given.
-        currency: Shown behind the cost.
-        run: Figures of the run itself.
+            Each distinct number counts once.
+        currency: Shown behind the cost, such as ``USD``.
+        run: Figures of the run itself, which the list does not hold.
         column: The column of the phone numbers, by name or place from 1; found by itself if None.
 
     Raises:
@@ -75,22 +84,65 @@ def report(
         raise ConfigurationError(f"language is 'en' or 'es', not {language!r}")
     if price is not None and not 0 <= price < float("inf"):
         raise ConfigurationError(f"price is what one answer costs, 0 or more, not {price!r}")
+    check_path(output)
     with open_source(source, column=column) as rows:
         names = rows.all_columns()
-        tally = Tally(names, source=rows.name, by=by)
+        columns = CheckedColumns(names, rows.name)
+        phones = [each.index for each in rows.number_columns]
+        tally = Tally(names, source=rows.name, numbers=phones, by=by)
         for row in rows.rows():
-            tally.count(rows.values(row), row.number)
-    page = render(
+            cells = rows.values(row)
+            tally.count(cells, columns.result(cells), row.number)
+    write(
         tally,
+        output,
         title=title or Path(os.fspath(source)).name,
         source=Path(os.fspath(source)).name,
         language=language,
         price=price,
         currency=currency,
         run=run or Run(),
+    )
+
+
+def check_path(output: str | os.PathLike[str]) -> None:
+    """Raise FileError if a report cannot be written to ``output``: no folder, or a file that is no report."""
+    path = Path(output)
+    if not path.parent.exists():
+        raise FileError(f"the folder {path.parent} does not exist\nmkdir -p {shlex.quote(str(path.parent))}")
+    with translate_output_errors(str(path)):
+        if path.is_dir():
+            raise FileError(f"{path} is a directory; name a file in it, such as {path / 'report.html'}")
+        if path.exists() and not is_stream(str(path)):
+            with path.open("rb") as old:
+                if (begin := old.read(len(_FIRST_LINE))) and begin.lower() != _FIRST_LINE:
+                    raise FileError(f"{path} is not a report and is left as it is; name another file")
+
+
+def write(
+    tally: Tally,
+    output: str | os.PathLike[str],
+    *,
+    title: str,
+    source: str,
+    language: Language,
+    price: float | None = None,
+    currency: str = "",
+    run: Run,
+) -> None:
+    """Write the page of counts that are there already."""
+    page = render(
+        tally,
+        title=title,
+        source=source,
+        language=language,
+        price=price,
+        currency=currency,
+        run=run,
         now=datetime.now(UTC),
     )
-    _write(Path(output), page)
+    with translate_output_errors(os.fspath(output)):
+        _write(Path(output), page)
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,16 +12,23 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from accucheck.report._tally import AGES, Breakdown, Counts, Tally, confidence_interval
-from accucheck.report._words import STATUS_WORDS, WORDS, Language
+from accucheck.report._tally import (
+    AGES,
+    MOST_GROUPS,
+    MOST_ROWS,
+    Breakdown,
+    Counts,
+    Tally,
+    confidence_interval,
+    ranked,
+)
+from accucheck.report._words import STATUS_WORDS, WORDS, Language, reason_in
 
 if TYPE_CHECKING:
     from accucheck.report import Run
 
 __all__ = ["render"]
 
-MOST_ROWS: Final = 25
-"""Rows of one table; what is beyond is summed up in a last one."""
 MOST_TABLES: Final = 8
 
 
@@ -38,18 +45,20 @@ def render(
 ) -> str:
     """Return the page. Everything that comes from the list is escaped."""
     words = WORDS[language]
-    total = tally.total
-    cost = run.cost if run.cost is not None else None if price is None else price * total.answered
     sections = [
-        _tiles(tally, run, cost, currency, words),
+        _tiles(tally, run, price, currency, words),
         _outcomes(tally, language),
         *_breakdowns(tally, words),
         _ages(tally, words),
-        _reasons(tally, words),
-        _speed(tally, words),
+        _reasons(tally, language),
+        _speed(tally, run, words),
     ]
     data = {
-        "words": {name: words[name] for name in ("time", "per_second", "limit")},
+        "words": {
+            "time": words["time"],
+            "per_second": words["calls_per_second" if run.speed else "per_second"],
+            "limit": words["limit"],
+        },
         "speed": _speed_data(tally, run),
         "age": _age_data(tally, words),
     }
@@ -120,7 +129,7 @@ def _seconds(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _tiles(tally: Tally, run: Run, cost: float | None, currency: str, words: dict[str, str]) -> str:
+def _tiles(tally: Tally, run: Run, price: float | None, currency: str, words: dict[str, str]) -> str:
     total = tally.total
     low, high = confidence_interval(total.yes, total.answered)
     tiles = [
@@ -140,8 +149,11 @@ def _tiles(tally: Tally, run: Run, cost: float | None, currency: str, words: dic
             polls=_count(run.polls), retries=_count(run.retries), refusals=_count(run.refusals)
         )
         tiles.append((words["calls"], _count(run.calls), detail))
-    if cost is not None:
-        tiles.append((words["cost"], f"{cost:,.2f} {currency}", ""))
+    if run.cost is not None:
+        tiles.append((words["cost"], f"{run.cost:,.2f} {currency}".rstrip(), words["spent"]))
+    elif price is not None:
+        detail = words["price_each"].format(n=_count(tally.distinct), price=f"{price:g}")
+        tiles.append((words["cost"], f"{price * tally.distinct:,.2f} {currency}".rstrip(), detail))
     elapsed = run.elapsed
     if elapsed is not None:
         tiles.append((words["duration"], _seconds(elapsed), ""))
@@ -220,20 +232,15 @@ def _breakdowns(tally: Tally, words: dict[str, str]) -> list[str]:
     sections = [_breakdown(breakdown, words) for breakdown in useful[:MOST_TABLES]]
     if sections:
         sections.append(f'<p class="soft">{escape(words["interval_note"])}</p>')
+    for _, breakdown in tally.breakdowns:
+        if breakdown.wanted and breakdown.abandoned:
+            note = escape(words["not_grouped"].format(column="\0", n=MOST_GROUPS))
+            sections.append(f"<p>{note.replace(chr(0), _text(breakdown.name))}</p>")
     return sections
 
 
 def _breakdown(breakdown: Breakdown, words: dict[str, str]) -> str:
-    ranked = sorted(breakdown.groups.items(), key=lambda group: (-group[1].rows, group[0]))
-    shown, rest = ranked[:MOST_ROWS], ranked[MOST_ROWS:]
-    rows = [_group_row(_text(name) if name else escape(words["empty"]), counts) for name, counts in shown]
-    if rest:
-        others = Counts()
-        for _, counts in rest:
-            others.rows += counts.rows
-            others.yes += counts.yes
-            others.no += counts.no
-        rows.append(_group_row(escape(words["others"].format(n=len(rest))), others))
+    rows = [_group_row(_text(name), counts) for name, counts in ranked(breakdown, words)]
     heading = escape(words["by"].format(column="\0")).replace("\0", _text(breakdown.name))
     heads = (breakdown.name, words["rows"], words["answered"], words["on_whatsapp"], words["interval"], "")
     return f"<h2>{heading}</h2>" + _table(heads, rows, bar=5)
@@ -285,12 +292,13 @@ def _ages(tally: Tally, words: dict[str, str]) -> str:
     )
 
 
-def _reasons(tally: Tally, words: dict[str, str]) -> str:
+def _reasons(tally: Tally, language: Language) -> str:
+    words = WORDS[language]
     if not tally.reasons:
         return ""
     rows = [
         (
-            _text(reason),
+            _text(reason_in(language, reason)),
             _count(count),
             ", ".join(_text(example) for example in tally.examples[reason] if example),
         )
@@ -302,26 +310,38 @@ def _reasons(tally: Tally, words: dict[str, str]) -> str:
 
 
 def _speed_data(tally: Tally, run: Run) -> dict[str, object] | None:
+    if run.speed:
+        moments, rates, limits = (list(each) for each in zip(*run.speed, strict=True))
+        return {"x": moments, "y": rates, "limit": limits}
     moments, rates = tally.timeline.points()
     if len(moments) < 2:
         return None
-    return {"x": moments, "y": [round(rate, 3) for rate in rates], "limit": run.limit}
+    return {"x": moments, "y": [round(rate, 3) for rate in rates], "limit": [run.limit] * len(rates)}
 
 
-def _speed(tally: Tally, words: dict[str, str]) -> str:
-    moments, rates = tally.timeline.points()
-    if len(moments) < 2:
+def _speed(tally: Tally, run: Run, words: dict[str, str]) -> str:
+    """Draw calls against the limit where the run is known, else answers over time, which the list tells."""
+    data = _speed_data(tally, run)
+    if data is None:
         return ""
-    step = max(1, len(moments) // MOST_ROWS)
-    rows = [
-        (f"{datetime.fromtimestamp(moments[place], UTC):%Y-%m-%d %H:%M:%S}",
-         f"{sum(rates[place:place + step]) / len(rates[place:place + step]):.1f}")
-        for place in range(0, len(moments), step)
-    ]  # fmt: skip
+    kind = "run_speed" if run.speed else "speed"
+    heads = [words["time"], words["calls_per_second" if run.speed else "per_second"]]
+    points: list[tuple[float, float, float | None]]
+    if run.speed:
+        points = list(run.speed)
+        heads.append(words["limit"])
+    else:
+        points = [(moment, rate, None) for moment, rate in zip(*tally.timeline.points(), strict=True)]
+    step = -(-len(points) // MOST_ROWS)
+    rows = []
+    for place in range(0, len(points), step):
+        some = points[place : place + step]
+        limit = some[-1][2]
+        row = [f"{datetime.fromtimestamp(some[0][0], UTC):%Y-%m-%d %H:%M:%S}"]
+        row.append(f"{sum(rate for _, rate, _ in some) / len(some):.1f}")
+        rows.append([*row, "–" if limit is None else f"{limit:.1f}"] if run.speed else row)
     return (
-        f'<h2>{escape(words["speed"])}</h2><p class="soft">{escape(words["speed_note"])}</p>'
+        f'<h2>{escape(words[kind])}</h2><p class="soft">{escape(words[f"{kind}_note"])}</p>'
         '<div class="chart" id="speed"></div>'
-        f"<details><summary>{escape(words['table'])}</summary>"
-        + _table((words["time"], words["per_second"]), rows)
-        + "</details>"
+        f"<details><summary>{escape(words['table'])}</summary>" + _table(heads, rows) + "</details>"
     )

@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from math import sqrt
 from typing import Any, Final
 
 import msgspec
 
-from accucheck.files import FileError
+from accucheck._bitset import Bitset
+from accucheck._errors import InvalidNumber
+from accucheck._phone import numbers_in
+from accucheck.files import RESULT_COLUMNS, FileError, ResultColumns
 from accucheck.files._results import CLASH_PREFIX
 
-__all__ = ["AGES", "Breakdown", "Counts", "Tally", "Timeline", "confidence_interval"]
+__all__ = [
+    "AGES",
+    "MOST_GROUPS",
+    "MOST_ROWS",
+    "Breakdown",
+    "CheckedColumns",
+    "Counts",
+    "Tally",
+    "Timeline",
+    "best_of",
+    "confidence_interval",
+    "ranked",
+]
 
 MOST_GROUPS: Final = 200
 """A column with more distinct values than this is no campaign and no city; it is left out of the report."""
+MOST_ROWS: Final = 25
+"""Rows of one table; what is beyond is summed up in a last one."""
 MOST_REASONS: Final = 500
 LONGEST_VALUE: Final = 80
 EXAMPLES: Final = 3
@@ -54,11 +71,13 @@ class Counts(msgspec.Struct):
 class Breakdown:
     """Counts by the values of one of the list's own columns."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, wanted: bool = False) -> None:
         self.name = name
+        self.wanted = wanted
+        """Whether somebody asked for it."""
         self.groups: dict[str, Counts] = {}
         self.abandoned = False
-        """Whether the column has too many distinct values to group by."""
+        """Whether the column has too many distinct values to group by, or holds personal data."""
 
     def group(self, value: object) -> Counts | None:
         """Return the counts of a value's group, or None once the column was abandoned."""
@@ -67,7 +86,7 @@ class Breakdown:
         text = "" if value is None else " ".join(str(value).split())[:LONGEST_VALUE]
         counts = self.groups.get(text)
         if counts is None:
-            if len(self.groups) >= MOST_GROUPS:
+            if len(self.groups) >= MOST_GROUPS or _is_personal(text):
                 self.abandoned = True
                 self.groups.clear()
                 return None
@@ -77,8 +96,24 @@ class Breakdown:
     @property
     def useful(self) -> bool:
         """Whether a reader learns something: two groups or more, and not a group for every few rows."""
+        if self.wanted:
+            return bool(self.groups)
         rows = sum(counts.rows for counts in self.groups.values())
         return len(self.groups) >= 2 and rows >= 2 * len(self.groups)
+
+
+def ranked(breakdown: Breakdown, words: Mapping[str, str]) -> list[tuple[str, Counts]]:
+    """Return the groups of a breakdown, the largest first; those beyond ``MOST_ROWS`` are one in the end."""
+    groups = sorted(breakdown.groups.items(), key=lambda group: (-group[1].rows, group[0]))
+    shown = [(name or words["empty"], counts) for name, counts in groups[:MOST_ROWS]]
+    if rest := groups[MOST_ROWS:]:
+        others = Counts()
+        for _, counts in rest:
+            others.rows += counts.rows
+            others.yes += counts.yes
+            others.no += counts.no
+        shown.append((words["others"].format(n=len(rest)), others))
+    return shown
 
 
 class Timeline:
@@ -114,125 +149,164 @@ class Timeline:
         return [place * self.step for place in places], [self._counts[place] / self.step for place in places]
 
 
-class _Columns(msgspec.Struct, frozen=True):
-    """Where a checked list keeps its answers."""
-
-    whatsapp: int
-    status: int
-    status_update: int | None
-    business_user: int | None
-    avatar: int | None
-    reason: int | None
-    checked_at: int | None
-    own: tuple[int, ...]
+_RESULTS: Final = "|".join(RESULT_COLUMNS)
+_OURS: Final = re.compile(rf"({CLASH_PREFIX})?({_RESULTS}|calls)(?:_(\d+))?", re.IGNORECASE)
+"""The name of a result column: of a list that was checked again with the prefix, of a row's second number with 2."""
 
 
-def _find_columns(names: Sequence[str], source: str) -> _Columns:
-    """Return the places of the result columns: of a list checked twice, those of the last time."""
-    found: dict[str, tuple[int, int]] = {}
-    results = ("number", "whatsapp", "status_update", "business_user", "avatar", "signature", "status", "reason",
-               "request_id", "checked_at", "calls")  # fmt: skip
-    pattern = re.compile(rf"(?:{CLASH_PREFIX})?({'|'.join(results)})(?:_(\d+))?", re.IGNORECASE)
-    own = []
-    for place, name in enumerate(names):
-        match = pattern.fullmatch(name or "")
-        if match is None:
-            own.append(place)
-            continue
-        plain = match[1].lower()
-        order = 0 if name.lower() == plain else int(match[2] or 1)
-        if plain not in found or order >= found[plain][0]:
-            found[plain] = order, place
-    for needed in ("whatsapp", "status"):
-        if needed not in found:
-            raise FileError(
-                f"{source} has no column {needed}: give a list that accucheck bulk has written, such as checked.csv"
-            )
-    place_of = {name: place for name, (_, place) in found.items()}
-    return _Columns(
-        whatsapp=place_of["whatsapp"],
-        status=place_of["status"],
-        status_update=place_of.get("status_update"),
-        business_user=place_of.get("business_user"),
-        avatar=place_of.get("avatar"),
-        reason=place_of.get("reason"),
-        checked_at=place_of.get("checked_at"),
-        own=tuple(own),
+class CheckedColumns:
+    """Where a checked list keeps its answers.
+
+    Args:
+        names: Its columns.
+        source: Its name, for messages.
+
+    Raises:
+        FileError: It has no answers.
+    """
+
+    def __init__(self, names: Sequence[str], source: str) -> None:
+        runs: dict[int, dict[str, int]] = {}
+        further: dict[int, dict[str, int]] = {}
+        for place, name in enumerate(names):
+            if (match := _OURS.fullmatch(name or "")) is None:
+                continue
+            again = int(match[3] or 1)
+            if match[1] or again == 1:  # of the latest run
+                runs.setdefault(again if match[1] else 0, {})[match[2].lower()] = place
+            else:  # of a further number in the same row
+                further.setdefault(again, {})[match[2].lower()] = place
+        latest: dict[str, int] = {}
+        for _, found in sorted(runs.items()):
+            latest |= found
+        for needed in ("whatsapp", "status"):
+            if needed not in latest:
+                raise FileError(
+                    f"{source} has no column {needed}: give a list that accucheck bulk has written, such as checked.csv"
+                )
+        numbered = [places for places in further.values() if "status" in places]
+        self._groups = [latest, *numbered] if set(runs) == {0} else [latest]
+
+    def result(self, cells: Sequence[Any]) -> ResultColumns:
+        """Return the result of a row: of several numbers, the one that says most."""
+        first, *more = self._groups
+        results = [_result(cells, places) for places in more if cells[places["status"]]]
+        return best_of([_result(cells, first), *results])
+
+
+def _result(cells: Sequence[Any], places: Mapping[str, int]) -> ResultColumns:
+    def cell(name: str) -> Any:
+        place = places.get(name)
+        return None if place is None else cells[place]
+
+    return ResultColumns(
+        whatsapp=_flag(cell("whatsapp")),
+        status_update=_date(cell("status_update")),
+        business_user=_flag(cell("business_user")),
+        avatar=_flag(cell("avatar")),
+        status=str(cell("status") or "UNCHECKED")[:LONGEST_VALUE],
+        reason=str(cell("reason") or ""),
+        number=str(cell("number") or ""),
+        checked_at=_moment(cell("checked_at")),
+    )
+
+
+def best_of(results: Sequence[ResultColumns]) -> ResultColumns:
+    """Return the result of a row: a yes; else a number without an answer, unchecked before failed; else a no.
+
+    A row is a "no" only if each of its numbers is one.
+    """
+    return max(
+        results,
+        key=lambda result: (bool(result.whatsapp), result.status == "UNCHECKED", result.status != "OK"),
     )
 
 
 class Tally:
-    """What a report shows of a checked list."""
+    """What a report shows of a checked list.
 
-    def __init__(self, names: Sequence[str], *, source: str, by: Iterable[str] | None = None) -> None:
-        """``by`` names the columns to group by; None takes every column of the list that has few values.
+    Args:
+        names: The columns of the list.
+        source: Its name, for messages.
+        numbers: The places of its phone columns: never grouped by.
+        by: The columns to group by; None takes every one of the list's own that has few values.
 
-        Raises:
-            FileError: the list was not written by accucheck, or has no such column.
-        """
-        self._columns = columns = _find_columns(names, source)
-        own = {names[place].casefold(): place for place in columns.own}
-        places = columns.own
+    Raises:
+        FileError: There is no column of that name.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        source: str,
+        numbers: Collection[int] = (),
+        by: Iterable[str] | None = None,
+    ) -> None:
+        places = [
+            place
+            for place, name in enumerate(names)
+            if place not in numbers and not _OURS.fullmatch(name or "")
+        ]
         if by is not None:
-            missing = [name for name in by if name.casefold() not in own]
-            if missing:
-                known = ", ".join(names[place] for place in columns.own) or "none"
-                raise FileError(
-                    f"{source} has no column {missing[0]!r} to group by; its own columns: {known}"
-                )
-            places = tuple(own[name.casefold()] for name in by)
+            known = {names[place].casefold(): place for place in places}
+            by = list(by)
+            for name in by:
+                if name.casefold() not in known:
+                    there = ", ".join(names[place] for place in places) or "none"
+                    raise FileError(f"{source} has no column {name!r} to group by; its own columns: {there}")
+            places = [known[name.casefold()] for name in by]
         self.total = Counts()
         self.by_status: Counter[str] = Counter()
         self.by_age = [0] * (len(AGES) + 1)
         self.age_unknown = 0
         self.reasons: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
-        self.breakdowns = [(place, Breakdown(names[place])) for place in places]
+        self.breakdowns = [(place, Breakdown(names[place], wanted=by is not None)) for place in places]
         self.timeline = Timeline()
-        self.first: float | None = None
-        self.last: float | None = None
+        self._distinct = Bitset()
 
-    def count(self, cells: Sequence[Any], number: str) -> None:
+    @property
+    def distinct(self) -> int:
+        """Distinct numbers with an answer: what the answers cost follows from these."""
+        return len(self._distinct)
+
+    def count(self, cells: Sequence[Any], result: ResultColumns, number: str) -> None:
         """Count one row; ``number`` is the text of its number cell."""
-        columns, total = self._columns, self.total
-        whatsapp = _flag(cells[columns.whatsapp])
-        groups = [total]
+        groups = [self.total]
         for place, breakdown in self.breakdowns:
             group = breakdown.group(cells[place])
             if group is not None:
                 groups.append(group)
-        business = columns.business_user is not None and _flag(cells[columns.business_user]) is True
-        avatar = columns.avatar is not None and _flag(cells[columns.avatar]) is True
+        whatsapp = result.whatsapp
         for group in groups:
             group.rows += 1
             group.yes += whatsapp is True
             group.no += whatsapp is False
-            group.business += business
-            group.avatar += avatar
-        status = str(cells[columns.status] or "UNCHECKED")[:LONGEST_VALUE]
+            group.business += result.business_user is True
+            group.avatar += result.avatar is True
+        status = result.status
         self.by_status[status if status in self.by_status or len(self.by_status) < 50 else "OTHER"] += 1
-        checked_at = None if columns.checked_at is None else _moment(cells[columns.checked_at])
-        if checked_at is not None:
-            self.timeline.add(checked_at)
-            self.first = checked_at if self.first is None else min(self.first, checked_at)
-            self.last = checked_at if self.last is None else max(self.last, checked_at)
+        if result.checked_at is not None:
+            self.timeline.add(result.checked_at.timestamp())
+        if whatsapp is not None and result.number[1:].isdecimal():
+            self._distinct.add(int(result.number[1:]))
         if whatsapp:
-            self._count_age(cells, checked_at)
+            self._count_age(result)
         if status == "INVALID_NUMBER":
-            self._count_reason(str(cells[columns.reason] or "") if columns.reason is not None else "", number)
+            self._count_reason(result.reason, number)
 
-    def _count_age(self, cells: Sequence[Any], checked_at: float | None) -> None:
-        place = self._columns.status_update
-        updated = None if place is None else _date(cells[place])
+    def _count_age(self, result: ResultColumns) -> None:
+        updated = result.status_update
         if updated is None:
             self.age_unknown += 1
             return
-        today = datetime.now(UTC) if checked_at is None else datetime.fromtimestamp(checked_at, UTC)
-        days = (today.date() - updated).days
+        days = ((result.checked_at or datetime.now(UTC)).date() - updated).days
         self.by_age[sum(days > edge for edge in AGES)] += 1
 
     def _count_reason(self, reason: str, number: str) -> None:
-        kind = mask_digits(re.sub(r"[\"“”'][^\"“”']*[\"“”']", "", reason)).strip(" :;,.") or "?"
+        quoted = re.sub(r"[\"“”'][^\"“”']*[\"“”']", "", reason)
+        kind = " ".join(mask_digits(quoted).split()).strip(" :;,.") or "?"
         if kind not in self.reasons and len(self.reasons) >= MOST_REASONS:
             kind = "…"
         self.reasons[kind] += 1
@@ -245,6 +319,16 @@ class Tally:
 def mask_digits(text: str) -> str:
     """Return ``text`` with all but the first two digits of each long run hidden: numbers are personal data."""
     return re.sub(r"\d(?:[\s().-]*\d){4,}", lambda run: run[0][:2] + re.sub(r"\d", "•", run[0][2:]), text)
+
+
+def _is_personal(text: str) -> bool:
+    """Return whether a value is a phone number or an email address: those do not go into a report."""
+    if "@" in text:
+        return True
+    try:
+        return bool(numbers_in(text))
+    except InvalidNumber:
+        return False
 
 
 def _flag(value: object) -> bool | None:
@@ -266,9 +350,9 @@ def _date(value: object) -> date | None:
         return None
 
 
-def _moment(value: object) -> float | None:
+def _moment(value: object) -> datetime | None:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value or ""))
     except ValueError:
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

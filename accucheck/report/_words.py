@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["STATUS_WORDS", "WORDS", "Language"]
+__all__ = ["STATUS_WORDS", "WORDS", "Language", "reason_in"]
 
 Language: TypeAlias = Literal["en", "es"]
 
@@ -21,8 +22,10 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "avatar": "With a profile picture",
         "of_whatsapp": "of those on WhatsApp",
         "invalid": "Not a Peruvian number",
-        "calls": "Calls",
+        "calls": "Calls in this run",
         "cost": "Cost",
+        "price_each": "{n} numbers answered, {price} each",
+        "spent": "of the calls in this run",
         "duration": "Duration",
         "retries": "{polls} polls, {retries} retries, {refusals} slowed down",
         "outcomes": "What became of every row",
@@ -45,8 +48,19 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "reason": "Reason",
         "examples": "Examples (digits hidden)",
         "speed": "Answers per second",
-        "speed_note": "When the answers came. Answers known from an earlier run are shown at their own time.",
+        "speed_note": "When the answers came. Those of an earlier run are shown at their own time.",
         "limit": "limit found",
+        "run_speed": "Calls per second",
+        "run_speed_note": "Of this run, against the account's rate limit as far as it was known at that moment.",
+        "calls_per_second": "Calls/s",
+        "sheet": "Summary",
+        "all_rows": "All rows",
+        "figure": "Figure",
+        "this_run": "This run",
+        "seconds": "Duration in seconds",
+        "limit_found": "Rate limit found, calls/s",
+        "not_grouped": "The rows are not grouped by {column}: it holds more than {n} different values, or phone"
+        " numbers or email addresses.",
         "time": "Time (UTC)",
         "per_second": "Answers/s",
         "table": "Show as a table",
@@ -66,8 +80,10 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "avatar": "Con foto de perfil",
         "of_whatsapp": "de las que tienen WhatsApp",
         "invalid": "No es un número peruano",
-        "calls": "Consultas",
+        "calls": "Consultas de esta corrida",
         "cost": "Costo",
+        "price_each": "{n} números respondidos, {price} cada uno",
+        "spent": "de las consultas de esta corrida",
         "duration": "Duración",
         "retries": "{polls} por espera, {retries} reintentos, {refusals} frenadas",
         "outcomes": "Resultado de cada fila",
@@ -92,6 +108,17 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "speed": "Respuestas por segundo",
         "speed_note": "Cuándo llegaron las respuestas. Las de una corrida anterior aparecen en su propia hora.",
         "limit": "límite encontrado",
+        "run_speed": "Consultas por segundo",
+        "run_speed_note": "De esta corrida, frente al límite de la cuenta según lo que se sabía en cada momento.",
+        "calls_per_second": "Consultas/s",
+        "sheet": "Resumen",
+        "all_rows": "Todas las filas",
+        "figure": "Dato",
+        "this_run": "Esta corrida",
+        "seconds": "Duración en segundos",
+        "limit_found": "Límite encontrado, consultas/s",
+        "not_grouped": "Las filas no se agrupan por {column}: tiene más de {n} valores distintos, o teléfonos o"
+        " correos.",
         "time": "Hora (UTC)",
         "per_second": "Respuestas/s",
         "table": "Ver como tabla",
@@ -108,6 +135,7 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
         "no": "Not on WhatsApp",
         "INVALID_NUMBER": "Not a Peruvian number",
         "UNCHECKED": "Not checked yet",
+        "EXCLUDED": "Excluded",
         "PENDING": "AccuAuth is still checking",
         "PENDING_TIMEOUT": "AccuAuth was still checking when the run gave up",
         "UNDETERMINED": "AccuAuth could not tell",
@@ -122,6 +150,7 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
         "no": "Sin WhatsApp",
         "INVALID_NUMBER": "No es un número peruano",
         "UNCHECKED": "Aún sin verificar",
+        "EXCLUDED": "Excluida",
         "PENDING": "AccuAuth todavía está verificando",
         "PENDING_TIMEOUT": "AccuAuth seguía verificando al terminar la corrida",
         "UNDETERMINED": "AccuAuth no pudo determinarlo",
@@ -133,3 +162,67 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
     },
 }
 """Of rows without an answer by their status; a status that is not here is shown as it is."""
+
+_REASONS_ES: Final = [
+    (re.compile(english), spanish)
+    for english, spanish in (
+        (
+            r"holds more than one number; give each its own row",
+            "tiene más de un número; ponga cada uno en su fila",
+        ),
+        (r"holds other digits beside the number.*", "tiene otros dígitos además del número"),
+        (r"is a fixed line, and only mobiles are wanted", "es un teléfono fijo y solo se piden celulares"),
+        (r"has (\d+) characters, which is no phone number", r"tiene \1 caracteres; no es un teléfono"),
+        (r"holds no number|The cell is empty", "no tiene número"),
+        (
+            r"was rounded by a spreadsheet.*",
+            "fue redondeado por una hoja de cálculo y perdió dígitos: exporte la columna como texto",
+        ),
+        (r"is an e-mail address or a user name.*", "es un correo o un nombre de usuario"),
+        (r"is a link that names no phone number", "es un enlace sin número de teléfono"),
+        (r"is labeled .*not as a phone number", "dice ser otro dato, no un teléfono"),
+        (
+            r"holds letters or signs that are not part of a phone number",
+            "tiene letras o signos que no son de un teléfono",
+        ),
+        (r"has among its digits", "tiene una palabra entre los dígitos"),
+        (r"is text, not a phone number", "es texto, no un teléfono"),
+        (r"holds a prefix and no number", "tiene un prefijo y ningún número"),
+        (
+            r"is no fixed line of Peru: area code (\d+) has no such number",
+            r"no es un fijo del Perú: el código \1 no tiene ese número",
+        ),
+        (
+            r"looks like a fixed line without its area code.*",
+            "parece un fijo sin código de ciudad (01 para Lima)",
+        ),
+        (
+            r"is too short: it has (\d+) digits.*",
+            r"es corto: tiene \1 dígitos; un celular peruano tiene 9 (¿error de tipeo?)",
+        ),
+        (
+            r"is too long: it has (\d+) digits.*",
+            r"es largo: tiene \1 dígitos; un celular peruano tiene 9 (¿error de tipeo?)",
+        ),
+        (
+            r"has the area code (\d+) before a mobile.*",
+            r"tiene el código de ciudad \1 antes de un celular, que no lleva",
+        ),
+        (r"(?:looks like|is) a number of another country (\(.*\)).*", r"es un número de otro país \1"),
+        (r"has a country code that is not Peru's.*", "tiene un código de país que no es el del Perú (+51)"),
+        (
+            r"The cell holds the formula.*",
+            "La celda tiene una fórmula sin valor guardado: ábrala en Excel y guárdela",
+        ),
+        (r"The cell holds the error (.*)", r"La celda tiene el error \1"),
+    )
+]
+
+
+def reason_in(language: Language, reason: str) -> str:
+    """Return why a row has no usable number in the language of the report; as it is where there are no words for it."""
+    if language == "es":
+        for english, spanish in _REASONS_ES:
+            if match := english.fullmatch(reason):
+                return match.expand(spanish)
+    return reason

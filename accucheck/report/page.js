@@ -27,10 +27,10 @@
       { label: data.words.per_second, stroke: () => color("--bar"), width: 2, paths: uPlot.paths.stepped({ align: 1 }),
         points: { show: speed.x.length < 3 } }];
     const columns = [speed.x, speed.y];
-    if (speed.limit !== null) {
+    if (speed.limit && speed.limit.some((limit) => limit !== null)) {
       series.push({ label: data.words.limit, stroke: () => color("--other"), width: 2, dash: [6, 4],
         points: { show: false } });
-      columns.push(speed.x.map(() => speed.limit));
+      columns.push(speed.limit);
     }
     draw("speed", { series, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "UTC"),
       scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } }, axes: [axis({ space: 80, values: clock }), axis({ size: 60 })] },

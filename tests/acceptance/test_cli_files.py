@@ -92,3 +92,66 @@ def test_a_list_on_one_line_and_contacts_are_read(start_sandbox: Any, tmp_path: 
     for source in (line, contacts):
         assert accucheck("bulk", source, "-o", source.with_suffix(".csv"), sandbox=sandbox).returncode == 0
     assert set(sandbox.asked()) == {"987650001", "987650002", "987650003"}
+
+
+def test_a_run_writes_its_report_and_sums_the_workbook_up(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source, output, page = tmp_path / "leads.xlsx", tmp_path / "out.xlsx", tmp_path / "report.html"
+    with xlsxwriter.Workbook(source) as book:
+        sheet = book.add_worksheet("Leads")
+        for line, cells in enumerate(
+            [["Ciudad", "Celular"], ["Lima", 987650001], ["Cusco", 987650002], ["", "x"]]
+        ):
+            sheet.write_row(line, 0, cells)
+    command = (
+        "bulk",
+        source,
+        "-o",
+        output,
+        "--report",
+        page,
+        "--language",
+        "es",
+        "--price",
+        "0.5",
+        "--currency",
+        "PEN",
+    )
+    result = accucheck(*command, sandbox=sandbox)
+    assert result.returncode == 1, result.stderr
+    assert str(page) in result.stderr
+    html = page.read_text("utf-8")
+    assert "1.00 PEN" in html
+    assert "Consultas por segundo" in html
+    assert "987650001" not in html
+    book = openpyxl.load_workbook(output)
+    assert book.sheetnames == ["Leads", "Resumen"]
+    sums = {row[0]: row[1] for row in book["Resumen"].iter_rows(values_only=True)}
+    assert (sums["Todas las filas"], sums["No es un número peruano"], sums["Costo PEN"]) == (3, 1, 1)
+    # The output is a list again: nothing is bought, and its own figures are not leads.
+    again = accucheck("bulk", output, "-o", tmp_path / "again.xlsx", sandbox=sandbox)
+    assert again.returncode == 1, again.stderr
+    assert set(sandbox.asked().values()) == {1}
+
+
+def test_each_of_several_lists_has_its_report(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    for name, number in (("lima.csv", 987650001), ("cusco.csv", 987650002)):
+        (tmp_path / name).write_text(f"celular\n{number}\n")
+    lists, folder = (tmp_path / "lima.csv", tmp_path / "cusco.csv"), tmp_path / "checked"
+    result = accucheck(
+        "bulk", *lists, "--output-dir", folder, "--report", tmp_path / "report.html", sandbox=sandbox
+    )
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in tmp_path.glob("*.html")) == ["report-cusco.html", "report-lima.html"]
+
+
+def test_a_report_that_cannot_be_written_is_told_before_any_call(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source = tmp_path / "leads.csv"
+    source.write_text("celular\n987650001\n")
+    for page in (tmp_path / "missing" / "report.html", source):
+        result = accucheck("bulk", source, "-o", tmp_path / "out.csv", "--report", page, sandbox=sandbox)
+        assert result.returncode == 2, result.stderr
+    assert not sandbox.asked()
+    assert source.read_text() == "celular\n987650001\n"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck.cli._sample import Reservoir, wilson_interval
+from accucheck.cli._sample import Reservoir
+from accucheck.report._tally import confidence_interval
 
 
 @pytest.mark.parametrize(
@@ -15,13 +16,13 @@ from accucheck.cli._sample import Reservoir, wilson_interval
     [(0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662), (5, 10, 0.2366, 0.7634)],
 )
 def test_wilson_agrees_with_published_tables(hits: int, trials: int, low: float, high: float) -> None:
-    assert wilson_interval(hits, trials) == pytest.approx((low, high), abs=5e-5)
+    assert confidence_interval(hits, trials) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(0, 5000).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
 def test_wilson_holds_the_share_and_stays_a_share(case: tuple[int, int]) -> None:
     hits, trials = case
-    low, high = wilson_interval(hits, trials)
+    low, high = confidence_interval(hits, trials)
     assert 0 <= low <= high <= 1
     if trials:
         assert low <= hits / trials + 1e-9

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck.files import FileError
+from accucheck.files import FileError, ResultColumns
 from accucheck.report import Run, report
 from accucheck.report._tally import Timeline, confidence_interval, mask_digits
+from accucheck.report._words import reason_in
 from tests.servers import program
 
 COLUMNS = [
@@ -28,6 +29,7 @@ COLUMNS = [
     "avatar",
     "status",
     "reason",
+    "number",
     "checked_at",
 ]
 START = datetime(2026, 11, 26, 8, tzinfo=UTC)
@@ -43,6 +45,7 @@ def a_row(number: int, city: str = "Lima", **changes: str) -> dict[str, str]:
         "avatar": "yes",
         "status": "OK",
         "reason": "",
+        "number": f"+519{number:08}",
         "checked_at": (START + timedelta(seconds=number)).isoformat(),
     }
     return row | changes
@@ -145,9 +148,59 @@ def test_the_page_may_load_nothing(tmp_path: Path) -> None:
 def test_the_figures_of_the_run_are_shown(tmp_path: Path) -> None:
     run = Run(calls=7, polls=1, retries=1, refusals=0, elapsed=75, limit=50)
     page = made(tmp_path, [a_row(n) for n in range(5)], price=0.01, run=run)
-    assert "0.05 USD" in page
+    assert "0.05" in page
     assert "1 min 15 s" in page
-    assert data_of(page)["speed"]["limit"] == 50
+    assert data_of(page)["speed"]["limit"] == [50] * 5
+
+
+def test_calls_are_drawn_against_the_limit_as_it_was_found(tmp_path: Path) -> None:
+    speed = ((START.timestamp(), 10.0, None), (START.timestamp() + 1, 20.5, 25.0))
+    page = made(tmp_path, [a_row(1)], run=Run(calls=30, speed=speed))
+    assert data_of(page)["speed"] == {
+        "x": [START.timestamp(), START.timestamp() + 1],
+        "y": [10.0, 20.5],
+        "limit": [None, 25.0],
+    }
+    assert cells_of(page, "2026-11-26 08:00:00") == ["10.0", "–"]
+    assert cells_of(page, "2026-11-26 08:00:01") == ["20.5", "25.0"]
+
+
+def test_a_number_that_stands_in_two_rows_is_paid_once(tmp_path: Path) -> None:
+    page = made(tmp_path, [a_row(1), a_row(1), a_row(2)], price=0.25, currency="PEN")
+    assert "0.50 PEN" in page
+
+
+def test_of_a_row_with_two_numbers_the_better_answer_counts(tmp_path: Path) -> None:
+    columns = ["Celular", "whatsapp", "status", "whatsapp_2", "status_2"]
+    rows = [
+        dict(zip(columns, ["987654321 / 912345678", "no", "OK", "yes", "OK"], strict=True)),
+        dict(zip(columns, ["987654322", "no", "OK", "", ""], strict=True)),
+    ]
+    output = tmp_path / "report.html"
+    report(a_list(tmp_path / "two.csv", rows, columns), output)
+    assert cells_of(output.read_text("utf-8"), "On WhatsApp")[0] == "1"
+    assert cells_of(output.read_text("utf-8"), "Not on WhatsApp")[0] == "1"
+
+
+@pytest.mark.parametrize("value", ["987654321", "+51 912 345 678", "ana@example.com"])
+def test_no_column_with_personal_data_is_broken_down(tmp_path: Path, value: str) -> None:
+    rows = [a_row(n, city=["", "no phone", value][n % 3]) for n in range(60)]
+    page = made(tmp_path, rows)
+    assert "WhatsApp share by Ciudad" not in page
+    assert value not in page
+    assert "not grouped by Ciudad" in made(tmp_path, rows, by=["Ciudad"])
+
+
+def test_a_file_that_is_no_report_is_not_overwritten(tmp_path: Path) -> None:
+    checked = a_list(tmp_path / "checked.csv", [a_row(1)])
+    before = checked.read_bytes()
+    with pytest.raises(FileError, match="is not a report"):
+        report(checked, checked)
+    assert checked.read_bytes() == before
+    with pytest.raises(FileError, match=r"the folder .* does not exist"):
+        report(checked, tmp_path / "missing" / "report.html")
+    for _ in range(2):  # an older report is replaced
+        report(checked, tmp_path / "report.html")
 
 
 def test_a_report_in_spanish(tmp_path: Path) -> None:
@@ -242,3 +295,21 @@ def test_a_summary_that_is_none_is_refused(tmp_path: Path, capsys: pytest.Captur
     code = _app.run(["report", str(checked), "-o", str(tmp_path / "r.html"), "--summary", str(checked)])
     assert code == 2
     assert "--summary-json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "no tiene", "98765432", "9876543210", "987654321 912345678", "9.87E+08", "ana@x.pe", "wa.me/",
+     "+57 300 1234567", "DNI 12345678", "4567890", "51", "28765432", "44987654321", "9" * 400, "987a654b321"],
+)  # fmt: skip
+def test_every_reason_has_spanish_words(text: str) -> None:
+    from accucheck._errors import InvalidNumber
+    from accucheck._phone import normalize
+    from accucheck.report._tally import Tally
+
+    with pytest.raises(InvalidNumber) as found:
+        normalize(text)
+    tally = Tally([], source="x")
+    tally.count([], ResultColumns(status="INVALID_NUMBER", reason=found.value.reason), text)
+    (reason,) = tally.reasons
+    assert reason_in("es", reason) != reason, reason
