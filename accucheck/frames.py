@@ -62,7 +62,7 @@ async def enrich_async(
         ConfigurationError: It is not a dataframe, or it has no such column.
         RunEnded: The run ended early. ``error.frame`` is the frame with the answers that came before.
     """
-    table, texts, append = _opened(frame, number)
+    table, texts, append = opened(frame, number)
     answers: list[Outcome[int] | None] = [None] * len(texts)
     report = _reporter(progress)
     try:
@@ -76,9 +76,9 @@ async def enrich_async(
                     watch.cancel()
                     report(outcomes.stats)
     except RunEnded as error:
-        error.frame = append(table, _columns(answers))  # type: ignore[attr-defined]
+        error.frame = append(table, answer_columns(answers))  # type: ignore[attr-defined]
         raise
-    return append(table, _columns(answers))
+    return append(table, answer_columns(answers))
 
 
 def enrich(
@@ -108,13 +108,13 @@ def enrich(
         )
 
     async def run() -> Any:
-        async with Client(**(client or {})) as opened:
-            return await enrich_async(frame, number=number, client=opened, progress=progress, **options)
+        async with Client(**(client or {})) as session:
+            return await enrich_async(frame, number=number, client=session, progress=progress, **options)
 
     return asyncio.run(run())
 
 
-def _opened(frame: Any, number: str) -> tuple[Any, list[Any], Callable[[Any, dict[str, list[Any]]], Any]]:
+def opened(frame: Any, number: str) -> tuple[Any, list[Any], Callable[[Any, dict[str, list[Any]]], Any]]:
     """Return the frame, the texts of its number column, and what appends columns to it."""
     try:
         import narwhals as nw
@@ -192,7 +192,7 @@ def _append_pandas(frame: Any, columns: dict[str, list[Any]], names: dict[str, s
     )
 
 
-def _columns(answers: Sequence[Outcome[int] | None]) -> dict[str, list[Any]]:
+def answer_columns(answers: Sequence[Outcome[Any] | None]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [None] * len(answers) for name in ANSWER_COLUMNS}
     for place, outcome in enumerate(answers):
         if outcome is None:

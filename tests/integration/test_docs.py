@@ -31,6 +31,8 @@ BLOCK = re.compile(
 )
 CODE = ("python", "sh", "csv", "ini", "toml")
 GIVEN = {"README.md": {"leads": [{"name": "Ana", "phone": "987654321"}, {"name": "Jorge", "phone": "1"}]}}
+NEEDS = {"ray.md": ("ray",)}
+"""Modules without which a page is skipped; CI installs those of the extra ``dev``."""
 NOT_RUN = {"README.md": ("sh",)}  # the installation, which CI runs by itself, and a list that the reader has
 
 
@@ -53,6 +55,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_block_runs(page: Path, folder: Path, accucheck_sandbox: SandboxThread) -> None:
     name = str(page.relative_to(ROOT))
+    for module in NEEDS.get(page.name, ()):
+        pytest.importorskip(module)
     namespace: dict[str, Any] = {"__name__": "docs", **GIVEN.get(name, {})}
     for line, language, title, code in blocks(page):
         if language not in CODE or language in NOT_RUN.get(name, ()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import accucheck
+from tests.servers import program
 
 ray = pytest.importorskip("ray", reason="needs ray: pip install 'accucheck[ray]'")
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own deprecations
@@ -62,10 +64,39 @@ def test_every_row_is_answered_once(cluster: str, monkeypatch: pytest.MonkeyPatc
     assert len(calls.read_text().splitlines()) == 3_000
 
 
-@pytest.mark.parametrize("options", [{"actors": 0}, {"workers": True}, {"client": {"api_secret": "x"}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"actors": 0},
+        {"workers": True},
+        {"buffer": 0},
+        {"client": {"api_secret": "hush"}},
+        {"ledger": "postgresql://me:hush@host/accucheck"},
+        {"ledger": "postgresql://me@host/accucheck?password=hush"},
+        {"actors": 2, "max_calls": 100},
+    ],
+)
 def test_wrong_arguments_are_refused_before_anything_runs(options: dict[str, object]) -> None:
     from accucheck.ray import check
 
     with pytest.raises(accucheck.ConfigurationError) as caught:
-        check(None, number="phone", ledger=None, **options)  # type: ignore[arg-type]
-    assert "'x'" not in str(caught.value)
+        check(None, number="phone", **{"ledger": None, **options})  # type: ignore[arg-type]
+    assert "hush" not in str(caught.value)
+
+
+def test_the_example_loses_a_node_and_no_answer(tmp_path: Path) -> None:
+    """examples/ray: two nodes, one killed; the result of one process, and only calls in flight made twice."""
+    program("initdb", package="postgresql", folders="usr/lib/postgresql/*/bin")
+    script = Path(__file__).parents[2] / "examples/ray/kill_a_node.py"
+    example = subprocess.Popen(
+        [sys.executable, str(script), "--rows", "2000"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
+    try:
+        shown, _ = example.communicate(timeout=300)
+    finally:
+        if example.poll() is None:
+            os.killpg(example.pid, signal.SIGTERM)
+    assert example.returncode == 0, shown[-5000:]
+    assert "same result as a single process: yes" in shown
+    assert "numbers bought: 2,000" in shown
