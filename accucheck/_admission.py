@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import math
 import re
 from collections import deque
@@ -15,7 +16,7 @@ import msgspec
 
 from accucheck._attempt import Progress
 from accucheck._delay_queue import DelayQueue
-from accucheck._errors import ConfigurationError, InvalidNumber, StillPending
+from accucheck._errors import ConfigurationError, InvalidNumber, StillPending, mask
 from accucheck._input import Input
 from accucheck._models import Check, Failed, Settlement
 from accucheck._outcome_queue import OutcomeQueue
@@ -26,6 +27,7 @@ from accucheck._timeouts import Timeouts
 __all__ = ["FIRST_CLAIM_WAIT", "Admission", "InFlight", "Limits", "PendingNumber", "next_claim_wait"]
 
 Item = TypeVar("Item")
+logger = logging.getLogger("accucheck")
 
 _PHONE_NAME: Final = re.compile("phone|mobile|whats|tel|cel|n[uú]m|m[oó]vil", re.IGNORECASE)
 """Names of fields that tend to hold the number; for a message only."""
@@ -182,6 +184,7 @@ class Admission(Generic[Item]):
         self._not_admitted: list[Item] = []
         self._room = asyncio.Event()
         self._started = datetime.now(UTC)
+        self._debugging = logger.isEnabledFor(logging.DEBUG)
 
     async def read_all(self) -> None:
         """Read to the end of the input. Raises what the input raises, after admitting what came before."""
@@ -275,6 +278,8 @@ class Admission(Generic[Item]):
             number = normalize(text, mobile_only=self._mobile_only)
         except InvalidNumber as error:
             self.rejected += 1
+            if self._debugging:
+                logger.debug("item %d: invalid (%s); no call", index, error.problem)
             self._outcomes.put(Failed(item=item, error=error, index=index))
             return
         entry = self.entries.get(number)
@@ -327,11 +332,15 @@ class Admission(Generic[Item]):
             settlement = known.get(number)
             if settlement is not None:
                 self._answer(entry, settlement)
+                if self._debugging:
+                    logger.debug("%s: known to the ledger; no call", mask(number))
             elif number in taken:  # type: ignore[operator]
                 del self._in_flight[number]
                 entry.tell(None)
                 self._taken.delay(entry, entry.claim_wait or FIRST_CLAIM_WAIT)
                 entry.claim_wait = next_claim_wait(entry.claim_wait or FIRST_CLAIM_WAIT)
+                if self._debugging:
+                    logger.debug("%s: another process is checking it; waiting for its answer", mask(number))
             else:
                 self.ready.append(entry)
                 ready += 1

@@ -235,6 +235,7 @@ class Attempt:
         self._cost = cost
         self._limited = budget is not None or cap is not None or cost is not None
         self._chance = chance
+        self._debugging = logger.isEnabledFor(logging.DEBUG)
         self._now = asyncio.get_running_loop().time
         self._logged_rate = gate.rate
         self._unknown: set[str] = set()
@@ -347,6 +348,8 @@ class Attempt:
             if host.was_open:
                 host.follow(self._now())
             host.retries.refill()
+            if self._debugging:
+                _log_answer(progress, reply, self._now() - sent_at)
             if progress.place >= 0 and self.later is not None:
                 self.later.ended(progress.place, self._now() - progress.first_sent_at)
             elif progress.polls:
@@ -562,6 +565,11 @@ class Attempt:
         if rate is not None and (before is None or abs(rate - before) > _NOTICEABLE * before):
             self._logged_rate = rate
             logger.info("%s: rate-limited; the rate is %.4g calls/s now", self.host.name, rate)
+
+
+def _log_answer(progress: Progress, reply: Answered, seconds: float) -> None:
+    number, verdict = mask(progress.national), "yes" if reply.check.whatsapp else "no"
+    logger.debug("%s: OK, %s; %s call, %.3f s", number, verdict, progress.next, seconds)
 
 
 def _log_decision(progress: Progress, reply: NoAnswer, decision: Decision) -> None:

@@ -58,6 +58,7 @@ def bulk(
     force: Annotated[bool, Parameter(group=_OUTPUT)] = False,
     allow_invalid: Annotated[bool, Parameter(group=_OUTPUT)] = False,
     summary_json: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    metrics_file: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     ordered: Annotated[bool, Parameter(group=_OUTPUT)] = False,
     report: Annotated[Path | None, Parameter(group=_REPORT)] = None,
     by: Annotated[tuple[str, ...], Parameter(group=_REPORT)] = (),
@@ -99,6 +100,8 @@ def bulk(
         Write three files instead of one: OUTPUT.yes, OUTPUT.no and OUTPUT.rest.
     summary_json
         File for the figures of the run, as JSON.
+    metrics_file
+        File for the figures of the run, renewed every 5 seconds for Prometheus' textfile collector: FILE.prom.
     report
         HTML page to write on the results, to send or print; with several lists, one for each: report-LIST.html.
     by
@@ -168,6 +171,7 @@ def bulk(
         force=force,
         allow_invalid=allow_invalid,
         summary_json=summary_json,
+        metrics_file=metrics_file,
         by=by,
         language=language,
         currency=currency,

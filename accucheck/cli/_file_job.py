@@ -131,6 +131,7 @@ async def _check(
         view=RunMeter(lambda: stream.stats, found.to_ask, notice.spent),
         progress=job.talk.shown,
         grace=job.grace,
+        metrics=job.metrics(lambda: notice.cost),
     )
     return await with_job_totals(replace(ending, cost=notice.cost), job, store)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from accucheck._budgets import spent_so_far
 from accucheck._client import Client
-from accucheck._costs import Prices
+from accucheck._costs import Cost, Prices
 from accucheck._errors import BudgetExhausted, ConfigurationError
 from accucheck._events import OnEvent
 from accucheck._store import Store, is_postgres
@@ -21,6 +21,7 @@ from accucheck._stream import Stream
 from accucheck.cli._console import say
 from accucheck.cli._ledger import ANY_AGE, Freshness
 from accucheck.cli._lists import Exclusion
+from accucheck.cli._metrics import MetricsFile
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
@@ -65,6 +66,7 @@ class Job:
     allow_invalid: bool = False
     force: bool = False
     summary_json: Path | None = None
+    metrics_file: Path | None = None
     report: Path | None = None
     by: tuple[str, ...] = ()
     language: Literal["en", "es"] | None = None
@@ -130,6 +132,10 @@ class Job:
         name = self.job or os.path.abspath(self.input if self.to_stdout else self.output)
         # A file name may hold bytes that are not UTF-8; a database takes text only.
         return name.encode("utf-8", "backslashreplace").decode()
+
+    def metrics(self, cost: Callable[[], Cost | None]) -> MetricsFile | None:
+        """What writes ``--metrics-file``; None without one."""
+        return None if self.metrics_file is None else MetricsFile(self.metrics_file, self.name, cost)
 
     async def max_calls(self, store: Store) -> int | None:
         """Return the most calls that the job may have made when this run ends."""

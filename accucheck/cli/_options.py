@@ -374,7 +374,7 @@ class Talk:
     progress: ProgressMode = "auto"
     """How to show progress: a bar (terminals), one line a minute (elsewhere), JSON lines, or none."""
     debug: bool = False
-    """Print a log, and tracebacks of errors."""
+    """Print a log of every decision, with masked numbers, and tracebacks of errors."""
 
     @property
     def shown(self) -> ProgressMode:

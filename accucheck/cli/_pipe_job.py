@@ -168,6 +168,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                     # On a terminal the rows themselves show the progress.
                     progress="none" if sys.stdout.isatty() else job.talk.shown,
                     grace=job.grace,
+                    metrics=job.metrics(lambda: notice.cost),
                 )
                 ending = replace(ending, cost=notice.cost)
                 if not ending.left_at_once:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -21,6 +21,7 @@ from accucheck._models import Outcome, Stats
 from accucheck._stream import Stream
 from accucheck.cli._console import say
 from accucheck.cli._interruption import Interrupted, Interruption
+from accucheck.cli._metrics import MetricsFile
 from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, recording, reporting
 from accucheck.cli._render import duration, in_money
 
@@ -165,6 +166,7 @@ async def run_stream(
     view: Callable[[], View] | None = None,
     progress: ProgressMode = "auto",
     grace: float = GRACE,
+    metrics: MetricsFile | None = None,
 ) -> Ending:
     """Hand every outcome of ``stream`` to ``take``, and return how the run ended.
 
@@ -214,6 +216,7 @@ async def run_stream(
             async with stream:
                 entered = True
                 async with (
+                    nullcontext() if metrics is None else metrics.keep(lambda: stream.stats),
                     recording(lambda: stream.stats) as record,
                     reporting(view or RunMeter(lambda: stream.stats), progress),
                 ):

@@ -88,6 +88,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
                     view=RunMeter(lambda: stream.stats, len(draw.chosen), notice.spent),
                     progress=job.talk.shown,
                     grace=job.grace,
+                    metrics=job.metrics(lambda: notice.cost),
                 )
             ending = await with_job_totals(ending, job, book.store)
     facts = sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate)

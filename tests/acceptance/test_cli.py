@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -157,6 +158,23 @@ def test_check_prints_one_json_line_for_each_number_when_piped(start_sandbox: An
     assert second["status"] == "INVALID_NUMBER"
     assert "too short" in second["reason"]
     assert result.returncode == 1
+
+
+def test_debug_logs_every_decision_with_masked_numbers(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox, leads = start_sandbox(pending=1, pending_for=0.05), tmp_path / "leads.csv"
+    leads.write_text("phone\n987654321\n912345678\nnonsense\n")
+    words = ("bulk", leads, "-o", "-", "--ledger", tmp_path / "answers.db", "--debug")
+    first = accucheck(*words, sandbox=sandbox).stderr
+    for number in ("9876•••21", "9123•••78"):
+        assert re.search(rf"{number}: .*; poll in \d", first)
+        assert re.search(rf"{number}: OK, (yes|no); poll call, \d", first)
+    assert "invalid (letters); no call" in first
+    again = accucheck(*words, "--metrics-file", tmp_path / "run.prom", sandbox=sandbox).stderr
+    assert again.count("known to the ledger; no call") == 2
+    assert not re.search(r"987654321|912345678|api_secret", first + again)
+    assert re.search(
+        r"^accucheck_rows_known_total\{.*\} 2$", (tmp_path / "run.prom").read_text(), re.MULTILINE
+    )
 
 
 def test_check_succeeds_when_every_number_is_answered(start_sandbox: Any) -> None:
