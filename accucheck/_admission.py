@@ -22,7 +22,6 @@ from accucheck._models import Check, Failed, Settlement
 from accucheck._outcome_queue import OutcomeQueue
 from accucheck._phone import normalize
 from accucheck._store import Query, Store
-from accucheck._timeouts import Timeouts
 
 __all__ = ["FIRST_CLAIM_WAIT", "Admission", "InFlight", "Limits", "PendingNumber", "next_claim_wait"]
 
@@ -73,22 +72,16 @@ Joined: TypeAlias = Callable[[Settlement | None], None]
 oneself."""
 
 
-class PendingNumber(Progress):
+class PendingNumber(Progress, eq=False, kw_only=True):
     """A number under way, and who waits for it: rows of its own run, and others of the same client."""
 
-    __slots__ = ("claim_wait", "expedite", "joined", "more", "number", "store")
-
-    def __init__(
-        self, number: int, index: int, item: Any, store: Store | None, timeouts: Timeouts | None = None
-    ) -> None:
-        super().__init__(str(number), index, item, timeouts)
-        self.number = number
-        self.store = store
-        self.more: list[tuple[int, Any]] | None = None
-        self.claim_wait = 0.0
-        self.joined: dict[object, Joined] | None = None
-        self.expedite: Callable[[PendingNumber], None] | None = None
-        """Lets it go first, for a single check that waits for it."""
+    number: int
+    store: Store | None
+    more: list[tuple[int, Any]] | None = None
+    claim_wait: float = 0.0
+    joined: dict[object, Joined] | None = None
+    expedite: Callable[[PendingNumber], None] | None = None
+    """Lets it go first, for a single check that waits for it."""
 
     def join(self, key: object, joined: Joined) -> None:
         """Have ``joined`` called when it is settled, or given up."""
@@ -183,6 +176,9 @@ class Admission(Generic[Item]):
         self._joined = 0
         self._not_admitted: list[Item] = []
         self._room = asyncio.Event()
+        self._awaits_room = False
+        self._enough_ready = limits.ready
+        self._most_outstanding = limits.outstanding
         self._started = datetime.now(UTC)
         self._debugging = logger.isEnabledFor(logging.DEBUG)
 
@@ -217,8 +213,13 @@ class Admission(Generic[Item]):
             self.make_room()  # where all were known or taken, no worker makes any
 
     async def _claim_some(self) -> None:
-        count = min(len(self._unclaimed), _CHUNK)
-        await self._claim([self._unclaimed.popleft() for _ in range(count)])
+        unclaimed = self._unclaimed
+        if len(unclaimed) <= _CHUNK:
+            entries = [*unclaimed]
+            unclaimed.clear()
+        else:
+            entries = [unclaimed.popleft() for _ in range(_CHUNK)]
+        await self._claim(entries)
 
     def claim_again(self, entries: Sequence[PendingNumber]) -> None:
         """Claim numbers that somebody else had claimed before."""
@@ -227,7 +228,8 @@ class Admission(Generic[Item]):
 
     def make_room(self) -> None:
         """Resume reading, if there is room again. Called when something was taken away."""
-        if not self._room.is_set() and self._is_hungry():
+        if self._awaits_room and self._is_hungry():
+            self._awaits_room = False
             self._room.set()
 
     @property
@@ -284,8 +286,9 @@ class Admission(Generic[Item]):
             return
         entry = self.entries.get(number)
         if entry is None:
-            entry = self.entries[number] = PendingNumber(number, index, item, self._store)
-            entry.expedite = self._expedite
+            entry = self.entries[number] = PendingNumber(
+                str(number), index, item, number=number, store=self._store, expedite=self._expedite
+            )
             self._unclaimed.append(entry)
             return
         self.duplicates += 1
@@ -374,23 +377,24 @@ class Admission(Generic[Item]):
     def _is_full(self) -> bool:
         limits = self._limits
         return (
-            len(self.ready) + len(self._unclaimed) >= limits.ready
+            len(self.ready) + len(self._unclaimed) >= self._enough_ready
             or len(self._outcomes) >= limits.buffered
             or self._waiting() >= limits.delayed
-            or self.read - self._outcomes.taken >= limits.outstanding
+            or self.read - self._outcomes.taken >= self._most_outstanding
         )
 
     def _is_hungry(self) -> bool:
         """Whether reading should continue; well below full, so that one waking admits many items."""
         limits = self._limits
         return (
-            2 * (len(self.ready) + len(self._unclaimed)) <= limits.ready
+            2 * (len(self.ready) + len(self._unclaimed)) <= self._enough_ready
             and 2 * len(self._outcomes) <= limits.buffered
             and self._waiting() < limits.delayed
-            and self.read - self._outcomes.taken < limits.outstanding
+            and self.read - self._outcomes.taken < self._most_outstanding
         )
 
     async def _wait_for_room(self) -> None:
         while not self._is_hungry():
             self._room.clear()
+            self._awaits_room = True
             await self._room.wait()

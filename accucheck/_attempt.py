@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeAlias
 
+import msgspec
+
 from accucheck._budgets import CallBudget, CallCap, CostBudget, budget_exhausted
 from accucheck._circuit import Brake, Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
@@ -34,53 +36,32 @@ _MOST_WARNINGS = 10
 """Unknown words that are named in warnings."""
 
 
-class Progress:
+class Progress(msgspec.Struct, eq=False):
     """How far one number has come; the times are the gate's clock."""
 
-    __slots__ = (
-        "calling",
-        "calls",
-        "failing_since",
-        "failures",
-        "first_sent_at",
-        "index",
-        "item",
-        "lost",
-        "national",
-        "next",
-        "pending_at",
-        "place",
-        "polls",
-        "refusals",
-        "refused_since",
-        "timeouts",
-        "unclear",
-        "waited",
-    )
-
-    def __init__(
-        self, national: str, index: int = -1, item: Any = None, timeouts: Timeouts | None = None
-    ) -> None:
-        self.national = national
-        self.index = index  # in the input; -1 for a single check
-        self.item = item
-        self.timeouts = timeouts
-        """Limits of its calls; None for the client's."""
-        self.calling = False
-        """Whether a call for it is under way."""
-        self.calls = 0
-        self.failures = 0
-        self.polls = 0
-        self.refusals = 0
-        self.lost = 0
-        self.unclear = 0
-        self.waited = 0.0
-        self.first_sent_at = 0.0
-        self.pending_at = 0.0  # when the last call was sent that was answered PENDING
-        self.place = -1  # in the line of those that are collected later
-        self.failing_since = 0.0
-        self.refused_since = 0.0
-        self.next: CallKind = "first"
+    national: str
+    index: int = -1
+    """In the input; -1 for a single check."""
+    item: Any = None
+    timeouts: Timeouts | None = None
+    """Limits of its calls; None for the client's."""
+    calling: bool = False
+    """Whether a call for it is under way."""
+    calls: int = 0
+    failures: int = 0
+    polls: int = 0
+    refusals: int = 0
+    lost: int = 0
+    unclear: int = 0
+    waited: float = 0.0
+    first_sent_at: float = 0.0
+    pending_at: float = 0.0
+    """When the last call was sent that was answered PENDING."""
+    place: int = -1
+    """In the line of those that are collected later."""
+    failing_since: float = 0.0
+    refused_since: float = 0.0
+    next: CallKind = "first"
 
 
 class Counters:

@@ -392,7 +392,7 @@ class Checks:
     # Driving a number
 
     def _start(self, number: int, timeouts: Timeouts | None, key: object) -> _Run:
-        entry = PendingNumber(number, -1, key, self._store, timeouts)
+        entry = PendingNumber(str(number), -1, key, timeouts, number=number, store=self._store)
         self._in_flight[number] = entry
         run = self._runs[number] = _Run(entry)
         run.task = EngineTask(self._drive(run), name="check", on_cancel=lambda: self._shut_down(run))

@@ -248,7 +248,8 @@ class PacedGate:
         return clock()
 
     def try_acquire(self) -> float | None:
-        now = self.now()
+        clock = self._clock
+        now = self.now() if clock is None else clock()
         if self._block and now < self._block_until:
             self._block -= 1
             self._pace.sent(now)
@@ -286,7 +287,8 @@ class PacedGate:
             raise
 
     def admitted(self, sent_at: float) -> None:
-        self._pace.admitted(self.now(), sent_at)
+        clock = self._clock
+        self._pace.admitted(self.now() if clock is None else clock(), sent_at)
 
     def refused(self, sent_at: float, retry_after: float | None = None) -> None:
         self._pace.refused(self.now(), sent_at, retry_after)

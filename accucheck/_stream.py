@@ -103,8 +103,21 @@ class _Worker:
         return has_one and not stream._stopping
 
     def choose(self) -> PendingNumber | None:
-        """Take the number that a permit goes to."""
-        entry = self.entry = self.stream._take(self.only)
+        """Take the number that a permit goes to; None if there is none any more."""
+        stream = self.stream
+        if stream._stopping:
+            return None
+        entry = self.only
+        if entry is None:
+            ready, due = stream._admission.ready, stream._due
+            if not (ready or due):
+                return None
+            # New numbers keep half of the permits while any are waiting, however many polls are due.
+            repeat = stream._repeated_last = bool(due) and (not ready or not stream._repeated_last)
+            entry = due.popleft() if repeat else ready.popleft()
+            stream._admission.make_room()
+        stream._exposed += 1
+        self.entry = entry
         return entry
 
 
@@ -367,23 +380,6 @@ class Stream(Generic[Item]):
 
     def _calls_begun(self) -> int:
         return self._attempt.counters.in_flight + self._claims
-
-    def _take(self, only: PendingNumber | None) -> PendingNumber | None:
-        """Choose the number that a permit goes to; None if there is none any more."""
-        if self._stopping:
-            return None
-        if only is not None:
-            self._exposed += 1
-            return only
-        ready, due = self._admission.ready, self._due
-        if not (ready or due):
-            return None
-        # New numbers keep half of the permits while any are waiting, however many polls are due.
-        self._repeated_last = bool(due) and (not ready or not self._repeated_last)
-        entry = due.popleft() if self._repeated_last else ready.popleft()
-        self._exposed += 1
-        self._admission.make_room()
-        return entry
 
     def _expedite(self, entry: PendingNumber) -> None:
         """Call a number that stands ready before all others: a single check waits for it."""

@@ -379,10 +379,10 @@ def _is_same_number(answered: str, national: str) -> bool:
 
 def _date(text: str) -> date | None:
     """Read ``YYYYMMDD`` ("Status updated date, such as 20231212")."""
-    if len(text) != 8 or not (text.isascii() and text.isdigit()):
-        return None
+    if len(text) != 8 or not text.isdigit():
+        return None  # fromisoformat would read other forms of ISO 8601, too
     try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+        return date.fromisoformat(text)
     except ValueError:
         return None
 

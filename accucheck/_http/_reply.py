@@ -185,22 +185,23 @@ async def read_whole(response: httpx.Response) -> bytes:
     Raises BodyOverCap as soon as it is larger than MAX_BODY, and what the transport raises.
     """
     stream = response.stream
-    if not isinstance(stream, httpx.AsyncByteStream):
-        raise TypeError("the transport answered with a body that cannot be read in async code")
-    body = bytearray()
-    try:
-        if isinstance(stream, httpx.ByteStream):  # in memory already, and quicker to read without await
-            body += b"".join(stream)
-        else:
+    if type(stream) is httpx.ByteStream:  # in memory already, and nothing to close
+        body = b"".join(stream)
+    elif isinstance(stream, httpx.AsyncByteStream):
+        read = bytearray()
+        try:
             async for chunk in stream:
-                body += chunk
-                if len(body) > MAX_BODY:
+                read += chunk
+                if len(read) > MAX_BODY:
                     break
-    finally:
-        await stream.aclose()
+        finally:
+            await stream.aclose()
+        body = bytes(read)
+    else:
+        raise TypeError("the transport answered with a body that cannot be read in async code")
     if len(body) > MAX_BODY:
         raise BodyOverCap("the body is larger than 64 KiB", http_status=response.status_code)
-    return bytes(body)
+    return body
 
 
 class UnreadableBody(ValueError):

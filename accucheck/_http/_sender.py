@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from threading import get_ident
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -233,12 +233,7 @@ class Sender:
         if headers is None:
             headers = self._prototypes[len(body)] = _SecretHeaders(self._headers)
             headers["Content-Length"] = str(len(body))
-        # Given a stream and no headers, httpx adds none of its own, which would take twice the CPU.
-        request = httpx.Request("POST", self._url, stream=httpx.ByteStream(body))
-        request.headers = _SecretHeaders(headers)
-        request.extensions = {"timeout": dict(self._limits)}
-        request.read()
-        return request
+        return _PreparedRequest(self._url, _SecretHeaders(headers), body, {"timeout": dict(self._limits)})
 
     # The reply
 
@@ -330,6 +325,30 @@ class _SecretHeaders(httpx.Headers):
 
     def __repr__(self) -> str:
         return f"<headers: {', '.join(self.keys())}>"
+
+
+class _PreparedRequest(httpx.Request):
+    """A POST whose parts are ready, with its body loaded: httpx's own constructor takes 3 µs to put them together."""
+
+    def __init__(
+        self, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: dict[str, Any]
+    ) -> None:
+        self.method = "POST"
+        self.url = url
+        self.headers = headers
+        self.extensions = extensions
+        self.stream = httpx.ByteStream(body)
+        self._body = body
+
+    @property
+    def content(self) -> bytes:
+        return self._body
+
+    def read(self) -> bytes:
+        return self._body
+
+    async def aread(self) -> bytes:
+        return self._body
 
 
 def _request_headers(url: httpx.URL, credentials: Mapping[str, str], style: BodyStyle) -> _SecretHeaders:

@@ -14,6 +14,7 @@ from accucheck._errors import LedgerError
 from accucheck._models import Check, Settlement
 from accucheck._store._packing import (
     FAILED,
+    KEY_SHIFT,
     Choice,
     endpoint_of,
     head_of,
@@ -84,7 +85,8 @@ class MemoryStore:
         if self._full is not None:
             raise self._full
         known = self._find(numbers, query)
-        keys = {key_of(number, query.endpoint) for number in numbers if number not in known}
+        code = key_of(0, query.endpoint)
+        keys = {code | number << KEY_SHIFT for number in numbers if number not in known}
         taken = keys & self._claimed
         self._claimed |= keys
         return Claims(known, {number_of(key) for key in taken})
@@ -98,9 +100,11 @@ class MemoryStore:
         del job
         now = self._now()
         recent, claimed, see = self._recent, self._claimed, self._seen.add
+        code = key_of(0, endpoint)
         for settlement in settlements:
-            key = key_of(settlement.number, endpoint)
-            see(settlement.number)
+            number = settlement.number
+            key = code | number << KEY_SHIFT
+            see(number)
             claimed.discard(key)
             if not isinstance(settlement.result, Check):
                 key |= FAILED
