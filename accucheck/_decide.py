@@ -17,6 +17,7 @@ from tenacity.stop import StopBaseT
 from tenacity.wait import WaitBaseT
 
 from accucheck._errors import CheckError, ConfigurationError, RunEnded, StillPending, Undetermined
+from accucheck._help import with_fields
 from accucheck._models import Check
 from accucheck._statuses import UNSUPPORTED_BODY
 from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
@@ -39,6 +40,7 @@ class _FullJitter(tenacity.wait_exponential):
         return chance * super().__call__(retry_state)
 
 
+@with_fields
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """When to ask again, and when to give up. Any tenacity wait or stop strategy works, and is taken as it is::

@@ -35,6 +35,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
+from accucheck._help import with_fields
+
 __all__ = [
     "AccucheckError",
     "BudgetExhausted",
@@ -102,6 +104,10 @@ class AccucheckError(Exception):
         """One sentence for a person: what happened, and what to do."""
         return str(self.args[0]) if self.args else ""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        with_fields(cls)
+
     def __str__(self) -> str:
         return self.reason
 
@@ -117,12 +123,17 @@ class AccucheckError(Exception):
         return hash((type(self), self.args))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return ``status``, ``reason`` and the error's own fields as plain JSON-ready values."""
+        """Return ``status``, ``reason`` and the error's own fields as plain JSON-ready values.
+
+        For msgspec, which knows no exceptions: ``msgspec.json.encode(outcome, enc_hook=AccucheckError.to_dict)``.
+        """
         plain = {"status": self.status, "reason": self.reason} | self._data()
         for name, value in plain.items():
             if isinstance(value, datetime):
                 plain[name] = value.isoformat()
         return plain
+
+    __json__ = to_dict  # what Celery's JSON serializer (kombu) calls
 
     def _data(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}

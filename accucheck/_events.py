@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from accucheck._help import with_fields
 from accucheck._models import Stats
 
 __all__ = [
@@ -32,12 +33,14 @@ CallKind: TypeAlias = Literal["first", "retry", "poll", "refused"]
 """Why a call is made; ``refused`` is one that was refused for frequency, made again."""
 
 
+@with_fields
 class CallEnded(msgspec.Struct, frozen=True, gc=False):
     """One call has ended."""
 
     reply: str
     """``OK``, or another name in the status table: the vendor's word, or ours (``ANSWER_LOST``, ``MALFORMED``)."""
     kind: CallKind
+    """Why it was made."""
     seconds: float
     """From the permit to the reply."""
     reason: str = ""
@@ -55,12 +58,15 @@ class CallEnded(msgspec.Struct, frozen=True, gc=False):
     """The stream's ``run_id``, or ``""`` for a single check."""
 
 
+@with_fields
 class CircuitChanged(msgspec.Struct, frozen=True, gc=False):
     """The circuit opened (calls are held back, one probe at a time) or closed."""
 
     opened: bool
+    """Whether it opened, rather than closed."""
 
 
+@with_fields
 class Settled(msgspec.Struct, frozen=True, gc=False):
     """One number is settled, and stored."""
 
@@ -78,6 +84,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     """See ``CallEnded.run_id``."""
 
 
+@with_fields
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
     """A stream was entered."""
 
@@ -87,6 +94,7 @@ class RunStarted(msgspec.Struct, frozen=True, gc=False):
     """The stream's ``job``."""
 
 
+@with_fields
 class RunFinished(msgspec.Struct, frozen=True, gc=False):
     """A stream has ended: its last answer is stored."""
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from accucheck._errors import CheckError
+from accucheck._help import with_fields
 
 __all__ = ["Check", "Checked", "Failed", "Outcome", "Settlement", "Stats"]
 
@@ -16,6 +17,7 @@ Item = TypeVar("Item")
 Item_co = TypeVar("Item_co", covariant=True)
 
 
+@with_fields
 class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The vendor's answer for one number ("3. Response Params" of its page)."""
 
@@ -43,6 +45,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
+    __json__ = to_dict  # what Celery's JSON serializer (kombu) calls
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         return _pydantic_schema(cls, lambda plain: msgspec.convert(plain, cls, strict=False))
@@ -55,12 +59,14 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return hash((self.number, self.whatsapp, self.request_id, self.checked_at))
 
 
+@with_fields
 class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
     """The outcome of an item whose number was answered."""
 
     item: Item_co
     """The caller's own item, as it came in."""
     check: Check
+    """The answer."""
     calls: int = 0
     """Calls that this number cost in this run (tries, polls and refusals); 0 if the answer was known."""
     possibly_double_charged: int = 0
@@ -75,6 +81,8 @@ class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
         """
         return _plain(self, status="OK", check=self.check.to_dict())
 
+    __json__ = to_dict
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         return _pydantic_schema(Checked)
@@ -84,6 +92,7 @@ class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
         return _json_schema_of_outcome({"check": _json_schema_of_check()})
 
 
+@with_fields
 class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
     """The outcome of an item whose number has no answer; never a "no"."""
 
@@ -104,6 +113,8 @@ class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
         What JSON has no form for inside ``item`` becomes its ``str()``.
         """
         return _plain(self, status=self.error.status, error=self.error.to_dict())
+
+    __json__ = to_dict
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -154,16 +165,21 @@ def _json_schema_of_outcome(own: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+@with_fields
 class Settlement(msgspec.Struct, frozen=True):
     """What is known of one number once it is settled: the unit that the ledger keeps."""
 
     number: int
     """The national number; Peru has no leading zeros, so an integer is exact."""
     result: Check | CheckError
+    """The answer, or why there is none."""
     calls: int = 0
+    """Calls that it cost."""
     possibly_double_charged: int = 0
+    """Of these, calls whose answer was lost after they were sent."""
 
 
+@with_fields
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot of a run; all counts are since its start."""
 

@@ -7,10 +7,12 @@ import math
 import msgspec
 
 from accucheck._errors import ConfigurationError
+from accucheck._help import with_fields
 
 __all__ = ["Timeouts"]
 
 
+@with_fields
 class Timeouts(msgspec.Struct, frozen=True):
     """Limits of one HTTP attempt, in seconds: positive and finite, for a call that never ends never settles.
 

@@ -17,6 +17,7 @@ from typing import Final, Self
 import msgspec
 
 from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._help import with_fields
 from accucheck._models import Check, Settlement
 from accucheck._store import _owner, _tables
 from accucheck._store._errors import translate_errors
@@ -40,22 +41,28 @@ _FORGOTTEN_AT_ONCE: Final = 10_000
 _ANY: Final = Query()
 
 
+@with_fields
 class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a ledger holds."""
 
     path: str
+    """The file."""
     bytes: int
     """The size of the file and its log."""
     version: int
+    """The version of its tables."""
     answers: dict[Endpoint, int]
     """Answers by endpoint."""
     yes: int
+    """Answers that are "yes"."""
     no: int
+    """Answers that are "no"."""
     failures: dict[str, int]
     """Numbers that failed and were not answered since, by status."""
     oldest: str | None
     """When the oldest answer was given, ISO 8601, UTC."""
     newest: str | None
+    """When the newest answer was given."""
     calls: int
     """Calls made, over all jobs and runs."""
     possibly_double_charged: int
@@ -66,13 +73,18 @@ class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Who uses it now."""
 
 
+@with_fields
 class JobCalls(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of one job, over all its processes and runs."""
 
     job: str
+    """The name of the job."""
     calls: int
+    """Calls made."""
     possibly_double_charged: int
+    """Calls whose answer was lost after they were sent."""
     perhaps_lost_in_kills: int
+    """At most so many more calls were under way when a process was killed."""
 
 
 class Ledger:

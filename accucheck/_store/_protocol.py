@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from accucheck._help import with_fields
 from accucheck._models import Settlement
 
 __all__ = ["COUNTS_MONEY", "Claims", "Endpoint", "Query", "Store"]
@@ -18,6 +19,7 @@ COUNTS_MONEY: Final = "\x1f"
 Endpoint: TypeAlias = Literal["advanced", "basic"]
 
 
+@with_fields
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """What counts as known. Times are seconds since 1970 (UTC); by default any age does."""
 
@@ -32,6 +34,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     and still asks once for a number that stands in two rows."""
 
 
+@with_fields
 class Claims(msgspec.Struct, frozen=True):
     """What became of the numbers given to ``Store.claim``. Those in neither are now claimed for the caller."""
 

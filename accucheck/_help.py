@@ -1,0 +1,79 @@
+"""Makes ``help()`` show what is written below each field.
+
+A text below a field is where editors and the documentation look for it, and nothing else in Python keeps it: the
+source is read again, once somebody asks.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, TypeVar
+
+__all__ = ["with_fields"]
+
+Kind = TypeVar("Kind", bound=type)
+
+
+def with_fields(kind: Kind) -> Kind:
+    """Let the docstring of a class end with its fields, those of its bases included."""
+    kind.__doc__ = _Docstring(kind, kind.__doc__)  # type: ignore[assignment]
+    return kind
+
+
+class _Docstring:
+    """A class docstring that is completed when it is read."""
+
+    def __init__(self, kind: type, text: str | None) -> None:
+        self._kind = kind
+        self._text = text
+
+    def __get__(self, instance: object, owner: type | None = None) -> str | None:
+        if self._text is None or owner not in (None, self._kind):  # python -OO
+            return self._text
+        fields: dict[str, str] = {}
+        for base in reversed(self._kind.__mro__):
+            if base.__module__.startswith("accucheck"):
+                fields |= _fields(base)
+        if not fields:
+            return self._text
+        lines = [f"    {name}: {_one_paragraph(text)}" for name, text in fields.items()]
+        wrapped = [textwrap.fill(line, 118, subsequent_indent=" " * 8) for line in lines]
+        return f"{inspect.cleandoc(self._text)}\n\nFields:\n" + "\n".join(wrapped)
+
+
+def _one_paragraph(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fields(kind: type) -> dict[str, str]:
+    """Return the texts below the fields in a class's own source; none where there is no source."""
+    try:
+        source = textwrap.dedent(inspect.getsource(kind))
+    except (OSError, TypeError):
+        return {}
+    (definition,) = ast.parse(source).body
+    assert isinstance(definition, ast.ClassDef)
+    found = dict(_documented(definition.body))
+    for method in definition.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            found |= dict(_documented(method.body))
+    return found
+
+
+def _documented(statements: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for statement, following in pairwise(statements):
+        if not (isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)):
+            continue
+        targets: list[Any] = []
+        if isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        elif isinstance(statement, ast.Assign):
+            targets = statement.targets
+        for target in targets:
+            name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "_")
+            if not name.startswith("_") and isinstance(following.value.value, str):
+                yield name, following.value.value
