@@ -126,10 +126,12 @@ class Host:
             self.was_open = circuit.opened
             if circuit.opened:
                 logger.warning(
-                    "%s: nearly all calls fail (%s); one is tried now and then", self.name, self.cause
+                    "%s: nearly every call fails (%s); pausing, with a test call now and then",
+                    self.name,
+                    self.cause,
                 )
             else:
-                logger.warning("%s: calls go through again; resuming", self.name)
+                logger.warning("%s: calls succeed again; resuming", self.name)
             self._events.broadcast(CircuitChanged(circuit.opened))
             self._tell()
         self.close()
@@ -487,8 +489,8 @@ class Attempt:
         if word not in self._unknown and len(self._unknown) < _MOST_WARNINGS:
             self._unknown.add(word)
             logger.warning(
-                "AccuAuth answers “%s”, which accucheck does not know: each such number is asked once more, "
-                "then it is UNDETERMINED",
+                "AccuAuth replied “%s”, a status accucheck does not know: each such number is checked once more, "
+                "then reported as UNDETERMINED",
                 word,
             )
 

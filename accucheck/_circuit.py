@@ -169,8 +169,8 @@ class Brake:
         word = reply.status if isinstance(reply, StatusReply) else row.name
         said = f" ({reply.reason})" if reply.reason else ""
         return UniformRefusals(
-            f"{count} numbers in a row ended alike: {word}{said}, so the run stops before it spends more calls. "
-            f"{row.if_all} If this is right for the list, use keep_going",
+            f"{count} numbers in a row got the same reply: {word}{said}, so the run stops before it makes more calls. "
+            f"{row.if_all} If that is expected for this list, use keep_going",
             vendor_status=word,
             vendor_reason=reply.reason,
             numbers=count,

@@ -158,9 +158,9 @@ class Client:
         from accucheck._http import Sender
 
         if endpoint not in _PATHS:
-            raise ConfigurationError(f"endpoint is 'advanced' or 'basic', not {endpoint!r}")
+            raise ConfigurationError(f"endpoint must be 'advanced' or 'basic', not {endpoint!r}")
         if body not in ("auto", "form", "json"):
-            raise ConfigurationError(f"body is 'auto', 'form' or 'json', not {body!r}")
+            raise ConfigurationError(f"body must be 'auto', 'form' or 'json', not {body!r}")
         _instance("policy", policy, Policy, "a Policy")
         _instance("timeouts", timeouts, Timeouts, "a Timeouts, such as Timeouts(read=10)")
         _callable("on_event", on_event)
@@ -168,9 +168,9 @@ class Client:
         if max_calls is not None:
             _at_least_one("max_calls", max_calls)
         if gate is not None and (rate != "auto" or burst is not None):
-            raise ConfigurationError("rate and burst belong to the gate: give them to the one you pass")
+            raise ConfigurationError("rate and burst are settings of the gate: set them on the gate you pass")
         if gate is not None and not isinstance(gate, Gate):
-            raise ConfigurationError(f"gate is a Gate (see accucheck.Gate), not {gate!r}")
+            raise ConfigurationError(f"gate must be a Gate (see accucheck.Gate), not {gate!r}")
         credentials = Credentials.find(api_id, api_secret)
         self._base_url = _checked_url(base_url)
         self._url = self._base_url + _PATHS[endpoint]
@@ -476,22 +476,22 @@ class Client:
         """
         if isinstance(items, str | bytes):
             raise ConfigurationError(
-                "items are many numbers: a list of them, not one text; for one use check()"
+                "items must be a collection of numbers, not one string; use check() for a single number"
             )
         _many("items", items)
         if isinstance(workers, int) and workers > _CONNECTIONS:
-            raise ConfigurationError(f"workers is at most {_CONNECTIONS}, not {workers}")
+            raise ConfigurationError(f"workers must be at most {_CONNECTIONS}, not {workers}")
         for name, value in (("workers", workers), ("max_delayed", max_delayed or 1), ("buffer", buffer)):
             _at_least_one(name, value)
         if max_calls is not None:
             _at_least_one("max_calls", max_calls)
         if (max_cost is None) != (prices is None):
-            raise ConfigurationError("max_cost goes with prices: give both, such as prices=Prices('0.005')")
+            raise ConfigurationError("max_cost needs prices: pass both, such as prices=Prices('0.005')")
         _instance("prices", prices, Prices, "a Prices, such as Prices('0.005')")
         if max_cost is not None:
             money("max_cost", max_cost)
         if rate is None and burst is not None:
-            raise ConfigurationError("burst goes with rate: give both, or give both to the client")
+            raise ConfigurationError("burst needs rate: pass both here, or both to the client")
         if rate is not None:
             AdaptiveGate(rate, burst)  # a wrong rate is told here, not on entering
         _number_function(number)
@@ -499,13 +499,13 @@ class Client:
         _callable("key", key)
         _checked_ledger(ledger)
         if not isinstance(job, str):
-            raise ConfigurationError(f"job is a text, not {job!r}")
+            raise ConfigurationError(f"job must be a string, not {job!r}")
         ledger = self._ledger if ledger is None else ledger
         if ledger is None and (fresh_within is not None or retry_failed or job):
-            raise ConfigurationError("fresh_within, retry_failed and job need a ledger: give its path")
+            raise ConfigurationError("fresh_within, retry_failed and job need a ledger: pass ledger=PATH")
         ages = _ages(fresh_within, default=self._fresh_within)
         if pending not in ("wait", "later"):
-            raise ConfigurationError(f"pending is 'wait' or 'later', not {pending!r}")
+            raise ConfigurationError(f"pending must be 'wait' or 'later', not {pending!r}")
         floor = _seconds("poll_floor", poll_floor) or 0.0
         if max_delayed is None:
             max_delayed = _DELAYED if pending == "wait" else _DELAYED_LATER
@@ -697,7 +697,7 @@ class Client:
         """Raise RuntimeError if the client is closed, or belongs to another event loop."""
         self._sender.bind()
         if self._closing is not None:
-            raise RuntimeError("the client is closed: make a new one")
+            raise RuntimeError("the client is closed: create a new one")
         if self._opened_at is None:
             self._opened_at = time.monotonic()
         return asyncio.get_running_loop()
@@ -759,7 +759,7 @@ def _many(name: str, items: object) -> None:
     kind = type(items)
     if hasattr(kind, "columns") and hasattr(kind, "shape"):
         raise ConfigurationError(
-            f"{name} is a whole {kind.__name__}: give one column of it, or use"
+            f"{name} is a whole {kind.__name__}: pass one of its columns, or use"
             " accucheck.frames.enrich(frame, number=...), which appends the answers to it"
         )
     if isinstance(items, Iterable | AsyncIterable):
@@ -768,8 +768,8 @@ def _many(name: str, items: object) -> None:
         items.close()
         raise ConfigurationError(f"{name} is a coroutine: await it first")
     if callable(items):
-        raise ConfigurationError(f"{name} is a function: call it, and give what it returns")
-    raise ConfigurationError(f"{name} are an iterable or an async iterable, not {items!r}")
+        raise ConfigurationError(f"{name} is a function: call it and pass what it returns")
+    raise ConfigurationError(f"{name} must be an iterable or an async iterable, not {items!r}")
 
 
 def _number_function(number: object) -> None:
@@ -800,7 +800,7 @@ def _timeouts(timeout: Timeouts | float) -> Timeouts:
 
 def _at_least_one(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name} is a whole number, 1 or more, not {value!r}")
+        raise ConfigurationError(f"{name} must be a whole number, 1 or more, not {value!r}")
 
 
 def _instance(name: str, value: object, kind: type, what: str) -> None:
@@ -819,7 +819,9 @@ def _ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple[f
         age = _seconds("fresh_within", fresh_within)
         return (default, default) if age is None else (age, age)
     if strange := set(fresh_within) - {"yes", "no"}:
-        raise ConfigurationError(f"fresh_within knows 'yes' and 'no', not {', '.join(map(repr, strange))}")
+        raise ConfigurationError(
+            f"fresh_within takes the keys 'yes' and 'no', not {', '.join(map(repr, strange))}"
+        )
     return _seconds("fresh_within", fresh_within.get("yes")), _seconds("fresh_within", fresh_within.get("no"))
 
 
@@ -827,9 +829,9 @@ def _checked_ledger(ledger: object) -> None:
     # Not isinstance(ledger, Store): a protocol tells little, and its properties would be evaluated.
     known = (str, os.PathLike, Ledger)
     if not (ledger is None or isinstance(ledger, known) or hasattr(ledger, "settle")):
-        raise ConfigurationError(f"ledger is a path or a Store, not {ledger!r}")
+        raise ConfigurationError(f"ledger must be a path or a Store, not {ledger!r}")
     if ledger == "":
-        raise ConfigurationError("ledger is an empty text: give the path of a file")
+        raise ConfigurationError("ledger is an empty string: pass the path of a file")
 
 
 def _seconds(name: str, value: object) -> float | None:
@@ -838,7 +840,9 @@ def _seconds(name: str, value: object) -> float | None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        raise ConfigurationError(f"{name} is a timedelta, or a number of seconds, 0 or more, not {value!r}")
+        raise ConfigurationError(
+            f"{name} must be a timedelta or a number of seconds, 0 or more, not {value!r}"
+        )
     return float(seconds)
 
 
@@ -851,14 +855,18 @@ def _checked_url(base_url: str) -> str:
         raise ConfigurationError(f"base_url is not a URL: {base_url!r}") from None
     if parts.username is not None or parts.password is not None:
         # The URL stays out of the message: it holds a password.
-        raise ConfigurationError("base_url may not hold a user name or password: give api_id and api_secret")
+        raise ConfigurationError(
+            "base_url must not contain a user name or password: use api_id and api_secret"
+        )
     if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
-        raise ConfigurationError("base_url may not hold a query or a fragment: leave out what follows ? or #")
+        raise ConfigurationError(
+            "base_url must not contain a query or a fragment: remove everything from ? or #"
+        )
     if not host or parts.scheme not in ("https", "http"):
-        raise ConfigurationError(f"base_url looks like {BASE_URL}, not {base_url!r}")
+        raise ConfigurationError(f"base_url must look like {BASE_URL}, not {base_url!r}")
     if parts.scheme == "http" and not is_loopback(host):
         raise ConfigurationError(
-            "base_url must be https, since every call carries the credentials (http to loopback only),"
+            "base_url must be https, because calls carry your credentials (http works for localhost only),"
             f" not {base_url!r}"
         )
     return base_url.strip().rstrip("/")

@@ -32,7 +32,9 @@ def money(name: str, amount: Money) -> Decimal:
     except InvalidOperation:
         exact = Decimal("NaN")
     if isinstance(amount, bool) or not exact.is_finite() or exact < 0:
-        raise ConfigurationError(f"{name} is an amount of money, 0 or more, such as 0.005, not {amount!r}")
+        raise ConfigurationError(
+            f"{name} must be an amount of money, 0 or more, such as 0.005, not {amount!r}"
+        )
     return exact
 
 

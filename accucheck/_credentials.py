@@ -33,7 +33,7 @@ class Credentials:
             if not value.isascii() or not value.isprintable():
                 # The value stays out of the message: it may be a secret with a stray character.
                 raise ConfigurationError(
-                    f"{name} holds a character that no HTTP header can carry: copy it again"
+                    f"{name} contains a character that an HTTP header cannot carry: copy it again"
                 )
         self._values = (api_id, api_secret)
 
@@ -57,8 +57,8 @@ class Credentials:
         missing = [name for name, value in found.items() if not value]
         if missing:
             raise ConfigurationError(
-                f"no AccuAuth credentials: set {' and '.join(missing)} in the environment,"
-                " or give api_id and api_secret"
+                f"no AccuAuth credentials found: set {' and '.join(missing)} in the environment,"
+                " or pass api_id and api_secret"
             )
         return cls(*found.values())
 
@@ -80,7 +80,7 @@ class Credentials:
         return self
 
     def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("credentials are never pickled: let each process read its own environment")
+        raise TypeError("credentials cannot be pickled: let each process read them from its own environment")
 
 
 def is_loopback(host: str) -> bool:

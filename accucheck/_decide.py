@@ -92,13 +92,17 @@ class Policy:
             strategy = getattr(self, name)
             if not callable(strategy) and not (name.startswith("poll") and strategy is None):
                 example = "tenacity.wait_fixed(5)" if "wait" in name else "tenacity.stop_after_attempt(5)"
-                raise ConfigurationError(f"{name} is a tenacity strategy such as {example}, not {strategy!r}")
+                raise ConfigurationError(
+                    f"{name} must be a tenacity strategy such as {example}, not {strategy!r}"
+                )
         if not 0 <= self.long_wait < math.inf:
-            raise ConfigurationError(f"long_wait is a number of seconds, 0 or more, not {self.long_wait!r}")
+            raise ConfigurationError(
+                f"long_wait must be a number of seconds, 0 or more, not {self.long_wait!r}"
+            )
         if self.on_lost_answer not in ("retry", "fail"):
-            raise ConfigurationError(f"on_lost_answer is 'retry' or 'fail', not {self.on_lost_answer!r}")
+            raise ConfigurationError(f"on_lost_answer must be 'retry' or 'fail', not {self.on_lost_answer!r}")
         if not 0 <= self.retry_budget <= 1:
-            raise ConfigurationError(f"retry_budget is a share from 0 to 1, not {self.retry_budget!r}")
+            raise ConfigurationError(f"retry_budget must be a share from 0 to 1, not {self.retry_budget!r}")
 
 
 class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,7 +191,7 @@ def decide(attempt: AttemptHistory, reply: Reply, policy: Policy, chance: float)
 def _poll_or_fail(attempt: AttemptHistory, reply: NoAnswer, policy: Policy, chance: float) -> Decision:
     asked = attempt.polls + 1
     word = reply.status if isinstance(reply, StatusReply) else reply.row.name
-    gave_up = f"still {word} after {attempt.pending_for:.0f} s and {asked} calls: ask again later"
+    gave_up = f"still {word} after {attempt.pending_for:.0f} s and {asked} calls: try again later"
     error = _error(attempt, reply, gave_up, kind=StillPending if attempt.collects_later else None)
     state = CallState(attempt, error, attempt_number=asked, seconds=attempt.pending_for, chance=chance)
     seconds = attempt.learned_poll_wait if policy.poll_wait is None else _keepable(policy.poll_wait(state))

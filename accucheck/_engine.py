@@ -293,7 +293,7 @@ class Checks:
         self, number: int, expires: float | None, timeouts: Timeouts | None, key: object
     ) -> Settlement | None:
         if self._closed:
-            raise RuntimeError("the client is closed: make a new one")
+            raise RuntimeError("the client is closed: create a new one")
         if self._settler is not None and self._settler.failed is not None:
             await self._settler.flush()  # whoever cannot keep answers must not buy any
         waiter = _Waiter(expires)
@@ -338,20 +338,22 @@ class Checks:
             return self._unavailable(entry.number)
         if entry.calling or entry.polls:
             return PendingTimeout(
-                "no answer by the deadline: ask again later", number=number, calls=entry.calls
+                "no answer by the deadline: try again later", number=number, calls=entry.calls
             )
         if entry.failures:
             return TransportError(
                 f"no answer by the deadline; {self._host.cause}", number=number, calls=entry.calls
             )
         return RateLimited(
-            "the rate allowed no call by the deadline: ask again later", number=number, calls=entry.calls
+            "the rate limit left no room for a call before the deadline: try again later",
+            number=number,
+            calls=entry.calls,
         )
 
     def _unavailable(self, number: int) -> VendorUnavailable:
         wait = max(self._host.circuit.retry_at - self._loop.time(), 0.0)
         return VendorUnavailable(
-            f"{self._host.name} is unavailable ({self._host.cause}): ask again later",
+            f"{self._host.name} is unavailable ({self._host.cause}): try again later",
             number=f"+51{number}",
             retry_after=wait,
         )

@@ -122,7 +122,7 @@ def guarded(on_event: OnEvent) -> OnEvent:
             on_event(event)
         except Exception:
             if not complained:
-                logging.getLogger("accucheck").exception("on_event failed; the run continues")
+                logging.getLogger("accucheck").exception("on_event raised an exception; the run continues")
                 complained = True
 
     return tell

@@ -391,7 +391,7 @@ class AdaptiveGate(PacedGate):
         learned: float | None = None,
     ) -> None:
         if burst is not None and (isinstance(burst, bool) or not isinstance(burst, int) or burst < 1):
-            raise ConfigurationError(f"burst is a whole number of calls, 1 or more, not {burst!r}")
+            raise ConfigurationError(f"burst must be a whole number of calls, 1 or more, not {burst!r}")
         self._plan = plan = RatePlan.read(rate)
         schedule = Schedule(plan.quotas, plan.hours)
         super().__init__(self._controller(plan.start), burst=burst, schedule=schedule)
@@ -425,7 +425,7 @@ class AdaptiveGate(PacedGate):
 
 
 def closed_error() -> RuntimeError:
-    return RuntimeError("the gate is closed, and so is its client: make a new client")
+    return RuntimeError("the gate and its client are closed: create a new client")
 
 
 def _take_at_once(bucket: AsyncLimiter, permits: float) -> None:

@@ -114,12 +114,12 @@ def normalize(text: str | float | None, *, mobile_only: bool = False) -> int:
     cell = _as_text(text)
     found = _read(cell)
     if len(found.numbers) > 1:
-        _refuse(cell, "several", "holds more than one number; give each its own row")
+        _refuse(cell, "several", "contains more than one number; put each in its own row")
     if found.rest:
-        _refuse(cell, "several", f"holds other digits beside the number ({_shown(found.rest)})")
+        _refuse(cell, "several", f"contains other digits besides the number ({_shown(found.rest)})")
     national = found.numbers[0]
     if mobile_only and national < _FIRST_MOBILE:
-        _refuse(cell, "not_mobile", "is a fixed line, and only mobiles are wanted")
+        _refuse(cell, "not_mobile", "is a landline, and only mobile numbers are wanted")
     return national
 
 
@@ -138,7 +138,7 @@ def numbers_in(text: str | float | None, *, mobile_only: bool = False) -> list[i
     cell = _as_text(text)
     numbers = _read(cell).numbers
     if mobile_only and not (numbers := [number for number in numbers if number >= _FIRST_MOBILE]):
-        _refuse(cell, "not_mobile", "is a fixed line, and only mobiles are wanted")
+        _refuse(cell, "not_mobile", "is a landline, and only mobile numbers are wanted")
     return numbers
 
 
@@ -184,13 +184,13 @@ def _as_text(value: object) -> str:
 def _read(cell: str) -> _Found:
     text = _plain(cell)
     if len(text) > _LONGEST_CELL:
-        _refuse(cell, "too_long", f"has {len(text)} characters, which is no phone number")
+        _refuse(cell, "too_long", f"has {len(text)} characters, too many for a phone number")
     if text.lower() in _NOTHING:
-        _refuse(cell, "empty", "holds no number")
+        _refuse(cell, "empty", "contains no number")
     text = _undo_spreadsheet(cell, text)
     digits = text.translate(_DROP_SEPARATORS)
     if not digits:
-        _refuse(cell, "empty", "holds no number")
+        _refuse(cell, "empty", "contains no number")
     if not (digits.isascii() and digits.isdigit()):
         return _read_pieces(cell, _without_links(cell, text))
     international = "+" in text[: text.index(digits[0])]
@@ -249,7 +249,7 @@ def _undo_spreadsheet(cell: str, text: str) -> str:
             _refuse(
                 cell,
                 "not_peruvian",
-                "was rounded by a spreadsheet, its digits are lost: export the column as text",
+                "was rounded by a spreadsheet and has lost digits: export the column as text",
             )
         return digits + "0" * missing
     return text
@@ -277,7 +277,7 @@ def _read_links(cell: str, text: str) -> str:
         parameter = _PARAMETER.search(link[0])
         number = parameter[1] if parameter else link["path"]
         if number is None:
-            _refuse(cell, "letters", "is a link that names no phone number")
+            _refuse(cell, "letters", "is a link without a phone number")
         read += [text[end : link.start()], "\n", number, "\n"]
         end = link.end()
         if _WITH_TEXT.search(link[0]) and not _LINK.search(text, end):
@@ -302,11 +302,11 @@ def _read_pieces(cell: str, text: str) -> _Found:
     label, body = pieces[0] if len(pieces) == 1 else ("", "")
     digits = "".join(_GROUP.findall(body))
     if label in _NOT_A_PHONE and digits:
-        _refuse(cell, "letters", f"is labeled {label!r}, not as a phone number")
+        _refuse(cell, "letters", f"is labeled {label!r}, so it is not a phone number")
     if len(digits) >= 6:
         _say_why_not(cell, digits, body.lstrip("( ").startswith("+"))
     if pieces:
-        _refuse(cell, "letters", "holds letters or signs that are not part of a phone number")
+        _refuse(cell, "letters", "contains letters or symbols that do not belong in a phone number")
     return _refuse(cell, "letters", "is text, not a phone number")
 
 
@@ -333,9 +333,9 @@ def _pieces(cell: str, text: str) -> list[tuple[str, str]]:
 def _refuse_what_breaks_digits(cell: str, word: str, before: str, after: str) -> None:
     touches = before[-1:].isdigit(), after[:1].isdigit()
     if any(touches) and len(word) == 1 and (all(touches) or word in _LOOKS_LIKE_A_DIGIT) and word not in "xX":
-        _refuse(cell, "letters", f"has “{word}” among its digits")
+        _refuse(cell, "letters", f"has “{word}” between its digits")
     if any(unicodedata.category(character) == "Sc" for character in word):
-        _refuse(cell, "letters", "holds letters or signs that are not part of a phone number")
+        _refuse(cell, "letters", "contains letters or symbols that do not belong in a phone number")
 
 
 def _folded(word: str) -> str:
@@ -444,25 +444,25 @@ def _say_why_not(cell: str, digits: str, international: bool) -> NoReturn:
     digits = bare
     length = len(digits)
     if not digits:
-        _refuse(cell, "too_short", "holds a prefix and no number")
+        _refuse(cell, "too_short", "contains a prefix without a number")
     if length == 8 and digits[0] != "9":
         area = "1" if digits[0] == "1" else digits[:2]
-        _refuse(cell, "unknown_area", f"is no fixed line of Peru: area code {area} has no such number")
+        _refuse(cell, "unknown_area", f"is not a Peruvian landline: area code {area} has no such number")
     if length in (6, 7) and digits[0] != "9":
-        _refuse(cell, "unknown_area", "looks like a fixed line without its area code (01 for Lima)")
+        _refuse(cell, "unknown_area", "looks like a landline without its area code (01 for Lima)")
     if length < 9:
         _refuse(cell, "too_short", f"is too short: it has {length} digits; a Peruvian mobile has 9 (typo?)")
     if area_code:
         _refuse(
             cell,
             "too_long",
-            f"has the area code 0{digits[:2]} before a mobile, which takes none: leave it out",
+            f"has the area code 0{digits[:2]} before a mobile number, which needs none: remove it",
         )
     if length > 9 and (length > 10 or digits[0] != "9") and (country := _country_of(digits)):
-        _refuse(cell, "other_country", f"looks like a number of another country ({country})")
+        _refuse(cell, "other_country", f"looks like a number from another country ({country})")
     if length > 9:
         _refuse(cell, "too_long", f"is too long: it has {length} digits; a Peruvian mobile has 9 (typo?)")
-    _refuse(cell, "not_peruvian", "has 9 digits but does not start with 9, as mobiles of Peru do")
+    _refuse(cell, "not_peruvian", "has 9 digits but does not start with 9, as Peruvian mobile numbers do")
 
 
 _AREA_CODES = frozenset("41 42 43 44 51 52 53 54 56 61 62 63 64 65 66 67 72 73 74 76 82 83 84".split())  # noqa: SIM905
@@ -477,7 +477,7 @@ def _refuse_country(cell: str, digits: str) -> NoReturn:
             _refuse(
                 cell,
                 "other_country",
-                f"is a number of another country (+{digits[:length]}, {region}), not of Peru (+51)",
+                f"is a number from another country (+{digits[:length]}, {region}), not of Peru (+51)",
             )
     _refuse(cell, "other_country", "has a country code that is not Peru's (+51)")
 

@@ -63,7 +63,7 @@ class Hours(NamedTuple):
                 raise ValueError
         except ValueError:
             raise ConfigurationError(
-                f"hours are two times of day and a time zone, such as '08:00-20:00 America/Lima', not {text!r}"
+                f"hours must be two times of day and a time zone, such as '08:00-20:00 America/Lima', not {text!r}"
             ) from None
         return cls(opens, closes, _zone(match[3] or _HOME), text.strip())
 
@@ -116,7 +116,7 @@ class RatePlan(NamedTuple):
     @classmethod
     def _range(cls, low: float, high: float, rate: Rate) -> RatePlan:
         if low > high:
-            raise ConfigurationError(f"rate is a range (low, high) with low below high, not {rate!r}")
+            raise ConfigurationError(f"rate must be a range (low, high) with low below high, not {rate!r}")
         return cls(low, high, None)
 
     @classmethod
@@ -135,7 +135,7 @@ class RatePlan(NamedTuple):
                 quotas.append(Quota(int(match["calls"]), _UNITS[match["unit"]]))
                 continue
             if plan is not None:
-                raise ConfigurationError(f"rate may give calls per second only once, not {text!r}")
+                raise ConfigurationError(f"rate can set calls per second only once, not {text!r}")
             if part == "auto":
                 plan = cls(_LOWEST, math.inf, None)
             elif (match := _PER_SECOND.fullmatch(part)) and (match["unit"] or match["high"]):
@@ -180,7 +180,7 @@ def _zone(name: str) -> tzinfo:
         if name == _HOME:
             return timezone(timedelta(hours=-5))  # Peru has not changed its clocks since 1994
         raise ConfigurationError(
-            f"the time zone {name!r} is not known here: use a name such as 'America/Lima', or pip install tzdata"
+            f"the time zone {name!r} is unknown here: use a name such as 'America/Lima', or pip install tzdata"
         ) from None
 
 

@@ -66,9 +66,7 @@ class SharedGate:
         self._account = account
         plan = RatePlan.read(rate)
         if plan.quotas:
-            raise ConfigurationError(
-                "a quota (calls in an hour or a day) cannot be shared by several processes yet"
-            )
+            raise ConfigurationError("quotas per hour or day cannot be shared between processes yet")
         self._low, self._high, self._start = plan.low, plan.high, plan.start
         if learned is not None and self._start is None and 0 < learned < math.inf:
             self._start = min(max(0.9 * learned, self._low), self._high)

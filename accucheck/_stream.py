@@ -584,7 +584,7 @@ class Stream(Generic[Item]):
     def _end_if_cancelled(self) -> None:
         """End the run if a task was cancelled, and not by the engine."""
         if not self._stopping:
-            self._end(RuntimeError("the run was ended: a task of accucheck was cancelled from outside"))
+            self._end(RuntimeError("the run ended: an internal task was cancelled from outside accucheck"))
 
     def _check_done(self) -> None:
         if self._stopping:
@@ -657,7 +657,7 @@ class Stream(Generic[Item]):
                 status = error.status if isinstance(error, AccucheckError) else type(error).__name__
             self._run.events.tell(RunFinished(self._run_id, stats, status))
         logger.info(
-            "%s: the run ended after %.1f s: %d items, %d calls, %d yes, %d no, %d failed, %d known%s",
+            "%s: run ended after %.1f s: %d items, %d calls, %d yes, %d no, %d failed, %d known%s",
             self._host.name,
             stats.elapsed,
             stats.read,
@@ -674,4 +674,4 @@ class Stream(Generic[Item]):
 
     def _on_shut_down(self) -> None:
         """Settle and leave: the event loop is being shut down, or every task of it is cancelled."""
-        self._close_soon(RuntimeError("the run was ended: its event loop is shutting down"))
+        self._close_soon(RuntimeError("the run ended: its event loop is shutting down"))

@@ -241,7 +241,7 @@ def _decode_closely(
     if row is not None:
         wait = parse_retry_after(retry_after, now)
         if row is GATEWAY:
-            lost = f"HTTP {http_status}: the answer was lost on the way"
+            lost = f"HTTP {http_status}: the answer was lost in transit"
             return Broken("gateway", lost, True, wait, http_status)
         if row is UNSUPPORTED_BODY:
             return Malformed(http_status, f"HTTP 415 (unsupported body): {_excerpt(body)}", request_id, row)
@@ -272,7 +272,7 @@ def _decode_result(
     number = _text(result.get("number"))
     # A reply without a number cannot belong to another one: each connection carries one question at a time.
     if number and not _is_same_number(number, national):
-        return Malformed(http_status, "OK with the result of another number", request_id, BAD_RESULT)
+        return Malformed(http_status, "OK with the result for a different number", request_id, BAD_RESULT)
     stated = result.get("whatsapp")
     word = stated.strip() if isinstance(stated, str) else ""
     whatsapp = _YES_NO.get(word.lower())

@@ -57,7 +57,7 @@ def accucheck_sandbox(
             stand_in.pop()
         if sandbox.unexpected:
             pytest.fail(
-                f"accucheck asked for numbers that the test has no answer for: {', '.join(sandbox.unexpected)}",
+                f"accucheck checked numbers that this test has no answer for: {', '.join(sandbox.unexpected)}",
                 pytrace=False,
             )
 

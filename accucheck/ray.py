@@ -81,7 +81,7 @@ def check(
         ("batch_size", batch_size),
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigurationError(f"{name} is a whole number, 1 or more, not {value!r}")
+            raise ConfigurationError(f"{name} must be a whole number, 1 or more, not {value!r}")
     _refuse_secrets(client or {}, ledger)
     # The client's, so that all actors share it through the ledger.
     client = {**(client or {}), "ledger": ledger}
@@ -114,7 +114,7 @@ def _refuse_secrets(client: dict[str, Any], ledger: str | None) -> None:
     secrets = {"api_id", "api_secret"} & set(client)
     if secrets:
         raise ConfigurationError(
-            f"leave {' and '.join(sorted(secrets))} out of client: Ray would store it in its object store; set"
+            f"remove {' and '.join(sorted(secrets))} from client: Ray would keep it in its object store; set"
             " ACCUCHECK_API_ID and ACCUCHECK_API_SECRET in the environment of every node"
         )
     if ledger is not None and "://" in ledger:

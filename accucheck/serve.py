@@ -259,11 +259,11 @@ def make_app(
         ConfigurationError: The key is empty, or an argument is wrong.
     """
     if not all(key):
-        raise ConfigurationError("serve needs a key of its own: an id and a secret that callers must send")
+        raise ConfigurationError("serve needs its own key: an id and a secret that callers must send")
     if queue < 1:
-        raise ConfigurationError(f"queue is a whole number of checks, 1 or more, not {queue!r}")
+        raise ConfigurationError(f"queue must be a whole number of checks, 1 or more, not {queue!r}")
     if not 0 <= wait < float("inf"):
-        raise ConfigurationError(f"wait is a number of seconds, 0 or more, not {wait!r}")
+        raise ConfigurationError(f"wait must be a number of seconds, 0 or more, not {wait!r}")
     service = _Service(open_client, key=key, endpoint=endpoint, queue=queue, wait=wait)
 
     def post(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:

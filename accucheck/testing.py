@@ -140,7 +140,7 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
         self._requests.append(request_line(call, reply, time.time()))
         if reply.delay:
             await asyncio.sleep(reply.delay)
-        lost = "the fake vendor lost the reply on purpose"
+        lost = "the fake vendor dropped this reply on purpose"
         if reply.fault == "reset":
             raise httpx.ReadError(lost, request=request)
         if reply.fault == "cut":

@@ -137,7 +137,7 @@ def _all_failed(problems: Sequence[BaseException]) -> BaseException:
     said = list(dict.fromkeys(os_words(problem) for problem in problems if isinstance(problem, OSError)))
     if len(said) == 1:
         return problems[0]
-    return OSError("; ".join(said) or "the host has no address")
+    return OSError("; ".join(said) or "the host name has no IP address")
 
 
 def _close_loser(attempt: asyncio.Task[socket.socket]) -> None:
@@ -187,13 +187,13 @@ def tls_context(verify: Verify) -> ssl.SSLContext | None:
         )
     if not isinstance(verify, str | os.PathLike):
         raise ConfigurationError(
-            f"verify is True, an ssl.SSLContext or the path of a CA file or folder, not {verify!r}"
+            f"verify must be True, an ssl.SSLContext or the path of a CA file or folder, not {verify!r}"
         )
     path = Path(verify)
     if path.is_dir():
         if not _has_roots(path):
             raise ConfigurationError(
-                f"verify: {path} holds no certificates that OpenSSL finds: run openssl rehash"
+                f"verify: {path} contains no certificates that OpenSSL can find: run openssl rehash"
             )
         context = ssl.create_default_context(capath=str(path))
     else:

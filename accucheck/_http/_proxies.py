@@ -103,15 +103,15 @@ def _parse(address: str | httpx.URL | httpx.Proxy, origin: str) -> httpx.Proxy:
             import socksio  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
         except ImportError:
             raise ConfigurationError(
-                f"The proxy from {origin} speaks SOCKS: pip install 'httpx[socks]'."
+                f"The proxy from {origin} is a SOCKS proxy: pip install 'httpx[socks]'."
             ) from None
     return proxy
 
 
 def _unusable(origin: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The proxy from {origin} cannot be used: give an address such as http://host:3128"
-        f" ({', '.join(_SCHEMES)} are possible)."
+        f"The proxy from {origin} cannot be used: set an address such as http://host:3128"
+        f" ({', '.join(_SCHEMES)} are supported)."
     )
 
 

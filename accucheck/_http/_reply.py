@@ -126,7 +126,7 @@ class ReplyParser:
         names = {name.lower() for name, _ in self.headers}
         # RFC 9112, section 6.3: with neither, the end of the connection is the end of the body.
         if not self.status or b"content-length" in names or b"transfer-encoding" in names:
-            raise Truncated("the connection ended inside the reply")
+            raise Truncated("the connection closed in the middle of the reply")
         self.is_complete = True
 
     def on_message_begin(self) -> None:
@@ -172,7 +172,7 @@ class ReplyParser:
 
 
 def _oversized() -> httpx.RemoteProtocolError:
-    return httpx.RemoteProtocolError("the reply is larger than any that makes sense")
+    return httpx.RemoteProtocolError("the reply is implausibly large")
 
 
 def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
@@ -220,7 +220,7 @@ def decoded(body: bytes, encodings: str) -> bytes:
     for name in reversed(names):
         decoder = _DECODERS.get(name)
         if decoder is None:
-            raise UnreadableBody("the body has a content encoding that was not asked for")
+            raise UnreadableBody("the body has a content encoding that was not requested")
         try:
             body = decoder(body)
         except zlib.error as error:

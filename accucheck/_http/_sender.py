@@ -82,7 +82,7 @@ class Sender:
             raise ConfigurationError(f"connections must be 1 or more, not {connections!r}.")
         if timeouts is not None and not isinstance(timeouts, Timeouts):
             raise ConfigurationError(
-                f"timeouts is accucheck.Timeouts(connect=…, read=…, attempt=…), not {timeouts!r}"
+                f"timeouts must be accucheck.Timeouts(connect=…, read=…, attempt=…), not {timeouts!r}"
             )
         self._style: BodyStyle = body
         self._timeouts = timeouts or Timeouts()
@@ -168,7 +168,8 @@ class Sender:
         if not self._has_warned:
             self._has_warned = True
             _limits_logger.warning(
-                "too many open files%s, so fewer calls run at once; to use all workers, raise it: ulimit -n 4096",
+                "too many open files%s, so fewer calls run at once; raise the limit to use all workers: "
+                "ulimit -n 4096",
                 ulimit,
             )
         if others:
@@ -178,7 +179,7 @@ class Sender:
             self._starved_since = now
         elif now - self._starved_since >= self._timeouts.connect:
             raise ConfigurationError(
-                f"too many open files{ulimit}: not one connection can be opened; raise the limit: ulimit -n 4096"
+                f"too many open files{ulimit}: no connection can be opened; raise the limit: ulimit -n 4096"
             )
         await asyncio.sleep(_DESCRIPTOR_WAIT)
 
@@ -276,20 +277,22 @@ class Sender:
         Raises RuntimeError on another one, where a call would wait for them forever, under trio, and once closed.
         """
         if self._closed:
-            raise RuntimeError("this client is closed: make a new one")
+            raise RuntimeError("this client is closed: create a new one")
         self._bind_loop()
 
     def _bind_loop(self) -> None:
         try:
             running = asyncio.get_running_loop()
         except RuntimeError:
-            raise RuntimeError("accucheck needs a running asyncio event loop (trio has none)") from None
+            raise RuntimeError(
+                "accucheck needs a running asyncio event loop (trio is not supported)"
+            ) from None
         if self._loop is None:
             if isinstance(self._transport, FastTransport):
                 self._transport.bind()
             self._loop, self._thread = running, get_ident()
         elif self._loop is not running:
-            raise RuntimeError("This client belongs to another event loop: make one for each loop.")
+            raise RuntimeError("This client belongs to another event loop: create one client per loop.")
 
     async def aclose(self) -> None:
         """Close every connection, and the given transport too. Calls under way fail.
@@ -383,10 +386,10 @@ def _chosen_transport(
     """Return the given transport; else httpx's own where a proxy is set, which it knows and we do not; else ours."""
     if transport is not None:
         if not isinstance(transport, httpx.AsyncBaseTransport):
-            raise ConfigurationError(f"transport is an httpx.AsyncBaseTransport, not {transport!r}")
+            raise ConfigurationError(f"transport must be an httpx.AsyncBaseTransport, not {transport!r}")
         if proxy is not None or verify is not True:
             raise ConfigurationError(
-                "proxy and verify belong to the transport: set them on the one you give."
+                "proxy and verify are settings of the transport: set them on the transport you pass."
             )
         return transport
     if is_in_tests(url):

@@ -175,7 +175,9 @@ class FastTransport(httpx.AsyncBaseTransport):
         """Return where requests to ``url`` go. Raises httpx.UnsupportedProtocol unless it is http or https."""
         scheme, host = url.scheme, url.raw_host.decode("ascii")
         if scheme not in ("http", "https") or not host:
-            raise httpx.UnsupportedProtocol(f"FastTransport speaks http and https to a host, not {scheme!r}")
+            raise httpx.UnsupportedProtocol(
+                f"FastTransport supports http:// and https:// URLs, not {scheme!r}"
+            )
         port = url.port or (443 if scheme == "https" else 80)
         key = (scheme, host, port, server_name or host)
         origin = self._origins.get(key)
@@ -191,12 +193,12 @@ class FastTransport(httpx.AsyncBaseTransport):
         Raises RuntimeError on another one, under trio, and once the transport is closed.
         """
         if self._closed:
-            raise RuntimeError("this transport is closed: make a new one")
+            raise RuntimeError("this transport is closed: create a new one")
         running = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = running
         elif self._loop is not running:
-            raise RuntimeError("this transport belongs to another event loop: make one for each loop")
+            raise RuntimeError("this transport belongs to another event loop: create one transport per loop")
 
     def quicken(self, seconds: float) -> None:
         """Look at the limits often enough for one of so many seconds."""
@@ -245,7 +247,7 @@ class FastTransport(httpx.AsyncBaseTransport):
             raise connect_error(origin.place, error) from error
         if self._closed or not connection.is_open():
             connection.abort()
-            raise httpx.ConnectError(f"{origin.place}: closed as soon as it was open")
+            raise httpx.ConnectError(f"{origin.place}: closed as soon as it was opened")
         # Not earlier: if this is cancelled at the last moment, uvloop never tells the connection of its end.
         self._all_lost.clear()
         self._open[connection] = origin
@@ -309,7 +311,7 @@ def _request_head(request: httpx.Request) -> tuple[bytes, int | None]:
     method = request.method.encode("latin-1")
     target: Any = request.extensions.get("target", request.url.raw_path)
     if method == b"CONNECT":
-        raise httpx.UnsupportedProtocol("FastTransport opens no tunnels (CONNECT)")
+        raise httpx.UnsupportedProtocol("FastTransport does not open tunnels (CONNECT)")
     if not TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
         raise httpx.LocalProtocolError("the method or the target cannot be sent")
     length: int | None = 0
@@ -324,7 +326,7 @@ def _request_head(request: httpx.Request) -> tuple[bytes, int | None]:
         names.add(key := name.lower())
         if key == b"transfer-encoding":
             if value.lower() != b"chunked":
-                raise httpx.LocalProtocolError("the only transfer encoding that can be sent is chunked")
+                raise httpx.LocalProtocolError("chunked is the only transfer encoding that can be sent")
             length = None
         elif key == b"content-length":
             if not value.isdigit():

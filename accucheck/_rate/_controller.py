@@ -31,10 +31,10 @@ class RateController:
         """
         for name, value in {"low": low, "high": high, "start": low if start is None else start}.items():
             if not value > 0 or (value == math.inf and name != "high"):
-                raise ConfigurationError(f"{name} must be a rate over 0 calls per second, not {value!r}.")
+                raise ConfigurationError(f"{name} must be a rate above 0 calls per second, not {value!r}.")
         if low > high:
             raise ConfigurationError(
-                f"The rate's lower bound {low!r} is over its upper bound {high!r}: swap them."
+                f"The rate's lower bound {low!r} is above its upper bound {high!r}: swap them."
             )
         self.lag = 0.0
         """Seconds until callers heed the rate and the hold that are told: what they send meanwhile is no news."""

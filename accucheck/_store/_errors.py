@@ -16,7 +16,7 @@ from accucheck._errors import LedgerError
 
 __all__ = ["damaged", "is_full", "ledger_error", "translate_errors"]
 
-_DAMAGED: Final = "`accucheck ledger repair` saves what can be read; it was left as it is"
+_DAMAGED: Final = "`accucheck ledger repair` recovers what can be read; the file was not changed"
 _BUSY: Final = "another program is writing to it: close that program, then run the same command again"
 _HINTS: Final[dict[int, str]] = {
     sqlite3.SQLITE_BUSY: _BUSY,

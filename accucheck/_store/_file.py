@@ -114,7 +114,7 @@ def open_ledger(path: Path, *, create: bool) -> sqlite3.Connection:
             check_small(connection, path)
             if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
                 raise LedgerError(
-                    f"ledger {path}: its file system cannot share memory: keep it on a local disk"
+                    f"ledger {path}: its file system does not support shared memory: keep it on a local disk"
                 )
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # on macOS fsync leaves the data in the disk's cache
@@ -274,11 +274,11 @@ def _connect(uri: str) -> sqlite3.Connection:
 def _refuse_odd(path: Path) -> None:
     """Refuse what SQLite would take for an empty database, or would explain badly. Opens nothing: see FileWatch."""
     if path.is_dir():
-        raise LedgerError(f"ledger {path}: it is a folder: give the path of a file")
+        raise LedgerError(f"ledger {path}: it is a folder: pass the path of a file")
     if path.stat().st_size == 0:
         raise LedgerError(
-            f"ledger {path}: the file is empty, so what it may have held is lost: "
-            "restore it from a backup, or remove it to begin a new ledger"
+            f"ledger {path}: the file is empty, so its answers are lost: "
+            "restore it from a backup, or delete it to start a new ledger"
         )
 
 
@@ -286,12 +286,12 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     if application_id != APPLICATION_ID:
         raise LedgerError(
-            f"ledger {path}: it belongs to another program and was left as it is: give the ledger another path"
+            f"ledger {path}: it belongs to another program and was not changed: choose another path for the ledger"
         )
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
         raise LedgerError(
-            f"ledger {path}: it was made by a newer accucheck (version {version}, this one knows {VERSION}): "
+            f"ledger {path}: it was created by a newer accucheck (version {version}, this one supports {VERSION}): "
             "pip install --upgrade accucheck"
         )
 

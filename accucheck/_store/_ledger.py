@@ -206,7 +206,7 @@ class Ledger:
             LedgerError: also if another process uses the ledger.
         """
         if not older_than >= 0:
-            raise ConfigurationError(f"older_than is a number of seconds, 0 or more, not {older_than!r}")
+            raise ConfigurationError(f"older_than must be a number of seconds, 0 or more, not {older_than!r}")
         before = microseconds(time.time() - older_than)
         with self._erasing() as connection:
             return connection.execute("DELETE FROM answers WHERE at < ?", (before,)).rowcount
@@ -243,14 +243,18 @@ class Ledger:
         with translate_errors(self.path), closing(open_ledger(self.path, create=False)) as connection:
             users = self.running()
             if users:
-                raise LedgerError(f"ledger {self.path}: {users[0]} uses it: wait until it has ended")
+                raise LedgerError(
+                    f"ledger {self.path}: {users[0]} is using it: wait until that process has finished"
+                )
             connection.execute("PRAGMA secure_delete = ON")
             with _tables.in_transaction(connection):
                 yield connection
             # Pages that were split keep copies of rows that have moved, until the file is rewritten.
             connection.execute("VACUUM")
             if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                raise LedgerError(f"ledger {self.path}: another program reads it: close that and try again")
+                raise LedgerError(
+                    f"ledger {self.path}: another program is reading it: close it and try again"
+                )
 
     @contextmanager
     def _reader(self) -> Generator[sqlite3.Connection, None, None]:

@@ -118,7 +118,7 @@ class MemoryStore:
             except sqlite3.Error as trouble:
                 # Without its answer a duplicate would be bought again. What is in memory stays known.
                 self._full = LedgerError(
-                    f"no room in the temporary directory ({trouble}): free some space, name another directory "
+                    f"no space left in the temporary directory ({trouble}): free some space, set another directory "
                     "in SQLITE_TMPDIR, or keep a ledger"
                 )
 

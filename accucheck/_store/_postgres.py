@@ -229,12 +229,14 @@ class PostgresStore:
         cursor = await connection.execute("SELECT to_regclass('accucheck.meta') IS NOT NULL")
         row = await cursor.fetchone()
         if row is None or not row[0]:
-            raise LedgerError(f"ledger {self.name}: it has no tables yet: accucheck ledger init makes them")
+            raise LedgerError(
+                f"ledger {self.name}: it has no tables yet: create them with accucheck ledger init"
+            )
         cursor = await connection.execute("SELECT version FROM accucheck.meta")
         row = await cursor.fetchone()
         if row is None or row[0] > VERSION:
             raise LedgerError(
-                f"ledger {self.name}: it was made by a newer accucheck: pip install --upgrade accucheck"
+                f"ledger {self.name}: it was created by a newer accucheck: pip install --upgrade accucheck"
             )
 
     async def _new_owner(self, connection: AsyncConnection[Any]) -> int:
@@ -606,7 +608,7 @@ class PostgresStore:
     ) -> Result:
         """Do ``work`` on a connection, again if that is lost meanwhile. All work may be done twice."""
         if self._pool is None:
-            raise RuntimeError("the store is not open: await store.open() first")
+            raise RuntimeError("the store is not open: call await store.open() first")
         psycopg = _psycopg()
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + (self._patience if patience is None else patience)
@@ -648,9 +650,9 @@ def _ledger_error(name: str, trouble: Exception) -> LedgerError:
     words = " ".join(str(trouble).split())
     kind = type(trouble).__name__
     if kind == "InsufficientPrivilege":
-        reason = f"the role may not do that: grant it what the documentation lists ({words})"
+        reason = f"the database role lacks a permission: grant what the documentation lists ({words})"
     elif kind in ("DiskFull", "OutOfMemory"):
-        reason = f"the server has no room: {words}"
+        reason = f"the server is out of space: {words}"
     else:
-        reason = f"the database cannot be used ({words or kind}): check that it runs, then run the same command again"
+        reason = f"the database is unavailable ({words or kind}): start it, then run the same command again"
     return LedgerError(f"ledger {name}: {reason}")

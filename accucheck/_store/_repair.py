@@ -89,7 +89,9 @@ def repair(path: Path) -> Repaired:
             raise LedgerError(f"ledger {path}: there is no such file")
         for token in _owner.leftovers(path):
             if not _owner.dead(path, token):
-                raise LedgerError(f"ledger {path}: {_owner.process_of(path, token)} uses it: end that first")
+                raise LedgerError(
+                    f"ledger {path}: {_owner.process_of(path, token)} uses it: stop that process first"
+                )
         spare = _unused(path, "repaired")
         try:
             answers, failures = _rebuild(path, spare)

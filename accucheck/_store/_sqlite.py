@@ -174,7 +174,7 @@ class SQLiteStore:
 
     def _submit(self, work: Callable[[_Ledger], Result]) -> asyncio.Future[Result]:
         if self._thread is None:
-            raise RuntimeError("the store is not open: await store.open() first")
+            raise RuntimeError("the store is not open: call await store.open() first")
         return self._thread.submit(work)
 
     async def _run(self, work: Callable[[_Ledger], Result]) -> Result:
@@ -276,12 +276,12 @@ class _Ledger:
         except Exception as failure:
             reason = ledger_error(before, failure).reason
             raise LedgerError(
-                f"ledger {before}: it {trouble} while it was in use, and could not be saved ({reason})"
+                f"ledger {before}: it {trouble} while it was in use, and could not be recovered ({reason})"
             ) from failure
         self.tables = Tables(self.path, now=self._now, reserve=0)
         self._no_more = self._vanished = LedgerError(
             f"ledger {before}: it {trouble} while it was in use, so no more calls are made; "
-            f"all that it held and all that was bought is in {self.path}"
+            f"everything it held and everything bought is in {self.path}"
         )
         return True
 

@@ -231,7 +231,7 @@ class Tables:
                     self._end_spent()
                 if len(self._slots) == _owner.SLOTS:
                     raise LedgerError(
-                        f"ledger {self.path}: more than {_owner.SLOTS} jobs at once in one process"
+                        f"ledger {self.path}: more than {_owner.SLOTS} jobs at the same time in one process"
                     )
                 self._slots[job] = self.owner.take_slot()
             connection.execute(

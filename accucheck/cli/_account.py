@@ -127,7 +127,7 @@ def read_secret_file(path: Path) -> str:
     except UnicodeDecodeError:
         raise ConfigurationError(f"cannot read the secret from {path}: it is not a text file") from None
     if not secret:
-        raise ConfigurationError(f"{path} is empty; it must contain the API secret and nothing else")
+        raise ConfigurationError(f"{path} is empty; it must contain only the API secret")
     if os.name == "posix" and stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
         say(f"other users of this machine can read the API secret in {path}", hint=f"chmod 600 {path}")
     return secret

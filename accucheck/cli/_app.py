@@ -25,21 +25,21 @@ __all__ = ["app", "run"]
 DESCRIPTION = """\
 Check Peru phone numbers on WhatsApp through AccuAuth, one or a million. No answer is lost or bought twice.
 
-$ accucheck demo                             see it at work, without an account
+$ accucheck demo                             try it without an account
 $ accucheck check 987654321                  check one number
-$ accucheck plan leads.xlsx                  what a list would cost
-$ accucheck bulk leads.xlsx -o checked.xlsx  check the list"""
+$ accucheck plan leads.xlsx                  estimate what a list would cost
+$ accucheck bulk leads.xlsx -o checked.xlsx  check a list"""
 
 ENVIRONMENT = """\
 Environment:
-  ACCUCHECK_API_ID, ACCUCHECK_API_SECRET   the credentials
-  ACCUCHECK_MAX_CALLS and so on            any option: this one is --max-calls
-  ACCUCHECK_SANDBOX_SEED and so on         any option of the sandbox
+  ACCUCHECK_API_ID, ACCUCHECK_API_SECRET   your credentials
+  ACCUCHECK_MAX_CALLS, ...                 any option; this one is --max-calls
+  ACCUCHECK_SANDBOX_SEED, ...              any option of accucheck sandbox
 
-Settings: accucheck.toml in the current directory or your configuration directory (accucheck config show).
+Settings: accucheck.toml in the current directory or your configuration directory; see accucheck config show.
 
-The secret is never read from the command line, which every user of the machine can see. The other ways to give it \
-are --secret-file and a prompt."""
+The secret is never read from the command line, because other users of the machine can see that. Use the variable \
+above, --secret-file, --secret-command or the prompt."""
 
 EXIT_CODES = (
     "Exit codes:\n" + "\n".join(f"{code.value:>5}  {words}" for code, words in EXPLANATION.items()) + "\n"
@@ -63,11 +63,28 @@ def _fill_in(of: App, commands: tuple[str, ...], arguments: ArgumentCollection) 
     Settings(lambda: app)(of, commands, arguments)
 
 
+class _Help:
+    """Cyclopts' help, imported only when shown; each description is one paragraph, which only the terminal wraps."""
+
+    def __call__(self, console: Any, options: Any, panel: Any) -> None:
+        for entry in panel.entries:
+            text: Any = getattr(entry.description, "primary_renderable", None)
+            if hasattr(text, "plain"):
+                text.plain = " ".join(text.plain.split())
+        self.__getattr__("__call__")(console, options, panel)
+
+    def __getattr__(self, name: str) -> Any:
+        from cyclopts.help import DefaultFormatter
+
+        return getattr(DefaultFormatter(), name)
+
+
 app: App = App(
     name="accucheck",
     help=DESCRIPTION,
     help_epilogue=f"{ENVIRONMENT}\n\n{EXIT_CODES}",
     help_format="plaintext",
+    help_formatter=_Help(),
     version=_version,
     config=_fill_in,
     default_parameter=Parameter(negative="", show_env_var=False, show_default=_shown),
@@ -88,45 +105,45 @@ def _in_paragraphs(text: str) -> str:
 COMMANDS = {
     "check": (
         "_check:check",
-        """Check one number or several and show the answers.
+        """Check one or more numbers and show the answers.
 
         $ accucheck check 987654321 "+51 912 345 678"
         $ accucheck check 987654321 --json
 
-        A table on a terminal; JSON lines with --json or when the output goes to a file or another program.""",
+        Prints a table on a terminal; JSON lines with --json, or when the output goes to a file or another program.""",
     ),
     "bulk": (
         "_bulk:bulk",
-        """Check a whole list: a file in, the same file with the answers out.
+        """Check a list: reads a file and writes it back with the answers.
 
         $ accucheck bulk leads.xlsx -o checked.xlsx
         $ accucheck bulk leads.csv -o checked.csv --sample 200
         $ accucheck bulk monday.csv tuesday.xlsx lists/ --output-dir checked
 
         Your own columns come back untouched, followed by whatsapp, status_update, business_user, avatar,
-        signature, status, reason, request_id, number and checked_at. Every input row is in the output, in order.
+        signature, status, reason, request_id, number and checked_at. The output has every input row, in the same order.
 
-        Each answer is stored in a ledger before it counts. After a crash, Ctrl-C or an empty account, run the same
-        command again: numbers already answered are not bought again.
+        Answers are saved in a ledger as they arrive. After a crash, Ctrl-C or an empty account, run the same command
+        again: it continues, and numbers already answered are not bought again.
 
-        Ctrl-C stops: calls in flight are settled and the output is written. Press it again to leave at once.""",
+        Ctrl-C stops the run: calls in flight finish and the output is written. Press it again to quit at once.""",
     ),
     "plan": (
         "_plan:plan",
-        """Show what checking a list would cost, without a single call. Needs no account.
+        """Estimate what checking a list would cost. Makes no calls and needs no account.
 
         $ accucheck plan leads.xlsx --rate 50 --price 0.002
         $ accucheck plan leads.csv -o checked.csv""",
     ),
     "report": (
         "_report:report",
-        """Write a report on a checked list: one HTML page to send or print.
+        """Write a report on a checked list as one HTML page to send or print.
 
         $ accucheck report checked.xlsx -o report.html
         $ accucheck report checked.csv -o report.html --by Ciudad --price 0.002 --language es
 
-        WhatsApp share by your own columns with confidence intervals, business accounts, invalid rows by reason.
-        The page loads nothing from the network and contains no phone number.""",
+        Shows the share on WhatsApp by your own columns with confidence intervals, business accounts, and invalid
+        rows by reason. The page loads nothing from the network and contains no phone numbers.""",
     ),
     "diff": (
         "_diff:diff",
@@ -137,13 +154,13 @@ COMMANDS = {
     ),
     "demo": (
         "_demo:demo",
-        """See accucheck at work on made-up leads and a simulated AccuAuth. Needs no account.
+        """Try accucheck on made-up leads and a simulated AccuAuth. Needs no account.
 
         $ accucheck demo
         $ accucheck demo --rows 10000 --directory demo
 
-        Starts the sandbox with a rate limit the client does not know, pending numbers and server errors, checks a
-        messy list against it as bulk would, and compares every row of the output with the truth.""",
+        Starts the sandbox with an undisclosed rate limit, pending numbers and server errors, checks a messy list
+        against it as bulk would, and compares every row of the output with the correct answer.""",
     ),
     "sandbox": (
         "_sandbox:app",
@@ -152,15 +169,15 @@ COMMANDS = {
         $ accucheck sandbox --rate 100 --pending 0.1
         $ accucheck sandbox --quota 50 --port 0
 
-        It answers the vendor's whole contract over real HTTP; its page at / shows live counts. Every answer is a
-        function of the number and --seed. To use it, set ACCUCHECK_API_ID and ACCUCHECK_API_SECRET to sandbox
-        and ACCUCHECK_BASE_URL to its address.
+        It implements AccuAuth's API over HTTP and shows live counts at /. Each answer depends only on the number and
+        --seed. To use it, set ACCUCHECK_API_ID and ACCUCHECK_API_SECRET to sandbox and ACCUCHECK_BASE_URL to its
+        address.
 
-        Its own options are set as ACCUCHECK_SANDBOX_… in the environment.""",
+        Its options can be set in the environment as ACCUCHECK_SANDBOX_....""",
     ),
     "doctor": (
         "_doctor:doctor",
-        """Look at what a run needs: credentials, network, clock, ledger and disk. Makes no call unless asked to.
+        """Check what a run needs: credentials, network, clock, ledger and disk. Makes no call unless you ask for one.
 
         $ accucheck doctor
         $ accucheck doctor --call 987654321""",
@@ -174,18 +191,18 @@ COMMANDS = {
     ),
     "serve": (
         "_serve:serve",
-        """Offer AccuAuth's contract to programs in any language, with the rate limit, polling and retries behind it.
+        """Serve AccuAuth's API to programs in any language, with rate limiting, polling and retries built in.
 
         $ accucheck serve --rate 50
         $ accucheck serve --host 0.0.0.0 --certificate cert.pem --private-key key.pem
 
         Callers send POST /check/whatsapp_advanced as they would to AccuAuth, with the server's own key, which you
-        choose in ACCUCHECK_SERVE_API_ID and ACCUCHECK_SERVE_API_SECRET. GET /metrics is for Prometheus, /healthz for
-        load balancers, /openapi.json for tools.""",
+        choose in ACCUCHECK_SERVE_API_ID and ACCUCHECK_SERVE_API_SECRET. GET /metrics serves Prometheus, /healthz
+        load balancers, and /openapi.json API tools.""",
     ),
     "ledger": (
         "_ledger_commands:app",
-        """Look into a ledger, export it, or delete from it.
+        """Inspect, export, repair or purge a ledger.
 
         $ accucheck ledger info checked.csv.ledger
         $ accucheck ledger export checked.csv.ledger -o answers.csv""",

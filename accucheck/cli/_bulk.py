@@ -81,75 +81,75 @@ def bulk(
     talk: Talk = DEFAULT_TALK,
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
-    """Check a whole list: a file in, the same file with the answers out.
+    """Check a list: reads a file and writes it back with the answers.
 
     Parameters
     ----------
     lists
-        One list or several: files, folders, patterns. CSV, TSV, JSON lines, Parquet or Excel, plain or as .gz
-        or .zst; - reads standard input.
+        One or more lists: files, folders or patterns. CSV, TSV, JSON lines, Parquet or Excel, optionally .gz or
+        .zst; - reads standard input.
     output
-        File to write; its suffix sets the format. - writes JSON lines to standard output as numbers are answered.
+        File to write; its suffix sets the format. - writes JSON lines to standard output as answers arrive.
     output_dir
-        Folder for the results of several lists; each keeps its name.
+        Folder for the results of several lists; each file keeps its name.
     format
         Output format, whatever the file's suffix: csv, tsv, jsonl, parquet or xlsx.
     only
-        Write only these rows: yes and no are answers, answered is both, unanswered is the rest.
+        Write only these rows: yes, no, answered (both), or unanswered (the rest).
     split
         Write three files instead of one: OUTPUT.yes, OUTPUT.no and OUTPUT.rest.
     summary_json
-        File for the figures of the run, as JSON.
+        File to write a summary of the run to, as JSON.
     metrics_file
         File for the figures of the run, renewed every 5 seconds for Prometheus' textfile collector: FILE.prom.
     report
-        HTML page to write on the results, to send or print; with several lists, one for each: report-LIST.html.
+        HTML report to write, to send or print; with several lists, one for each: report-LIST.html.
     by
-        Column of your own to compare by, such as Ciudad; repeat it for more. Default: every column with few values.
+        Column of yours to compare by, such as Ciudad. Repeatable. Default: every column with few values.
     language
-        Language of the report and of the sheet that sums a workbook up: en or es. Default: your system's, or English.
+        Language of the report and of a workbook's summary sheet: en or es. Default: your system's, or English.
     currency
         Currency to show after the cost, such as PEN.
     exclude
-        List of numbers never to check, in any format; repeat it for more.
+        List of numbers never to check, in any input format. Repeatable.
     where
-        Check only rows with COLUMN=VALUE, such as consent=yes; repeat it for more, all of which must hold.
+        Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold.
     ordered
-        With -o -: keep the order of the input; a slow number holds back those behind it.
+        With -o -, keep the input's order; a slow number then holds back the ones after it.
     ledger
-        File that keeps the answers, postgresql://… or none. Default: your account's own, so that no list buys a
-        number that another one has bought.
+        Where answers are kept: a file, postgresql://… or none. Default: your account's own ledger, so a number
+        bought for one list is free in the next.
     job
-        Name under which --max-calls and --max-cost count, over all runs and samples. Default: the path of the output.
+        Name under which --max-calls and --max-cost add up across runs and samples. Default: the output's path.
     fresh_within
-        Check again what was answered longer ago than this: 30d, or yes=90d,no=14d.
+        Re-check answers older than this: 30d, or yes=90d,no=14d.
     retry_failed
-        Check again what failed in an earlier run.
+        Re-check numbers that failed in an earlier run.
     sample
         Check only this many random numbers and estimate the rest. Writes no output.
     seed
-        Seed of the random sample, to draw the same one again.
+        Seed for the sample, to draw the same one again.
     allow_invalid
-        Exit with 0 even if rows are blank or invalid, as long as every other row is answered.
+        Exit with 0 even if some rows are blank or invalid, as long as all other rows are answered.
     force
-        Overwrite an output that an earlier run over this list did not write.
+        Overwrite the output even if it does not come from an earlier run on this list.
     grace
-        Seconds that calls in flight get to finish after Ctrl-C.
+        Seconds for calls in flight to finish after Ctrl-C.
     """
     if not lists:
         raise ConfigurationError(
-            "name the list: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
+            "name a list: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
         )
     names = expand(lists)
     if output is not None and output_dir is not None:
-        raise ConfigurationError("give either -o or --output-dir, not both")
+        raise ConfigurationError("use either -o or --output-dir, not both")
     if len(names) > 1 and output_dir is None:
-        raise ConfigurationError("several lists need a folder for their results: --output-dir checked")
+        raise ConfigurationError("several lists need a folder for their results: add --output-dir checked")
     if sample is not None and output is None:
         output = os.path.abspath(names[0])  # names the job; nothing is written
     if output is None and output_dir is None:
         raise ConfigurationError(
-            "say where to write: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
+            "say where to write the results: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
         )
     outputs = [output] if output is not None else outputs_in(str(output_dir), names)
     account = replace(account, api_id=find_id(account.api_id))

@@ -62,7 +62,7 @@ def check(
     talk: Talk = DEFAULT_TALK,
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
-    """Check one number or several, and show the answers.
+    """Check one or more numbers and show the answers.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ def check(
     json
         Print one JSON object per line.
     fresh_within
-        Check again what was answered longer ago than this: 30d, or yes=90d,no=14d; 0 checks everything again.
+        Re-check answers older than this: 30d, or yes=90d,no=14d; 0 re-checks everything.
     mobile_only
-        Treat landlines as invalid. They are checked by default, since WhatsApp Business uses them.
+        Treat landlines as invalid. They are checked by default because WhatsApp Business uses them.
     ledger
-        File that keeps the answers, postgresql://… or none. Default: your account's own.
+        Where answers are kept: a file, postgresql://… or none. Default: your account's own ledger.
     """
     if not numbers:
         raise ConfigurationError("No number given. For example: accucheck check 987654321")

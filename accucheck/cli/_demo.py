@@ -89,7 +89,7 @@ def _new_directory(wanted: Path | None) -> Path:
     try:
         wanted.mkdir(parents=True)
     except FileExistsError:
-        raise ConfigurationError(f"{wanted} exists already; name a new directory") from None
+        raise ConfigurationError(f"{wanted} already exists; choose a new directory") from None
     return wanted
 
 

@@ -28,10 +28,10 @@ _WORDS = {
     (None, "no"): "new, not on WhatsApp",
     ("yes", None): "gone, was on WhatsApp",
     ("no", None): "gone, was not on WhatsApp",
-    ("", "yes"): "answered now, on WhatsApp",
-    ("", "no"): "answered now, not on WhatsApp",
-    ("yes", ""): "no answer any more, was on WhatsApp",
-    ("no", ""): "no answer any more, was not on WhatsApp",
+    ("", "yes"): "newly answered, on WhatsApp",
+    ("", "no"): "newly answered, not on WhatsApp",
+    ("yes", ""): "no answer now, was on WhatsApp",
+    ("no", ""): "no answer now, was not on WhatsApp",
 }
 """What a change of verdict means: "" is a number without an answer, None one that is not in the list."""
 

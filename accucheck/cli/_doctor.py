@@ -74,11 +74,11 @@ def doctor(
     Parameters
     ----------
     call
-        Check this number, which is one paid call or more, and say what came of it.
+        Check this number, which takes at least one paid call, and report the result.
     json
         Print one JSON object per line.
     ledger
-        Ledger to look at. Default: your account's own.
+        Ledger to check. Default: your account's own.
     """
     worst = "ok"
     steps: list[Callable[[], Iterator[Finding]]] = [

@@ -41,15 +41,15 @@ class ExitCode(IntEnum):
 EXPLANATION = {
     ExitCode.ALL_ANSWERED: "done; check and bulk: every number was answered",
     ExitCode.SOME_NOT_ANSWERED: "some rows have no answer: invalid, failed or not checked",
-    ExitCode.USAGE: "a wrong option, an unreadable input or a missing credential",
+    ExitCode.USAGE: "an invalid option, an unreadable input or missing credentials",
     ExitCode.NOT_ALLOWED: "AccuAuth refused the credentials, the endpoint or every number",
     ExitCode.USED_UP: "the account's quota, --max-calls or --max-cost is used up",
     ExitCode.STORAGE: "the ledger or the output could not be read or written",
-    ExitCode.OUTAGE: "AccuAuth could not be reached for --outage-deadline",
+    ExitCode.OUTAGE: "AccuAuth was unreachable for longer than --outage-deadline",
     ExitCode.UNEXPECTED: "internal error (please report it; --debug shows where)",
     ExitCode.HUNG_UP: "the terminal was closed",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C)",
-    ExitCode.READER_GONE: "the reader of standard output closed it (accucheck … | head)",
+    ExitCode.READER_GONE: "the reader of standard output closed the pipe (accucheck … | head)",
     ExitCode.TERMINATED: "terminated",
 }
 """One line for each code, shown by ``--help``. A test checks that none is missing."""

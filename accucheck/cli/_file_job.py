@@ -151,7 +151,7 @@ async def _write(
     loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
     with (
         interruption.phase(
-            first=lambda: say("writing the output; press Ctrl-C again to leave the old output in place"),
+            first=lambda: say("writing the output; press Ctrl-C again to keep the old output instead"),
             second=lambda: loop.call_soon_threadsafe(scope.cancel),
         ),
         scope,
@@ -179,7 +179,7 @@ def _say_unwritten(job: Job, ending: Ending, error: FileError, interruption: Int
         kept = "the answers stored so far" if isinstance(ending.error, LedgerError) else "all answers"
         say(
             f"{kept} are safe in {job.ledger}",
-            hint=f"write the output somewhere else: --ledger {job.ledger} -o …",
+            hint=f"write the output somewhere else with --ledger {job.ledger} -o …",
         )
     return ExitCode.STORAGE
 

@@ -89,7 +89,7 @@ class Job:
                 ("--sample", self.sample),
             ):
                 if given:
-                    raise ConfigurationError(f"{option} needs a ledger, and --ledger none keeps none")
+                    raise ConfigurationError(f"{option} needs a ledger, but --ledger none turns it off")
         if self.ledger is not None and not self.to_stdout and not is_postgres(self.ledger):
             ledger = os.path.realpath(self.ledger)
             for output in self.outputs.values():
@@ -98,18 +98,20 @@ class Job:
         if self.max_cost is not None and self.prices is None:
             raise ConfigurationError("--max-cost needs the price of an answer: add --price 0.005")
         if self.split and self.only is not None:
-            raise ConfigurationError("give either --split or --only, not both")
+            raise ConfigurationError("use either --split or --only, not both")
         if (self.split or self.only) and self.to_stdout:
-            raise ConfigurationError("--split and --only need a file: give one with -o")
+            raise ConfigurationError("--split and --only need an output file: name one with -o")
         if self.report is not None and (self.to_stdout or self.sample):
             other = "--sample" if self.sample else "-o -"
             raise ConfigurationError(
-                f"--report does not go with {other}: it reports on the rows of an output file"
+                f"--report does not work with {other}: it needs the rows of an output file"
             )
         if self.seed is not None and self.sample is None:
             raise ConfigurationError("--seed needs --sample")
         if self.ordered and (not self.to_stdout or self.sample):
-            raise ConfigurationError("--ordered is for -o - only; a file always keeps the order of the input")
+            raise ConfigurationError(
+                "--ordered only works with -o -; a file always keeps the order of the input"
+            )
 
     @property
     def to_stdout(self) -> bool:

@@ -197,13 +197,13 @@ def existing_ledger(given: str | None, api_id: str | None, base_url: str) -> Led
         if len(known) != 1:
             names = "".join(f"\n  {short_path(str(path))}" for path in known)
             raise ConfigurationError(
-                "there is no ledger yet; bulk and check make one"
+                "there is no ledger yet; bulk and check create one"
                 if not known
-                else f"which ledger? Name one, or add --api-id{names}"
+                else f"which ledger? name one, or add --api-id{names}"
             )
         place = str(known[0])
     if is_postgres(place):
-        raise ConfigurationError("ledger commands look into files; query a ledger in PostgreSQL with psql")
+        raise ConfigurationError("ledger commands work on files; query a ledger in PostgreSQL with psql")
     path = Path(place)
     if not path.exists():
         beside = Path(f"{place}.ledger")

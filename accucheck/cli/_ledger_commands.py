@@ -46,7 +46,7 @@ class _LedgerFile:
         self.name = str(path)
 
     def open(self) -> BinaryIO:
-        raise NotImplementedError("a ledger is not read as a stream of bytes")
+        raise NotImplementedError("a ledger cannot be read as a stream of bytes")
 
     def close(self) -> None:
         """Do nothing: nothing was opened."""
@@ -110,7 +110,7 @@ def list_ledgers(*, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
     """
     paths = account_ledgers()
     if not paths and not talk.quiet:
-        say("there is no ledger yet; bulk and check make one")
+        say("there is no ledger yet; bulk and check create one")
     for path in paths:
         facts = Ledger(path).info()
         if json:
@@ -127,7 +127,7 @@ def list_ledgers(*, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
 def info(
     ledger: Named = None, /, *, json: bool = False, which: Which = DEFAULT_WHICH, talk: Talk = DEFAULT_TALK
 ) -> ExitCode:
-    """Show what is in a ledger. Works while a run uses it.
+    """Show what is in a ledger. Works while a run is using it.
 
     $ accucheck ledger info
 
@@ -167,11 +167,11 @@ def purge(
     Parameters
     ----------
     ledger
-        The ledger, which no run may be using. Default: your account's own.
+        The ledger; no run may be using it. Default: your account's own.
     older_than
-        Age from which to delete: 90d. 0d deletes everything.
+        Delete answers older than this: 90d. 0d deletes everything.
     yes
-        Do not ask before everything is deleted.
+        Do not ask before deleting everything.
     """
     book = existing_ledger(ledger, which.api_id, which.base_url)
     facts = book.info()
@@ -189,7 +189,7 @@ def purge(
 def _ask_first(question: str) -> None:
     """Ask a person; raises ConfigurationError unless they say yes."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise ConfigurationError(f"{question} Add --yes to do it")
+        raise ConfigurationError(f"{question} Add --yes to confirm")
     print(f"accucheck: {question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().casefold() not in ("y", "yes", "s", "si", "sí"):
         raise ConfigurationError("nothing was deleted")
@@ -202,7 +202,7 @@ def forget(
     which: Which = DEFAULT_WHICH,
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
-    """Erase all that is known of a person's numbers, from the file's bytes too.
+    """Erase everything known about a person's numbers, including from the file's bytes.
 
     $ accucheck ledger forget 987654321
 
@@ -213,7 +213,7 @@ def forget(
     numbers
         The numbers to erase.
     ledger
-        The ledger, which no run may be using. Default: your account's own.
+        The ledger; no run may be using it. Default: your account's own.
     """
     if not numbers:
         raise ConfigurationError("name the number: accucheck ledger forget 987654321")
@@ -231,7 +231,7 @@ def forget(
 def repair_ledger(
     ledger: Named = None, /, *, which: Which = DEFAULT_WHICH, talk: Talk = DEFAULT_TALK
 ) -> ExitCode:
-    """Rebuild a damaged ledger from every answer that can be read; the damaged file is kept.
+    """Rebuild a damaged ledger from every answer that can still be read, and keep the damaged file.
 
     $ accucheck ledger repair
 
@@ -240,11 +240,11 @@ def repair_ledger(
     Parameters
     ----------
     ledger
-        The ledger, which no run may be using. Default: your account's own.
+        The ledger; no run may be using it. Default: your account's own.
     """
     found = repair(existing_ledger(ledger, which.api_id, which.base_url).path)
     say(
-        f"{short_path(found.path)} holds {count(found.answers, 'answer')} and {count(found.failures, 'failure')} now;"
+        f"{short_path(found.path)} now holds {count(found.answers, 'answer')} and {count(found.failures, 'failure')};"
         f" the damaged file is kept as {short_path(found.damaged)}"
     )
     return ExitCode.ALL_ANSWERED
@@ -252,7 +252,7 @@ def repair_ledger(
 
 @app.command
 def init(url: str, /, *, talk: Talk = DEFAULT_TALK) -> ExitCode:
-    """Make the tables of a ledger in PostgreSQL.
+    """Create the tables of a ledger in PostgreSQL.
 
     $ accucheck ledger init postgresql://owner@db.example.com/leads
 
@@ -265,7 +265,7 @@ def init(url: str, /, *, talk: Talk = DEFAULT_TALK) -> ExitCode:
     """
     made = asyncio.run(init_postgres(url))
     if not talk.quiet:
-        say("made the tables of the ledger" if made else "the tables are there already")
+        say("created the tables of the ledger" if made else "the tables already exist")
     return ExitCode.ALL_ANSWERED
 
 
@@ -280,7 +280,7 @@ def export(
     which: Which = DEFAULT_WHICH,
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
-    """Write every answer and failure of a ledger to a file.
+    """Write every answer and failure in a ledger to a file.
 
     $ accucheck ledger export -o answers.xlsx
 
@@ -323,7 +323,7 @@ def statement(
     which: Which = DEFAULT_WHICH,
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
-    """List the answers of a month as CSV, to hold against AccuAuth's invoice.
+    """List a month's answers as CSV, to compare with AccuAuth's invoice.
 
     $ accucheck ledger statement --month 2026-11 -o november.csv
 
@@ -345,7 +345,7 @@ def statement(
         Overwrite an existing file.
     """
     if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-        raise ConfigurationError(f"{month!r} is not a month: write 2026-11")
+        raise ConfigurationError(f"{month!r} is not a month: write it as 2026-11")
     book = existing_ledger(ledger, which.api_id, which.base_url)
     if output != STANDARD_STREAM:
         refuse_existing(output, force=force)

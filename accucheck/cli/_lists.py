@@ -53,12 +53,12 @@ def expand(names: Iterable[str]) -> list[str]:
         elif os.path.isdir(name):
             inside = sorted(str(path) for path in Path(name).rglob("*") if _is_list(path))
             if not inside:
-                raise FileError(f"{name}: there is no list in this folder")
+                raise FileError(f"{name}: this folder contains no lists")
             found += inside
         elif glob.has_magic(name):
             matching = sorted(path for path in glob.glob(name, recursive=True) if os.path.isfile(path))
             if not matching:
-                raise FileError(f"{name}: no file has such a name")
+                raise FileError(f"{name}: no file matches")
             found += matching
         else:
             found.append(name)  # opening it says what is wrong
@@ -88,7 +88,7 @@ def outputs_in(folder: str, lists: Sequence[str]) -> list[str]:
         output = os.path.join(folder, path.name)
         if output in outputs:
             raise ConfigurationError(
-                f"the results of {outputs[output]} and {name} would both be {output}; check them in two commands"
+                f"the results of {outputs[output]} and {name} would both be {output}; run them as two commands"
             )
         outputs[output] = name
     return list(outputs)

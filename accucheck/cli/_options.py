@@ -89,7 +89,7 @@ def read_rate(text: str) -> float | tuple[float, float] | str:
         low = high = 0.0
     if not 0 < low <= high < float("inf"):
         raise ValueError(
-            f"{text!r} is not a rate: give calls per second (50), bounds (5:200), quotas (50/s,10000/d) or auto"
+            f"{text!r} is not a rate: write calls per second (50), bounds (5:200), quotas (50/s,10000/d) or auto"
         )
     return (low, high) if separator else low
 
@@ -133,7 +133,9 @@ def read_max_calls(text: str) -> CallCap:
     """Read ``500``, or ``+200`` for 200 more than so far; raises ValueError."""
     match = re.fullmatch(r"(\+?)(\d{1,15})", text.strip())
     if match is None or not int(match[2]):
-        raise ValueError(f"{text!r} is not a number of calls: write 500, or +200 for 200 more than so far")
+        raise ValueError(
+            f"{text!r} is not a number of calls: write 500, or +200 to allow 200 more than so far"
+        )
     return CallCap(int(match[2]), bool(match[1]))
 
 
@@ -176,7 +178,7 @@ StreamOrPath = Annotated[
 _ACCOUNT = Group("Account and connection", sort_key=30)
 _PACE = Group("Speed and budget", sort_key=20)
 _LIST = Group("Reading the list", sort_key=10)
-EXCLUSION = Group("Rows that are not checked", sort_key=12)
+EXCLUSION = Group("Rows to skip", sort_key=12)
 PATIENCE = Group("Timeouts and retries", sort_key=40)
 _TALK = Group("Messages", sort_key=50)
 
@@ -195,11 +197,11 @@ class Account:
     secret_command: str | None = None
     """Command that prints the API secret, such as "pass show accuauth"."""
     base_url: str = "https://cloudapi.peru.accuauth.com"
-    """URL of the API. http:// is allowed for this machine only (the sandbox)."""
+    """URL of the API. http:// is only allowed for this machine (the sandbox)."""
     endpoint: Literal["advanced", "basic"] = "advanced"
-    """Endpoint to call. basic answers only whether the number is on WhatsApp."""
+    """Endpoint to call. basic only tells whether the number is on WhatsApp."""
     body: Literal["auto", "form", "json"] = "auto"
-    """Encoding of the request body. auto finds out with the first call."""
+    """Encoding of the request body. auto finds out on the first call."""
     proxy: str | None = None
     """URL of a proxy. Default: HTTPS_PROXY and NO_PROXY."""
     ca_file: Path | None = None
@@ -213,15 +215,15 @@ class Pace:
 
     rate: Rate = "auto"
     """Calls per second: a ceiling (50), bounds to search within (5:200), or auto to find the limit.
-    Add quotas per min, h or d with a comma: 50/s,10000/d."""
+    Add quotas per min, h or d after a comma: 50/s,10000/d."""
     hours: str | None = None
-    """Hours of the day in which to make calls: 08:00-20:00 America/Lima. Default time zone: Lima's."""
+    """Make calls only at these hours: 08:00-20:00, or 08:00-20:00 America/Bogota. Default time zone: Lima."""
     burst: PositiveInt | None = None
-    """Calls that may go out at once after a pause."""
+    """Calls allowed at once after a pause."""
     workers: PositiveInt = 100
-    """Most calls in flight at once."""
+    """Maximum calls in flight."""
     max_calls: MaxCalls | None = None
-    """Most calls to make, polls and retries included, counted over all runs of this job. +200: 200 more than so far."""
+    """Maximum calls, including polls and retries, over all runs of this job. +200 allows 200 more than so far."""
 
     @property
     def rate_with_hours(self) -> float | tuple[float, float] | str:
@@ -255,9 +257,9 @@ class Patience:
     outage_deadline: Duration = timedelta(minutes=15)
     """End the run if AccuAuth cannot be reached for this long; 0 waits forever."""
     keep_going: bool = False
-    """Continue even if call after call is refused for the same reason, which ends a run by default."""
+    """Continue even if every call is refused for the same reason, which otherwise ends the run."""
     on_lost_answer: Literal["retry", "fail"] = "retry"
-    """What to do when a reply is lost after its call was sent; that call may have been charged."""
+    """What to do when the reply to a call is lost; that call may have been charged."""
 
 
 def read_price(text: str) -> Decimal:
@@ -286,7 +288,7 @@ class CostOptions:
     """What calls cost, in any currency; an estimate, since AccuAuth publishes no price list."""
 
     price: Price | None = None
-    """Price of one answer, yes or no."""
+    """Price of an answer, yes or no."""
     price_pending: Price = Decimal(0)
     """Price of a PENDING reply."""
     price_refused: Price = Decimal(0)
@@ -348,20 +350,20 @@ class ListOptions:
     """How to read the list."""
 
     column: tuple[str, ...] = ()
-    """Column with the phone numbers: its name, or its position from 1; repeat it for several, or all for every phone
-    column. Default: found by name or content."""
+    """Column with the phone numbers: its name, its position (from 1), or all. Repeatable. Default: found by name or
+    content."""
     several: Several | None = None
     """Read rows with several numbers: check only the first, or all with columns for each, or all and keep the best
     answer (a yes of any, a no only of all). Default: such rows are invalid in one column, and each with several
     columns."""
     sheet: str | None = None
-    """Sheet of a workbook: its name, its position from 1, or all. Default: the one that holds numbers."""
+    """Sheet of a workbook: its name, its position (from 1), or all. Default: the one with phone numbers."""
     visible_only: bool = False
-    """Leave out rows of a workbook that are hidden or filtered out."""
+    """Skip rows of a workbook that are hidden or filtered out."""
     encoding: str | None = None
     """Text encoding of the input, such as cp1252. Default: detected."""
     mobile_only: bool = False
-    """Treat landlines as invalid. They are checked by default, since WhatsApp Business uses them."""
+    """Treat landlines as invalid. They are checked by default because WhatsApp Business uses them."""
 
 
 @Parameter(name="*", group=_TALK)
@@ -372,7 +374,7 @@ class Talk:
     quiet: bool = False
     """Print errors only: no progress and no summary."""
     progress: ProgressMode = "auto"
-    """How to show progress: a bar (terminals), one line a minute (elsewhere), JSON lines, or none."""
+    """How to show progress: auto is a bar on terminals and one line a minute elsewhere."""
     debug: bool = False
     """Print a log of every decision, with masked numbers, and tracebacks of errors."""
 

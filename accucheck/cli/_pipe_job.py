@@ -125,7 +125,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
         read = reader_of(job.reading, source)
         if several_of(job.reading, source) in ("best", "each"):
             raise ConfigurationError(
-                "--several best and each need an output file; with -o - use --several first"
+                "--several best and each need an output file; use --several first with -o -"
             )
         reason = why_not(source, job.exclusion)
 

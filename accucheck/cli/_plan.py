@@ -73,19 +73,19 @@ def plan(
     talk: Talk = DEFAULT_TALK,
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
-    """Show what checking a list would cost, without a single call. Needs no account.
+    """Estimate what checking a list would cost. Makes no calls and needs no account.
 
     Parameters
     ----------
     input
-        The list: CSV, TSV, JSON lines, Parquet or Excel, also .gz and .zst; - is standard input.
+        The list: CSV, TSV, JSON lines, Parquet or Excel, optionally .gz or .zst; - reads standard input.
     rate
-        Calls per second of your account, for the duration. Of bounds (5:200) the upper one counts.
+        Calls per second of your account, to estimate the duration. For bounds (5:200) the upper one is used.
     calls_per_number
         Average calls per number, 1 or more. Polls of PENDING numbers are calls too; the summary of
         a run or of bulk --sample shows your average.
     ledger
-        The ledger you will use. Default: your account's own, if there is an API id; none for none.
+        The ledger you will use, or none. Default: your account's own, if there is an API id.
     api_id
         API id of your AccuAuth account, to find its ledger.
     base_url
@@ -99,9 +99,9 @@ def plan(
     retry_failed
         Count numbers that failed earlier as unknown.
     exclude
-        List of numbers never to check, in any format; repeat it for more.
+        List of numbers never to check, in any input format. Repeatable.
     where
-        Check only rows with COLUMN=VALUE, such as consent=yes; repeat it for more, all of which must hold.
+        Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold.
     json
         Print one JSON object.
     """
@@ -195,7 +195,7 @@ def _facts(
     facts.append(("to check", f"{thousands(found.to_ask)} distinct numbers"))
     assumed = f"{calls_per_number:g} per number"
     if calls_per_number == 1:
-        assumed += "; polls of PENDING numbers come on top, see --calls-per-number"
+        assumed += "; polls of PENDING numbers are extra, see --calls-per-number"
     facts.append(("calls", f"{thousands(calls)} ({assumed})"))
     facts.append(
         (

@@ -48,11 +48,11 @@ def report(
     Parameters
     ----------
     checked
-        A list that bulk has written.
+        A list that bulk wrote.
     output
         The HTML file to write.
     by
-        A column of your own to compare by, such as Ciudad; repeat it for more. Default: every column with few values.
+        A column of yours to compare by, such as Ciudad. Repeatable. Default: every column with few values.
     language
         en or es. Default: the language of your system, or English.
     title
@@ -64,7 +64,7 @@ def report(
     summary
         The file that bulk wrote with --summary-json: adds calls, cost, duration, and speed against the limit.
     column
-        The column of the phone numbers, if there are several.
+        The column with the phone numbers, if there are several.
     """
     write_report(
         checked,
@@ -166,5 +166,5 @@ def _read_summary(path: Path) -> Run:
         raise ConfigurationError(f"{path}: {error.strerror or error}") from error
     except msgspec.MsgspecError as error:
         raise ConfigurationError(
-            f"{path} is not the summary of a run ({error}): give the file that bulk wrote with --summary-json"
+            f"{path} is not the summary of a run ({error}): use the file that bulk wrote with --summary-json"
         ) from error

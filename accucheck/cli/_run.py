@@ -124,15 +124,15 @@ class RunNotice:
                 event.reason if self._host in event.reason else f"cannot reach {self._host} ({event.reason})"
             )
         if event.reply == "MALFORMED":
-            return f"what answers at {self._host} is not AccuAuth's API"
-        return f"AccuAuth answers nearly every call with {event.reply}"
+            return f"the server at {self._host} is not AccuAuth's API"
+        return f"AccuAuth replies to nearly every call with {event.reply}"
 
     def _begins(self) -> None:
         words = self._last_failure or f"cannot reach {self._host}"
         limit = f" for up to {duration(self._deadline)}" if self._deadline else ""
         say(
             f"{words}; retrying{limit}",
-            hint="check --base-url, network and proxy. Ctrl-C stops the run and keeps every answer.",
+            hint="check --base-url, the network and the proxy. Ctrl-C stops the run and keeps every answer.",
         )
 
 

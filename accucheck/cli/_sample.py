@@ -76,7 +76,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
                 on_unknown=draw.offer,
             )
             if not draw.offered:
-                say("nothing to sample: every number of the list is in the ledger already")
+                say("nothing to sample: every number in the list is already in the ledger")
                 return ExitCode.ALL_ANSWERED
             notice = RunNotice(job.host, job.outage_deadline, job.prices)
             stream = await job.stream(client, draw.chosen, book.store, on_event=notice)
@@ -111,7 +111,7 @@ def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[
         facts.append(("unchecked", f"{thousands(unchecked)} of the sample: the run ended before"))
     facts.extend(calls_facts(stats))
     if not answered:
-        return [*facts, ("on WhatsApp", "unknown: no number of the sample was answered")]
+        return [*facts, ("on WhatsApp", "unknown: no number in the sample was answered")]
     low, high = confidence_interval(stats.yes, answered)
     facts.append(
         (

@@ -54,7 +54,7 @@ def serve(
     Parameters
     ----------
     host
-        Address to listen on. 127.0.0.1 cannot be reached from other machines.
+        Address to listen on. 127.0.0.1 is not reachable from other machines.
     port
         Port to listen on; 0 picks a free one.
     certificate
@@ -62,14 +62,13 @@ def serve(
     private_key
         PEM file with the private key of the certificate.
     queue
-        Most checks under way and waiting; beyond it callers get 429 and Retry-After.
+        Maximum checks in progress or waiting; beyond that, callers get 429 with Retry-After.
     wait
-        Seconds until a caller gets PENDING; the check continues, and the same request collects its answer.
+        Seconds before a caller gets PENDING; the check continues, and the same request sent again returns its answer.
     ledger
-        Ledger that answers known numbers and stores new ones: a file, postgresql://… or none. Default: your
-        account's own.
+        Where answers are kept: a file, postgresql://… or none. Default: your account's own ledger.
     mobile_only
-        Refuse landlines before they cost a call.
+        Reject landlines without making a call.
     """
     key = (os.environ.get("ACCUCHECK_SERVE_API_ID", ""), os.environ.get("ACCUCHECK_SERVE_API_SECRET", ""))
     if not all(key):
@@ -82,7 +81,9 @@ def serve(
     if (certificate is None) != (private_key is None):
         raise ConfigurationError("https needs both --certificate and --private-key")
     if pace.max_calls is not None and pace.max_calls.more:
-        raise ConfigurationError("--max-calls +… adds to a job of bulk; give serve a number of calls")
+        raise ConfigurationError(
+            "--max-calls +N only works with bulk; use a plain number of calls with serve"
+        )
     cap = None if pace.max_calls is None else pace.max_calls.calls
     account = replace(account, api_id=find_id(account.api_id))
     place = chosen_ledger(ledger, account.api_id, account.base_url)
@@ -110,5 +111,5 @@ def serve(
         ) from error
     # Not the exit code of a signal: a service manager takes that for a failure.
     if not talk.quiet:
-        say("stopped; every check that was under way is settled")
+        say("stopped; every check in progress has finished")
     return ExitCode.ALL_ANSWERED

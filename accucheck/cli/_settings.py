@@ -224,9 +224,7 @@ def variable(option: str) -> str:
 
 
 def _unknown(what: str, suggestion: str | None) -> str:
-    return f"{what} is unknown; " + (
-        f"did you mean {suggestion}?" if suggestion else "accucheck --help lists what is"
-    )
+    return f"{what} is unknown; " + (f"did you mean {suggestion}?" if suggestion else "see accucheck --help")
 
 
 def _read(path: Path, name: str, *, of_user: bool) -> Layer:
@@ -259,7 +257,7 @@ def _checked(table: Any, name: str, *, of_user: bool) -> dict[str, Any]:
             )
         if key in _USER_ONLY and not of_user:
             raise ConfigurationError(
-                f"{name} may not set {key}, since anyone may have written it; put it into {user_file()}"
+                f"{name} may not set {key}, since anyone could have written that file; put it in {user_file()}"
             )
         if isinstance(value, dict) or (
             isinstance(value, list) and any(isinstance(each, dict) for each in value)

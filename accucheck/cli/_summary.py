@@ -243,15 +243,15 @@ def how_to_continue(job: Job, error: RunEnded | None) -> str:
         case BudgetExhausted(cap=cap):
             step = f"run the command again with a higher --{cap.replace('_', '-')}"
         case OutOfQuota():
-            step = "once the account has calls again, run the same command again"
+            step = "once the account has calls again, run the same command"
         case Outage():
-            step = "once AccuAuth can be reached, run the same command again"
+            step = "once AccuAuth is reachable, run the same command again"
         case None:
             step = "run the same command again"
         case _:
             step = "fix that and run the same command again"
     if job.ledger is None:
-        return f"{step}; without a ledger it starts from zero"
+        return f"{step}; without a ledger it starts over"
     kept = "stored" if isinstance(error, LedgerError) else "answered"
     return f"{step} to continue: numbers already {kept} are not bought again"
 

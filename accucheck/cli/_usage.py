@@ -67,8 +67,8 @@ _MEANT = {
 _NOT_NEEDED = {"resume", "continue", "restart"}
 
 _WANTED = {
-    ("plan", "INPUT"): "name the list: accucheck plan leads.csv",
-    ("ledger export", "--output"): "say where to write: accucheck ledger export -o answers.csv",
+    ("plan", "INPUT"): "name a list: accucheck plan leads.csv",
+    ("ledger export", "--output"): "say where to write the results: accucheck ledger export -o answers.csv",
     ("ledger purge", "--older-than"): "say what to delete: accucheck ledger purge --older-than 180d",
     ("ledger forget", "NUMBERS"): "name the number: accucheck ledger forget 987654321",
 }
@@ -99,7 +99,7 @@ def _unknown_option(error: UnknownOptionError, command: str, app: App) -> str:
     word = given.lstrip("-").lower().replace("_", "-")
     here = {name for each in error.argument_collection if each.parse for name in each.names}
     if word in _NOT_NEEDED:
-        return f"{given} is not needed: running the same command again continues where the last run stopped"
+        return f"{given} is not needed: run the same command again and it continues where it stopped"
     meant = _MEANT.get(word)
     if meant is not None and (not meant.startswith("-") or meant.split()[0] in here):
         return f"unknown option {given}; did you mean {meant}?"

@@ -94,5 +94,5 @@ def open_source(
         raise
     if sheet is not None and not isinstance(source, SheetSource):
         source.close()
-        raise FileError(f"{origin.name}: there are no sheets in it; leave --sheet out")
+        raise FileError(f"{origin.name}: this file has no sheets; remove --sheet")
     return source

@@ -154,7 +154,7 @@ def find_number_columns(
     if best:
         names = " and ".join(repr(columns[index]) for index in sorted(best))
         raise FileError(
-            f"{source}: columns {names} could all hold the phone numbers; choose one with --column,"
+            f"{source}: columns {names} could all contain the phone numbers; choose one with --column,"
             " or read all of them with --column all"
         )
     raise _no_column(columns, scores, source)
@@ -167,7 +167,7 @@ def _means_all(wanted: str | int | None) -> bool:
 def _no_column(columns: Sequence[str], scores: Sequence[float], source: str) -> FileError:
     some = [index for index, score in enumerate(scores) if score > 0] or range(len(columns))
     return FileError(
-        f"{source}: no column holds phone numbers; choose one with --column out of {_listed(columns, some)}"
+        f"{source}: no column contains phone numbers; choose one with --column: {_listed(columns, some)}"
     )
 
 
@@ -179,7 +179,7 @@ def note_on_cells(texts: Sequence[str]) -> str | None:
         with suppress(InvalidNumber):
             several += len(numbers_in(text)) > 1
     if several:
-        return f"{several} of the first {filled} cells hold several numbers; --several reads them: first, each or best"
+        return f"{several} of the first {filled} cells have several numbers; --several first, each or best reads them"
     return None
 
 
@@ -210,7 +210,7 @@ def _wanted(columns: Sequence[str], wanted: str | int, source: str) -> NumberCol
         if found:
             places = " and ".join(str(index + 1) for index in found)
             raise FileError(
-                f"{source}: {len(found)} columns are named {text!r}; choose one by its place: {places}"
+                f"{source}: {len(found)} columns are named {text!r}; choose one by its position: {places}"
             )
     if text.isascii() and text.isdigit() and 1 <= int(text) <= len(columns):
         return NumberColumn(columns[int(text) - 1], int(text) - 1, "option")

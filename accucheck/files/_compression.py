@@ -89,7 +89,7 @@ class _ZstdReader(io.RawIOBase):
             chunk = self._source.read(_ZSTD_STEP)
             if not chunk:
                 if self._frame is not None:
-                    raise EOFError("the last zstd frame is not complete")
+                    raise EOFError("the last zstd frame is incomplete")
                 return 0
             self._ready = memoryview(self._decompress(chunk))
         target = memoryview(buffer).cast("B")

@@ -79,7 +79,7 @@ def _cards(text: io.TextIOWrapper, name: str) -> Iterator[list[str]]:
             card.append(line)
         size += len(line)
         if size > _LONGEST_CARD:
-            raise FileError(f"{name}: a contact does not end; export the contacts again")
+            raise FileError(f"{name}: a contact is cut off; export the contacts again")
     if card:
         yield card  # its end is missing: the numbers are there all the same
 

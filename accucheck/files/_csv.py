@@ -75,7 +75,7 @@ class CsvSource(Source):
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
         opening = opening_of(self._head(), delimiter=delimiter)
         if opening.header is None and not any(cell.strip(_BLANKS) for row in opening.sample for cell in row):
-            raise FileError(f"{self.name}: the file holds no rows")
+            raise FileError(f"{self.name}: the file contains no rows")
         self.dialect = opening.dialect
         self.title = opening.title
         self.header = opening.header is not None

@@ -119,7 +119,7 @@ def _overridden(file: str, override: str, mark: bytes, marked: str) -> Encoding:
 
 
 def _unfit(file: str, name: str) -> FileError:
-    return FileError(f"{file}: {name!r} is no encoding of text files; try utf-8, cp1252, latin-1 or utf-16")
+    return FileError(f"{file}: {name!r} is not a known text encoding; try utf-8, cp1252, latin-1 or utf-16")
 
 
 def _unmarked_utf_16(head: bytes) -> str | None:

@@ -55,22 +55,22 @@ def translate_errors(name: str, *also: type[Exception]) -> Iterator[None]:
     except BrokenPipeError:
         raise  # the reader of our output went away: that is no mistake, and the caller ends quietly
     except FileNotFoundError as error:
-        raise FileError(f"{name}: there is no such file or directory") from error
+        raise FileError(f"{name}: no such file or directory") from error
     except IsADirectoryError as error:
-        raise FileError(f"{name}: this is a directory, give a file") from error
+        raise FileError(f"{name}: this is a directory, not a file") from error
     except PermissionError as error:
-        raise FileError(f"{name}: no permission to open it") from error
+        raise FileError(f"{name}: permission denied") from error
     except (EOFError, zlib.error) as error:
-        raise FileError(f"{name}: the compressed data is torn or ends early; copy the file again") from error
+        raise FileError(f"{name}: the compressed data is damaged or cut off; copy the file again") from error
     except UnicodeError as error:
         raise FileError(
-            f"{name}: the text does not fit its encoding ({error}); give the right encoding"
+            f"{name}: the text does not match its encoding ({error}); set the right one with --encoding"
         ) from error
     except OSError as error:
         raise FileError(f"{name}: {error.strerror or error}") from error
     except also as error:
         detail = " ".join(str(error).split())[:200]
-        raise FileError(f"{name}: the file is torn or not what its name says ({detail})") from error
+        raise FileError(f"{name}: the file is damaged or is not what its name says ({detail})") from error
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def _refuse_huge_workbook(stream: BinaryIO, name: str) -> None:
             unpacked = sum(part.file_size for part in parts.infolist())
             if unpacked > _MOST_BYTES:
                 raise FileError(
-                    f"{name}: the workbook unpacks to {unpacked >> 20:,} MiB; save its list as CSV"
+                    f"{name}: the workbook expands to {unpacked >> 20:,} MiB; save the list as CSV"
                 )
             for part in parts.infolist():
                 if _SHEET.fullmatch(part.filename):
@@ -73,8 +73,8 @@ def _refuse_huge_sheet(sheet: IO[bytes], name: str) -> None:
             columns, rows = max(columns, column.rjust(3)), max(rows, int(row))
         if _cells(columns, rows) > _MOST_CELLS:
             raise FileError(
-                f"{name}: a sheet has cells as far as column {columns.strip().decode()} and row {rows:,};"
-                " delete what is outside the list, or save it as CSV"
+                f"{name}: a sheet has cells out to column {columns.strip().decode()} and row {rows:,};"
+                " delete everything outside the list, or save it as CSV"
             )
         more = sheet.read(_CHUNK)
         head = head[-_OVERLAP:] + more if more else b""

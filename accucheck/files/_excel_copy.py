@@ -57,11 +57,11 @@ _MAIN = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main
 def why_no_copy(source: Source) -> str | None:
     """Return why the results cannot go into a copy of the input, or None if they can."""
     if not isinstance(source, ExcelSource):
-        return "the input is no .xlsx workbook"
+        return "the input is not an .xlsx workbook"
     if not all(table.sheet.part for table in source.tables):
         return "the input is an older workbook (.xls, .xlsb or .ods)"
     if not all(table.has_header for table in source.tables):
-        return "the sheet has no row of names, which our columns need"
+        return "the sheet has no header row, which the new columns need"
     return None
 
 
@@ -85,7 +85,7 @@ class ExcelCopyWriter:
         for table in source.tables:
             if _first_column(table) + numbers * len(RESULT_COLUMNS) > _MOST_COLUMNS:
                 raise FileError(
-                    f"an Excel sheet holds {_MOST_COLUMNS:,} columns at most, and no room is left in"
+                    f"an Excel sheet holds at most {_MOST_COLUMNS:,} columns, and there is no space left in"
                     f" {table.sheet.name!r}; write .csv or .parquet instead"
                 )
 
@@ -130,7 +130,7 @@ class ExcelCopyWriter:
 
     def _go_to(self, table: int) -> None:
         if table < self._table:
-            raise ValueError("rows of a workbook are written in the order of its sheets")
+            raise ValueError("rows of a workbook must be written in the order of its sheets")
         try:
             if self._zip is None:
                 self._begin()
@@ -145,7 +145,7 @@ class ExcelCopyWriter:
             raise
         except TORN_ARCHIVE as error:  # not what the system says of the output
             raise FileError(
-                f"{self._source.name}: the workbook is torn ({error}); copy the file again"
+                f"{self._source.name}: the workbook is damaged ({error}); copy the file again"
             ) from error
 
     def _begin(self) -> None:
@@ -230,7 +230,7 @@ class _SheetCopy:
     def add(self, line: int, result: Sequence[Any]) -> None:
         """Write the results behind the row at ``line``."""
         if line <= self._line:
-            raise ValueError("rows of a workbook are written in their order")
+            raise ValueError("rows of a workbook must be written in their order")
         self._advance(line, lambda prefix, body: self._cells(prefix, line, result))
 
     def finish(self) -> None:
@@ -279,7 +279,7 @@ class _SheetCopy:
                 end = self._buffer.find(b"</" + prefix + b"row>", row.end())
                 if end < 0:
                     if not self._more():
-                        raise FileError("the XML of the sheet ends early; copy the file again")
+                        raise FileError("the XML of the sheet is cut off; copy the file again")
                     continue
                 after = end + len(prefix) + 6
                 if number == line:
@@ -330,7 +330,7 @@ class _SheetCopy:
         chunk = self._old.read(_CHUNK)
         keep = self._buffer[self._place :]
         if len(keep) > _LONGEST_ROW:
-            raise FileError("a row of the sheet is too long; save its list as CSV")
+            raise FileError("a row of the sheet is too long; save the list as CSV")
         self._buffer, self._place = keep + chunk, 0
         return bool(chunk)
 

@@ -144,8 +144,7 @@ def _refuse_what_no_sheet_holds(source: Source, numbers: int) -> None:
     columns = len(source.all_columns()) + numbers * len(RESULT_COLUMNS)
     if columns > _MOST_COLUMNS:
         raise FileError(
-            f"an Excel sheet holds {_MOST_COLUMNS:,} columns at most and the output has {columns:,};"
-            f" {_INSTEAD}"
+            f"an Excel sheet holds at most {_MOST_COLUMNS:,} columns and the output has {columns:,}; {_INSTEAD}"
         )
     most = _MOST_ROWS - 1 - len(source.title)
     if source.rows_total is not None and source.rows_total > most:
@@ -162,11 +161,11 @@ def _refuse_what_no_sheet_holds(source: Source, numbers: int) -> None:
 
 def _too_many(what: str) -> FileError:
     return FileError(
-        f"an Excel sheet holds {_MOST_ROWS:,} rows at most and the output has {what}; {_INSTEAD}"
+        f"an Excel sheet holds at most {_MOST_ROWS:,} rows and the output has {what}; {_INSTEAD}"
     )
 
 
 def _too_long(text: str, place: int) -> FileError:
     return FileError(
-        f"row {place}: a cell has {len(text):,} characters and Excel holds {_LONGEST_CELL:,}; {_INSTEAD}"
+        f"row {place}: a cell has {len(text):,} characters and Excel allows {_LONGEST_CELL:,}; {_INSTEAD}"
     )

@@ -79,9 +79,7 @@ class JsonDocumentSource(JsonLinesSource):
         self._elements: list[bytes] | None = None
         self._document_encoding: Encoding | None = None
         if not origin.repeatable:
-            raise FileError(
-                f"{origin.name}: a JSON document cannot be read as it comes; save it to a file first"
-            )
+            raise FileError(f"{origin.name}: a JSON document cannot be streamed; save it to a file first")
         with translate_errors(origin.name), origin.open() as plain:
             self._document_encoding = detect(plain, origin.name, encoding)
         with self._text(origin) as text:
@@ -170,7 +168,7 @@ def _elements_of(stream: io.TextIOWrapper, name: str) -> Iterator[str]:
             if more():
                 continue
             if inside:
-                raise FileError(f"{name}: the JSON ends early; copy the file again")
+                raise FileError(f"{name}: the JSON is cut off; copy the file again")
             return
         if not inside and buffer[place] == "[":
             inside, place = True, place + 1
@@ -181,7 +179,7 @@ def _elements_of(stream: io.TextIOWrapper, name: str) -> Iterator[str]:
         try:
             _, end = _DECODER.raw_decode(buffer, place)
         except RecursionError as error:
-            raise FileError(f"{name}: the JSON is nested too deep; {_SAY_HOW}") from error
+            raise FileError(f"{name}: the JSON is nested too deeply; {_SAY_HOW}") from error
         except ValueError as error:
             if len(buffer) - place < _LARGEST_IN_MEMORY and more():
                 chunk = min(2 * chunk, _LARGEST_IN_MEMORY)
@@ -203,7 +201,7 @@ def _wrapped_elements(origin: Origin, encoding: Encoding) -> list[bytes]:
     with translate_errors(name), origin.open() as plain:
         content = plain.read(_LARGEST_IN_MEMORY + 1)
     if len(content) > _LARGEST_IN_MEMORY:
-        raise FileError(f"{name}: this JSON document is too large to be held in memory; {_SAY_HOW}")
+        raise FileError(f"{name}: this JSON document is too large for memory; {_SAY_HOW}")
     text = content[len(encoding.mark) :].decode(encoding.name, "replace").lstrip("\ufeff \t\r\n")
     document = _document_of(text, name)
     if isinstance(document, str) and document.lstrip()[:1] in ("[", "{"):
@@ -216,11 +214,11 @@ def _wrapped_elements(origin: Origin, encoding: Encoding) -> list[bytes]:
     if len(found) > 1:
         paths = ", ".join(f"{path or '.'} ({len(items):,})" for path, items in found)
         raise FileError(
-            f"{name}: this JSON document holds several lists of numbers: {paths}; save one of them alone"
+            f"{name}: this JSON document contains several lists of numbers: {paths}; save just one of them"
         )
     items = found[0][1] if found else document if isinstance(document, list) else [document]
     if not found and isinstance(document, dict) and not _holds_number(document):
-        raise FileError(f"{name}: this JSON document holds no list of phone numbers; {_SAY_HOW}")
+        raise FileError(f"{name}: this JSON document contains no list of phone numbers; {_SAY_HOW}")
     arrays = sum(isinstance(item, list) for item in items)
     if 0 < arrays < len(items):
         raise FileError(f"{name}: this JSON list mixes rows with other values; {_SAY_HOW}")

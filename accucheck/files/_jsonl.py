@@ -56,7 +56,7 @@ class JsonLinesSource(Source):
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
         sample = [_decoded(line) for line in self._first_lines() if line.strip()]
         if not sample:
-            raise FileError(f"{self.name}: the file holds no rows")
+            raise FileError(f"{self.name}: the file contains no rows")
         self._all_columns: list[str] | None = None
         objects = [flat(value) for value in sample if isinstance(value, dict)]
         keys = dict.fromkeys(key for value in objects for key in value)

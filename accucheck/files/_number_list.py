@@ -78,7 +78,7 @@ class NumberListSource(Source):
             self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
         self.columns = ["phone"]
         self.number_columns = [NumberColumn("phone", 0, "only column")]
-        self.notes.append("the file is one list of numbers, not a table: each number becomes a row")
+        self.notes.append("the file is a plain list of numbers, not a table: each number becomes a row")
 
     def values(self, row: Row) -> Sequence[object]:
         return (row.record,)

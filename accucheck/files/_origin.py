@@ -66,7 +66,7 @@ class StoredOrigin:
                 raise IsADirectoryError
             with path.open("rb") as raw:
                 if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
-                    raise FileError(f"{name}: not a regular file; give it on standard input, as '-'")
+                    raise FileError(f"{name}: not a regular file; pipe it to standard input and pass '-'")
                 magic = raw.read(4)
                 self._size = os.fstat(raw.fileno()).st_size
         if not self._size:

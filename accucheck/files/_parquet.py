@@ -133,7 +133,7 @@ class ParquetSource(Source):
                 self._done = done
             if done != self.rows_total:
                 raise FileError(
-                    f"{self.name}: the file says that it has {self.rows_total:,} rows and has {done:,};"
+                    f"{self.name}: the file should have {self.rows_total:,} rows but has {done:,};"
                     " it is damaged, copy it again"
                 )
 

@@ -28,7 +28,7 @@ _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _WORKBOOK = "Workbook".encode("utf-16-le"), "Book".encode("utf-16-le")
 
 _AS_TABLE = "export the list as CSV or .xlsx"
-_UNPACK = "unpack it and give the file inside"
+_UNPACK = "unpack it and use the file inside"
 
 # What begins like this is not read.
 _REFUSED: tuple[tuple[bytes, str, str], ...] = (
@@ -45,7 +45,7 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
         "export the table as CSV: sqlite3 -csv -header",
     ),
     (b"\x00\x01\x00\x00Standard", "an Access database", "export the table as CSV"),
-    (b"PGDMP", "a dump of a PostgreSQL database", "export the table as CSV: COPY … TO … CSV HEADER"),
+    (b"PGDMP", "a PostgreSQL dump", "export the table as CSV: COPY … TO … CSV HEADER"),
     (b"ARROW1", "an Arrow (Feather) file", "write the frame as Parquet or CSV"),
     (b"Obj\x01", "an Avro file", "write the table as Parquet or CSV"),
     (b"ORC", "an ORC file", "write the table as Parquet or CSV"),
@@ -79,7 +79,7 @@ _OTHER_TEXT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (
             r"(?:From|To|Subject|Date|Received|Return-Path|Delivered-To|X-[\w-]+): .*\n(?:[\w-]+: |[ \t])",
             "an e-mail",
-            "save what is attached to it",
+            "save its attachment",
         ),
         (r"ID;P[A-Z]{3};?", "a SYLK spreadsheet", "save it as .xlsx"),
         (r"TABLE\r?\n0,1\r?\n", "a DIF spreadsheet", "save it as .xlsx"),
@@ -144,9 +144,7 @@ def _open_text(origin: Origin, suffix: str, options: dict[str, Any]) -> Source:
         if text.startswith("<?xml") or text.lower().startswith("<office:"):
             raise FileError(f"{origin.name}: this is an XML document, not a list; {_AS_TABLE}")
     if _SQL.match(text):
-        raise FileError(
-            f"{origin.name}: this is a dump of a database (SQL), not a list; export the table as CSV"
-        )
+        raise FileError(f"{origin.name}: this is a database dump (SQL), not a list; export the table as CSV")
     for pattern, what, way_out in _OTHER_TEXT:
         if pattern.match(text):
             raise FileError(f"{origin.name}: this is {what}, not a list; {way_out}")
@@ -176,20 +174,18 @@ def _refuse_what_is_no_workbook(origin: Origin) -> None:
         content = stream.read(1 << 20)
     if _ENCRYPTED in content:
         raise FileError(
-            f"{origin.name}: the workbook is protected by a password; save it without one, or save the list as CSV"
+            f"{origin.name}: the workbook is password-protected; remove the password, or save the list as CSV"
         )
     if "WordDocument".encode("utf-16-le") in content:
         raise FileError(f"{origin.name}: this is a Word document, not a list; {_AS_TABLE}")
     if "__substg1.0_".encode("utf-16-le") in content:
-        raise FileError(
-            f"{origin.name}: this is an e-mail of Outlook, not a list; save what is attached to it"
-        )
+        raise FileError(f"{origin.name}: this is an Outlook e-mail, not a list; save its attachment")
 
 
 _OF_OFFICE = (
     ("word/", "a Word document"),
     ("ppt/", "a PowerPoint presentation"),
-    ("Index/", "a document of Apple Numbers or Pages"),
+    ("Index/", "an Apple Numbers or Pages document"),
     ("META-INF/MANIFEST.MF", "a program"),
 )
 
@@ -209,16 +205,14 @@ def _open_zip(origin: Origin, options: dict[str, Any]) -> Source:
             if len(members) != 1:
                 shown = ", ".join(map(repr, members[:10])) + (" …" if len(members) > 10 else "")
                 raise FileError(
-                    f"{origin.name}: the zip archive holds {len(members)} files ({shown}); {_UNPACK}"
+                    f"{origin.name}: the zip archive contains {len(members)} files ({shown}); {_UNPACK}"
                 )
             inner = _unpacked(archive, members[0], origin)
     except FileError:
         raise
     except TORN_ARCHIVE as error:
         if "password" in str(error) or "encrypted" in str(error):
-            raise FileError(
-                f"{origin.name}: the zip archive is protected by a password; {_UNPACK}"
-            ) from error
+            raise FileError(f"{origin.name}: the zip archive is password-protected; {_UNPACK}") from error
         return _open("xlsx", origin, options)  # a torn workbook, most likely: its reader tells
     try:
         source = open_by_content(inner, PurePosixPath(members[0]).suffix.lower(), options)
@@ -226,7 +220,7 @@ def _open_zip(origin: Origin, options: dict[str, Any]) -> Source:
         inner.close()
         raise
     source.input_path = origin.path
-    source.notes.insert(0, f"{members[0]!r} of the zip archive is read")
+    source.notes.insert(0, f"{members[0]!r} from the zip archive is read")
     return source
 
 

@@ -58,7 +58,7 @@ class Format(NamedTuple):
             FileError: It is torn, its number column cannot be told, or it would have to be read twice.
         """
         if not self.streams and not origin.repeatable:
-            raise FileError(f"{origin.name}: {self.name} cannot be read as it comes; save it to a file first")
+            raise FileError(f"{origin.name}: {self.name} cannot be streamed; save it to a file first")
         chosen = {name: value for name, value in options.items() if name in self.read_options}
         if self.name == "tsv":
             chosen["delimiter"] = "\t"
@@ -115,7 +115,7 @@ def by_name(name: str) -> Format:
     try:
         return FORMATS[name.lower()]
     except KeyError:
-        raise FileError(f"{name!r} is no format; there are {', '.join(FORMATS)}") from None
+        raise FileError(f"{name!r} is not a format; the formats are {', '.join(FORMATS)}") from None
 
 
 def split_suffixes(path: Path) -> tuple[str, Compression | None]:

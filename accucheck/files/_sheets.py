@@ -103,7 +103,7 @@ class SheetSource(Source):
         """Sheets that an earlier run summed its list up in: no lists, unless one is asked for by name."""
         filled = [each for each in filled if each not in self.summaries]
         if not filled:
-            raise FileError(f"{self.name}: the workbook holds no rows")
+            raise FileError(f"{self.name}: the workbook contains no rows")
         self.tables = self._chosen(sheets, filled, sheet, column, things)
         self._columns_by_table: list[list[NumberColumn]] = []
         for table in self.tables:
@@ -178,11 +178,11 @@ class SheetSource(Source):
             at = column.index + 1 + left
             if at in unsaved:
                 fault = (
-                    f"The cell holds the formula {unsaved[at][:40]} and its value was never saved:"
+                    f"The cell contains the formula {unsaved[at][:40]} without a saved value:"
                     " open the file in Excel, save it, and run again."
                 )
             elif at in errors:
-                fault = f"The cell holds the error {errors[at]}."
+                fault = f"The cell contains the error {errors[at]}."
             else:
                 numbers.append(as_text(cells[column.index]))
         number = "\n".join(numbers)
@@ -213,11 +213,11 @@ class SheetSource(Source):
         )
         if full:
             raise FileError(
-                f"{self.name}: {len(full)} {things} hold phone numbers: {names}; choose one with"
+                f"{self.name}: {len(full)} {things} contain phone numbers: {names}; choose one with"
                 " --sheet, or --sheet all"
             )
         raise FileError(
-            f"{self.name}: no sheet holds phone numbers: {names}; choose one with --sheet,"
+            f"{self.name}: no sheet contains phone numbers: {names}; choose one with --sheet,"
             " and its column with --column"
         )
 
@@ -234,7 +234,7 @@ class SheetSource(Source):
 
     def _filled_sheet(self, sheet: Sheet) -> Sheet:
         if not sheet.height:
-            raise FileError(f"{self.name}: the sheet {sheet.name!r} holds no rows")
+            raise FileError(f"{self.name}: the sheet {sheet.name!r} contains no rows")
         return sheet
 
     def _holds_numbers(self, table: Table, column: Wanted) -> bool:
@@ -264,16 +264,16 @@ class SheetSource(Source):
     def _note_left_out(self, left_out: Sequence[Sheet], things: str) -> None:
         if left_out:
             names = ", ".join(repr(each.name) + (" (hidden)" if each.hidden else "") for each in left_out)
-            self.notes.append(f"these {things} are not read: {names}; --sheet chooses one")
+            self.notes.append(f"these {things} are skipped: {names}; choose one with --sheet")
 
     def _note_hidden(self, table: Table) -> None:
         hidden = sum(line > table.skipped for line in table.facts.hidden)
         if not hidden:
             return
         rows = f"{hidden:,} row{'s' * (hidden > 1)} of sheet {table.sheet.name!r}"
-        told = "are read too; --visible-only leaves them out"
+        told = "are included; --visible-only skips them"
         if self._visible_only:
-            told = "are left out, as --visible-only says"
+            told = "are skipped because of --visible-only"
         self.notes.append(f"{rows} that are hidden or filtered out {told}")
 
     def _refuse_unsaved(self, table: Table) -> None:
@@ -283,8 +283,8 @@ class SheetSource(Source):
         unsaved = sum(at in table.facts.unsaved.get(line, {}) for line in lines)
         if 2 * unsaved > len(table.sample) > 0:
             raise FileError(
-                f"{self.name}: column {self.number_column.name!r} of sheet {table.sheet.name!r} holds formulas whose"
-                " values were never saved; open the file in Excel, save it, and run again"
+                f"{self.name}: column {self.number_column.name!r} of sheet {table.sheet.name!r} contains formulas"
+                " without saved values; open the file in Excel, save it, and run again"
             )
 
     def _merge_columns(self) -> None:

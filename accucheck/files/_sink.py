@@ -138,7 +138,7 @@ class StreamSink:
     ) -> None:
         self.format = by_name(file_format)
         if not self.format.streams:
-            raise FileError(f"{self.format.name} cannot be written to standard output; give a file with -o")
+            raise FileError(f"{self.format.name} cannot be written to standard output; name a file with -o")
         self._stream = stream
         self._every_row = every_row
         self._writer = _writer(self.format, stream, source, for_excel=False)
@@ -181,18 +181,16 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
         raise FileError(f"{path}: {suffix} can be read but not written; name the output .xlsx")
     elif suffix == ".json":
         raise FileError(
-            f"{path}: rows are not written as one JSON document but as one object a line;"
-            " name the output .jsonl, or give --format jsonl"
+            f"{path}: results are written as JSON lines, not as one JSON document;"
+            " name the output .jsonl, or add --format jsonl"
         )
     elif suffix:
         written = ", ".join(each for known in FORMATS.values() for each in known.write_suffixes)
-        raise FileError(
-            f"{path}: {suffix} stands for no format; name the output one of {written}, or give its --format"
-        )
+        raise FileError(f"{path}: {suffix} is not a known format; name the output {written}, or set --format")
     else:
         chosen = FORMATS[source.format]
     if compression and not chosen.compressible:
-        raise FileError(f"{path}: {chosen.name} is compressed in itself; leave {path.suffix} out of the name")
+        raise FileError(f"{path}: {chosen.name} is already compressed; remove {path.suffix} from the name")
     return chosen
 
 
@@ -230,17 +228,15 @@ def _notes(file_format: Format, source: Source, *, partial: bool) -> list[str]:
         written = output_encoding(source)
         if written != source.encoding:
             return [
-                f"the output is UTF-8 with a byte order mark: {source.encoding.name} cannot hold every signature"
+                f"the output is UTF-8 with a byte order mark: {source.encoding.name} cannot represent every signature"
             ]
     if file_format.name != "xlsx" or not isinstance(source, SheetSource):
         return []
-    why = "only some of its rows go into it" if partial else why_no_copy(source)
+    why = "only some of its rows are written" if partial else why_no_copy(source)
     if why is not None:
-        return [
-            f"the output is a new workbook without the styles, formulas and other sheets of the input: {why}"
-        ]
+        return [f"the output is a new workbook without the input's styles, formulas and other sheets: {why}"]
     if isinstance(source, ExcelSource) and source.has_macros:
-        return ["the macros of the input are not in the output: an .xlsx workbook holds none"]
+        return ["the output does not contain the input's macros: an .xlsx workbook cannot hold them"]
     return []
 
 
@@ -255,7 +251,7 @@ def _refuse_what_is_needed(path: Path, source: Source) -> None:
     if not path.is_file():
         return
     if there is not None and path.samefile(there):
-        raise FileError(f"{path}: the output would overwrite the input; give it another name")
+        raise FileError(f"{path}: the output would overwrite the input; choose another name")
     with translate_output_errors(str(path)), path.open("rb") as old:
         if old.read(16).startswith(_DATABASE):
-            raise FileError(f"{path}: the output would overwrite a ledger; give it another name")
+            raise FileError(f"{path}: the output would overwrite a ledger; choose another name")

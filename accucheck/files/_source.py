@@ -99,7 +99,7 @@ class Source(ABC):
         if found.others:
             names = ", ".join(map(repr, found.others))
             self.notes.append(
-                f"these columns hold numbers too and are not read: {names}; --column all reads all"
+                f"these columns also contain numbers and are skipped: {names}; read them with --column all"
             )
         index = self.number_column.index
         note = note_on_cells([as_text(row[index]) for row in sample if index < len(row)])

@@ -51,7 +51,7 @@ class WebTablesSource(SheetSource):
         tables = [rows for rows in parser.tables if rows]
         if not tables:
             raise FileError(
-                f"{origin.name}: this is a web page without a table; export the list as CSV or .xlsx"
+                f"{origin.name}: this web page contains no table; export the list as CSV or .xlsx"
             )
         sheets = [_in_memory(f"table {place}", rows, set()) for place, rows in enumerate(tables, start=1)]
         super().__init__(
@@ -72,7 +72,7 @@ class XmlSpreadsheetSource(SheetSource):
         visible_only: bool = False,
     ) -> None:
         if b"<!ENTITY" in origin.head:
-            raise FileError(f"{origin.name}: XML with entities is not read; save it as .xlsx")
+            raise FileError(f"{origin.name}: XML with entities is not supported; save it as .xlsx")
         with translate_errors(origin.name, ElementTree.ParseError), origin.open() as plain:
             sheets = list(_xml_sheets(plain, origin.name))
         super().__init__(origin, sheets, column=column, sheet=sheet, visible_only=visible_only)
@@ -193,7 +193,7 @@ def _xml_sheets(stream: BinaryIO, name: str) -> Iterator[Sheet]:
         if element.tag == f"{ns}Row":
             line = _whole(element.get(f"{ns}Index")) if element.get(f"{ns}Index") else len(rows) + 1
             if line > _MOST_ROWS:
-                raise FileError(f"{name}: a row is numbered {line:,}; no sheet is that long")
+                raise FileError(f"{name}: row number {line:,} is beyond the end of any sheet")
             rows.extend([] for _ in range(line - 1 - len(rows)))
             rows.append(_xml_cells(element, ns))
             if element.get(f"{ns}Hidden") == "1":

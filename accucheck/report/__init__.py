@@ -81,9 +81,9 @@ def report(
         ConfigurationError: An argument is wrong.
     """
     if language not in ("en", "es"):
-        raise ConfigurationError(f"language is 'en' or 'es', not {language!r}")
+        raise ConfigurationError(f"language must be 'en' or 'es', not {language!r}")
     if price is not None and not 0 <= price < float("inf"):
-        raise ConfigurationError(f"price is what one answer costs, 0 or more, not {price!r}")
+        raise ConfigurationError(f"price must be the cost of one answer, 0 or more, not {price!r}")
     check_path(output)
     with open_source(source, column=column) as rows:
         names = rows.all_columns()

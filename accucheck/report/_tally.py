@@ -182,7 +182,7 @@ class CheckedColumns:
         for needed in ("whatsapp", "status"):
             if needed not in latest:
                 raise FileError(
-                    f"{source} has no column {needed}: give a list that accucheck bulk has written, such as checked.csv"
+                    f"{source} has no column {needed}: use a list that accucheck bulk wrote, such as checked.csv"
                 )
         numbered = [places for places in further.values() if "status" in places]
         self._groups = [latest, *numbered] if set(runs) == {0} else [latest]
@@ -254,7 +254,7 @@ class Tally:
             for name in by:
                 if name.casefold() not in known:
                     there = ", ".join(names[place] for place in places) or "none"
-                    raise FileError(f"{source} has no column {name!r} to group by; its own columns: {there}")
+                    raise FileError(f"{source} has no column {name!r} to group by; its columns are {there}")
             places = [known[name.casefold()] for name in by]
         self.total = Counts()
         self.by_status: Counter[str] = Counter()

@@ -167,29 +167,32 @@ _REASONS_ES: Final = [
     (re.compile(english), spanish)
     for english, spanish in (
         (
-            r"holds more than one number; give each its own row",
+            r"contains more than one number; put each in its own row",
             "tiene más de un número; ponga cada uno en su fila",
         ),
-        (r"holds other digits beside the number.*", "tiene otros dígitos además del número"),
-        (r"is a fixed line, and only mobiles are wanted", "es un teléfono fijo y solo se piden celulares"),
-        (r"has (\d+) characters, which is no phone number", r"tiene \1 caracteres; no es un teléfono"),
+        (r"contains other digits besides the number.*", "tiene otros dígitos además del número"),
+        (
+            r"is a landline, and only mobile numbers are wanted",
+            "es un teléfono fijo y solo se piden celulares",
+        ),
+        (r"has (\d+) characters, too many for a phone number", r"tiene \1 caracteres; no es un teléfono"),
         (r"holds no number|The cell is empty", "no tiene número"),
         (
             r"was rounded by a spreadsheet.*",
             "fue redondeado por una hoja de cálculo y perdió dígitos: exporte la columna como texto",
         ),
         (r"is an e-mail address or a user name.*", "es un correo o un nombre de usuario"),
-        (r"is a link that names no phone number", "es un enlace sin número de teléfono"),
+        (r"is a link without a phone number", "es un enlace sin número de teléfono"),
         (r"is labeled .*not as a phone number", "dice ser otro dato, no un teléfono"),
         (
-            r"holds letters or signs that are not part of a phone number",
+            r"contains letters or symbols that do not belong in a phone number",
             "tiene letras o signos que no son de un teléfono",
         ),
         (r"has among its digits", "tiene una palabra entre los dígitos"),
         (r"is text, not a phone number", "es texto, no un teléfono"),
-        (r"holds a prefix and no number", "tiene un prefijo y ningún número"),
+        (r"contains a prefix without a number", "tiene un prefijo y ningún número"),
         (
-            r"is no fixed line of Peru: area code (\d+) has no such number",
+            r"is not a Peruvian landline: area code (\d+) has no such number",
             r"no es un fijo del Perú: el código \1 no tiene ese número",
         ),
         (
@@ -214,7 +217,7 @@ _REASONS_ES: Final = [
             r"The cell holds the formula.*",
             "La celda tiene una fórmula sin valor guardado: ábrala en Excel y guárdela",
         ),
-        (r"The cell holds the error (.*)", r"La celda tiene el error \1"),
+        (r"The cell contains the error (.*)", r"La celda tiene el error \1"),
     )
 ]
 

@@ -178,7 +178,7 @@ class Account:
     def set_rate(self, rate: float, now: float) -> None:
         """Allow ``rate`` calls per second from now on. Raises ``ValueError`` if the account has no limit."""
         if self._limit is None:
-            raise ValueError("this sandbox has no rate limit to change: start it with a rate")
+            raise ValueError("this sandbox has no rate limit to change: start it with --rate")
         self._limit.set_rate(rate, now)
 
     def _refusal(self, call: Call, now: float) -> Reply | None:

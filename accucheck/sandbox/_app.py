@@ -187,7 +187,7 @@ async def _send_badly(reply: Reply, fault: Fault, scope: Scope, receive: Receive
     transport: asyncio.Transport | None = scope.get("state", {}).get(TRANSPORT)
     if transport is None:
         # No socket to spoil: an application called in-process fails its caller in the same way.
-        raise ConnectionResetError(f"the sandbox lost the reply on purpose ({fault})")
+        raise ConnectionResetError(f"the sandbox dropped this reply on purpose ({fault})")
     if fault == "reset":
         raw_socket: socket.socket = transport.get_extra_info("socket")
         raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)

@@ -55,7 +55,7 @@ def written_out(reply: Script) -> Scripted:
     if isinstance(reply, Mapping):
         return Scripted(result=dict(reply))
     if not isinstance(reply, str):
-        raise TypeError(f"{reply!r} is not a reply: give a word, a mapping or Scripted(...)")
+        raise TypeError(f"{reply!r} is not a reply: use a word, a mapping or Scripted(...)")
     if reply in _VERDICTS:
         return Scripted(result={"whatsapp": reply})
     if reply == "bad_gateway":

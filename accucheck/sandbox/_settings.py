@@ -40,7 +40,7 @@ class Faults:
         for share in fields(self):
             _check_share(f"faults.{share.name}", getattr(self, share.name))
         if self.total > 1:
-            raise ValueError(f"the shares of faults add up to {self.total:g}: make it at most 1")
+            raise ValueError(f"the shares of faults add up to {self.total:g}, more than 1")
 
     @property
     def total(self) -> float:
@@ -59,7 +59,7 @@ class Faults:
         for part in filter(None, text.split(",")):
             name, _, share = part.partition("=")
             if name.strip() not in known:
-                raise ValueError(f"no fault is called {name.strip()!r}: use {', '.join(known)}")
+                raise ValueError(f"there is no fault {name.strip()!r}: use {', '.join(known)}")
             shares[name.strip()] = _number("faults", share)
         return cls(**shares)
 
@@ -171,20 +171,24 @@ class Settings:
     def __post_init__(self) -> None:
         if self.rate is None:
             for name in ("burst", "window_seconds"):
-                _refuse(getattr(self, name) is not None, f"{name} has no effect without a rate: give both")
-            _refuse(bool(self.rate_at), "rate_at has no effect without a rate: give the rate it starts from")
-            _refuse(self.retry_after, "retry_after has no effect without a rate: give both")
-            _refuse(self.window != "token", f"window {self.window!r} has no effect without a rate: give both")
+                _refuse(getattr(self, name) is not None, f"{name} has no effect without a rate: set both")
+            _refuse(bool(self.rate_at), "rate_at has no effect without a rate: set the rate it starts from")
+            _refuse(self.retry_after, "retry_after has no effect without a rate: set both")
+            _refuse(self.window != "token", f"window {self.window!r} has no effect without a rate: set both")
         else:
             _check_positive("rate", self.rate)
         _check_word("window", self.window, get_args(Window))
         if self.window == "token":
-            _refuse(self.window_seconds is not None, "window_seconds is for the fixed and sliding window")
+            _refuse(
+                self.window_seconds is not None, "window_seconds only works with a fixed or sliding window"
+            )
             _refuse(
                 self.burst is not None and self.burst < 1, f"burst is {self.burst}: it must be at least 1"
             )
         else:
-            _refuse(self.burst is not None, "burst is for the token bucket: leave it out with a window")
+            _refuse(
+                self.burst is not None, "burst only works with the token bucket: remove it, or remove window"
+            )
             _check_positive("window_seconds", self.effective_window_seconds)
             _refuse(
                 self.rate is not None and self.rate * self.effective_window_seconds < 1 - 1e-9,
@@ -205,7 +209,7 @@ class Settings:
             _check_not_negative("price_basic", self.price_basic)
         if self.queue_rate is not None:
             _check_positive("queue_rate", self.queue_rate)
-            _refuse(not self.pending, "queue_rate has no effect without pending: give both")
+            _refuse(not self.pending, "queue_rate has no effect without pending: set both")
         _check_word("body", self.body, get_args(BodyType))
         for name in ("quota", "expire_after"):
             limit = getattr(self, name)

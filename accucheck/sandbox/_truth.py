@@ -88,7 +88,7 @@ def truth(number: str | int, seed: int = 7) -> Result:
     national = str(number).removeprefix(COUNTRY_CODE)
     if not is_national(national):
         raise ValueError(
-            f"{number!r} is no Peru number: give 9 and eight digits, or a landline with its area"
+            f"{number!r} is not a Peruvian number: use 9 and eight digits, or a landline with its area code"
         )
     result = Result(number=COUNTRY_CODE + national, whatsapp="no")
     on_whatsapp, has_date, days, kind, pick, business, avatar, details = draws("person", seed, national)

@@ -580,7 +580,7 @@ def test_an_api_that_cannot_be_reached_ends_the_run(tmp_path: Path, stdout: bool
         )
     assert result.returncode == 6
     assert "has gone through for 1 seconds" in result.stderr
-    assert "once AccuAuth can be reached, run the same command again" in result.stderr
+    assert "once AccuAuth is reachable, run the same command again" in result.stderr
     if stdout:
         assert sorted(
             row[:5] for row in list(csv.reader(io.StringIO(result.stdout), delimiter=";"))[1:]
@@ -598,7 +598,7 @@ def test_the_demo_proves_itself(tmp_path: Path) -> None:
     assert len(table(place / "checked.csv")) == 61
     again = accucheck("demo", "--directory", place)
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
 
 
 def test_without_its_packages_it_says_what_to_install() -> None:

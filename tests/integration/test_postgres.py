@@ -129,7 +129,7 @@ async def test_a_database_that_stays_away_ends_the_run_and_the_batch_may_be_give
     await store.open()
     await asyncio.to_thread(postgres_server.stop)
     try:
-        with pytest.raises(LedgerError, match="check that it runs"):
+        with pytest.raises(LedgerError, match="start it, then run"):
             await store.settle([answered(MOBILE)])
     finally:
         await asyncio.to_thread(postgres_server.start)

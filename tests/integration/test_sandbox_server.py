@@ -79,7 +79,7 @@ async def test_the_rate_can_be_changed_from_outside() -> None:
         assert statuses == ["OK", "RATE_LIMIT_EXCEEDED", "RATE_LIMIT_EXCEEDED"]
         assert sandbox.counts.rate == 0
     async with serve() as sandbox:
-        with pytest.raises(ValueError, match="start it with a rate"):
+        with pytest.raises(ValueError, match="start it with --rate"):
             sandbox.set_rate(5)
 
 
@@ -221,7 +221,7 @@ def test_as_a_process_it_says_where_it_listens_and_stops_by_a_signal(number: int
     [
         (["--rate", "0"], "rate is 0.0: it must be above 0"),
         (["--rate-at", "x"], "write two numbers with a colon between them"),
-        (["--faults", "fire=1"], "no fault is called 'fire'"),
+        (["--faults", "fire=1"], "there is no fault 'fire'"),
         (["--window", "leaky", "--rate", "5"], "invalid choice: 'leaky'"),
     ],
 )

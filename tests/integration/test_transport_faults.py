@@ -1,4 +1,4 @@
-"""What servers do, and what becomes of the call: the same for every arrangement of the send room."""
+"""What servers do, and what becomes of the call: the same for every arrangement of the HTTP package."""
 
 from __future__ import annotations
 

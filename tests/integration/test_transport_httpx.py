@@ -320,7 +320,7 @@ async def upgrades(peer: Peer) -> None:
 
 
 FAILURES = {
-    "no reply in time": (mute, httpx.ReadTimeout),
+    "no reply arrived in time": (mute, httpx.ReadTimeout),
     "half a reply in time": (half, httpx.ReadTimeout),
     "request not taken in time": (deaf, httpx.WriteTimeout),
     "reset": (resets, httpx.ReadError),

@@ -556,7 +556,7 @@ def test_the_second_unclear_reply_is_the_last_and_the_error_tells_of_the_number(
     *_, last = play(bench)
     assert isinstance(last, Done)
     assert last.result == Undetermined(
-        "AccuAuth answers “STRANGER”, which accucheck does not know: ask AccuAuth what it means",
+        "AccuAuth replied “STRANGER”, a status accucheck does not know: ask AccuAuth what it means",
         number="+51987654321",
         request_id="TID7",
         http_status=418,

@@ -31,7 +31,7 @@ from accucheck.cli._summary import calls_facts, how_to_continue
         ({"ledger": "x", "seed": 5}, "--sample"),
         ({"ordered": True}, "-o -"),
         ({"split": True, "only": "yes"}, "not both"),
-        ({"split": True, "output": "-"}, "need a file"),
+        ({"split": True, "output": "-"}, "need an output file"),
         ({"ledger": "out.csv"}, "is the ledger"),
     ],
 )
@@ -80,7 +80,7 @@ def test_the_outputs_of_a_split_keep_their_suffixes() -> None:
         (BudgetExhausted("x"), "higher --max-calls"),
         (OutOfQuota("x"), "once the account has calls again"),
         (Unauthorized("x"), "fix that and run the same command again"),
-        (Outage("x"), "once AccuAuth can be reached"),
+        (Outage("x"), "once AccuAuth is reachable"),
         (LedgerError("x"), "fix that and run the same command again"),
     ],
 )
@@ -88,7 +88,7 @@ def test_a_run_that_did_not_finish_says_how_to_continue(error: RunEnded | None, 
     job = Job(input="leads.csv", output="out.csv", ledger="answers")
     assert told in how_to_continue(job, error)
     assert "not bought again" in how_to_continue(job, error)
-    assert "starts from zero" in how_to_continue(Job(input="a", output="b"), error)
+    assert "starts over" in how_to_continue(Job(input="a", output="b"), error)
 
 
 def test_the_summary_shows_what_the_run_cost() -> None:

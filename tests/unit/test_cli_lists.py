@@ -113,7 +113,7 @@ def test_diff_tells_who_joined_and_who_left(capsys: pytest.CaptureFixture[str]) 
     assert changes == {
         "+51987654321": "joined WhatsApp",
         "+51912345678": "left WhatsApp",
-        "+51914567890": "answered now, not on WhatsApp",
+        "+51914567890": "newly answered, not on WhatsApp",
         "+51915678901": "gone, was on WhatsApp",
         "+51916789012": "new, on WhatsApp",
     }

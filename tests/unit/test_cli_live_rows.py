@@ -45,10 +45,10 @@ async def test_a_slow_reader_holds_the_writer_back(monkeypatch: pytest.MonkeyPat
 async def test_what_the_input_raises_is_raised_after_the_rows_before_it() -> None:
     def torn() -> Iterator[Row]:
         yield from rows(3)
-        raise FileError("the file is torn")
+        raise FileError("the file is damaged")
 
     seen = []
-    with pytest.raises(FileError, match="torn"):
+    with pytest.raises(FileError, match="damaged"):
         async for _, row in LiveRows(torn()):
             seen.append(row.record)
     assert seen == [0, 1, 2]

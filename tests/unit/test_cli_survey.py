@@ -67,7 +67,7 @@ def test_a_sample_of_a_limited_rate_counts_on_that_rate() -> None:
 
 def test_a_sample_without_an_answer_claims_nothing() -> None:
     facts = dict(sample_facts(Stats(failed=5, calls=25, elapsed=1.0), 5, 100, "auto"))
-    assert facts["on WhatsApp"] == "unknown: no number of the sample was answered"
+    assert facts["on WhatsApp"] == "unknown: no number in the sample was answered"
     assert "the rest" not in facts
 
 

@@ -303,8 +303,8 @@ LEADS = [{"name": "Ana", "Teléfono": NUMBER}]
         (pyarrow.table({"phone": [NUMBER]}), "items is a whole Table"),
         (rows, "items is a function: call it"),
         (coroutine, "items is a function: call it"),
-        (5, "items are an iterable"),
-        (NUMBER, "items are many numbers"),
+        (5, "items must be an iterable"),
+        (NUMBER, "items must be a collection"),
     ],
 )
 def test_items_that_are_no_numbers_are_refused_and_the_way_out_is_named(items: Any, message: str) -> None:

@@ -77,7 +77,7 @@ def test_they_have_no_attributes_to_dump(credentials: Credentials) -> None:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_they_refuse_to_be_pickled_and_say_what_to_do(credentials: Credentials, protocol: int) -> None:
-    with pytest.raises(TypeError, match="let each process read its own environment") as caught:
+    with pytest.raises(TypeError, match="let each process read them from its own environment") as caught:
         pickle.dumps({"client": credentials}, protocol)
     assert hides(str(caught.value))
 
@@ -151,7 +151,7 @@ def test_an_empty_argument_does_not_fall_back_to_the_environment() -> None:
 @pytest.mark.parametrize("place", ["api_id", "api_secret"])
 def test_a_value_that_no_header_can_carry_is_refused_without_being_shown(bad: str, place: str) -> None:
     values: dict[str, Any] = {"api_id": "good-id", "api_secret": "good-secret"} | {place: bad}
-    with pytest.raises(ConfigurationError, match=f"{place} holds a character") as caught:
+    with pytest.raises(ConfigurationError, match=f"{place} contains a character") as caught:
         Credentials(**values)
     for text in (str(caught.value), repr(caught.value)):
         assert bad not in text

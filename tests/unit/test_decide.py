@@ -163,10 +163,10 @@ def test_without_a_reason_the_error_still_says_something(status: str) -> None:
 
 
 def test_a_protocol_error_tells_what_was_seen() -> None:
-    decision = fate(Malformed(200, "OK with the result of another number", "TID5"))
+    decision = fate(Malformed(200, "OK with the result for a different number", "TID5"))
     assert isinstance(decision, Done)
     assert isinstance(decision.result, ProtocolError)
-    assert decision.result.reason == "OK with the result of another number"
+    assert decision.result.reason == "OK with the result for a different number"
     assert (decision.result.request_id, decision.result.http_status) == ("TID5", 200)
 
 
@@ -352,7 +352,7 @@ def test_tenacitys_own_combinations_of_strategies_fit() -> None:
 
 @pytest.mark.parametrize("value", ["ignore", "", None, True, "RETRY"])
 def test_an_unknown_rule_for_lost_answers_is_refused(value: Any) -> None:
-    with pytest.raises(ConfigurationError, match="on_lost_answer is 'retry' or 'fail'"):
+    with pytest.raises(ConfigurationError, match="on_lost_answer must be 'retry' or 'fail'"):
         Policy(on_lost_answer=value)
 
 
@@ -471,7 +471,7 @@ def test_a_strategy_is_given_a_full_state(reply: Reply, kind: type[CheckError], 
 @pytest.mark.parametrize("name", ["retry_wait", "retry_stop", "poll_wait", "poll_stop", "refusal_stop"])
 @pytest.mark.parametrize("value", [5, "5", {}])
 def test_what_is_no_strategy_is_refused_with_an_example(name: str, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=rf"{name} is a tenacity strategy such as tenacity\."):
+    with pytest.raises(ConfigurationError, match=rf"{name} must be a tenacity strategy such as tenacity\."):
         Policy(**{name: value})
 
 

@@ -130,7 +130,7 @@ def test_an_encoding_that_is_given_is_taken(leads: Path) -> None:
 )
 def test_an_unknown_encoding_is_one_clear_line(leads: Path, encoding: str) -> None:
     leads.write_text("phone\n987654321\n")
-    with pytest.raises(FileError, match=f"'{encoding}' is no encoding of text files"):
+    with pytest.raises(FileError, match=f"'{encoding}' is not a known text encoding"):
         open_source(leads, encoding=encoding)
 
 
@@ -169,7 +169,7 @@ def test_an_encoding_that_cannot_hold_an_emoji_becomes_utf_8_and_it_says_so(
     with open_source(leads, encoding=encoding) as source, FileSink(leads.with_name("o.csv"), source) as sink:
         name = source.encoding.name  # type: ignore[attr-defined]
         assert sink.notes == [
-            f"the output is UTF-8 with a byte order mark: {name} cannot hold every signature"
+            f"the output is UTF-8 with a byte order mark: {name} cannot represent every signature"
         ]
         stream = io.BytesIO()
         with StreamSink(stream, source, file_format="csv") as pipe:
@@ -370,7 +370,7 @@ def test_a_file_that_is_no_text_is_one_clear_line(leads: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\n\n\r\n", codecs.BOM_UTF8])
 def test_an_empty_file_is_one_clear_line(leads: Path, content: bytes) -> None:
     leads.write_bytes(content)
-    with pytest.raises(FileError, match=r"leads\.csv: the file (is empty|holds no rows)"):
+    with pytest.raises(FileError, match=r"leads\.csv: the file (is empty|contains no rows)"):
         open_source(leads)
 
 

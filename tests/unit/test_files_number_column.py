@@ -84,12 +84,12 @@ def test_a_column_without_a_telling_name_is_found_by_its_content(tmp_path: Path)
 
 
 def test_identity_cards_are_not_taken_for_phones(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no column holds phone numbers"):
+    with pytest.raises(FileError, match="no column contains phone numbers"):
         column_of(tmp_path, {"a": WORDS, "b": RUCS, "c": DNIS})
 
 
 def test_two_columns_of_phones_without_a_telling_name_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"columns 'a' and 'c' could all hold .* --column"):
+    with pytest.raises(FileError, match=r"columns 'a' and 'c' could all contain .* --column"):
         column_of(tmp_path, {"a": MOBILES, "b": DNIS, "c": MOBILES, "x": WORDS})
 
 
@@ -124,7 +124,7 @@ def test_columns_that_hold_numbers_and_are_not_read_are_named(tmp_path: Path) ->
     with open_source(leads) as source:
         assert source.number_column.name == "Phone 1 - Value"
         assert source.notes == [
-            "these columns hold numbers too and are not read: 'Phone 2 - Value'; --column all reads all"
+            "these columns also contain numbers and are skipped: 'Phone 2 - Value'; read them with --column all"
         ]
         assert list(source.numbers()) == ["+51 987 650 001", "987650003"]
 
@@ -160,7 +160,7 @@ def test_cells_that_hold_several_numbers_are_told_at_the_start(tmp_path: Path) -
     leads.write_text("phone,name\n987654321 / 912345678,Ana\n987654321,Luis\n912345678,Eva\n")
     with open_source(leads) as source:
         assert source.notes == [
-            "1 of the first 3 cells hold several numbers; --several reads them: first, each or best"
+            "1 of the first 3 cells have several numbers; --several first, each or best reads them"
         ]
 
 
@@ -169,7 +169,7 @@ def test_of_fixed_lines_and_mobiles_the_mobiles_are_taken(tmp_path: Path) -> Non
 
 
 def test_no_column_of_phones_is_one_clear_line_that_lists_the_columns(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"leads\.csv: no column .* out of 1 'a', 2 'b'$"):
+    with pytest.raises(FileError, match=r"leads\.csv: no column .*--column: 1 'a', 2 'b'$"):
         column_of(tmp_path, {"a": WORDS, "b": WORDS})
 
 
@@ -197,7 +197,7 @@ def test_a_column_that_is_not_there_is_one_clear_line(tmp_path: Path, wanted: st
 def test_two_columns_of_the_name_that_is_asked_for_are_told_apart_by_place(tmp_path: Path) -> None:
     leads = tmp_path / "leads.csv"
     leads.write_text("tel,Tel,tel\n987654321,987654322,987654323\n")
-    with pytest.raises(FileError, match="2 columns are named 'tel'; choose one by its place: 1 and 3"):
+    with pytest.raises(FileError, match="2 columns are named 'tel'; choose one by its position: 1 and 3"):
         open_source(leads, column="tel")
     with open_source(leads, column=3) as source:
         assert list(source.numbers()) == ["987654323"]

@@ -259,7 +259,7 @@ def test_no_suffix_means_the_format_of_the_input(leads: Path, output: Path, name
     "name", ["checked.out", "checked.docx", "checked.csv.bz2", "checked.data.gz", "v1.2"]
 )
 def test_an_unknown_suffix_is_refused_with_the_known_ones(leads: Path, output: Path, name: str) -> None:
-    told = r" stands for no format; name the output one of \.csv, .*\.jsonl, .*\.xlsx, or give its --format"
+    told = r" is not a known format; name the output \.csv, .*\.jsonl, .*\.xlsx, or set --format"
     with open_source(leads) as source, pytest.raises(FileError, match=told):
         write(source, output.with_name(name))
     assert not list(output.parent.iterdir())

@@ -250,7 +250,7 @@ def test_a_torn_file_is_one_clear_line(leads: Path, keep: float) -> None:
     content = leads.read_bytes()
     leads.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
     with pytest.raises(
-        FileError, match=r"leads\.parquet: the file is torn or not what its name says"
+        FileError, match=r"leads\.parquet: the file is damaged or is not what its name says"
     ) as told:
         open_source(leads)
     assert "\n" not in str(told.value)
@@ -259,5 +259,5 @@ def test_a_torn_file_is_one_clear_line(leads: Path, keep: float) -> None:
 def test_parquet_cannot_be_compressed_around(tmp_path: Path) -> None:
     leads = tmp_path / "leads.csv"
     leads.write_text("phone\n987654321\n")
-    with open_source(leads) as source, pytest.raises(FileError, match=r"leave \.gz out of the name"):
+    with open_source(leads) as source, pytest.raises(FileError, match=r"remove \.gz from the name"):
         FileSink(tmp_path / "out.parquet.gz", source)

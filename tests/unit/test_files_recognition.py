@@ -94,10 +94,10 @@ def test_json_comes_through_standard_input() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (f'["{N1}", "{N2}"', "the JSON ends early|not valid JSON"),
-        (json.dumps([{"phone": N1}] * 100)[:-40], "the JSON ends early|not valid JSON"),
+        (f'["{N1}", "{N2}"', "the JSON is cut off|not valid JSON"),
+        (json.dumps([{"phone": N1}] * 100)[:-40], "the JSON is cut off|not valid JSON"),
         (json.dumps({"a": [N1], "b": [N2, N3]}), r"several lists of numbers: \.a \(1\), \.b \(2\)"),
-        ('{"total": 0, "data": []}', "holds no list of phone numbers"),
+        ('{"total": 0, "data": []}', "contains no list of phone numbers"),
         ('{"name": Ana}', "not valid JSON"),
         ("[" * 100_000, "JSON"),
     ],
@@ -130,7 +130,7 @@ def test_numbers_on_one_line_are_a_row_each(tmp_path: Path, text: str, separator
     leads = put(tmp_path / "a.txt", text)
     assert [number.replace(" ", "")[-9:] for number in numbers_of(leads)] == [N1, N2, N3]
     with open_source(leads) as source:
-        assert source.notes == ["the file is one list of numbers, not a table: each number becomes a row"]
+        assert source.notes == ["the file is a plain list of numbers, not a table: each number becomes a row"]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_numbers_on_one_line_are_a_row_each(tmp_path: Path, text: str, separator
 )
 def test_a_table_is_no_list_of_numbers(tmp_path: Path, text: str) -> None:
     with open_source(put(tmp_path / "a.txt", text), column="1" if text[0] == "9" else None) as source:
-        assert "one list of numbers" not in " ".join(source.notes)
+        assert "plain list of numbers" not in " ".join(source.notes)
         assert len(list(source.rows())) <= text.count("\n")
 
 
@@ -284,7 +284,7 @@ def test_the_one_file_of_a_zip_archive_is_read(tmp_path: Path) -> None:
         leads = zipped(tmp_path / name, dict(members))
         with open_source(leads) as source:
             assert list(source.numbers()) == [N1]
-            assert source.notes == ["'export/leads.csv' of the zip archive is read"]
+            assert source.notes == ["'export/leads.csv' from the zip archive is read"]
             with pytest.raises(FileError, match="would overwrite the input"):
                 FileSink(leads, source, file_format="csv")
     with open_source("-", stdin=io.BytesIO((tmp_path / "leads.zip").read_bytes())) as source:
@@ -293,8 +293,8 @@ def test_the_one_file_of_a_zip_archive_is_read(tmp_path: Path) -> None:
 
 def test_several_files_of_a_zip_archive_are_named(tmp_path: Path) -> None:
     leads = zipped(tmp_path / "a.zip", {"a.csv": "phone\n1\n", "b.csv": "phone\n2\n"})
-    assert "holds 2 files ('a.csv', 'b.csv'); unpack it" in refusal_of(leads)
-    assert "holds 0 files" in refusal_of(zipped(tmp_path / "b.zip", {".DS_Store": "x"}))
+    assert "contains 2 files ('a.csv', 'b.csv'); unpack it" in refusal_of(leads)
+    assert "contains 0 files" in refusal_of(zipped(tmp_path / "b.zip", {".DS_Store": "x"}))
 
 
 @pytest.mark.parametrize(
@@ -310,13 +310,13 @@ def test_several_files_of_a_zip_archive_are_named(tmp_path: Path) -> None:
         (b"BZh91AY&SY", "compressed with bzip2"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "a 7-Zip archive"),
         (b"Rar!\x1a\7\0", "a RAR archive"),
-        (b"-- MySQL dump 10.13\nINSERT INTO leads VALUES (1,'987654321');\n", "a dump of a database"),
+        (b"-- MySQL dump 10.13\nINSERT INTO leads VALUES (1,'987654321');\n", "a database dump"),
         (b"<?xml version='1.0'?><leads><lead phone='987654321'/></leads>", "an XML document"),
-        (b"<html><body>Sesion expirada</body></html>", "a web page without a table"),
+        (b"<html><body>Sesion expirada</body></html>", "web page contains no table"),
         (b"MIME-Version: 1.0\nContent-Type: multipart/related\n", "a web archive"),
         (
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "EncryptedPackage".encode("utf-16-le"),
-            "protected by a password",
+            "password-protected",
         ),
         (
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "WordDocument".encode("utf-16-le"),
@@ -336,7 +336,7 @@ def test_what_is_not_read_is_named(tmp_path: Path, name: str, content: bytes, wh
     [
         ("word/document.xml", "a Word document"),
         ("ppt/presentation.xml", "a PowerPoint presentation"),
-        ("Index/Document.iwa", "a document of Apple Numbers"),
+        ("Index/Document.iwa", "an Apple Numbers or Pages document"),
     ],
 )
 def test_documents_that_are_zip_archives_are_named(tmp_path: Path, member: str, what: str) -> None:

@@ -75,13 +75,13 @@ def test_of_several_sheets_the_one_with_numbers_is_read_and_the_others_are_named
     )
     with open_source(leads) as source:
         assert list(source.numbers()) == [str(N1), str(N2)]
-        assert source.notes == ["these sheets are not read: 'Portada', 'Notas'; --sheet chooses one"]
+        assert source.notes == ["these sheets are skipped: 'Portada', 'Notas'; choose one with --sheet"]
 
 
 def test_several_sheets_with_numbers_are_a_question(leads: Path) -> None:
     make(leads, {"Lima": LEADS, "Cusco": [["Celular"], [N3]]})
     with pytest.raises(
-        FileError, match=r"2 sheets hold phone numbers: 'Lima' \(3 rows\), 'Cusco' \(2 rows\); choose"
+        FileError, match=r"2 sheets contain phone numbers: 'Lima' \(3 rows\), 'Cusco' \(2 rows\); choose"
     ):
         open_source(leads)
     for wanted, numbers in (
@@ -100,7 +100,7 @@ def test_several_sheets_with_numbers_are_a_question(leads: Path) -> None:
 def test_sheets_without_numbers_are_listed(leads: Path) -> None:
     make(leads, {"A": [["x"], ["y"]], "B": [["nombre", "nota"], ["Ana", "x"]]})
     with pytest.raises(
-        FileError, match=r"no sheet holds phone numbers: 'A' \(2 rows\), 'B' \(2 rows\); choose one"
+        FileError, match=r"no sheet contains phone numbers: 'A' \(2 rows\), 'B' \(2 rows\); choose one"
     ):
         open_source(leads)
 
@@ -109,7 +109,7 @@ def test_hidden_sheets_are_not_read_and_named(leads: Path) -> None:
     make(leads, {"Leads": LEADS, "Viejo": [["Celular"], [N3]]}, lambda book, sheets: sheets["Viejo"].hide())
     with open_source(leads) as source:
         assert list(source.numbers()) == [str(N1), str(N2)]
-        assert source.notes == ["these sheets are not read: 'Viejo' (hidden); --sheet chooses one"]
+        assert source.notes == ["these sheets are skipped: 'Viejo' (hidden); choose one with --sheet"]
     with open_source(leads, sheet="Viejo") as source:
         assert list(source.numbers()) == [str(N3)]
 
@@ -123,7 +123,7 @@ def test_all_sheets_together_stand_under_common_names(leads: Path) -> None:
             ["Lima", "Luis", N2, None],
             ["Cusco", None, N3, "x"],
         ]
-        assert source.notes == ["these sheets are not read: 'Nota'; --sheet chooses one"]
+        assert source.notes == ["these sheets are skipped: 'Nota'; choose one with --sheet"]
     book = openpyxl.load_workbook(checked(leads, sheet="all"))
     assert [cell.value for cell in book["Lima"][2]][:3] == ["Ana", N1, "yes"]
     assert [cell.value for cell in book["Cusco"][1]][:3] == ["Celular", "DNI", "whatsapp"]
@@ -134,7 +134,7 @@ def test_all_sheets_together_stand_under_common_names(leads: Path) -> None:
 def test_a_sheet_is_asked_for_only_where_there_are_some(tmp_path: Path) -> None:
     path = tmp_path / "leads.csv"
     path.write_text("phone\n987654321\n")
-    with pytest.raises(FileError, match="there are no sheets in it"):
+    with pytest.raises(FileError, match="this file has no sheets"):
         open_source(path, sheet="Leads")
 
 
@@ -146,7 +146,7 @@ def test_hidden_and_filtered_rows_are_told_and_left_out_if_asked(leads: Path) ->
     with open_source(leads) as source:
         assert list(source.numbers()) == [str(N1), str(N2), str(N3)]
         assert source.notes == [
-            "1 row of sheet 'Leads' that are hidden or filtered out are read too; --visible-only leaves them out"
+            "1 row of sheet 'Leads' that are hidden or filtered out are included; --visible-only skips them"
         ]
     with open_source(leads, visible_only=True) as source:
         assert list(source.numbers()) == [str(N1), str(N3)]
@@ -175,10 +175,8 @@ def test_a_formula_without_a_value_and_an_error_are_no_empty_cells(leads: Path) 
     with open_source(leads) as source:
         read = list(source.rows())
         assert [row.number for row in read] == ["", "", str(N3), *[str(N1)] * 4]
-        assert (
-            'holds the formula ="9"&A2 and its value was never saved: open the file in Excel' in read[0].fault
-        )
-        assert read[1].fault == "The cell holds the error #N/A."
+        assert 'contains the formula ="9"&A2 without a saved value: open the file in Excel' in read[0].fault
+        assert read[1].fault == "The cell contains the error #N/A."
         assert list(source.values(read[0])) == ["Ana", '="9"&A2', ""]
         assert list(source.values(read[1])) == ["Luis", "#N/A", ""]
         assert list(source.values(read[2])) == ["Eva", str(N3), "#REF!"]
@@ -194,7 +192,7 @@ def test_a_column_of_formulas_without_values_is_refused(leads: Path) -> None:
         book.active.append(row)
     book.save(leads)
     with pytest.raises(
-        FileError, match=r"column 'Celular' of sheet 'Sheet' holds formulas whose values were never saved"
+        FileError, match=r"column 'Celular' of sheet 'Sheet' contains formulas without saved values"
     ):
         open_source(leads)
 
@@ -342,7 +340,9 @@ def test_macros_are_not_in_an_xlsx_output_and_it_says_so(leads: Path) -> None:
     with zipfile.ZipFile(leads, "a") as parts:
         parts.writestr("xl/vbaProject.bin", b"x")
     with open_source(leads) as source, FileSink(leads.with_name("out.xlsx"), source) as sink:
-        assert sink.notes == ["the macros of the input are not in the output: an .xlsx workbook holds none"]
+        assert sink.notes == [
+            "the output does not contain the input's macros: an .xlsx workbook cannot hold them"
+        ]
         for row in source.rows():
             sink.write(row, ANSWER)
     assert "xl/vbaProject.bin" not in zipfile.ZipFile(leads.with_name("out.xlsx")).namelist()
@@ -352,8 +352,8 @@ def test_what_a_new_workbook_loses_is_told_before_the_first_call(leads: Path) ->
     make(leads, {"Leads": [["Ana", N1], ["Luis", N2]]})
     with open_source(leads) as source, FileSink(leads.with_name("out.xlsx"), source) as sink:
         assert sink.notes == [
-            "the output is a new workbook without the styles, formulas and other sheets of the input:"
-            " the sheet has no row of names, which our columns need"
+            "the output is a new workbook without the input's styles, formulas and other sheets:"
+            " the sheet has no header row, which the new columns need"
         ]
 
 
@@ -362,8 +362,8 @@ def test_a_workbook_with_some_of_the_rows_holds_no_others(leads: Path) -> None:
     output = leads.with_name("out.xlsx")
     with open_source(leads) as source, FileSink(output, source, partial=True) as sink:
         assert sink.notes == [
-            "the output is a new workbook without the styles, formulas and other sheets of the input:"
-            " only some of its rows go into it"
+            "the output is a new workbook without the input's styles, formulas and other sheets:"
+            " only some of its rows are written"
         ]
         sink.write(list(source.rows())[1], ANSWER)
     assert [row[:2] for row in openpyxl.load_workbook(output).active.values] == [

@@ -98,5 +98,5 @@ def test_a_range_that_is_upside_down_is_refused() -> None:
 
 @pytest.mark.parametrize("burst", [0, -1, 1.5, 2.0, True, False, "5", math.nan, math.inf, [1]])
 def test_what_is_no_burst_is_refused(burst: Any) -> None:
-    with pytest.raises(ConfigurationError, match="burst is a whole number of calls, 1 or more"):
+    with pytest.raises(ConfigurationError, match="burst must be a whole number of calls, 1 or more"):
         AdaptiveGate(50, burst)

@@ -256,7 +256,7 @@ async def test_when_not_one_connection_can_be_opened_that_is_said_after_the_conn
     await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
     assert 10 <= loop.time() - began < 11
     for call in calls:
-        with pytest.raises(ConfigurationError, match="not one connection can be opened"):
+        with pytest.raises(ConfigurationError, match="no connection can be opened"):
             await call
 
 
@@ -304,20 +304,23 @@ async def test_a_given_transport_is_entered_and_closed_with_the_sender() -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"timeouts": 5}, "timeouts is accucheck.Timeouts"),
-        ({"timeouts": httpx.Timeout(5)}, "timeouts is accucheck.Timeouts"),
+        ({"timeouts": 5}, "timeouts must be accucheck.Timeouts"),
+        ({"timeouts": httpx.Timeout(5)}, "timeouts must be accucheck.Timeouts"),
         ({"proxy": "nonsense"}, "The proxy from proxy= cannot be used"),
         ({"proxy": 5}, "The proxy from proxy= cannot be used"),
         ({"proxy": "socks://127.0.0.1:1080"}, "The proxy from proxy= cannot be used"),
         ({"verify": False}, "verify=False is not possible"),
-        ({"verify": None}, "verify is True"),
-        ({"verify": 5}, "verify is True"),
+        ({"verify": None}, "verify must be True"),
+        ({"verify": 5}, "verify must be True"),
         ({"verify": "/nowhere/ca.pem"}, "cannot be read: No such file"),
         ({"verify": __file__}, "is not a file of CA certificates"),
-        ({"verify": pathlib.Path(__file__).parent}, "holds no certificates"),
+        ({"verify": pathlib.Path(__file__).parent}, "contains no certificates"),
         ({"verify": unverified()}, "does not verify"),
-        ({"transport": httpx.HTTPTransport(verify=unverified())}, "transport is an httpx.AsyncBaseTransport"),
-        ({"transport": 5}, "transport is an httpx.AsyncBaseTransport"),
+        (
+            {"transport": httpx.HTTPTransport(verify=unverified())},
+            "transport must be an httpx.AsyncBaseTransport",
+        ),
+        ({"transport": 5}, "transport must be an httpx.AsyncBaseTransport"),
     ],
 )
 @pytest.mark.parametrize("url", [URL, "http://127.0.0.1:1/"])

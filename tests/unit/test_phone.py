@@ -202,19 +202,19 @@ def test_one_number_is_taken_whatever_stands_around_it(text: str) -> None:
     ("text", "problem", "why"),
     [
         ("987654321@gmail.com", "letters", "e-mail address"),
-        ("https://wa.me/message/ABC123", "letters", "link that names no phone number"),
-        ("https://chat.whatsapp.com/Ab987654321", "letters", "link that names no phone number"),
-        ("https://example.com/987654321", "letters", "link that names no phone number"),
+        ("https://wa.me/message/ABC123", "letters", "link without a phone number"),
+        ("https://chat.whatsapp.com/Ab987654321", "letters", "link without a phone number"),
+        ("https://example.com/987654321", "letters", "link without a phone number"),
         ("DNI 12345678", "letters", "labeled 'dni'"),
         ("RUC: 987654321", "letters", "labeled 'ruc'"),
         ("Código 987654321", "letters", "labeled 'codigo'"),
-        ("S/. 987654321$", "letters", "not part of a phone number"),
-        ("987654321l", "letters", "“l” among its digits"),
-        ("98765O4321", "letters", "“O” among its digits"),
-        ("987654321 (24h)", "several", r"other digits beside the number \(24\)"),
-        ("Av. Arequipa 1234 - 987654321", "several", r"other digits beside the number \(1234\)"),
-        ("987654321 / 22", "several", r"other digits beside the number \(22\)"),
-        ("DNI 12345678 cel 987654321", "several", "other digits beside the number"),
+        ("S/. 987654321$", "letters", "do not belong in a phone number"),
+        ("987654321l", "letters", "“l” between its digits"),
+        ("98765O4321", "letters", "“O” between its digits"),
+        ("987654321 (24h)", "several", r"other digits besides the number \(24\)"),
+        ("Av. Arequipa 1234 - 987654321", "several", r"other digits besides the number \(1234\)"),
+        ("987654321 / 22", "several", r"other digits besides the number \(22\)"),
+        ("DNI 12345678 cel 987654321", "several", "other digits besides the number"),
         ("+1 202 555 0123 / 987654321", "several", "other digits"),
         ("9876543210", "too_long", r"has 10 digits; a Peruvian mobile has 9 \(typo\?\)"),
         ("98765432", "too_short", r"has 8 digits; a Peruvian mobile has 9 \(typo\?\)"),
@@ -255,7 +255,7 @@ def test_all_numbers_of_a_cell_can_be_read(text: str, numbers: list[int]) -> Non
 
 def test_numbers_in_leaves_fixed_lines_out_where_only_mobiles_are_wanted() -> None:
     assert numbers_in("987650005; 01 4441234", mobile_only=True) == [987_650_005]
-    with pytest.raises(InvalidNumber, match="fixed line"):
+    with pytest.raises(InvalidNumber, match="landline"):
         numbers_in("01 4441234", mobile_only=True)
     with pytest.raises(InvalidNumber, match="empty"):
         numbers_in("")

@@ -26,8 +26,8 @@ from accucheck.sandbox._settings import parse_outage, parse_rate_at
         ({"retry_after": True}, "retry_after has no effect without a rate"),
         ({"rate": 5, "window": "leaky"}, "window is 'leaky': use token or fixed or sliding"),
         ({"rate": 5, "burst": 0}, "burst is 0: it must be at least 1"),
-        ({"rate": 5, "window_seconds": 2}, "window_seconds is for the fixed and sliding window"),
-        ({"rate": 5, "window": "fixed", "burst": 3}, "burst is for the token bucket"),
+        ({"rate": 5, "window_seconds": 2}, "window_seconds only works with a fixed or sliding window"),
+        ({"rate": 5, "window": "fixed", "burst": 3}, "burst only works with the token bucket"),
         ({"rate": 5, "window": "sliding", "window_seconds": 0}, "window_seconds is 0"),
         ({"rate": 0.5, "window": "fixed"}, "no call is ever admitted"),
         ({"rate": 5, "rate_at": ((-1, 2),)}, "rate_at seconds is -1"),
@@ -84,7 +84,7 @@ def test_faults_are_read_from_the_text_that_they_are_shown_as() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("explode=1", "no fault is called 'explode': use reset, cut, stall, bad_gateway"),
+        ("explode=1", "there is no fault 'explode': use reset, cut, stall, bad_gateway"),
         ("reset", "needed"),
         ("reset=2", "faults.reset is 2.0"),
         ("reset=0.6,cut=0.6", "add up to 1.2"),

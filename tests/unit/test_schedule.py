@@ -59,7 +59,7 @@ def test_text_may_give_hours_too() -> None:
         Hours.read("08:00-20:00 America/Lima"),
     )
     assert RatePlan.read("08:00-20:00").high == math.inf
-    with pytest.raises(ConfigurationError, match="hours are two times"):
+    with pytest.raises(ConfigurationError, match="hours must be two times"):
         RatePlan.read("50/s,08:00-25:00")
 
 

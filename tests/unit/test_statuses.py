@@ -211,7 +211,7 @@ def test_checking_is_polled_like_pending() -> None:
     assert fate(reply, AttemptHistory(learned_poll_wait=4.5)) == Wait(4.5, "poll")
     error = error_of(fate(reply, AttemptHistory(pending_for=600.0, polls=9)))
     assert error.status == "PENDING_TIMEOUT"
-    assert error.reason == "still checking after 600 s and 10 calls: ask again later"
+    assert error.reason == "still checking after 600 s and 10 calls: try again later"
 
 
 # The table itself

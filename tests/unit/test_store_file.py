@@ -160,7 +160,7 @@ async def refused(path: Path, words: str) -> None:
 async def test_a_text_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "leads.csv"
     path.write_text("phone\n987654321\n" * 100)
-    await refused(path, "not an accucheck ledger.*left as it is")
+    await refused(path, "not an accucheck ledger.*was not changed")
 
 
 async def test_an_empty_file_is_refused(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ async def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     await filled(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")
-    await refused(path, r"made by a newer accucheck \(version 2, this one knows 1\): pip install")
+    await refused(path, r"created by a newer accucheck \(version 2, this one supports 1\): pip install")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -316,9 +316,9 @@ async def test_nothing_is_deleted_from_under_a_run(tmp_path: Path) -> None:
     await store.open()
     await store.settle([answered(MOBILE)])
     with Ledger(path) as ledger:
-        with pytest.raises(LedgerError, match=rf"process {os.getpid()} on .* uses it"):
+        with pytest.raises(LedgerError, match=rf"process {os.getpid()} on .* is using it"):
             ledger.purge(0)
-        with pytest.raises(LedgerError, match="uses it"):
+        with pytest.raises(LedgerError, match="is using it"):
             ledger.forget([MOBILE])
         assert ledger.info().yes == 1
         await store.aclose()

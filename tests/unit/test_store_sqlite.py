@@ -302,7 +302,7 @@ async def test_a_ledger_that_cannot_be_saved_stores_nothing_in_silence(
     monkeypatch.setattr("accucheck._store._sqlite._WATCH_SECONDS", 0.0)
     (tmp_path / "leads.db").unlink()
     for _ in range(2):
-        with pytest.raises(LedgerError, match=r"could not be saved .*the disk is full"):
+        with pytest.raises(LedgerError, match=r"could not be recovered .*the disk is full"):
             await store.settle([answered(MOBILE)])
     monkeypatch.undo()
     await store.settle([answered(MOBILE)])
@@ -573,5 +573,5 @@ async def test_jobs_beyond_the_counters_are_refused_and_counters_are_used_again(
     assert await store.calls_made("job 5") == 1
     for n in range(_owner.SLOTS):
         await store.lease_calls(2, max_calls=None, job=f"job {n}")
-    with pytest.raises(LedgerError, match="at once"):
+    with pytest.raises(LedgerError, match="at the same time"):
         await store.lease_calls(2, max_calls=None, job="one too many")
