@@ -15,13 +15,13 @@ import msgspec
 from accucheck._budgets import CallBudget, CallCap, CostBudget, budget_exhausted
 from accucheck._circuit import Brake, Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
-from accucheck._errors import BudgetExhausted, StillPending, mask
+from accucheck._errors import BudgetExhausted, ConfigurationError, StillPending, mask
 from accucheck._events import CallEnded, CallKind, CircuitChanged, Key, Listeners
 from accucheck._gate import Gate
 from accucheck._polls import LaterPolls, PollTimes
 from accucheck._statuses import ANSWER_LOST, UNKNOWN
 from accucheck._timeouts import Timeouts
-from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
+from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, NotSent, Reply, StatusReply
 
 __all__ = ["Attempt", "CallBudget", "CallCap", "Counters", "Host", "Progress", "Send"]
 
@@ -302,6 +302,14 @@ class Attempt:
                 reply = await self._send(progress.national)
             else:
                 reply = await self._send(progress.national, progress.timeouts)
+        except (NotSent, ConfigurationError) as error:
+            self._take_back(progress)
+            if probe:
+                circuit.abandon_probe()
+                host.follow(self._now())
+            if isinstance(error, NotSent):
+                raise asyncio.CancelledError(*error.args) from None
+            raise
         except BaseException:
             # Cut off in mid-call: the answer is lost, and may have been charged.
             progress.lost += 1
@@ -349,8 +357,8 @@ class Attempt:
         if brake is not None and not isinstance(decision, Stop):
             if reply.row.fate == "poll":
                 brake.succeeded()
-            elif (error := brake.refused(progress.national, reply)) is not None:
-                return Stop(error)
+            elif (uniform := brake.refused(progress.national, reply)) is not None:
+                return Stop(uniform)
         return decision
 
     def _tell_of(self, progress: Progress, reply: Reply, seconds: float) -> None:
@@ -541,6 +549,20 @@ class Attempt:
             self._cost.sending()
         if self._budget is not None:
             self._budget.sending()
+
+    def _take_back(self, progress: Progress) -> None:
+        """Undo the counting of a call of which nothing was sent: it was not made, and cannot have been charged."""
+        progress.calls -= 1
+        self.counters.calls -= 1
+        if progress.next == "poll":
+            self.counters.polls -= 1
+        elif progress.next == "retry":
+            self.counters.retries -= 1
+        if self._cap is not None:
+            self._cap.give_back()
+        for budget in (self._cost, self._budget):
+            if budget is not None:
+                budget.not_sent()
 
     def _log_refusal(self, progress: Progress, retry_after: float | None) -> None:
         logger.debug("%s: rate-limited, Retry-After %s", mask(progress.national), retry_after)

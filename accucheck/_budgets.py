@@ -95,6 +95,11 @@ class CallBudget:
         """Note that a call that was taken is being sent."""
         self._store.note_call(self._job, self._each)
 
+    def not_sent(self) -> None:
+        """Note that a call was not sent after all, and return it."""
+        self._store.note_call(self._job, -self._each)
+        self.give_back()
+
     async def wait(self) -> None:
         """Wait until there is a call to take. Raises BudgetExhausted if the cap is reached, or LedgerError."""
         self._waiting += 1
@@ -233,6 +238,10 @@ class CostBudget(CallBudget):
         """Note that a call is being sent: until its reply is there, it counts as charged."""
         self._under_way += 1
         super().sending()
+
+    def not_sent(self) -> None:
+        self._under_way -= 1
+        super().not_sent()
 
     def settle(self, row: Row) -> None:
         """Note a reply: what it does not cost comes back."""

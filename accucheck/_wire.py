@@ -8,6 +8,7 @@ value has its ``row`` of the status table; what the row means is for others to a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -84,6 +85,10 @@ class Malformed(msgspec.Struct, frozen=True, gc=False):
     row: Row = MALFORMED
 
     retry_after: ClassVar[float | None] = None
+
+
+class NotSent(asyncio.CancelledError):
+    """A call was cancelled before a byte of it was sent: it was not made, and cannot have been charged."""
 
 
 class Broken(msgspec.Struct, frozen=True, gc=False):

@@ -32,6 +32,7 @@ from accucheck._wire import (
     BodyStyle,
     Broken,
     Malformed,
+    NotSent,
     Reply,
     decode_reply,
     encode_number,
@@ -129,7 +130,9 @@ class Sender:
 
         ``timeouts`` takes the place of the sender's for this call.
         A failure of the transport (httpx.TransportError) is a value. Anything else that a transport raises is a
-        mistake in it, and propagates. Raises RuntimeError on another event loop than before, and once closed.
+        mistake in it, and propagates. Raises RuntimeError on another event loop than before, and once closed;
+        NotSent if it is cancelled while it waits for a slot, a descriptor or a connection; ConfigurationError if it
+        can have none.
         """
         # Up to Python 3.11 asking for the running loop is a system call: 5 % of a check's CPU.
         if self._loop is None or self._thread != get_ident() or self._closed or not self._loop.is_running():
@@ -139,7 +142,10 @@ class Sender:
         is_short = False
         while True:
             if not slots.try_take():
-                await slots.take(first=is_short)
+                try:
+                    await slots.take(first=is_short)
+                except asyncio.CancelledError as error:
+                    raise NotSent(*error.args) from None
             try:
                 reply = await self._exchange(body, timeouts)
                 break
@@ -153,7 +159,10 @@ class Sender:
             finally:
                 slots.give_back()
             is_short = True
-            await self._wait_for_descriptor(others)
+            try:
+                await self._wait_for_descriptor(others)
+            except asyncio.CancelledError as error:
+                raise NotSent(*error.args) from None
         self._starved_since = None
         return self._decode(national, reply)
 

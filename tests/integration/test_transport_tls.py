@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ssl
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import trustme
 
 from accucheck import Timeouts
-from accucheck._wire import Answered, Broken, Malformed
+from accucheck._wire import Answered, Broken, Malformed, NotSent
 from tests.integration.arrangements import ARRANGEMENTS, LOOPS, backend, make_sender
 from tests.integration.scripted_server import Peer, ScriptedServer, answers_all, eventually, reply
 
@@ -101,6 +102,20 @@ async def test_a_server_that_never_shakes_hands_costs_nothing(arrangement: str) 
             assert isinstance(outcome, Broken)
             assert (outcome.phase, outcome.sent) == ("connect", False)
             await eventually(lambda: server.open == 0)
+
+
+async def test_a_call_cancelled_while_it_shakes_hands_was_not_sent() -> None:
+    async def silent(peer: Peer) -> None:
+        await peer.until_gone()
+
+    async with ScriptedServer(silent) as server:
+        url = server.url.replace("http:", "https:")
+        async with make_sender("fast", url, verify=trusting()) as sender:
+            call = asyncio.create_task(sender("987654321"))
+            await eventually(lambda: server.connections == 1)
+            call.cancel()
+            with pytest.raises(NotSent):
+                await call
 
 
 async def test_plain_http_on_a_tls_port_costs_nothing(arrangement: str) -> None:

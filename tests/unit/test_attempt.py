@@ -12,9 +12,11 @@ import pytest
 import tenacity
 
 from accucheck._attempt import Attempt, Host, Progress
+from accucheck._budgets import CallBudget, CallCap
 from accucheck._circuit import FAILURES_TO_OPEN, RetryBudget
 from accucheck._decide import Decision, Done, Policy, Stop, Wait
 from accucheck._errors import (
+    ConfigurationError,
     InvalidArgument,
     OutOfQuota,
     PendingTimeout,
@@ -22,11 +24,12 @@ from accucheck._errors import (
     TransportError,
     Undetermined,
 )
-from accucheck._events import CallEnded, Event, Listeners
+from accucheck._events import CallEnded, CallKind, Event, Listeners
 from accucheck._gate import PacedGate
 from accucheck._models import Check
 from accucheck._statuses import BAD_RESULT, VALUES
-from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
+from accucheck._store import MemoryStore
+from accucheck._wire import Answered, Broken, Malformed, NotSent, Reply, StatusReply
 from tests.virtual_time import START, run
 
 LATENCY = 0.25
@@ -451,6 +454,40 @@ def test_a_call_cut_off_is_counted_as_lost_and_goes_on_up(error: BaseException) 
     assert bench.counts() == {"calls": 1, "lost": 1, "cut_off": 1}
     assert bench.events == []
     assert bench.pace.told == []
+
+
+@pytest.mark.parametrize("error", [NotSent(), ConfigurationError("too many open files")])
+@pytest.mark.parametrize("kind", ["first", "poll", "retry"])
+def test_a_call_of_which_nothing_was_sent_is_not_counted_and_costs_nothing(
+    error: BaseException, kind: CallKind
+) -> None:
+    async def main() -> tuple[Bench, int, int]:
+        bench, store, cap = Bench(error), MemoryStore(), CallCap(1)
+        bench.progress.next = kind
+        bench.attempt._cap, bench.attempt._limited = cap, True
+        bench.attempt._budget = budget = CallBudget(store, max_calls=1)
+        with pytest.raises((asyncio.CancelledError, ConfigurationError)) as raised:
+            await bench.take()
+        assert not isinstance(raised.value, NotSent)
+        await budget.close(lost=0)
+        return bench, await store.calls_made(), cap.left
+
+    bench, made, left = run(main())
+    assert (bench.progress.calls, bench.progress.lost) == (0, 0)
+    assert bench.counts() == {}
+    assert bench.attempt.counters.by_reply() == {}
+    assert (made, left) == (0, 1)
+
+
+def test_a_probe_that_was_not_sent_makes_way_for_another() -> None:
+    async def main() -> bool:
+        bench = Bench(NotSent())
+        bench.circuit.opened = True
+        with pytest.raises(asyncio.CancelledError):
+            await bench.take()
+        return bench.circuit.admits(asyncio.get_running_loop().time())
+
+    assert run(main())
 
 
 def test_a_number_cut_off_can_be_asked_again() -> None:

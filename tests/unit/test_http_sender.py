@@ -19,7 +19,7 @@ from accucheck._errors import ConfigurationError
 from accucheck._http import Sender
 from accucheck._http._dial import tls_context
 from accucheck._http._failures import TooManyOpenFiles
-from accucheck._wire import Answered, Broken, Malformed, StatusReply
+from accucheck._wire import Answered, Broken, Malformed, NotSent, StatusReply
 from tests.virtual_time import VIRTUAL_TIME
 
 HEADERS = {"X-DF-API-ID": "the-api-id", "X-DF-API-SECRET": "the-api-secret"}
@@ -133,6 +133,26 @@ async def test_cancellation_is_no_value() -> None:
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
+
+
+@pytest.mark.parametrize("waits_for", ["a slot", "a descriptor", "the reply"])
+async def test_a_cancelled_call_says_whether_it_was_sent(waits_for: str) -> None:
+    async def handler(request: httpx.Request) -> httpx.Response:
+        if waits_for == "a descriptor":
+            raise out_of_files()
+        await asyncio.sleep(3600)
+        return good(request)
+
+    sender = sender_over(handler, connections=1)
+    calls = [asyncio.create_task(sender("987654321")) for _ in range(2 if waits_for == "a slot" else 1)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    calls[-1].cancel()
+    with pytest.raises(asyncio.CancelledError) as raised:
+        await calls[-1]
+    assert isinstance(raised.value, NotSent) is (waits_for != "the reply")
+    calls[0].cancel()
+    await asyncio.wait(calls)
 
 
 async def test_a_transport_that_hangs_is_ended_by_the_attempts_timeout() -> None:

@@ -19,7 +19,7 @@ from accucheck import Checked, Failed, Stream
 from accucheck._admission import InFlight
 from accucheck._models import Settlement
 from accucheck._store import Endpoint, MemoryStore
-from accucheck._wire import Answered, Reply
+from accucheck._wire import Answered, NotSent, Reply
 from tests.unit.test_stream import answered, make_stream, numbers, pending
 from tests.virtual_time import VirtualTimeLoop, run
 
@@ -318,6 +318,29 @@ def test_a_keyboard_interrupt_waits_for_what_is_paid_for(moment: str, kind: str)
             runner.run(main())
     scene.check_nothing_is_lost()
     run(scene.check_nothing_is_bought_twice())
+
+
+def test_calls_that_never_left_are_neither_made_nor_possibly_charged() -> None:
+    async def waits_for_a_connection(national: str) -> Reply:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError as error:
+            raise NotSent(*error.args) from None
+        raise AssertionError
+
+    async def main() -> tuple[Stream[Any], int]:
+        store = SlowLedger(0.01)
+        stream = make_stream(LEADS, waits_for_a_connection, workers=10, store=store, max_calls=100)
+        with anyio.move_on_after(0.5):
+            async with stream:
+                await asyncio.sleep(3600)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return stream, await store.calls_made()
+
+    stream, made = run(main())
+    stats = stream.stats
+    assert (stats.calls, stats.possibly_double_charged, stats.in_flight, made) == (0, 0, 0, 0)
+    assert len(stream.unasked) == stats.read
 
 
 def test_calls_beyond_the_grace_are_cut_off_and_counted() -> None:
