@@ -16,14 +16,22 @@ import msgspec
 
 from accucheck._attempt import Progress
 from accucheck._delay_queue import DelayQueue
-from accucheck._errors import ConfigurationError, InvalidNumber, StillPending, mask
+from accucheck._errors import ConfigurationError, InvalidNumber, RefusedAlike, StillPending, mask
 from accucheck._input import Input
 from accucheck._models import Check, Failed, Settlement
 from accucheck._outcome_queue import OutcomeQueue
 from accucheck._phone import normalize
 from accucheck._store import Query, Store
 
-__all__ = ["FIRST_CLAIM_WAIT", "Admission", "InFlight", "Limits", "PendingNumber", "next_claim_wait"]
+__all__ = [
+    "ASKED_AGAIN",
+    "FIRST_CLAIM_WAIT",
+    "Admission",
+    "InFlight",
+    "Limits",
+    "PendingNumber",
+    "next_claim_wait",
+]
 
 Item = TypeVar("Item")
 logger = logging.getLogger("accucheck")
@@ -31,6 +39,8 @@ logger = logging.getLogger("accucheck")
 _PHONE_NAME: Final = re.compile("phone|mobile|whats|tel|cel|n[uú]m|m[oó]vil", re.IGNORECASE)
 """Names of fields that tend to hold the number; for a message only."""
 _RECORDS: Final = ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__", "__attrs_attrs__")
+ASKED_AGAIN: Final = (StillPending, RefusedAlike)
+"""What is kept of a number that the next run asks for again by itself."""
 _CHUNK: Final = 256
 """Items read and numbers claimed in one step: a bound on how long the event loop is held."""
 FIRST_CLAIM_WAIT: Final = 0.05
@@ -79,6 +89,8 @@ class PendingNumber(Progress, eq=False, kw_only=True):
     store: Store | None
     more: list[tuple[int, Any]] | None = None
     claim_wait: float = 0.0
+    asked_at: datetime | None = None
+    """When an earlier run has asked for it, and left it pending."""
     joined: dict[object, Joined] | None = None
     expedite: Callable[[PendingNumber], None] | None = None
     """Lets it go first, for a single check that waits for it."""
@@ -149,11 +161,13 @@ class Admission(Generic[Item]):
         limits: Limits,
         waiting: Callable[[], int],
         on_ready: Callable[[int], None],
+        on_pending: Callable[[PendingNumber, datetime], bool] | None,
         on_joined: Callable[[PendingNumber, PendingNumber, Settlement | None], None],
         expedite: Callable[[PendingNumber], None],
     ) -> None:
         """``waiting`` counts the numbers delayed or due again; ``on_ready`` is told how many were added, and
-        ``on_joined`` what became of a number that somebody else of the same client was buying.
+        ``on_joined`` what became of a number that somebody else of the same client was buying. ``on_pending``, of a run
+        that collects, may take a number that an earlier run has left pending, and returns whether it does.
         """
         self.ready: deque[PendingNumber] = deque()
         self.entries: InFlight = {}
@@ -163,11 +177,17 @@ class Admission(Generic[Item]):
         self._mobile_only = mobile_only
         self._store = store
         self._query = query
+        self._no_failure = msgspec.structs.replace(query, failed_since=math.inf)
+        # To see when a number was asked last, a run that collects needs its failure, however old it is.
+        self._first_query = (
+            query if on_pending is None else msgspec.structs.replace(query, failed_since=-math.inf)
+        )
         self._in_flight = in_flight
         self._outcomes = outcomes
         self._limits = limits
         self._waiting = waiting
         self._on_ready = on_ready
+        self._on_pending = on_pending
         self._on_joined = on_joined
         self._expedite = expedite
         self._unclaimed: deque[PendingNumber] = deque()
@@ -308,24 +328,38 @@ class Admission(Generic[Item]):
                 self._join(entry, other)
         if not wanted:
             return
-        claims = await self._store.claim(wanted, self._query)
-        known, taken = claims.known, claims.taken
-        pending = [number for number, found in known.items() if isinstance(found.result, StillPending)]
-        if pending:
-            # An earlier run has asked and left the answer to be collected: no failure counts as known here.
-            again = await self._store.claim(
-                pending, msgspec.structs.replace(self._query, failed_since=math.inf)
-            )
-            known = {number: found for number, found in known.items() if number not in pending} | dict(
-                again.known
-            )
-            taken = taken | again.taken
-        if not known and not taken:
+        claims = await self._store.claim(wanted, self._first_query)
+        known, taken = dict(claims.known), set(claims.taken)
+        failed = [found for found in known.values() if not isinstance(found.result, Check)]
+        if failed:
+            await self._claim_failed(failed, known, taken)
+        if not known and not taken and not failed:
             granted = entries if len(wanted) == len(entries) else [self.entries[number] for number in wanted]
             self.ready.extend(granted)
             self._on_ready(len(granted))
             return
         self._sort(wanted, known, taken)
+
+    async def _claim_failed(
+        self, failed: Sequence[Settlement], known: dict[int, Settlement], taken: set[int]
+    ) -> None:
+        """Claim those that an earlier run has left to be asked again, and those that are to be retried."""
+        # For the first kind no failure counts as known.
+        by_query: dict[Query, list[int]] = {}
+        for found in failed:
+            result = found.result
+            if isinstance(result, ASKED_AGAIN):
+                by_query.setdefault(self._no_failure, []).append(found.number)
+            elif self._first_query is not self._query:
+                by_query.setdefault(self._query, []).append(found.number)
+            if isinstance(result, StillPending):
+                self.entries[found.number].asked_at = result.asked_at
+        for query, numbers in by_query.items():
+            again = await self._store.claim(numbers, query)
+            for number in numbers:
+                del known[number]
+            known |= again.known
+            taken |= again.taken
 
     def _sort(self, wanted: Sequence[int], known: Mapping[int, Settlement], taken: object) -> None:
         """Do with each number what the claim has said: known, taken by somebody else, or ours."""
@@ -344,7 +378,11 @@ class Admission(Generic[Item]):
                 entry.claim_wait = next_claim_wait(entry.claim_wait or FIRST_CLAIM_WAIT)
                 if self._debugging:
                     logger.debug("%s: another process is checking it; waiting for its answer", mask(number))
-            else:
+            elif (
+                entry.asked_at is None
+                or self._on_pending is None
+                or not self._on_pending(entry, entry.asked_at)
+            ):
                 self.ready.append(entry)
                 ready += 1
         self._on_ready(ready)

@@ -7,7 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -290,10 +290,10 @@ class Attempt:
         counters = self.counters
         counters.calls += 1
         counters.in_flight += 1
-        if progress.next != "first":
-            self._count_again(progress)
-        if progress.calls == 0:
+        if progress.next == "first":
             progress.first_sent_at = sent_at
+        else:
+            self._count_again(progress)
         progress.calls += 1
         probe = circuit.opened and circuit.sending()
         progress.calling = True
@@ -442,7 +442,7 @@ class Attempt:
             _log_decision(progress, reply, decision)
         if not isinstance(decision, Wait):
             if isinstance(decision, Done) and isinstance(decision.result, StillPending):
-                decision.result.asked_at = datetime.now(UTC)
+                decision.result.asked_at = _ago(now - sent_at)
             if progress.place >= 0 and self.later is not None:
                 self.later.ended(progress.place, now - progress.first_sent_at)
             return
@@ -488,8 +488,22 @@ class Attempt:
             number="+51" + progress.national,
             calls=progress.calls,
             possibly_double_charged=progress.lost,
-            asked_at=datetime.now(UTC),
+            asked_at=_ago(self._now() - progress.pending_at),
         )
+
+    def collect(self, progress: Progress, asked_at: datetime) -> float:
+        """Take a number that an earlier run has left pending into the line; return the seconds until it may be asked.
+
+        It was last asked at ``asked_at``: how long it has been pending before that is not known.
+        """
+        assert self.later is not None
+        age = min(max((datetime.now(UTC) - asked_at).total_seconds(), 0.0), self.later.floor)
+        progress.first_sent_at = progress.pending_at = self._now() - age
+        progress.next = "poll"
+        progress.polls = 1
+        progress.place = self.later.enlist(0.0)
+        self.counters.pending += 1
+        return self.later.next_look(progress.place, 0.0, age, 0)
 
     def _warn_of_unknown(self, reply: NoAnswer) -> None:
         """Name a word of the vendor's that we do not know, once each, and not without end."""
@@ -583,6 +597,10 @@ def _log_decision(progress: Progress, reply: NoAnswer, decision: Decision) -> No
         logger.debug("%s: %s; %s in %.2f s", mask(progress.national), cause, decision.then, decision.seconds)
     else:
         logger.debug("%s: %s; given up after %d calls", mask(progress.national), cause, progress.calls)
+
+
+def _ago(seconds: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=seconds)
 
 
 def _cause(reply: NoAnswer) -> str:

@@ -138,6 +138,11 @@ class Brake:
         self._alike: tuple[str, str] | None = None
         self._numbers: set[str] = set()
 
+    @property
+    def alike(self) -> frozenset[str]:
+        """The national numbers that were refused alike, in a row."""
+        return frozenset(self._numbers)
+
     def admits(self, in_flight: int) -> bool:
         """Return whether another call may go while ``in_flight`` are under way."""
         return self.proven or in_flight + len(self._numbers) < UNPROVEN_IN_FLIGHT

@@ -10,6 +10,7 @@ AccucheckError
 │   ├── RateLimited             the vendor rate-limited the number until the deadline
 │   ├── PendingTimeout          the vendor was still checking at the deadline
 │   ├── StillPending            the vendor is still checking; collect the answer later
+│   ├── RefusedAlike            its refusal was one of those that ended a run: nothing is known of it
 │   ├── ProtocolError           a reply that the vendor's page does not allow
 │   ├── TransportError          no whole reply came back at any try
 │   └── VendorUnavailable       the vendor is down, so the number was not asked
@@ -21,7 +22,7 @@ AccucheckError
     ├── NotFound                the vendor does not know the endpoint
     ├── UniformRefusals         every number is refused for the same reason
     ├── Outage                  no call has gone through for too long
-    ├── BudgetExhausted         our own ``max_calls`` is used up
+    ├── BudgetExhausted         our own ``max_calls`` or ``max_cost`` is used up
     └── LedgerError             an answer could not be stored, or the ledger could not be opened
 
 Errors carry plain data. They can be pickled and copied, two with the same data are equal, ``to_dict`` makes them
@@ -54,6 +55,7 @@ __all__ = [
     "PendingTimeout",
     "ProtocolError",
     "RateLimited",
+    "RefusedAlike",
     "RunEnded",
     "StillPending",
     "TransportError",
@@ -253,6 +255,15 @@ class StillPending(CheckError):
         """When the number was last asked for, in UTC."""
 
 
+class RefusedAlike(CheckError):
+    """One of the numbers whose refusals ended a run with ``UniformRefusals``: nothing is known of it.
+
+    Only a ledger holds it. The next run asks for the number again.
+    """
+
+    status = "REFUSED_ALIKE"
+
+
 class ProtocolError(CheckError):
     """A reply that the vendor's page does not allow; it may have been charged, so it is not asked again."""
 
@@ -408,6 +419,7 @@ CHECK_ERRORS: dict[str, type[CheckError]] = {
         InternalError,
         RateLimited,
         PendingTimeout,
+        RefusedAlike,
         StillPending,
         ProtocolError,
         TransportError,

@@ -116,9 +116,10 @@ LONGEST_SILENCE: Final = 3_600.0
 """Seconds after which a number is polled whatever the scouts say."""
 CLOCK_STEP: Final = 1e-6
 """Seconds that no clock tells apart: sums of its readings may fall short by less."""
-SHORTEST_LOOK: Final = 5.0
+SHORTEST_LOOK: Final = 0.1
+LOOKS_PER_FLOOR: Final = 4
 LOOKS_PER_AGE: Final = 8
-"""A waiting number is looked at again, without a call, after an eighth of its age, at least 5 s."""
+"""A waiting number is looked at again, without a call, after an eighth of its age, at least a quarter of the floor."""
 
 
 class LaterPolls:
@@ -133,7 +134,7 @@ class LaterPolls:
 
     def __init__(self, *, floor: float = FLOOR) -> None:
         """``floor`` is the least time between two asks for a number, in seconds."""
-        self._floor = floor
+        self.floor: Final = floor
         self._pending = 0
         self._asked: list[float] = []  # of each scout: the age at which it was last PENDING
         self._ended: list[float | None] = []  # and that at which it was found to be answered
@@ -162,7 +163,7 @@ class LaterPolls:
 
         ``asked`` is the age at which it was last PENDING, ``age`` the present one, ``polls`` the polls so far.
         """
-        earliest = asked + self._floor
+        earliest = asked + self.floor
         if place % SCOUT_EVERY == 0:
             due = self._scout_due(place // SCOUT_EVERY, asked, polls)
         else:
@@ -170,13 +171,15 @@ class LaterPolls:
         due = max(due, earliest)
         if due - age < CLOCK_STEP:
             return 0.0
-        return min(max(SHORTEST_LOOK, age / LOOKS_PER_AGE, earliest - age), due - age)
+        return min(
+            max(SHORTEST_LOOK, self.floor / LOOKS_PER_FLOOR, age / LOOKS_PER_AGE, earliest - age), due - age
+        )
 
     def _scout_due(self, scout: int, asked: float, polls: int) -> float:
         if any((self._ended[other] or 0.0) > asked * FOLLOWED_FROM for other in self._near(scout)):
             return asked * FOLLOWED_FROM
         if polls == 0:
-            return self._floor * math.pow(SCOUT_GROWTH, scout % SCOUT_PHASES / SCOUT_PHASES)
+            return self.floor * math.pow(SCOUT_GROWTH, scout % SCOUT_PHASES / SCOUT_PHASES)
         return min(asked * SCOUT_GROWTH, asked + LONGEST_SILENCE)
 
     def _due(self, scout: int, asked: float) -> float:

@@ -32,6 +32,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -43,7 +44,7 @@ from accucheck._budgets import CallBudget
 from accucheck._circuit import Brake
 from accucheck._decide import Decision, Done, Stop, Wait
 from accucheck._delay_queue import DelayQueue
-from accucheck._errors import AccucheckError, LedgerError, Outage
+from accucheck._errors import AccucheckError, LedgerError, Outage, RefusedAlike, UniformRefusals
 from accucheck._events import Key, Listeners, RunFinished, RunStarted, Settled
 from accucheck._models import Check, Outcome, Settlement, Stats
 from accucheck._outcome_queue import OutcomeQueue
@@ -206,6 +207,7 @@ class Stream(Generic[Item]):
             limits=self._limits,
             waiting=self._count_waiting,
             on_ready=self._on_ready,
+            on_pending=None if run.attempt.later is None else self._on_pending,
             on_joined=self._on_joined,
             expedite=self._expedite,
         )
@@ -322,6 +324,13 @@ class Stream(Generic[Item]):
         self._wake(jobs)
         if self._exhausted:
             self._check_done()  # the last numbers may have been known
+
+    def _on_pending(self, entry: PendingNumber, asked_at: datetime) -> bool:
+        """Collect later what an earlier run has left pending."""
+        if self._stopping:
+            return False
+        self._delayed.delay(entry, self._attempt.collect(entry, asked_at))
+        return True
 
     def _count_waiting(self) -> int:
         return len(self._delayed) + len(self._due) + self._admission.waiting
@@ -465,7 +474,7 @@ class Stream(Generic[Item]):
     def _settle_pending(self, entries: list[PendingNumber]) -> None:
         """Settle numbers as StillPending: the run ends, and a later one collects their answers."""
         for entry in entries:
-            if entry.place >= 0:
+            if entry.place >= 0 and entry.calls:  # otherwise the store has it as it is
                 self._exposed += 1
                 error = self._attempt.still_pending(entry)
                 self._settler.add(entry, Settlement(entry.number, error, entry.calls, entry.lost))
@@ -612,6 +621,8 @@ class Stream(Generic[Item]):
         await self._all_done.wait()
         self._end(None)
         await self._flush()
+        if isinstance(self._outcomes.error, UniformRefusals) and self._store.durable:
+            await self._close(self._forgive(self._outcomes.error))
         self._finish()
         if self._settler.unstored:
             # The caller may make room on the disk before it leaves.
@@ -627,6 +638,20 @@ class Stream(Generic[Item]):
             await self._close(self._store.release(unused, endpoint=self._run.query.endpoint))
         if self._run.close is not None:
             await self._close(self._run.close())
+
+    async def _forgive(self, error: UniformRefusals) -> None:
+        """Have the next run ask again for the numbers that were refused alike: the refusals say nothing of them."""
+        assert self._attempt.brake is not None
+        why = (
+            f"{error.numbers} numbers in a row were refused alike ({error.vendor_status}): it is asked again"
+        )
+        await self._store.settle(
+            [
+                Settlement(int(number), RefusedAlike(why, number=f"+51{number}"))
+                for number in self._attempt.brake.alike
+            ],
+            endpoint=self._run.query.endpoint,
+        )
 
     async def _flush(self) -> None:
         """Wait until every answer so far is stored, and so yielded."""

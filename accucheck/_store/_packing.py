@@ -99,7 +99,7 @@ def head_of(settlement: Settlement, endpoint: Endpoint, now: float) -> tuple[int
     key = settlement.number << KEY_SHIFT | ENDPOINT_CODES[endpoint]
     if isinstance(result, Check):
         return key, (result.checked_at - _EPOCH) // _MICROSECOND, result.whatsapp
-    return key | FAILED, microseconds(now), None
+    return key | FAILED, _failed_at(result, now), None
 
 
 def row_of(settlement: Settlement, endpoint: Endpoint, now: float) -> Row:
@@ -130,7 +130,7 @@ def packed(settlement: Settlement, now: float) -> bytes:
         )
     else:
         fields = (
-            *(None, instant(microseconds(now)), None, None, None, None, trace),
+            *(None, instant(_failed_at(result, now)), None, None, None, None, trace),
             *(request_id if trace is None else None, settlement.calls, settlement.possibly_double_charged),
             *(None, result.status, result.reason, result.http_status),
         )
@@ -138,6 +138,13 @@ def packed(settlement: Settlement, now: float) -> bytes:
         return _encode(fields)
     except UnicodeEncodeError:
         return _encode(tuple(map(_storable, fields)))
+
+
+def _failed_at(error: CheckError, now: float) -> int:
+    """Return when a failure happened; of a number that is still pending, when it was last asked."""
+    if isinstance(error, StillPending) and error.asked_at is not None:
+        return (error.asked_at - _EPOCH) // _MICROSECOND
+    return microseconds(now)
 
 
 def settlement_of(number: int, stored: bytes) -> Settlement:

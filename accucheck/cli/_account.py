@@ -57,7 +57,9 @@ def make_client(
         verify=account.ca_file or True,
         policy=Policy(
             retry_stop=tenacity.stop_after_attempt(patience.tries),
-            poll_stop=tenacity.stop_after_delay(patience.poll_deadline),
+            poll_stop=(
+                None if patience.poll_deadline is None else tenacity.stop_after_delay(patience.poll_deadline)
+            ),
             refusal_stop=tenacity.stop_after_delay(patience.refusal_deadline),
             on_lost_answer=patience.on_lost_answer,
         ),

@@ -30,6 +30,7 @@ from accucheck.cli._options import (
     PATIENCE,
     Account,
     Age,
+    Duration,
     ListOptions,
     Pace,
     Patience,
@@ -73,6 +74,8 @@ def bulk(
     fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
     grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
+    pending: Annotated[Literal["wait", "later"], Parameter(group=PATIENCE)] = "wait",
+    poll_floor: Annotated[Duration | None, Parameter(group=PATIENCE)] = None,
     account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
     cost: Spending = DEFAULT_SPENDING,
@@ -135,6 +138,11 @@ def bulk(
         Overwrite the output even if it does not come from an earlier run on this list.
     grace
         Seconds for calls in flight to finish after Ctrl-C.
+    pending
+        What to do with PENDING numbers: wait polls each until it is answered. later asks for the whole list first,
+        then collects the answers; what is still PENDING at the end is collected by the same command later.
+    poll_floor
+        With --pending later: least time between two calls for a number, over all runs. Default: 20s.
     """
     if not lists:
         raise ConfigurationError(
@@ -180,6 +188,8 @@ def bulk(
         host=urlsplit(account.base_url).hostname or account.base_url,
         pace=pace,
         keep_going=patience.keep_going,
+        pending=pending,
+        poll_floor=poll_floor,
         prices=cost.prices,
         max_cost=cost.max_cost,
         reading=reading,

@@ -79,7 +79,9 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
                         book.say()
                         for note in sink.notes:
                             say(note)
-                    fresh = known_in(store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed)
+                    fresh = known_in(
+                        store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
+                    )
                     found = await survey_list(job.talk, source, fresh, read=read, reason=reason)
                     ending = await _check(job, client, source, reason, store, found, interruption)
                     if ending.left_at_once:

@@ -15,6 +15,7 @@ from accucheck._client import Client
 from accucheck._costs import Cost, Prices
 from accucheck._errors import BudgetExhausted, ConfigurationError
 from accucheck._events import OnEvent
+from accucheck._polls import FLOOR as POLL_FLOOR
 from accucheck._store import Store, is_postgres
 from accucheck._store._file import files_of
 from accucheck._stream import Stream
@@ -75,6 +76,8 @@ class Job:
     outage_deadline: timedelta = DEFAULT_PATIENCE.outage_deadline
     host: str = "AccuAuth"
     keep_going: bool = False
+    pending: Literal["wait", "later"] = "wait"
+    poll_floor: timedelta | None = None
     prices: Prices | None = None
     max_cost: CostCap | None = None
     pace: Pace = DEFAULT_PACE
@@ -97,6 +100,8 @@ class Job:
                     raise ConfigurationError(f"{output} is the ledger; write the output to another file")
         if self.max_cost is not None and self.prices is None:
             raise ConfigurationError("--max-cost needs the price of an answer: add --price 0.005")
+        if self.poll_floor is not None and self.pending != "later":
+            raise ConfigurationError("--poll-floor needs --pending later")
         if self.split and self.only is not None:
             raise ConfigurationError("use either --split or --only, not both")
         if (self.split or self.only) and self.to_stdout:
@@ -179,6 +184,8 @@ class Job:
             grace=0,
             outage_after=self.outage_deadline or None,
             keep_going=self.keep_going,
+            pending=self.pending,
+            poll_floor=POLL_FLOOR if self.poll_floor is None else self.poll_floor,
             on_event=on_event,
         )
 

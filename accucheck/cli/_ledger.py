@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from accucheck._admission import ASKED_AGAIN
 from accucheck._client import FreshWithin
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
@@ -149,9 +150,10 @@ def known_in(
     *,
     fresh: Freshness = ANY_AGE,
     retry_failed: bool = False,
+    to_ask: bool = False,
     now: Callable[[], float] = time.time,
 ) -> Find:
-    """Return a look-up in ``store``.
+    """Return a look-up in ``store``. With ``to_ask``, what a run asks for again by itself is unknown.
 
     Ages count from now, not from each look-up: an answer that is fresh when a run begins does not expire in mid-run.
     With ``retry_failed`` a number that failed before now counts as unknown.
@@ -159,7 +161,10 @@ def known_in(
     query = query_of(endpoint, fresh=fresh, retry_failed=retry_failed, now=now())
 
     async def find(numbers: Sequence[int]) -> Mapping[int, Settlement]:
-        return await store.find(numbers, query)
+        found = await store.find(numbers, query)
+        if not to_ask:
+            return found
+        return {number: one for number, one in found.items() if not isinstance(one.result, ASKED_AGAIN)}
 
     return find
 

@@ -250,8 +250,8 @@ class Patience:
     """Seconds for one whole call."""
     tries: PositiveInt = 5
     """Give up on a number after this many failed calls (connection or server errors); polls do not count."""
-    poll_deadline: Duration = timedelta(minutes=10)
-    """Give up on a number that is still PENDING after this long."""
+    poll_deadline: Duration | None = None
+    """Give up on a number that is still PENDING after this long. Default: 10m; with --pending later 6h."""
     refusal_deadline: Duration = timedelta(minutes=15)
     """Give up on a number that has been rate-limited for this long."""
     outage_deadline: Duration = timedelta(minutes=15)

@@ -23,7 +23,7 @@ from accucheck.cli._console import has_standard_output, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, open_list, with_job_totals
-from accucheck.cli._ledger import nothing_known, open_book
+from accucheck.cli._ledger import known_in, nothing_known, open_book
 from accucheck.cli._lists import WhyNot, reader_of, several_of, why_not
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
@@ -172,8 +172,9 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 )
                 ending = replace(ending, cost=notice.cost)
                 if not ending.left_at_once:
+                    known = nothing_known if store is None else known_in(store, job.endpoint)
                     rest = _unwritten(source, written) if live is None else live.rest()
-                    async for row, (columns,) in answered_rows(rest, nothing_known, read=read, reason=reason):
+                    async for row, (columns,) in answered_rows(rest, known, read=read, reason=reason):
                         sink.write(row, columns)
                         tally.count(columns)
                 if book is None:

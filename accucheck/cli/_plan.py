@@ -120,7 +120,11 @@ def plan(
             if ledger_exists(place):
                 book = await stack.enter_async_context(open_book(place, Path(input)))
                 find = known_in(
-                    book.store, endpoint, fresh=fresh_within or ANY_AGE, retry_failed=retry_failed
+                    book.store,
+                    endpoint,
+                    fresh=fresh_within or ANY_AGE,
+                    retry_failed=retry_failed,
+                    to_ask=True,
                 )
             source = stack.enter_context(open_list(input, reading, talk))
             numbers = numbers_to_ask(source, why_not(source, exclusion))

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Protocol
 
-from accucheck._errors import CheckError, InvalidNumber
+from accucheck._errors import CheckError, InvalidNumber, RefusedAlike, StillPending
 from accucheck._models import Check, Settlement
 from accucheck._phone import e164
 from accucheck.cli._ledger import Find
@@ -92,7 +92,12 @@ class Tally:
     @property
     def failed(self) -> int:
         """Rows whose number was asked and has no answer."""
-        return self.rows - self.answered - self.unchecked - self.invalid - self.excluded
+        return self.rows - self.answered - self.unchecked - self.invalid - self.excluded - self.pending
+
+    @property
+    def pending(self) -> int:
+        """Rows whose answer the next run collects."""
+        return self.by_status[StillPending.status]
 
     @property
     def excluded(self) -> int:
@@ -106,8 +111,8 @@ class Tally:
 
     @property
     def unchecked(self) -> int:
-        """Rows that were not checked."""
-        return self.by_status[UNCHECKED.status]
+        """Rows that the next run checks by itself."""
+        return self.by_status[UNCHECKED.status] + self.by_status[RefusedAlike.status]
 
 
 CHUNK = 512

@@ -66,7 +66,9 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
             if not job.talk.quiet:
                 book.say()
             draw: Reservoir[int] = Reservoir(size, Random(job.seed))
-            find = known_in(book.store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed)
+            find = known_in(
+                book.store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
+            )
             await survey_list(
                 job.talk,
                 source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accucheck._costs import Cost
-from accucheck._errors import BudgetExhausted, LedgerError, Outage, OutOfQuota, RunEnded
+from accucheck._errors import BudgetExhausted, LedgerError, Outage, OutOfQuota, RunEnded, UniformRefusals
 from accucheck._models import Stats
 from accucheck.cli._console import complain, report, say
 from accucheck.cli._exit_codes import ExitCode
@@ -188,6 +189,12 @@ def conclude(
     if tally.failed and not job.talk.quiet:
         hint = "add --retry-failed to check them again" if job.ledger is not None else None
         say(f"{count(tally.failed, 'row')} failed", hint=hint)
+    if tally.pending:
+        say(
+            f"{count(tally.pending, 'row')} still PENDING",
+            hint="to collect the answers, run the same command again later"
+            + ("" if job.ledger is not None else ", with a ledger"),
+        )
     if tally.unchecked:
         say(
             f"{count(tally.unchecked, 'row')} not checked yet",
@@ -202,6 +209,9 @@ def say_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> E
     if isinstance(error, BudgetExhausted):
         _say_budget(job, ending, error)
         return ExitCode.USED_UP
+    if isinstance(error, UniformRefusals):
+        _say_refusals(error)
+        return ExitCode.NOT_ALLOWED
     if error is not None:
         code = complain(error)
         if isinstance(error, LedgerError) and job.ledger is None:
@@ -213,6 +223,15 @@ def say_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> E
     if interruption.first is not None:
         return interruption.exit_code
     return None
+
+
+def _say_refusals(error: UniformRefusals) -> None:
+    """Say what all refusals had in common and what to try, in the words of the command line."""
+    what, stops, advice = error.reason.rpartition("the run stops before it spends more calls. ")
+    advice = re.sub(r'\b(\w+)="(\w+)"', r"--\1 \2", advice)
+    for name in ("base_url", "endpoint", "keep_going"):
+        advice = re.sub(rf"\b{name}\b", f"--{name.replace('_', '-')}", advice)
+    say(f"{what}{stops}".rstrip(". "), hint=advice)
 
 
 def _say_budget(job: Job, ending: Ending, error: BudgetExhausted) -> None:

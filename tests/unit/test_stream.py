@@ -103,6 +103,7 @@ def make_stream(
     outage_after: float | None = None,
     on_event: OnEvent | None = None,
     store: Store | None = None,
+    query: Query | None = None,
     in_flight: InFlight | None = None,
     host: Host | None = None,
     brake: Brake | None = None,
@@ -138,7 +139,7 @@ def make_stream(
         return RunContext(
             attempt=attempt,
             store=answers,
-            query=Query(),
+            query=query or Query(),
             in_flight={} if in_flight is None else in_flight,
             events=events,
             budget=budget,

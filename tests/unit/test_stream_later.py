@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +15,7 @@ import tenacity
 from accucheck import Checked, Failed, Policy, StillPending, Stream
 from accucheck._polls import LaterPolls
 from accucheck._store import MemoryStore, Query
+from accucheck._store._packing import packed, settlement_of
 from accucheck._wire import Reply
 from tests.unit.test_stream import Vendor, answered, make_stream, numbers, pending
 from tests.virtual_time import run
@@ -57,6 +60,7 @@ async def collect(stream: Stream[Any]) -> list[Any]:
         (lambda place, now: 5.0, 1.05),
         (lambda place, now: 60.0 + place * 7919 % 3_540, 1.6),
         (lambda place, now: place * 0.2 + 30.0, 1.6),
+        (lambda place, now: 60.0 + place * 3.54, 1.6),
     ],
 )
 def test_a_list_is_collected_with_little_over_one_poll_a_number(
@@ -132,6 +136,49 @@ def test_what_is_pending_when_the_run_ends_is_kept_and_the_next_run_collects_it(
     assert all(isinstance(outcome, Checked) for outcome in second)
     for times in vendor.asked_at.values():
         assert len(times) <= 9
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_what_an_earlier_run_asked_just_now_is_not_asked_before_its_time(retry_failed: bool) -> None:
+    vendor = SlowVendor(lambda place, now: 5.0)
+    store = MemoryStore()
+    query = Query(failed_since=time.time() + 60) if retry_failed else Query()
+
+    async def both() -> tuple[Stream[Any], list[Any]]:
+        first = later_stream(vendor, 100, store=store)
+        async with first:
+            asyncio.get_running_loop().call_later(5.0, first.stop)
+            assert [outcome async for outcome in first]
+        second = later_stream(vendor, 100, store=store, query=query)
+        return second, await collect(second)
+
+    second, outcomes = run(both())
+    assert len(outcomes) == 100
+    assert all(isinstance(outcome, Checked) for outcome in outcomes)
+    # The clock of the ledger, which is not the test's, stood still between the runs.
+    assert vendor.shortest_between_asks() >= 20.0 - 0.5
+    assert second.stats.pending == 100
+    assert second.stats.polls <= 105
+
+
+def test_the_ledger_keeps_when_a_pending_number_was_asked() -> None:
+    vendor = SlowVendor(lambda place, now: 1e6)
+    store = MemoryStore()
+
+    async def main() -> datetime | None:
+        stream = later_stream(vendor, 1, store=store)
+        async with stream:
+            asyncio.get_running_loop().call_later(1_000.0, stream.stop)
+            assert [outcome async for outcome in stream]
+        (kept,) = (await store.find([int(number) for number in numbers(1)], Query())).values()
+        assert isinstance(kept.result, StillPending)
+        return settlement_of(kept.number, packed(kept, 0.0)).result.asked_at  # type: ignore[union-attr]
+
+    asked_at = run(main())
+    assert asked_at is not None
+    ago = (datetime.now(UTC) - asked_at).total_seconds()
+    (times,) = vendor.asked_at.values()
+    assert ago == pytest.approx(1_000 - (times[-1] - times[0]), abs=5)
 
 
 def test_without_later_pending_numbers_are_polled_as_before() -> None:

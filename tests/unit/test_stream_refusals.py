@@ -12,6 +12,7 @@ from accucheck._circuit import FIRST_ALIKE, LATER_ALIKE, UNPROVEN_IN_FLIGHT, Bra
 from accucheck._decide import BodyChoice
 from accucheck._events import Listeners
 from accucheck._statuses import VALUES
+from accucheck._store import MemoryStore
 from accucheck._wire import BodyStyle, Reply, StatusReply
 from tests.unit.test_stream import Vendor, answered, make_stream, numbers, pending
 from tests.virtual_time import run
@@ -43,6 +44,42 @@ def test_a_run_in_which_every_number_is_refused_alike_ends_within_25_calls(worke
     assert "argument 'number': not found" in error.reason
     assert all(isinstance(outcome, Failed) for outcome in outcomes)
     assert error.done == len(outcomes) >= FIRST_ALIKE - 1
+
+
+class DurableStore(MemoryStore):
+    durable = True
+
+
+@pytest.mark.parametrize("good", [0, 100])
+def test_the_next_run_asks_again_for_numbers_that_were_refused_alike(good: int) -> None:
+    understands = set(numbers(good))
+    store = DurableStore()
+
+    async def both() -> tuple[Exception | None, list[Any], Vendor]:
+        first = Vendor(lambda national, times: answered(national) if national in understands else NOT_FOUND)
+        _, error = await collect(make_stream(numbers(500), first, workers=5, brake=Brake(), store=store))
+        mended = Vendor()
+        outcomes, _ = await collect(make_stream(numbers(500), mended, workers=5, brake=Brake(), store=store))
+        return error, outcomes, mended
+
+    error, outcomes, mended = run(both())
+    assert isinstance(error, UniformRefusals)
+    assert len(outcomes) == 500
+    assert all(isinstance(outcome, Checked) for outcome in outcomes)
+    assert mended.asked.total() == 500 - good
+
+
+def test_a_number_that_was_refused_for_itself_stays_refused() -> None:
+    store = DurableStore()
+
+    async def both() -> Vendor:
+        first = Vendor(lambda national, times: NOT_FOUND if national[-1] == "7" else answered(national))
+        await collect(make_stream(numbers(100), first, workers=5, brake=Brake(), store=store))
+        again = Vendor()
+        await collect(make_stream(numbers(100), again, workers=5, brake=Brake(), store=store))
+        return again
+
+    assert run(both()).asked.total() == 0
 
 
 def test_what_was_in_flight_settles() -> None:
