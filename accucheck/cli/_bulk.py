@@ -40,6 +40,7 @@ from accucheck.cli._options import (
 )
 from accucheck.cli._pipe_job import run_pipe_job
 from accucheck.cli._sample import run_sample_job
+from accucheck.files import is_remote
 
 __all__ = ["bulk"]
 
@@ -52,7 +53,7 @@ _SAMPLE = Group("Sample", sort_key=8)
 def bulk(
     *lists: StreamOrPath,
     output: Annotated[StreamOrPath | None, Parameter(alias="-o", group=_OUTPUT)] = None,
-    output_dir: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    output_dir: Annotated[str | None, Parameter(group=_OUTPUT, metavar="PATH")] = None,
     format: Annotated[str | None, Parameter(group=_OUTPUT)] = None,  # noqa: A002 the option's name
     only: Annotated[Only | None, Parameter(group=_OUTPUT)] = None,
     split: Annotated[Literal["verdict"] | None, Parameter(group=_OUTPUT)] = None,
@@ -89,10 +90,11 @@ def bulk(
     Parameters
     ----------
     lists
-        One or more lists: files, folders or patterns. CSV, TSV, JSON lines, Parquet or Excel, optionally .gz or
-        .zst; - reads standard input.
+        One or more lists: files, folders, patterns or addresses such as s3://bucket/leads.csv. CSV, TSV, JSON lines,
+        Parquet or Excel, optionally .gz or .zst; - reads standard input.
     output
-        File to write; its suffix sets the format. - writes JSON lines to standard output as answers arrive.
+        File to write, or an address such as s3://bucket/checked.csv; its suffix sets the format. - writes JSON lines
+        to standard output as answers arrive.
     output_dir
         Folder for the results of several lists; each file keeps its name.
     format
@@ -154,12 +156,12 @@ def bulk(
     if len(names) > 1 and output_dir is None:
         raise ConfigurationError("several lists need a folder for their results: add --output-dir checked")
     if sample is not None and output is None:
-        output = os.path.abspath(names[0])  # names the job; nothing is written
+        output = _absolute(names[0])  # names the job; nothing is written
     if output is None and output_dir is None:
         raise ConfigurationError(
             "say where to write the results: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
         )
-    outputs = [output] if output is not None else outputs_in(str(output_dir), names)
+    outputs = [output] if output is not None else outputs_in(output_dir or "", names)
     account = replace(account, api_id=find_id(account.api_id))
     common = Job(
         input=names[0],
@@ -168,7 +170,7 @@ def bulk(
         format=format,
         ordered=ordered,
         ledger=chosen_ledger(ledger, account.api_id, account.base_url),
-        job=job if job is not None or output_dir is None else os.path.abspath(output_dir),
+        job=job if job is not None or output_dir is None else _absolute(output_dir),
         fresh=fresh_within or ANY_AGE,
         retry_failed=retry_failed,
         sample=sample,
@@ -206,6 +208,10 @@ def bulk(
         return run_sample_job(jobs[0], sample, client, interruption)
     if common.to_stdout:
         return run_pipe_job(jobs[0], client, interruption)
-    if output_dir is not None:
-        output_dir.mkdir(parents=True, exist_ok=True)
+    if output_dir is not None and not is_remote(output_dir):
+        os.makedirs(output_dir, exist_ok=True)
     return run_file_jobs(jobs, client, interruption)
+
+
+def _absolute(path: str) -> str:
+    return path if is_remote(path) else os.path.abspath(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
 import anyio
@@ -26,7 +25,7 @@ from accucheck.cli._rows import RowWriter, Tally, write_rows
 from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
 from accucheck.cli._survey import Survey, survey_list
-from accucheck.files import FileError, Source
+from accucheck.files import FileError, Source, local_name
 
 __all__ = ["run_file_jobs"]
 
@@ -69,7 +68,7 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
             if not ledger_exists(job.ledger):
                 await refuse_other_files(job, None)  # before a ledger is made
             # Output and ledger are opened before the first call: no answer is bought that cannot be kept.
-            async with open_book(job.ledger, Path(job.output)) as book:
+            async with open_book(job.ledger, local_name(job.output)) as book:
                 store = book.store
                 await refuse_other_files(job, store)
                 numbers = most_numbers(source, read) if several == "each" else 1

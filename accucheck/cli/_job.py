@@ -35,7 +35,7 @@ from accucheck.cli._options import (
     Talk,
 )
 from accucheck.cli._run import GRACE, Ending
-from accucheck.files import Source, open_source
+from accucheck.files import Source, full_name, is_remote, open_source
 from accucheck.files._registry import split_suffixes
 
 __all__ = ["Job", "Only", "open_list", "with_job_totals"]
@@ -96,7 +96,7 @@ class Job:
         if self.ledger is not None and not self.to_stdout and not is_postgres(self.ledger):
             ledger = os.path.realpath(self.ledger)
             for output in self.outputs.values():
-                if os.path.realpath(output) in {str(path) for path in files_of(Path(ledger))}:
+                if full_name(output) in {str(path) for path in files_of(Path(ledger))}:
                     raise ConfigurationError(f"{output} is the ledger; write the output to another file")
         if self.max_cost is not None and self.prices is None:
             raise ConfigurationError("--max-cost needs the price of an answer: add --price 0.005")
@@ -136,7 +136,8 @@ class Job:
     @property
     def name(self) -> str:
         """Under which name ``--max-calls`` and ``--max-cost`` count over all runs: the path of the output, or input."""
-        name = self.job or os.path.abspath(self.input if self.to_stdout else self.output)
+        place = self.input if self.to_stdout else self.output
+        name = self.job or (place if is_remote(place) else os.path.abspath(place))
         # A file name may hold bytes that are not UTF-8; a database takes text only.
         return name.encode("utf-8", "backslashreplace").decode()
 

@@ -15,7 +15,7 @@ from accucheck._bitset import Bitset
 from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import normalize, numbers_in
 from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several
-from accucheck.files import FORMATS, FileError, Row, Source, open_source
+from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source
 from accucheck.files._registry import split_suffixes
 
 __all__ = [
@@ -50,6 +50,11 @@ def expand(names: Iterable[str]) -> list[str]:
     for name in names:
         if name == STANDARD_STREAM or os.path.isfile(name):
             found.append(name)
+        elif is_remote(name):
+            at_place = addresses(name) if glob.has_magic(name) else [name]
+            if not at_place:
+                raise FileError(f"{name}: no file has such a name")
+            found += at_place
         elif os.path.isdir(name):
             inside = sorted(str(path) for path in Path(name).rglob("*") if _is_list(path))
             if not inside:
@@ -77,7 +82,7 @@ def outputs_in(folder: str, lists: Sequence[str]) -> list[str]:
     """
     outputs: dict[str, str] = {}
     for name in lists:
-        path = Path("stdin.csv" if name == STANDARD_STREAM else name)
+        path = Path("stdin.csv") if name == STANDARD_STREAM else local_name(name)
         suffix, compression = split_suffixes(path)
         if suffix not in _WRITABLE:
             path = path.with_name(f"{path.name.removesuffix(path.suffix)}{_written_as(suffix)}")

@@ -20,7 +20,17 @@ from accucheck._store import Store
 from accucheck.cli._job import Job
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._report import Paper
-from accucheck.files import FileError, FileSink, ResultColumns, Row, Source, is_stream
+from accucheck.files import (
+    FileError,
+    FileSink,
+    ResultColumns,
+    Row,
+    Source,
+    fingerprint,
+    full_name,
+    is_remote,
+    is_stream,
+)
 from accucheck.files._errors import OutputError
 
 __all__ = ["Outputs", "check_output", "refuse_existing", "refuse_other_files", "remember_output"]
@@ -28,6 +38,9 @@ __all__ = ["Outputs", "check_output", "refuse_existing", "refuse_other_files", "
 
 def check_output(path: str, source: Source, file_format: str | None) -> None:
     """Raise FileError if the output cannot be written: its folder, its format, its permissions."""
+    if is_remote(path):
+        FileSink(path, source, file_format=file_format).__exit__(BaseException, None, None)
+        return
     folder = Path(path).parent
     if not folder.exists():
         raise OutputError(f"the folder {folder} does not exist\nmkdir -p {shlex.quote(str(folder))}")
@@ -134,6 +147,8 @@ _KINDS = {True: ("yes", "answered"), False: ("no", "answered"), None: ("unanswer
 
 
 def _is_file(path: str) -> bool:
+    if is_remote(path):
+        return fingerprint(path) is not None
     try:
         return stat.S_ISREG(os.stat(path).st_mode) and not is_stream(path)
     except OSError:
@@ -141,16 +156,18 @@ def _is_file(path: str) -> bool:
 
 
 def _fingerprint(path: str) -> list[Any]:
+    if is_remote(path):
+        return fingerprint(path) or []
     found = os.stat(path)
     return [found.st_size, found.st_mtime_ns]
 
 
 def _name(output: str) -> str:
-    return f"output {_text(os.path.realpath(output))}"
+    return f"output {_text(full_name(output))}"
 
 
 def _input(job: Job) -> str:
-    return job.input if job.input == STANDARD_STREAM else _text(os.path.realpath(job.input))
+    return job.input if job.input == STANDARD_STREAM else _text(full_name(job.input))
 
 
 def _text(path: str) -> str:

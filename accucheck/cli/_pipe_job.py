@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
 
 from accucheck._bitset import Bitset
 from accucheck._client import Client
@@ -29,7 +28,7 @@ from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
 from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, write_summary
-from accucheck.files import Row, Source, StreamSink
+from accucheck.files import Row, Source, StreamSink, local_name
 
 __all__ = ["LiveRows", "run_pipe_job"]
 
@@ -150,7 +149,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
             async with AsyncExitStack() as stack:
                 book = None
                 if job.ledger is not None:
-                    book = await stack.enter_async_context(open_book(job.ledger, Path(job.input)))
+                    book = await stack.enter_async_context(open_book(job.ledger, local_name(job.input)))
                     if not job.talk.quiet:
                         book.say()
                 await stack.enter_async_context(client)

@@ -45,6 +45,7 @@ from accucheck.cli._render import duration, thousands
 from accucheck.cli._run import run_to_end
 from accucheck.cli._summary import cost_in_words
 from accucheck.cli._survey import PROBLEMS, Survey, survey
+from accucheck.files import local_name
 
 __all__ = ["plan"]
 
@@ -118,7 +119,7 @@ def plan(
         async with AsyncExitStack() as stack:
             find: Find = nothing_known
             if ledger_exists(place):
-                book = await stack.enter_async_context(open_book(place, Path(input)))
+                book = await stack.enter_async_context(open_book(place, local_name(input)))
                 find = known_in(
                     book.store,
                     endpoint,

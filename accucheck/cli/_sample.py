@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from random import Random
 from typing import Generic, TypeVar
 
@@ -23,6 +22,7 @@ from accucheck.cli._render import duration, thousands
 from accucheck.cli._run import RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import calls_facts, cost_facts, cost_in_words, say_what_ended_it
 from accucheck.cli._survey import survey_list
+from accucheck.files import local_name
 from accucheck.report._tally import confidence_interval
 
 __all__ = ["Reservoir", "run_sample_job", "sample_facts"]
@@ -62,7 +62,7 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
 
 async def _sample(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:
     with open_list(job.input, job.reading, job.talk) as source:
-        async with open_book(job.ledger, Path(job.output)) as book:
+        async with open_book(job.ledger, local_name(job.output)) as book:
             if not job.talk.quiet:
                 book.say()
             draw: Reservoir[int] = Reservoir(size, Random(job.seed))

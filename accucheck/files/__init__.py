@@ -23,6 +23,7 @@ from accucheck.files._errors import FileError
 from accucheck.files._origin import Origin, StoredOrigin, live_or_spooled
 from accucheck.files._recognize import open_by_content
 from accucheck.files._registry import FORMATS, by_name, split_suffixes
+from accucheck.files._remote import addresses, fingerprint, full_name, is_remote, local_name, opened
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names
 from accucheck.files._sheets import SheetSource
 from accucheck.files._sink import FileSink, StreamSink
@@ -38,8 +39,13 @@ __all__ = [
     "Row",
     "Source",
     "StreamSink",
+    "addresses",
     "column_names",
+    "fingerprint",
+    "full_name",
+    "is_remote",
     "is_stream",
+    "local_name",
     "open_source",
 ]
 
@@ -58,7 +64,7 @@ def open_source(
     """Open a lead list. What it is is told by its content; ``notes`` of the source say what to know of it.
 
     Args:
-        path: A file, or ``-`` for standard input.
+        path: A file, an address such as ``s3://bucket/leads.csv``, or ``-`` for standard input.
         column: The number column, by its name (case and accents do not matter) or its place from 1; several of
             these; or ``"all"``, every column whose header says phone and that holds numbers. Then ``Row.number``
             has the cells of a row one a line, and ``accucheck._phone.numbers_in`` reads them all. Found by name or
@@ -82,6 +88,10 @@ def open_source(
     if os.fspath(path) == "-":
         stream = stdin or sys.stdin.buffer
         origin = live_or_spooled(stream) if live else StoredOrigin.spooled(stream)
+    elif is_remote(path):
+        with opened(os.fspath(path)) as remote:
+            origin = StoredOrigin.spooled(remote, os.fspath(path))
+        suffix = split_suffixes(local_name(os.fspath(path)))[0]
     else:
         name = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         origin = StoredOrigin(Path(path), name)

@@ -78,7 +78,7 @@ class StoredOrigin:
     @classmethod
     def spooled(cls, stream: BinaryIO, name: str = "stdin") -> StoredOrigin:
         """Copy a stream to a private temporary file (mode 0600) and return that."""
-        with translate_errors("the copy of standard input in the temporary directory"):
+        with translate_errors(f"the copy of {name} in the temporary directory"):
             descriptor, path = tempfile.mkstemp(prefix="accucheck-stdin-")
             try:
                 with open(descriptor, "wb", closefd=False) as spool:

@@ -16,6 +16,7 @@ from accucheck.files._errors import FileError, translate_output_errors
 from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_copy import ExcelCopyWriter, why_no_copy
 from accucheck.files._registry import FORMATS, Format, Writer, by_name, split_suffixes
+from accucheck.files._remote import RemoteFile, is_remote, local_name
 from accucheck.files._results import ResultColumns
 from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
@@ -30,7 +31,7 @@ class FileSink:
     If the block raises, what was under the name before is still there, and the temporary file is gone.
 
     Args:
-        path: The output.
+        path: The output, a path or an address such as ``s3://bucket/checked.csv``.
         source: Where the rows come from.
         file_format: A key of ``FORMATS``; told by the suffix, else the format of the input if None.
         partial: Not every row will be written, so that a workbook cannot be a copy of the input.
@@ -56,17 +57,24 @@ class FileSink:
         replace: Callable[[str, str], None] = os.replace,
         fsync: Callable[[int], None] = os.fsync,
     ) -> None:
-        self.path = Path(path)
+        name = self._name = str(path)
+        self.path = local_name(name)
         self.format = format_of_output(self.path, source, file_format)
-        _refuse_what_is_needed(self.path, source)
+        if is_remote(name):
+            if name == source.name:
+                raise FileError(f"{name}: the output would overwrite the input; give it another name")
+        else:
+            _refuse_what_is_needed(self.path, source)
         # Asked before the file is made: it may read the whole input.
         source.all_columns()
-        with translate_output_errors(str(path)):
-            self._file = AtomicFile(self.path, replace=replace, fsync=fsync)
+        with translate_output_errors(name):
+            self._file: AtomicFile | RemoteFile = (
+                RemoteFile(name) if is_remote(name) else AtomicFile(self.path, replace=replace, fsync=fsync)
+            )
         self._stream = self._file.stream
         self._writer: Writer | None = None
         try:
-            with translate_output_errors(str(path)):
+            with translate_output_errors(name):
                 self._stream = compressed(self._file.stream, split_suffixes(self.path)[1])
                 self._writer = _writer(
                     self.format, self._stream, source, partial=partial, numbers=numbers, summary=summary
@@ -89,7 +97,7 @@ class FileSink:
         try:
             self._writer.write(row, result, *more)
         except OSError:
-            with translate_output_errors(str(self.path)):
+            with translate_output_errors(self._name):
                 raise
 
     def __enter__(self) -> Self:
@@ -102,7 +110,7 @@ class FileSink:
             self._discard()
             return
         try:
-            with translate_output_errors(str(self.path)):
+            with translate_output_errors(self._name):
                 if self._writer is not None:
                     self._writer.finish()
                 if self._stream is not self._file.stream:
@@ -110,7 +118,7 @@ class FileSink:
         except BaseException:
             self._discard()
             raise
-        with translate_output_errors(str(self.path)):
+        with translate_output_errors(self._name):
             self._file.commit()
 
     def _discard(self) -> None:
