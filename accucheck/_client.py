@@ -582,7 +582,7 @@ class Client:
 
         async def close() -> None:
             self._streams.discard(stream)
-            ended = msgspec.structs.replace(stream.stats, in_flight=0, delayed=0)
+            ended = msgspec.structs.replace(stream.stats, in_flight=0, delayed=0, pending_now=0)
             self._past = [total([*self._past, ended], rate=None, elapsed=0.0)]
             if shared is None:
                 await store.aclose()

@@ -207,6 +207,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers that wait for a poll or a retry now; they hold no worker and no connection."""
     pending: int = 0
     """Numbers the vendor answered PENDING for at least once."""
+    pending_now: int = 0
+    """Of these, numbers whose answer is still awaited."""
     polls: int = 0
     """Calls that asked again after a PENDING."""
     retries: int = 0

@@ -44,7 +44,15 @@ from accucheck._budgets import CallBudget
 from accucheck._circuit import Brake
 from accucheck._decide import Decision, Done, Stop, Wait
 from accucheck._delay_queue import DelayQueue
-from accucheck._errors import AccucheckError, LedgerError, Outage, RefusedAlike, UniformRefusals
+from accucheck._errors import (
+    AccucheckError,
+    LedgerError,
+    Outage,
+    PendingTimeout,
+    RefusedAlike,
+    StillPending,
+    UniformRefusals,
+)
 from accucheck._events import Key, Listeners, RunFinished, RunStarted, Settled
 from accucheck._models import Check, Outcome, Settlement, Stats
 from accucheck._outcome_queue import OutcomeQueue
@@ -168,7 +176,7 @@ class Stream(Generic[Item]):
         self._all_done = asyncio.Event()
         self._left = asyncio.Event()
         self._cut_timer: asyncio.TimerHandle | None = None
-        self._yes = self._no = self._failed = 0
+        self._yes = self._no = self._failed = self._pending_settled = 0
         self._started_at = 0.0
         self._ended_at: float | None = None
         self._closing_error: LedgerError | None = None
@@ -287,6 +295,7 @@ class Stream(Generic[Item]):
             in_flight=calls.in_flight,
             delayed=self._count_waiting(),
             pending=calls.pending,
+            pending_now=calls.pending - self._pending_settled,
             polls=calls.polls,
             retries=calls.retries,
             refusals=calls.refusals,
@@ -523,8 +532,12 @@ class Stream(Generic[Item]):
                 admission.known_failed += not isinstance(result, Check)
             else:
                 self._exposed -= 1
+                if entry.polls:
+                    self._pending_settled += 1
                 if not isinstance(result, Check):
                     self._failed += 1
+                    if not entry.polls and isinstance(result, (PendingTimeout, StillPending)):
+                        self._pending_settled += 1  # given up at its first PENDING
                 elif result.whatsapp:
                     self._yes += 1
                 else:

@@ -22,7 +22,16 @@ from accucheck._models import Stats
 from accucheck.cli import _console
 from accucheck.cli._render import count, duration, thousands, wrapped
 
-__all__ = ["PassMeter", "ProgressMode", "RunMeter", "SpeedRecord", "View", "recording", "reporting"]
+__all__ = [
+    "PassMeter",
+    "ProgressMode",
+    "RunMeter",
+    "SpeedRecord",
+    "View",
+    "numbers_facts",
+    "recording",
+    "reporting",
+]
 
 ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
 
@@ -30,10 +39,22 @@ BAR_PERIOD = 0.25
 """Seconds between two drawings of the bar."""
 LINE_PERIOD = 60.0
 """Seconds between two plain lines."""
+SAMPLES_A_LINE = 60
 JSON_PERIOD = 1.0
 """Seconds between two lines of JSON."""
+SAMPLE_PERIOD = 0.2
+"""Seconds between two counts that are kept to tell the speed from."""
+SHORTEST_WINDOW = 5.0
+LONGEST_WINDOW = 60.0
+"""Seconds that the ETA looks back on: half the run so far, within these bounds."""
 SPEED_WINDOW = 20.0
-"""Seconds that speed and ETA look back on: a pause shows soon, a hiccup does not."""
+"""Seconds that the speed looks back on, at most."""
+ENOUGH_SECONDS = 2.0
+"""Seconds of a run that tell its speed."""
+SEARCHING = 60.0
+"""Seconds after which a rate that still moves is taken as it is."""
+STEADY = 1.3
+"""The rate may vary by this factor within the window for an ETA to mean something."""
 WIDEST = 60
 """Columns of the bar and of the facts below it, so that a terminal that is made narrower seldom has to wrap them."""
 
@@ -90,24 +111,33 @@ class RunMeter:
         self._to_check = to_check
         self._price = price
         self._past: deque[Stats] = deque()
+        self._last_answer: float | None = None
+        """When the run is over, by the last estimate that there was."""
 
     def __call__(self) -> View:
         now = self._read()
-        self._past.append(now)
-        while len(self._past) > 2 and now.elapsed - self._past[1].elapsed >= SPEED_WINDOW:
+        if not self._past or now.elapsed - self._past[-1].elapsed >= SAMPLE_PERIOD:
+            self._past.append(now)
+        # The longer a run, the steadier its speed, and the longer the look back that evens out chance.
+        window = min(max(now.elapsed / 2, SHORTEST_WINDOW), LONGEST_WINDOW)
+        while len(self._past) > 1 and now.elapsed - self._past[1].elapsed >= window:
             self._past.popleft()
+        recent = next(
+            (past for past in self._past if now.elapsed - past.elapsed <= SPEED_WINDOW), self._past[-1]
+        )
+        calls = _calls_per_second(recent, now)
         done = now.yes + now.no + now.failed
-        calls = self.speed(lambda stats: stats.calls)
-        eta = self._eta(done)
+        eta = self._eta(self._past[0], now)
         facts = [
-            self._done(now, done),
-            *self._verdicts(now),
+            *([count(now.delivered, "row")] if self._to_check is None else []),
+            *numbers_facts(now, self._to_check),
             self._pace(calls, now.rate),
             count(now.calls, "call"),
         ]
-        spent = self._price(now)
-        facts += [spent] if spent else []
-        facts += [] if self._to_check is None else ["ETA " + ("-" if eta is None else duration(eta))]
+        if spent := self._price(now):
+            facts.append(spent)
+        if self._to_check is not None:
+            facts.append("ETA " + ("-" if eta is None else duration(eta)))
         data = {
             "phase": "checking",
             "done": done,
@@ -115,46 +145,65 @@ class RunMeter:
             "yes": now.yes,
             "no": now.no,
             "failed": now.failed,
-            "waiting": now.delayed,
+            "pending": now.pending_now,
             "calls": now.calls,
+            "polls": now.polls,
+            "retries": now.retries,
             "calls_per_second": round(calls, 2),
             "limit": now.rate,
+            "spent": spent.removeprefix("spent ") or None,
             "eta_seconds": None if eta is None else round(eta),
             "elapsed_seconds": round(now.elapsed, 1),
         }
         return View(facts, done / self._to_check if self._to_check else None, data)
 
-    def speed(self, of: Callable[[Stats], int]) -> float:
-        """Return by how much a count has grown per second of late."""
-        first, last = self._past[0], self._past[-1]
-        seconds = last.elapsed - first.elapsed
-        return (of(last) - of(first)) / seconds if seconds > 0 else 0.0
-
-    def _done(self, now: Stats, done: int) -> str:
-        if self._to_check is None:
-            return count(now.delivered, "row")
-        return f"{thousands(done)} of {count(self._to_check, 'number')}"
-
-    @staticmethod
-    def _verdicts(now: Stats) -> list[str]:
-        answered = now.yes + now.no
-        share = f" ({now.yes / answered:.1%})" if answered else ""
-        facts = [f"yes {thousands(now.yes)}{share}", f"no {thousands(now.no)}"]
-        if now.failed:
-            facts.append(f"failed {thousands(now.failed)}")
-        if now.delayed:
-            facts.append(f"waiting {thousands(now.delayed)}")
-        return facts
-
     @staticmethod
     def _pace(calls: float, limit: float | None) -> str:
         return f"{calls:,.0f} calls/s" + (f" of {limit:,.0f}" if limit is not None else "")
 
-    def _eta(self, done: int) -> float | None:
-        speed = self.speed(lambda stats: stats.yes + stats.no + stats.failed)
-        if self._to_check is None or speed <= 0 or self._past[-1].elapsed < 2:
+    def _eta(self, first: Stats, now: Stats) -> float | None:
+        """Return the seconds that are left; None while nobody can know.
+
+        What is left is calls: those that a number takes on average, for every number that was not asked yet. Those that
+        were asked last may be pending, and that comes on top. While the limit is searched for, no speed says anything.
+        """
+        calls = _calls_per_second(first, now)
+        if self._to_check is None or now.elapsed - first.elapsed < ENOUGH_SECONDS or calls <= 0:
             return None
-        return max(self._to_check - done, 0) / speed
+        if now.elapsed < SEARCHING and first.rate is not None and now.rate is not None:
+            low, high = sorted((first.rate, now.rate))
+            if high > low * STEADY:
+                return None
+        begun = now.yes + now.no + now.failed + now.delayed + now.in_flight
+        left = self._to_check - begun
+        arrivals = (now.pending - first.pending) / (now.elapsed - first.elapsed)
+        if left > 0:
+            # How long a number stays pending, by Little's law, which overstates it while the queue builds up.
+            wait = (first.pending_now + now.pending_now) / 2 / arrivals if arrivals > 0 else 0.0
+            wait = min(wait, now.elapsed / 2)
+            self._last_answer = now.elapsed + left * now.calls / max(begun, 1) / calls + wait
+        if self._last_answer is None:
+            return None
+        rest = self._last_answer - now.elapsed
+        return rest if rest >= 1 else None  # the last numbers take longer than others did
+
+
+def _calls_per_second(first: Stats, last: Stats) -> float:
+    seconds = last.elapsed - first.elapsed
+    return (last.calls - first.calls) / seconds if seconds > 0 else 0.0
+
+
+def numbers_facts(stats: Stats, to_check: int | None = None) -> list[str]:
+    """Return what became of the numbers: the same words while a run lasts and in its summary."""
+    done, answered = stats.yes + stats.no + stats.failed, stats.yes + stats.no
+    share = f" ({stats.yes / answered:.1%})" if answered else ""
+    facts = [] if to_check is None else [f"{thousands(done)} of {count(to_check, 'number')}"]
+    facts += [f"yes {thousands(stats.yes)}{share}", f"no {thousands(stats.no)}"]
+    if stats.failed:
+        facts.append(f"failed {thousands(stats.failed)}")
+    if stats.pending_now:
+        facts.append(f"pending {thousands(stats.pending_now)}")
+    return facts
 
 
 class SpeedRecord:
@@ -299,9 +348,10 @@ def _drawing(shown: View, width: int, *, plain: bool) -> list[str]:
 
 
 async def _show_lines(view: Callable[[], View], stream: TextIO) -> None:
-    view()  # the speed counts from here
     while True:
-        await asyncio.sleep(LINE_PERIOD)
+        for _ in range(SAMPLES_A_LINE):
+            view()  # the speed is that of late, not of the whole minute
+            await asyncio.sleep(LINE_PERIOD / SAMPLES_A_LINE)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         print(f"accucheck: {now}  {'  '.join(view().facts)}", file=stream, flush=True)
 

@@ -19,6 +19,7 @@ from accucheck.cli._console import complain, report, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job
+from accucheck.cli._progress import numbers_facts
 from accucheck.cli._render import count, duration, in_money, thousands
 from accucheck.cli._rows import Tally
 from accucheck.cli._run import Ending
@@ -288,13 +289,14 @@ def _status_facts(tally: Tally) -> list[tuple[str, str]]:
 def calls_facts(stats: Stats) -> list[tuple[str, str]]:
     """Return what the run cost, by kind of call."""
     settled = stats.yes + stats.no + stats.failed
+    facts = [("numbers", ", ".join(numbers_facts(stats)))] if settled else []
     if settled:
         words = f"{thousands(stats.calls)} for {count(settled, 'distinct number')}"
         if stats.calls:
             words += f" ({stats.calls / settled:.2f} each)"
     else:
         words = f"{thousands(stats.calls)}, none answered" if stats.calls else "0"
-    facts = [("calls", words)]
+    facts.append(("calls", words))
     if stats.pending:
         each = f"{stats.polls / stats.pending:.2f} each"
         facts.append(

@@ -97,6 +97,7 @@ def test_the_summary_shows_what_the_run_cost() -> None:
         possibly_double_charged=1, known=50, elapsed=2.0,
     )  # fmt: skip
     assert dict(calls_facts(stats)) == {
+        "numbers": "yes 60 (61.2%), no 38, failed 2",
         "calls": "130 for 100 distinct numbers (1.30 each)",
         "  polls": "14 for 10 pending numbers (1.40 each)",
         "  retries": "6",

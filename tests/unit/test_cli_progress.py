@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import anyio
 import pytest
 
+from accucheck import Client, testing
+from accucheck._costs import Cost, Prices
 from accucheck._models import Stats
 from accucheck.cli import _progress
 from accucheck.cli._console import say
 from accucheck.cli._progress import PassMeter, ProgressMode, RunMeter, View, _Bar, reporting
+from accucheck.cli._run import RunNotice
+from accucheck.cli._summary import calls_facts, cost_facts
+from accucheck.testing import Settings
+from tests.virtual_time import run
 
 
 class Terminal(io.StringIO):
@@ -73,18 +83,104 @@ def facts_of(*past: Stats, to_check: int | None) -> list[str]:
 def test_the_facts_are_verdicts_speed_against_the_limit_calls_and_time_left() -> None:
     assert facts_of(
         Stats(elapsed=0.0),
-        Stats(elapsed=10.0, yes=600, no=400, delayed=37, failed=5, calls=1300, rejected=195, rate=150.0),
+        Stats(
+            elapsed=10.0,
+            yes=600,
+            no=400,
+            delayed=40,
+            pending=50,
+            pending_now=37,
+            failed=5,
+            calls=1300,
+            rejected=195,
+            rate=150.0,
+        ),
         to_check=5000,
     ) == [
         "1,005 of 5,000 numbers",
         "yes 600 (60.0%)",
         "no 400",
         "failed 5",
-        "waiting 37",
+        "pending 37",
         "130 calls/s of 150",
         "1,300 calls",
-        "ETA 40 s",
+        "ETA 42 s",
     ]
+
+
+class Simulated(NamedTuple):
+    shown: list[tuple[float, View]]
+    """What the meter showed at each second."""
+    last: View
+    stats: Stats
+    cost: Cost
+
+
+async def simulated(settings: Settings, numbers: int, monkeypatch: pytest.MonkeyPatch) -> Simulated:
+    """A run of the engine against the simulated AccuAuth, in virtual time."""
+    loop = asyncio.get_running_loop()
+    clock = SimpleNamespace(monotonic=loop.time, time=lambda: 1.8e9 + loop.time())
+    monkeypatch.setattr(testing, "time", clock)
+    prices = Prices("0.002", pending="0.0005")
+    notice = RunNotice("AccuAuth", timedelta(), prices)
+    shown: list[tuple[float, View]] = []
+    async with Client("id", "secret", transport=testing.FakeVendor(settings=settings), rate="auto") as client:
+        stream = client.stream((str(987_000_000 + n) for n in range(numbers)), workers=200, on_event=notice)
+        meter = RunMeter(lambda: stream.stats, numbers, notice.spent)
+
+        async def watch() -> None:
+            while True:
+                shown.append((stream.stats.elapsed, meter()))
+                await asyncio.sleep(1)
+
+        async with stream:
+            watching = asyncio.create_task(watch())
+            async for _ in stream:
+                pass
+            watching.cancel()
+        assert notice.cost is not None
+        return Simulated(shown, meter(), stream.stats, notice.cost)
+
+
+HARD = Settings(rate=20.0, pending=0.2, pending_for=15.0, errors=0.02, latency=80.0)
+
+
+def test_the_time_left_is_right_within_a_fifth_from_the_second_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran = run(simulated(HARD, 2600, monkeypatch))
+    total = ran.stats.elapsed
+    assert total > 150
+    for elapsed, view in ran.shown:
+        eta, left = view.data["eta_seconds"], total - elapsed
+        assert eta != 0
+        if 60 <= elapsed < total - 5:
+            assert abs(eta - left) <= max(0.2 * left, 2), (elapsed, eta, left)
+    elapsed, first = next(each for each in ran.shown if each[1].data["eta_seconds"] is not None)
+    assert elapsed < 60
+    assert 0.7 < first.data["eta_seconds"] / (total - elapsed) < 1.5
+
+
+def test_every_number_of_the_progress_is_in_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = run(simulated(HARD, 300, monkeypatch))
+    summary = dict([*calls_facts(ran.stats), *cost_facts(ran.cost)])
+    whole, yes, no, *_ = ran.last.facts
+    assert whole == "300 of 300 numbers"
+    assert "300 distinct numbers" in summary["calls"]
+    assert summary["numbers"].startswith(f"{yes}, {no}")
+    calls = next(fact for fact in ran.last.facts if fact.endswith(" calls")).removesuffix(" calls")
+    assert summary["calls"].startswith(f"{calls} for ")
+    assert next(fact for fact in ran.last.facts if fact.startswith("spent")) == f"spent {summary['cost']}"
+    assert not [fact for fact in ran.last.facts if fact.startswith("pending")]
+    for name in ("calls", "polls", "retries", "yes", "no", "failed"):
+        assert ran.last.data[name] == getattr(ran.stats, name)
+
+
+def test_a_retry_is_not_pending() -> None:
+    shown = facts_of(
+        Stats(elapsed=0.0), Stats(elapsed=5.0, yes=5, delayed=9, retries=9, calls=14), to_check=100
+    )
+    assert not [fact for fact in shown if fact.startswith("pending")]
 
 
 def test_without_a_total_there_is_no_time_left_to_tell() -> None:
