@@ -56,9 +56,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types, strictly: package, tests and benchmarks."""
+    """Check the types, strictly: package, tests and benchmarks; the public API and the examples with pyright too."""
     session.install("-e", ".[dev]")
     session.run("mypy")
+    session.run("pyright")
+    session.run("python", ".ci/examples.py", str(Path(session.create_tmp()) / "examples"))
 
 
 @nox.session

@@ -167,8 +167,11 @@ def an_event(event: accucheck.Event) -> None:
             assert_type(seconds, float)
         case accucheck.CircuitChanged(opened=opened):
             assert_type(opened, bool)
-        case accucheck.Settled(status=status):
+        case accucheck.Settled(status=status, whatsapp=whatsapp):
             assert_type(status, str)
+            assert_type(whatsapp, bool | None)
+        case accucheck.RunStarted(run_id=run_id) | accucheck.RunFinished(run_id=run_id):
+            assert_type(run_id, str)
 
 
 # Policy
@@ -209,4 +212,20 @@ def a_number_is_an_int() -> Iterator[int]:
 def without_a_loop() -> None:
     assert_type(accucheck.check_sync("987 654 321"), accucheck.Check)
     with accucheck.SyncClient() as client:
-        assert_type(client.check("987 654 321"), accucheck.Check)
+        assert_type(client.check("987 654 321", timeout=5, ledger="answers.ledger"), accucheck.Check)
+        assert_type(client.check_many(["987 654 321"], max_calls=5), list[accucheck.Outcome[str]])
+        with client.stream(LEADS, number=lambda row: row["phone"], key=lambda row: row["name"]) as stream:
+            assert_type(stream.run_id, str)
+            for outcome in stream:
+                assert_type(outcome.item, Lead)
+        client.stream(LEADS)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+
+
+async def many_at_once(client: accucheck.Client, options: accucheck.StreamOptions) -> None:
+    found = await client.check_many(
+        LEADS, number=lambda row: row["phone"], workers=5, ledger="answers.ledger"
+    )
+    assert_type(found, list[accucheck.Outcome[Lead]])
+    assert_type(await client.check_many(["987 654 321"], **options), list[accucheck.Outcome[str]])
+    await client.check("987 654 321", timeout=accucheck.Timeouts(read=5), key="request-7")
+    await client.check_many(["1"], worker=5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]

@@ -1,0 +1,92 @@
+"""Check the types of the Python blocks of the documentation with mypy and pyright, strictly.
+
+``python .ci/examples.py FOLDER`` writes the blocks to a new folder and checks them there.
+
+A block with a title is a module of that name. The others of a page, which share their names when they are run, are one
+function, since they may await.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(
+    r'^(?: *(<!-- notest -->)\n)?( *)```python(?: +title="([^"]+)")?\n(.*?)^\2```$', re.DOTALL | re.MULTILINE
+)
+GIVEN = {"README.md": 'leads = [{"name": "Ana", "phone": "987654321"}]\n'}
+
+
+def write(folder: Path) -> None:
+    """Write all pages below ``folder``."""
+    folder.mkdir(parents=True)
+    for page in sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]):
+        name = str(page.relative_to(ROOT))
+        body = GIVEN.get(name, "")
+        for left_out, _, title, code in BLOCK.findall(page.read_text("utf-8")):
+            if left_out:
+                continue
+            code = textwrap.dedent(code)
+            if title:
+                with (folder / title).open("x", encoding="utf-8") as file:  # titles must differ
+                    file.write(code)
+            else:
+                body += code
+        if body:
+            module = re.sub(r"\W", "_", name.removesuffix(".md"))
+            (folder / f"{module}.py").write_text(_in_a_function(body), "utf-8")
+
+
+def _in_a_function(code: str) -> str:
+    """Return the blocks of a page with their imports on top and the rest in a coroutine function."""
+    lines = code.splitlines()
+    imports = [node for node in ast.parse(code).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    top = [line for node in imports for line in lines[node.lineno - 1 : node.end_lineno]]
+    taken = {number for node in imports for number in range(node.lineno, (node.end_lineno or 0) + 1)}
+    rest = [line for number, line in enumerate(lines, 1) if number not in taken]
+    return "\n".join(
+        [
+            *dict.fromkeys(top),
+            "",
+            "",
+            "async def page() -> None:",
+            textwrap.indent("\n".join(rest), "    "),
+            "",
+        ]
+    )
+
+
+MYPY = """
+[mypy]
+strict = true
+[mypy-pandas.*,pyarrow.*,ray.*]
+ignore_missing_imports = true
+"""
+PYRIGHT = {
+    "typeCheckingMode": "strict",
+    # What other libraries leave without a type: Ray, pandas, and Starlette's test client.
+    **dict.fromkeys(
+        ("reportUnknownMemberType", "reportUnknownVariableType", "reportUnknownArgumentType"), False
+    ),
+}
+
+
+def check(folder: Path) -> int:
+    """Return 0 if both checkers have nothing to say."""
+    (folder / "mypy.ini").write_text(MYPY, "utf-8")
+    (folder / "pyrightconfig.json").write_text(json.dumps(PYRIGHT), "utf-8")
+    commands = (["mypy", "--config-file", "mypy.ini", "."], ["pyright", "--pythonpath", sys.executable])
+    return max(
+        subprocess.run([sys.executable, "-m", *command], cwd=folder).returncode for command in commands
+    )
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
+    sys.exit(check(Path(sys.argv[1])))
