@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -141,6 +142,28 @@ class Ledger:
                     settlement = settlement_of(number_of(row[0]), row[1])
                 yield endpoint_of(row[0]), settlement
 
+    def settled_between(self, start: float, end: float) -> Iterator[tuple[Endpoint, datetime, Settlement]]:
+        """Yield every answer and failure of a time, with its endpoint and when it came (UTC).
+
+        Those of numbers that have been asked again since are among them. ``start`` and ``end`` are seconds since 1970;
+        ``end`` is not part of it.
+        """
+        times = microseconds(start), microseconds(end)
+        with self._reader() as connection:
+            for table in ("answers", "earlier")[: 1 + _has_earlier(connection)]:
+                with translate_errors(self.path):
+                    rows = connection.execute(
+                        f"SELECT key, at, packed FROM {table} WHERE at >= ? AND at < ? ORDER BY at",  # noqa: S608
+                        times,
+                    )
+                while True:
+                    with translate_errors(self.path):
+                        row = next(rows, None)
+                        if row is None:
+                            break
+                        settlement = settlement_of(number_of(row[0]), row[2])
+                    yield endpoint_of(row[0]), instant(row[1]), settlement
+
     def info(self) -> LedgerInfo:
         """Count what the ledger holds."""
         with self._reader() as connection, translate_errors(self.path):
@@ -209,6 +232,8 @@ class Ledger:
             raise ConfigurationError(f"older_than must be a number of seconds, 0 or more, not {older_than!r}")
         before = microseconds(time.time() - older_than)
         with self._erasing() as connection:
+            if _has_earlier(connection):
+                connection.execute("DELETE FROM earlier WHERE at < ?", (before,))
             return connection.execute("DELETE FROM answers WHERE at < ?", (before,)).rowcount
 
     def forget(self, numbers: Iterable[int]) -> int:
@@ -229,7 +254,7 @@ class Ledger:
                     (json.dumps(some),),
                 ).fetchone()
                 forgotten += known
-                for table in ("answers", "claims"):
+                for table in ("answers", "claims", *["earlier"][: _has_earlier(connection)]):
                     connection.execute(
                         f"""DELETE FROM {table} WHERE key IN (SELECT n.value << {KEY_SHIFT} | low.value
                         FROM json_each(?) AS n, json_each('[0,1,2,3,4,5,6,7]') AS low)""",  # noqa: S608
@@ -281,6 +306,12 @@ class Ledger:
             JobCalls(job=name, calls=calls, possibly_double_charged=double, perhaps_lost_in_kills=lost)
             for name, (calls, double, lost) in sorted(jobs.items())
         ]
+
+
+def _has_earlier(connection: sqlite3.Connection) -> bool:
+    """Whether the ledger keeps what was asked again; only the very first ledgers do not."""
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'earlier'").fetchone()
+    return found is not None
 
 
 def as_store(ledger: Store | Ledger | str | os.PathLike[str]) -> Store:

@@ -129,7 +129,7 @@ def _rebuild(path: Path, target: Path) -> tuple[int, int]:
                 batch.clear()
         with in_transaction(connection):
             upsert(connection, batch)
-        for table in ("settings", "jobs"):
+        for table in ("settings", "jobs", "earlier"):
             rows = list(_rows_by_sql(path, f"SELECT * FROM {table}"))  # noqa: S608
             if rows:
                 marks = ",".join("?" * len(rows[0]))

@@ -21,7 +21,7 @@ import msgspec
 from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import _owner
-from accucheck._store._file import FileWatch, check_small, name_of, open_ledger
+from accucheck._store._file import KEEP_EARLIER, FileWatch, check_small, name_of, open_ledger
 from accucheck._store._owner import Owner
 from accucheck._store._packing import FAILED, KEY_SHIFT, Choice, Row, key_of, number_of, settlement_of
 from accucheck._store._permits import ACTIVE, Outcomes, Pace, PermitRequest, Permits, lease
@@ -132,6 +132,8 @@ class Tables:
             self.owner = Owner(path, reserve=reserve)
             undo.callback(self.owner.close)
             with self._transaction(durable=False):
+                for statement in KEEP_EARLIER:
+                    self._connection.execute(statement)
                 self._id: int | None = self._connection.execute(
                     "INSERT INTO owners (token, boot, expires) VALUES (?, ?, ?)",
                     (self.owner.token, self._boot, now() + _EXPIRY_SECONDS),

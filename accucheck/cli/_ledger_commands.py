@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
@@ -17,7 +17,7 @@ import msgspec
 from cyclopts import App, Group, Parameter
 
 from accucheck._client import BASE_URL
-from accucheck._errors import ConfigurationError
+from accucheck._errors import ConfigurationError, ProtocolError
 from accucheck._models import Check, Settlement
 from accucheck._phone import normalize
 from accucheck._store import account_ledgers, init_postgres, repair
@@ -329,9 +329,9 @@ def statement(
 
     $ accucheck ledger statement answers.ledger --month 2026-11
 
-    One row per answer, in Peru's time: when it came, its request id, and calls whose reply was lost and which may have
-    been charged too. The sums by day are printed on standard error. Numbers that have been answered again since count
-    once, with their newest answer.
+    One row per answer, in Peru's time, with its request id; also those of numbers that were answered again later. Calls
+    whose reply was lost, and which may have been charged too, are counted beside. The sums by day are printed on
+    standard error.
 
     Parameters
     ----------
@@ -349,53 +349,50 @@ def statement(
     book = existing_ledger(ledger, which.api_id, which.base_url)
     if output != STANDARD_STREAM:
         refuse_existing(output, force=force)
+    start = datetime.strptime(month, "%Y-%m").replace(tzinfo=_PERU)
+    end = (start + timedelta(days=31)).replace(day=1)
     days: dict[str, list[int]] = {}
     with ExitStack() as stack:
         target = (
             sys.stdout if output == STANDARD_STREAM else stack.enter_context(open(output, "w", newline=""))
         )
         writer = csv.writer(target, lineterminator="\n")
-        writer.writerow(
-            [
-                "day",
-                "time",
-                "number",
-                "endpoint",
-                "whatsapp",
-                "calls",
-                "possibly_double_charged",
-                "request_id",
-            ]
-        )
-        for endpoint, settlement in book.settlements():
-            answer = settlement.result
-            if not isinstance(answer, Check):
+        writer.writerow(_STATEMENT)
+        for endpoint, at, settlement in book.settled_between(start.timestamp(), end.timestamp()):
+            result = settlement.result
+            # A reply that could not be understood may have been an answer.
+            possible = settlement.possibly_double_charged + isinstance(result, ProtocolError)
+            answered = isinstance(result, Check)
+            if not answered and not possible:
                 continue
-            at = answer.checked_at.astimezone(_PERU)
-            if at.strftime("%Y-%m") != month:
-                continue
-            day = days.setdefault(at.strftime("%Y-%m-%d"), [0, 0])
-            day[0] += 1
-            day[1] += settlement.possibly_double_charged
+            local = at.astimezone(_PERU)
+            day = days.setdefault(f"{local:%Y-%m-%d}", [0, 0])
+            day[0] += answered
+            day[1] += possible
             writer.writerow(
-                [
-                    at.strftime("%Y-%m-%d"),
-                    at.strftime("%H:%M:%S"),
-                    answer.number,
+                (
+                    f"{local:%Y-%m-%d}",
+                    f"{local:%H:%M:%S}",
+                    f"+51{settlement.number}",
                     endpoint,
-                    "yes" if answer.whatsapp else "no",
+                    ("yes" if result.whatsapp else "no") if isinstance(result, Check) else "",
                     settlement.calls,
-                    settlement.possibly_double_charged,
-                    answer.request_id,
-                ]
+                    possible,
+                    result.request_id,
+                )
             )
     if not talk.quiet:
         lines = [
-            (day, f"{thousands(days[day][0])}, {thousands(days[day][1])} more possible")
-            for day in sorted(days)
+            (day, f"{thousands(answers)}, {thousands(possible)} more possible")
+            for day, (answers, possible) in sorted(days.items())
         ]
-        total = [sum(column) for column in zip(*days.values(), strict=True)] or [0, 0]
-        report([*lines, ("answers", f"{thousands(total[0])}, {thousands(total[1])} more possibly charged")])
+        answers, possible = (sum(each[place] for each in days.values()) for place in (0, 1))
+        lines.append(("answers", f"{thousands(answers)}, {thousands(possible)} more possibly charged"))
+        if kills := book.info().perhaps_lost_in_kills:
+            lines.append(
+                ("kills", f"at most {count(kills, 'call')} in flight when a run was killed, at any time")
+            )
+        report(lines)
     return ExitCode.ALL_ANSWERED
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -92,3 +97,31 @@ def test_a_wrong_setting_costs_no_list_and_the_same_command_asks_again(
     second = accucheck(*command, "--body", "form", sandbox=sandbox)
     assert second.returncode == 0
     assert output.read_text().count(",OK,") == 100
+
+
+def test_the_statement_agrees_with_the_invoice(start_sandbox: Any, tmp_path: Path) -> None:
+    """Over re-checks, lost replies, pending numbers, failures that are retried, and both endpoints."""
+    sandbox = start_sandbox(pending=0.2, pending_for=0.05, faults="reset=0.05,cut=0.05", soft="NOT_HIT=0.1")
+    command = ("bulk", leads(tmp_path, 120), "-o", tmp_path / "out.csv", "--base-url", sandbox.url)
+    ledger = ("--ledger", tmp_path / "answers.ledger")
+    for extra in ((), ("--fresh-within", "0s"), ("--retry-failed",), ("--fresh-within", "0s")):
+        assert accucheck(*command, *ledger, *extra, sandbox=sandbox).returncode == 1
+    basic = accucheck(*("check", "912345678", "912345679", "--endpoint", "basic", *ledger), sandbox=sandbox)
+    assert basic.returncode in (0, 1)
+    rows = []
+    for month in {f"{datetime.now(UTC) - timedelta(hours=hours):%Y-%m}" for hours in (5, 6)}:
+        result = accucheck("ledger", "statement", tmp_path / "answers.ledger", "--month", month)
+        assert result.returncode == 0
+        rows += list(csv.DictReader(io.StringIO(result.stdout)))
+    answers = [row for row in rows if row["whatsapp"]]
+    lost = sandbox.stats()["charged_but_lost"]
+    with urlopen(f"{sandbox.url}/invoice") as reply:
+        invoice = json.load(reply)["lines"]
+    charged = sum(line["yes"] + line["no"] for line in invoice)
+    assert lost > 0
+    assert len(answers) + lost == charged
+    for endpoint in ("advanced", "basic"):
+        ours = [row for row in rows if row["endpoint"] == endpoint]
+        theirs = sum(line["yes"] + line["no"] for line in invoice if line["endpoint"] == endpoint)
+        certain = sum(row["whatsapp"] != "" for row in ours)
+        assert certain <= theirs <= certain + sum(int(row["possibly_double_charged"]) for row in ours)

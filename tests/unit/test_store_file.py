@@ -7,14 +7,14 @@ import sqlite3
 import stat
 import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from accucheck import LedgerError
 from accucheck._store import Ledger, Query, SQLiteStore, _file, account_ledger_path, account_ledgers
-from tests.unit.ledger_samples import MOBILE, answered, failed, told
+from tests.unit.ledger_samples import MOBILE, NOW, answered, failed, told
 
 ANY = Query()
 
@@ -308,6 +308,27 @@ async def test_numbers_that_are_forgotten_are_gone_from_the_bytes(tmp_path: Path
         assert ledger.forget([MOBILE]) == 0
         assert ledger.info().yes == 1
     assert_gone(tmp_path, but=b"900077777")
+
+
+async def test_what_was_asked_again_is_in_the_statement_until_it_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    store = SQLiteStore(path)
+    await store.open()
+    times = [NOW + timedelta(days=n) for n in range(3)]
+    for at in (times[0], times[1], times[1], times[2]):  # a batch that is stored again is not another answer
+        await store.settle([answered(MOBILE, checked_at=at)])
+    await store.settle([answered(MOBILE + 1)])
+    await store.aclose()
+    with Ledger(path) as ledger:
+        kept = [(at, one.number) for _, at, one in ledger.settled_between(0, 1e11)]
+        assert sorted(kept) == sorted([(at, MOBILE) for at in times] + [(times[0], MOBILE + 1)])
+        only = [at for _, at, _ in ledger.settled_between(times[1].timestamp(), times[2].timestamp())]
+        assert only == [times[1]]
+        assert ledger.info().yes + ledger.info().no == 2
+        assert ledger.forget([MOBILE]) == 1
+        assert [one.number for *_, one in ledger.settled_between(0, 1e11)] == [MOBILE + 1]
+        assert ledger.purge(0) == 1
+        assert not [*ledger.settled_between(0, 1e11)]
 
 
 async def test_nothing_is_deleted_from_under_a_run(tmp_path: Path) -> None:
