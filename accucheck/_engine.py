@@ -189,17 +189,21 @@ def ledger_name(ledger: Any) -> object:
 class _Waiter:
     """A caller of ``check``."""
 
-    __slots__ = ("expires", "future", "key")
+    __slots__ = ("expires", "future", "run")
 
     def __init__(self, expires: float | None) -> None:
         self.future: asyncio.Future[Settlement | None] = asyncio.get_running_loop().create_future()
         self.expires = expires
+        self.run: _Run | None = None
+        """None where it waits for a number of a stream."""
 
     def tell(self, result: Settlement | Exception | None) -> None:
         """Let the caller go on; None means that it must see to its number itself."""
         if self.future.done():
             return
         if isinstance(result, Exception):
+            if self.run is not None:
+                self.run.failed = True
             self.future.set_exception(result)
             self.future.exception()  # heard, also if its caller has just given up
         else:
@@ -209,7 +213,7 @@ class _Waiter:
 class _Run:
     """One number that checks are waiting for, and the task that drives it."""
 
-    __slots__ = ("asking", "claimed", "entry", "stored", "task", "waiters")
+    __slots__ = ("asking", "claimed", "counted", "entry", "failed", "stored", "task", "waiters")
 
     def __init__(self, entry: PendingNumber) -> None:
         self.entry = entry
@@ -217,6 +221,8 @@ class _Run:
         self.task: EngineTask[None] | None = None
         self.claimed = False
         self.asking = False  # claimed, so that only the vendor can tell
+        self.counted = False  # as known, answered or failed
+        self.failed = False  # a caller was given an error; it counts unless an answer comes after all
         self.stored: asyncio.Future[Exception | None] | None = None
 
     def wait(self, change: int) -> None:
@@ -293,18 +299,25 @@ class Checks:
         self, number: int, expires: float | None, timeouts: Timeouts | None, key: object
     ) -> Settlement | None:
         if self._closed:
+            self._failed += 1
             raise RuntimeError("the client is closed: create a new one")
         if self._settler is not None and self._settler.failed is not None:
-            await self._settler.flush()  # whoever cannot keep answers must not buy any
+            try:
+                await self._settler.flush()  # whoever cannot keep answers must not buy any
+            except Exception:
+                self._failed += 1
+                raise
         waiter = _Waiter(expires)
         run = self._runs.get(number)
         entry = self._in_flight.get(number) if run is None else run.entry
+        joins = entry is not None
         if entry is None:
             run = self._start(number, timeouts, key)
             entry = run.entry
         else:
             self._duplicates += 1
         if run is not None:
+            waiter.run = run
             run.waiters.add(waiter)
         else:
             entry.join(waiter, waiter.tell)
@@ -318,7 +331,10 @@ class Checks:
         if expires is not None:
             timer = self._loop.call_at(expires, lambda: waiter.tell(self._too_late(entry)))
         try:
-            return await waiter.future
+            settlement = await waiter.future
+            if settlement is None and joins:
+                self._duplicates -= 1  # it is asked for by this caller now
+            return settlement
         except Exception as error:  # noqa: BLE001 (the same error may reach several callers)
             raise _again(error).with_traceback(error.__traceback__) from error.__cause__
         finally:
@@ -423,6 +439,8 @@ class Checks:
         number = run.entry.number
         if self._runs.get(number) is run:
             del self._runs[number]
+            if run.failed and not run.counted:
+                self._failed += 1
         if self._in_flight.get(number) is run.entry:
             del self._in_flight[number]
             run.entry.tell(None)
@@ -445,6 +463,7 @@ class Checks:
                 claims = await self._store.claim([number], self._query())
                 if number in claims.known:
                     self._known += 1
+                    run.counted = True
                     return claims.known[number]
                 if number not in claims.taken:
                     break
@@ -504,6 +523,7 @@ class Checks:
             error = run.stored.result()
             if error is not None:
                 raise error
+        run.counted = True
         self._failed += not isinstance(result, Check)
         self._yes += isinstance(result, Check) and result.whatsapp
         self._no += isinstance(result, Check) and not result.whatsapp

@@ -181,7 +181,10 @@ class Settlement(msgspec.Struct, frozen=True):
 
 @with_fields
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of a run; all counts are since its start."""
+    """A snapshot of a run; all counts are since its start.
+
+    ``read`` is always ``rejected + duplicates + known + yes + no + failed + unsettled``.
+    """
 
     read: int = 0
     """Items taken from the input."""
@@ -225,3 +228,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Calls per second the gate lets through now; None if it does not limit."""
     elapsed: float = 0.0
     """Seconds since the start."""
+
+    @property
+    def unsettled(self) -> int:
+        """Numbers that have no outcome yet; at the end, those that were not asked or given up by their caller."""
+        settled = self.yes + self.no + self.failed
+        return self.read - self.rejected - self.duplicates - self.known - settled
