@@ -20,6 +20,7 @@ def pages() -> dict[str, str]:
         "reference/api.md": _api(),
         "reference/cli.md": _command_line(),
         "reference/statuses.md": _statuses(),
+        "reference/configuration.md": _configuration(),
         "reference/exit-codes.md": _exit_codes(),
         "reference/output.md": _columns(),
         "reference/sandbox.md": _sandbox(),
@@ -97,6 +98,60 @@ def _command_line() -> str:
     text = re.sub(r"^# accucheck$", "# Command line", text, count=1, flags=re.MULTILINE)
     # The help's examples stand there line by line, as a terminal shows them.
     return re.sub(r"((?:^\$ .*\n)+)", r"```console\n\1```\n", text, flags=re.MULTILINE)
+
+
+def _configuration() -> str:
+    from accucheck.cli import _settings
+    from accucheck.cli._app import app
+
+    commands: dict[str, set[str]] = {}
+    for option, path in _settings.every_option(app):
+        commands.setdefault(option, set()).add(" ".join(path))
+    rows = []
+    for option in sorted(commands):
+        used = sorted(commands[option])
+        where = ", ".join(used) if len(used) < 5 else f"{len(used)} commands"
+        allowed = "your own file only" if option in _settings._USER_ONLY else "any file"
+        name = _settings.PREFIX + option.upper().replace("-", "_")
+        rows.append(f"| `{option}` | `{name}` | {where} | {allowed} |")
+    return (
+        "# Configuration\n\n"
+        "Every option of the command line can also be an environment variable or a line in `accucheck.toml`. "
+        "`accucheck config show` lists the settings in effect and where each comes from.\n\n"
+        "## Where settings come from\n\n"
+        "The first source that has a setting wins:\n\n"
+        "1. the command line\n"
+        "2. a profile chosen with `--profile`\n"
+        "3. environment variables: `ACCUCHECK_` and the option's name, such as `ACCUCHECK_MAX_CALLS`\n"
+        "4. a profile chosen with `ACCUCHECK_PROFILE`\n"
+        "5. `accucheck.toml` in the current directory\n"
+        "6. `accucheck.toml` in your configuration directory (on Linux `~/.config/accucheck/`)\n"
+        "7. the default\n\n"
+        "## The file\n\n"
+        '```toml title="accucheck.toml"\n'
+        "rate = 50\n"
+        "max-calls = 10_000\n\n"
+        "[profile.acme]\n"
+        'api-id = "acme-id"\n'
+        'secret-file = "acme.secret"\n'
+        "```\n\n"
+        "```sh\naccucheck config show\n```\n\n"
+        "A relative path counts from the file's directory. Flags are `true` or `false`; a repeatable option takes a "
+        "list. A file never contains the secret itself: use `secret-file` or `secret-command`.\n\n"
+        "A file in the current directory may come with a list from someone else. It therefore cannot run a command or "
+        "say where credentials are sent; those keys only work in your own file.\n\n"
+        "## Credentials\n\n"
+        "| variable | holds |\n|---|---|\n"
+        "| `ACCUCHECK_API_ID`, `ACCUCHECK_API_SECRET` | your AccuAuth account, also for the Python library |\n"
+        "| `ACCUCHECK_SERVE_API_ID`, `ACCUCHECK_SERVE_API_SECRET` | the key that callers of `accucheck serve` send |\n"
+        "| `ACCUCHECK_BASE_URL` | another server, such as the sandbox; in Python, `base_url=` |\n"
+        "| `ACCUCHECK_REAL_CALLS_IN_TESTS` | `1` allows paid calls under pytest |\n\n"
+        "`HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are read too ([proxies](../how-to/network.md)). Options of "
+        "`accucheck sandbox` are `ACCUCHECK_SANDBOX_...` ([sandbox](sandbox.md)).\n\n"
+        "## All keys\n\n"
+        "What each does is on the page of the [command line](cli.md).\n\n"
+        "| key | variable | commands | may be set in |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    )
 
 
 def _statuses() -> str:

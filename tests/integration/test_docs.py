@@ -25,7 +25,8 @@ import accucheck
 from accucheck.testing import SandboxThread
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
+README = ROOT / "README.md"
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), README])
 BLOCK = re.compile(
     r'^(?: *(<!-- notest -->)\n)?( *)```(\w+)(?: +title="([^"]+)")?\n(.*?)^\2```$', re.DOTALL | re.MULTILINE
 )
@@ -125,19 +126,56 @@ def test_every_public_name_is_on_the_page_of_the_api(generated: dict[str, str]) 
     assert [name for name in accucheck.__all__ if f"::: accucheck.{name}\n" not in page] == []
 
 
-def test_every_link_between_pages_leads_somewhere() -> None:
-    generated = {
-        "api.md",
-        "cli.md",
-        "exit-codes.md",
-        "statuses.md",
-        "output.md",
-        "sandbox.md",
-    }  # by .ci/docs.py
+def test_every_setting_is_on_the_page_of_the_configuration(generated: dict[str, str]) -> None:
+    from accucheck.cli import _app
+    from accucheck.cli._settings import every_option
+
+    page = generated["reference/configuration.md"]
+    for option, _ in every_option(_app.app):
+        assert f"| `{option}` | `ACCUCHECK_{option.upper().replace('-', '_')}` |" in page
+
+
+def test_the_example_of_the_configuration_is_valid(generated: dict[str, str], folder: Path) -> None:
+    page = folder / "configuration.md"
+    page.write_text(generated["reference/configuration.md"], "utf-8")
+    (_, _, title, content), (_, _, _, command) = blocks(page)
+    (folder / title).write_text(content, "utf-8")
+    _run_shell(command, page.name, "http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def site(generated: dict[str, str]) -> dict[str, str]:
+    """Every page of the site by its path."""
+    written = {
+        str(path.relative_to(ROOT / "docs")): path.read_text("utf-8") for path in PAGES if path != README
+    }
+    return {path: text for path, text in {**written, **generated}.items() if path.endswith(".md")}
+
+
+def test_every_page_is_in_the_navigation_and_in_the_index_for_language_models(
+    site: dict[str, str], generated: dict[str, str]
+) -> None:
+    settings = (ROOT / "zensical.toml").read_text("utf-8")
+    assert [path for path in site if f'"{path}"' not in settings] == []
+    assert [path for path in site if f"]({path})" not in generated["llms.txt"]] == []
+    assert [path for path, text in site.items() if text.strip() not in generated["llms-full.txt"]] == []
+
+
+def test_every_link_leads_to_a_page_and_a_heading(site: dict[str, str]) -> None:
     broken = []
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-            path = page.parent / target
-            if not path.exists() and path.name not in generated:
-                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    for page, text in {**site, "../README.md": README.read_text("utf-8")}.items():
+        for target, anchor in re.findall(
+            r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        ):
+            path = os.path.normpath(str(Path(page).parent / target)) if target else page
+            if path not in site and not (ROOT / "docs" / path).exists():
+                broken.append(f"{page}: {target}")
+            elif anchor and path in site and anchor not in _anchors(site[path]):
+                broken.append(f"{page}: {target}#{anchor}")
     assert broken == []
+
+
+def _anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    words = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
+    return {re.sub(r"[-\s]+", "-", word) for word in words}  # as Python-Markdown makes them
