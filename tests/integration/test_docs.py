@@ -16,6 +16,7 @@ import runpy
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,16 @@ BLOCK = re.compile(
 )
 CODE = ("python", "sh", "csv", "ini", "toml")
 GIVEN = {"README.md": {"leads": [{"name": "Ana", "phone": "987654321"}, {"name": "Jorge", "phone": "1"}]}}
-NEEDS = {"ray.md": ("ray",)}
-"""Modules without which a page is skipped; CI installs those of the extra ``dev``."""
+NEEDS = {
+    "airflow.md": ("airflow",),
+    "celery.md": ("celery", "taskiq"),
+    "dask.md": ("dask.dataframe",),
+    "kafka.md": ("confluent_kafka",),
+    "ray.md": ("ray",),
+    "spark.md": ("pyspark",),
+}
+"""Modules without which a page is skipped. CI installs those of the extra ``dev``, which leaves out Airflow, and Spark
+with its Java."""
 NOT_RUN = {"README.md": ("sh",)}  # the installation, which CI runs by itself, and a list that the reader has
 
 
@@ -49,6 +58,7 @@ def blocks(page: Path) -> list[tuple[int, str, str, str]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # a page may import the file that it has written
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # where the account's own ledger is
     return tmp_path
 
@@ -57,6 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_block_runs(page: Path, folder: Path, accucheck_sandbox: SandboxThread) -> None:
     name = str(page.relative_to(ROOT))
     for module in NEEDS.get(page.name, ()):
+        warnings.simplefilter("default")  # these packages have deprecations of their own; pytest resets it
         pytest.importorskip(module)
     namespace: dict[str, Any] = {"__name__": "docs", **GIVEN.get(name, {})}
     for line, language, title, code in blocks(page):
