@@ -44,6 +44,8 @@ def make_client(
     max_calls: int | None = None,
 ) -> Client:
     """Return the client that the options describe. Raises ConfigurationError if they are wrong."""
+    if "://" not in account.base_url:
+        raise ConfigurationError(f"--base-url needs http:// or https:// in front, not {account.base_url!r}")
     return Client(
         find_id(account.api_id),
         find_secret(account.secret_file, account.secret_command),

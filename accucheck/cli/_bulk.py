@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -201,6 +202,11 @@ def bulk(
         replace(common, input=name, output=path, report=page)
         for name, path, page in zip(names, outputs, reports_on(report, names), strict=True)
     ]
+    if summary_json is not None and not summary_json.absolute().parent.is_dir():
+        folder = summary_json.parent
+        raise ConfigurationError(
+            f"the folder {folder} for --summary-json does not exist\nmkdir -p {shlex.quote(str(folder))}"
+        )
     client = make_client(account, patience, pace, mobile_only=reading.mobile_only)
     if sample is not None:
         if len(jobs) > 1:

@@ -29,6 +29,7 @@ from accucheck.cli._options import (
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
     DEFAULT_TALK,
+    HIDDEN_STREAM,
     STANDARD_STREAM,
     Account,
     Age,
@@ -79,6 +80,10 @@ def check(
     """
     if not numbers:
         raise ConfigurationError("No number given. For example: accucheck check 987654321")
+    if HIDDEN_STREAM in numbers:
+        raise ConfigurationError(
+            "check takes numbers, not standard input; for a list on standard input: accucheck bulk - -o -"
+        )
     outcomes: list[Outcome[str] | None] = [None] * len(numbers)
 
     def keep(outcome: Outcome[str]) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnknownOptionError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from accucheck.cli._settings import closest, every_option
 
@@ -68,6 +75,10 @@ _NOT_NEEDED = {"resume", "continue", "restart"}
 
 _WANTED = {
     ("plan", "INPUT"): "name a list: accucheck plan leads.csv",
+    ("report", "CHECKED"): "name a checked list: accucheck report checked.csv -o report.html",
+    ("report", "--output"): "say where to write the report: accucheck report checked.csv -o report.html",
+    ("diff", "OLD"): "name two checked lists: accucheck diff old.csv new.csv",
+    ("diff", "NEW"): "name two checked lists: accucheck diff old.csv new.csv",
     ("ledger export", "--output"): "say where to write the results: accucheck ledger export -o answers.csv",
     ("ledger purge", "--older-than"): "say what to delete: accucheck ledger purge --older-than 180d",
     ("ledger forget", "NUMBERS"): "name the number: accucheck ledger forget 987654321",
@@ -85,6 +96,8 @@ def explain(error: CycloptsError, app: App) -> tuple[str, str]:
         case UnusedCliTokensError():
             extra = " ".join(error.unused_tokens or ())
             return f"unexpected argument: {extra}", hint
+        case RepeatArgumentError():
+            return f"{error.token.keyword} was given more than once", hint
         case MissingArgumentError():
             assert error.argument is not None
             name = error.argument.name
@@ -105,6 +118,7 @@ def _unknown_option(error: UnknownOptionError, command: str, app: App) -> str:
         return f"unknown option {given}; did you mean {meant}?"
     elsewhere = [" ".join(path) for option, path in every_option(app) if option == word]
     if elsewhere:
-        return f"{given} belongs to {' and '.join(f'accucheck {path}' for path in elsewhere[:3])}"
+        *first, last = (f"accucheck {path}" for path in elsewhere)
+        return f"{given} belongs to {', '.join(first)}{' and ' if first else ''}{last}"
     near = closest(given, here)
     return f"unknown option {given}" + (f"; did you mean {near}?" if near else "")

@@ -14,6 +14,7 @@ import html
 import re
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any, BinaryIO
 from xml.etree import ElementTree
 
@@ -104,7 +105,11 @@ class ExcelSource(SheetSource):
         except ImportError as error:
             raise needs("xlsx", "Excel") from error
         broken = (python_calamine.CalamineError, python_calamine.ZipError, python_calamine.XmlError)
-        with translate_errors(origin.name, *broken, python_calamine.PasswordError), origin.open() as stream:
+        with (
+            translate_errors(origin.name),
+            _excel_errors(origin.name, broken, python_calamine.PasswordError),
+            origin.open() as stream,
+        ):
             _refuse_huge_workbook(stream, origin.name)
             self.parts = sheet_parts(stream)
             """The XML of each sheet of an .xlsx file, by the name of the sheet; empty for other workbooks."""
@@ -122,6 +127,18 @@ class ExcelSource(SheetSource):
                 if about.typ == python_calamine.SheetTypeEnum.WorkSheet
             ]
             super().__init__(origin, sheets, column=column, sheet=sheet, visible_only=visible_only)
+
+
+@contextmanager
+def _excel_errors(name: str, broken: tuple[type[Exception], ...], locked: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except locked as error:
+        raise FileError(f"{name}: the workbook has a password; save it without one") from error
+    except broken as error:
+        raise FileError(
+            f"{name}: the file is damaged or is not Excel; open it in Excel and save it as .xlsx"
+        ) from error
 
 
 def _sheet(origin: Origin, sheet: Any, part: str, *, hidden: bool) -> Sheet:

@@ -17,7 +17,7 @@ from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_copy import ExcelCopyWriter, why_no_copy
 from accucheck.files._registry import FORMATS, Format, Writer, by_name, split_suffixes
 from accucheck.files._remote import RemoteFile, is_remote, local_name
-from accucheck.files._results import ResultColumns
+from accucheck.files._results import CLASH_PREFIX, ResultColumns, column_names
 from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
 from accucheck.files._summary import SummarySheet
@@ -193,8 +193,9 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
             " name the output .jsonl, or add --format jsonl"
         )
     elif suffix:
-        written = ", ".join(each for known in FORMATS.values() for each in known.write_suffixes)
-        raise FileError(f"{path}: {suffix} is not a known format; name the output {written}, or set --format")
+        raise FileError(
+            f"{path}: cannot write {suffix}; use .xlsx, .csv, .tsv, .jsonl or .parquet, or set --format"
+        )
     else:
         chosen = FORMATS[source.format]
     if compression and not chosen.compressible:
@@ -232,6 +233,17 @@ def _writer(
 
 
 def _notes(file_format: Format, source: Source, *, partial: bool) -> list[str]:
+    notes = _what_is_lost(file_format, source, partial=partial)
+    renamed = [name for name in column_names(source.all_columns()) if name.startswith(CLASH_PREFIX)]
+    if renamed:
+        more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
+        notes.append(
+            f"the list has columns named like ours already; the new ones are {', '.join(renamed[:3])}{more}"
+        )
+    return notes
+
+
+def _what_is_lost(file_format: Format, source: Source, *, partial: bool) -> list[str]:
     if file_format.name in ("csv", "tsv") and isinstance(source, CsvSource):
         written = output_encoding(source)
         if written != source.encoding:

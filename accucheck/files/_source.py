@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -11,9 +12,11 @@ import msgspec
 
 from accucheck.files._columns import NumberColumn, Wanted, find_number_columns, note_on_cells
 from accucheck.files._origin import Origin
-from accucheck.files._results import as_text
+from accucheck.files._results import CLASH_PREFIX, as_text
 
 __all__ = ["Row", "Source"]
+
+OWN_NUMBER = re.compile(rf"({CLASH_PREFIX})?number(_\d+)?")
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -96,8 +99,11 @@ class Source(ABC):
         """Find the number columns, and note what a person should know of them."""
         found = find_number_columns(self.columns, sample, wanted, self.name)
         self.number_columns = found.chosen
-        if found.others:
-            names = ", ".join(map(repr, found.others))
+        # The numbers of an earlier run are no further leads.
+        checked = {"whatsapp", "status"} <= set(self.columns)
+        others = [name for name in found.others if not (checked and OWN_NUMBER.fullmatch(name))]
+        if others:
+            names = ", ".join(map(repr, others))
             self.notes.append(
                 f"these columns also contain numbers and are skipped: {names}; read them with --column all"
             )

@@ -33,3 +33,29 @@ def test_wrong_usage_says_what_to_write_instead(
     assert told in shown
     assert "--help" in shown
     assert len(shown.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("bulk leads.csv -o a.csv -o b.csv", "-o was given more than once"),
+        ("report checked.csv", "say where to write the report: accucheck report checked.csv -o report.html"),
+        ("diff old.csv", "name two checked lists: accucheck diff old.csv new.csv"),
+        (
+            "check 987654321 --price 1",
+            "--price belongs to accucheck bulk, accucheck plan and accucheck report",
+        ),
+    ],
+)
+def test_what_is_missing_or_misplaced_is_said_with_an_example(
+    words: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_check_does_not_take_standard_input(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["check", "-"]) == 2
+    assert "accucheck bulk - -o -" in capsys.readouterr().err

@@ -208,7 +208,7 @@ def test_more_columns_than_a_sheet_holds_are_refused_before_the_first_call(tmp_p
 
 def test_a_file_that_is_no_workbook_is_one_clear_line(leads: Path) -> None:
     leads.write_bytes(b"PK\x03\x04 torn")
-    with pytest.raises(FileError, match=r"leads\.xlsx: the file is damaged or is not what its name says"):
+    with pytest.raises(FileError, match=r"leads\.xlsx: the file is damaged or is not Excel"):
         open_source(leads)
 
 

@@ -259,7 +259,7 @@ def test_no_suffix_means_the_format_of_the_input(leads: Path, output: Path, name
     "name", ["checked.out", "checked.docx", "checked.csv.bz2", "checked.data.gz", "v1.2"]
 )
 def test_an_unknown_suffix_is_refused_with_the_known_ones(leads: Path, output: Path, name: str) -> None:
-    told = r" is not a known format; name the output \.csv, .*\.jsonl, .*\.xlsx, or set --format"
+    told = r"cannot write \.\w+; use \.xlsx, \.csv, \.tsv, \.jsonl or \.parquet, or set --format"
     with open_source(leads) as source, pytest.raises(FileError, match=told):
         write(source, output.with_name(name))
     assert not list(output.parent.iterdir())
@@ -486,3 +486,13 @@ def test_every_column_has_its_documented_type_in_every_format(tmp_path: Path, le
                 kind = "string"
             for cells in rows:
                 assert DOCUMENTED[kind](cells[column]), (column, name, kind, cells[column])
+
+
+def test_columns_that_are_renamed_are_announced(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.csv"
+    leads.write_text("celular,whatsapp,status,number\n987654321,no,OK,+51987654321\n")
+    with open_source(leads) as source, FileSink(tmp_path / "out.csv", source) as sink:
+        assert not [note for note in source.notes if "'number'" in note]
+        assert [
+            note for note in sink.notes if "accucheck_whatsapp, accucheck_status, accucheck_number" in note
+        ]
