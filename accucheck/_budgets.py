@@ -219,7 +219,10 @@ class CostBudget(CallBudget):
 
     @classmethod
     async def open(cls, store: Store, max_cost: Money, prices: Prices, *, job: str = "") -> CostBudget | None:
-        """Return the budget of a job; None if calls are free. What it has spent at other prices counts.
+        """Return the budget of a job; None if calls are free.
+
+        What the job has spent at other prices counts, and so do its calls before it had a ``max_cost``, as if all
+        were charged.
 
         Raises ConfigurationError and LedgerError.
         """
@@ -228,6 +231,9 @@ class CostBudget(CallBudget):
             return None
         unit = f"{prices.unit.normalize():f}"
         units = await _units(store, job)
+        if not units:
+            # Nobody has counted what these calls cost, so each counts as charged.
+            await store.remember(_BEFORE + job, str(await store.calls_made(job) * prices.dearest))
         if unit not in units:
             await store.remember(_UNITS + job, " ".join([*units, unit]))
         before = await _spent(store, job, [other for other in units if other != unit])
@@ -265,11 +271,15 @@ class CostBudget(CallBudget):
 
 
 async def spent_so_far(store: Store, job: str = "") -> Decimal:
-    """Return what the calls of a job may have cost, over all its processes and runs under ``max_cost``."""
+    """Return what the calls of a job may have cost, over all its processes and runs.
+
+    Runs without a ``max_cost`` count until the first that had one.
+    """
     return await _spent(store, job, await _units(store, job))
 
 
 _UNITS: Final = "units of "
+_BEFORE: Final = "spent before max_cost of "
 
 
 async def _units(store: Store, job: str) -> list[str]:
@@ -279,7 +289,7 @@ async def _units(store: Store, job: str) -> list[str]:
 async def _spent(store: Store, job: str, units: list[str]) -> Decimal:
     return sum(
         [Decimal(unit) * await store.calls_made(_name(job, unit)) for unit in units],
-        Decimal(0),
+        Decimal(await store.recall(_BEFORE + job) or 0),
     )
 
 

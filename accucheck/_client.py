@@ -444,7 +444,8 @@ class Client:
             max_calls: A hard cap on calls, polls and retries included; with a ledger, over the runs of a job.
             max_cost: A hard cap on what calls may cost by ``prices``, as exact as ``max_calls``: what the vendor may
                 have charged counts, what the status table calls free does not. With a ledger, over the runs and
-                processes of a job; a kill counts the calls that were under way as charged.
+                processes of a job; calls that were under way in a kill count as charged, and so do those before the
+                job's first ``max_cost``.
             prices: What calls cost; with ``max_cost``.
             ledger: Where every answer is stored before it is yielded, so that it is never bought again: a
                 path, or a ``Store``. By default the client's; without one, answers are kept for this stream only.

@@ -374,7 +374,7 @@ async def test_a_cap_in_money_holds_over_the_runs_of_a_job(tmp_path: Path) -> No
             assert sum(sandbox.charges().values()) == charged
 
 
-async def test_a_run_that_left_no_account_counts_all_its_calls(tmp_path: Path) -> None:
+async def test_calls_before_the_first_max_cost_count_as_charged(tmp_path: Path) -> None:
     path = tmp_path / "answers.ledger"
     async with serve(Settings()) as sandbox:
         async with client_for(sandbox, ledger=path) as client:
