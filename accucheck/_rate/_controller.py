@@ -220,14 +220,14 @@ class RateController:
         begun = self._windows.begun(lockout.mark.moment)
         early = self._windows.known and lockout.mark.moment - begun.before < constants.FULL_WINDOW
         self._windows.learn(lockout, sent_at)
+        least, most = self._windows.count(lockout.mark)
         if phase is Phase.WINDOW and not lockout.is_long and self._search.quota.is_young(now):
             # Too early for a reset: the window slides.
             self._search.slide(rate)
             return
         # From exhaustion to exhaustion or from reset to reset: between unlike moments lies a part of a window.
         measurement = self._since.measure(lockout.mark, reset)
-        if early:
-            least, most = self._windows.count(lockout.mark)
+        if early and most:
             self._search.cruise((least + most) / 2, constants.SHORT_CRUISE_SECONDS)
         elif phase is Phase.WINDOW or lockout.is_long:
             limit, spread = self._search.quota.spread(now, reset, self._calls.admitted - 1)

@@ -156,16 +156,20 @@ class Windows:
         return reset + math.ceil(refused_at - reset - constants.SURE_RESET)
 
     def count(self, mark: Mark) -> tuple[int, int]:
-        """Return the least and the most calls that the window exhausted at a mark can have admitted."""
+        """Return the least and the most calls that the window exhausted at a mark can have admitted.
+
+        None at most: what refuses has admitted something, so the report of these calls is still to come.
+        """
         begun = self.begun(mark.moment)
-        return mark.sent - 1 - self._sent_until(begun.before), mark.sent - 1 - self._sent_until(begun.after)
+        sent = mark.sent - 1
+        return max(sent - self._sent_until(begun.before), 0), max(sent - self._sent_until(begun.after), 0)
 
     def correct(self, limit: float, mark: Mark) -> float:
         """Correct a limit by what the window exhausted at a mark has admitted."""
         if not self.known:
             return limit
         least, most = self.count(mark)
-        return min(max(limit, least), most)
+        return min(max(limit, least), most) if most else limit
 
     def contradicted(self, mark: Mark, cut_at: float) -> bool:
         """Whether a second's window was not exhausted at a mark: the one before it has admitted more.

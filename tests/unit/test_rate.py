@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from accucheck._errors import ConfigurationError
 from accucheck._rate import Phase, RateController
+from accucheck._rate._calls import Calls, Mark, SteadyClock
+from accucheck._rate._windows import Lockout, Windows
 from tests.unit.simulated_limits import (
     Far,
     FixedWindow,
@@ -486,6 +488,91 @@ def test_the_simulated_limits_agree_with_arithmetic() -> None:
     ]
     for limiter in limiters:
         assert admitted(limiter()) == pytest.approx(100, rel=0.02)
+
+
+class InPieces:
+    """A controller that hears of calls by reports, in which a part of each is missing and comes with the next."""
+
+    def __init__(self, missing: float, seed: int) -> None:
+        self.controller = RateController()
+        self.controller.lag = 0.27
+        self._missing = missing
+        self._chance = random.Random(seed)
+        self._unreported: list[tuple[float, int, float]] = []
+        self._heard: list[tuple[float, int, float]] = []
+        self._reported_at = self._told_at = -math.inf
+        self._rate = self.controller.rate(0.0)
+
+    @property
+    def resume_at(self) -> float:
+        return self.controller.resume_at
+
+    def sent(self, now: float) -> None:
+        self._unreported.append((now, 0, now))
+
+    def admitted(self, now: float, sent_at: float) -> None:
+        self._unreported.append((now, 1, sent_at))
+
+    def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
+        self._unreported.append((now, 2, sent_at))
+
+    def rate(self, now: float) -> float:
+        if now - self._reported_at >= 0.075:
+            self._report(now)
+        return self._rate
+
+    def _report(self, now: float) -> None:
+        self._reported_at = now
+        late = {event for event in self._unreported if self._chance.random() < self._missing}
+        self._heard = sorted([*self._heard, *(event for event in self._unreported if event not in late)])
+        self._unreported = sorted(late)
+        while self._heard and self._heard[0][0] <= now - 0.12:
+            at, kind, sent_at = self._heard.pop(0)
+            self._told_at = at = max(at, self._told_at)
+            if kind == 0:
+                self.controller.sent(at)
+            elif kind == 1:
+                self.controller.admitted(at, sent_at)
+            else:
+                self.controller.refused(at, sent_at)
+        self._told_at = max(self._told_at, now - 0.12)
+        self._rate = self.controller.rate(self._told_at)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("missing", [0.2, 0.5])
+@pytest.mark.parametrize("limiter", [lambda: nginx(100), lambda: FixedWindow(constant(100), 1.0, 0.37)])
+def test_reports_that_come_in_pieces_are_not_taken_for_a_lower_limit(
+    limiter: Callable[[], Limiter], missing: float, seed: int
+) -> None:
+    trace = simulate(InPieces(missing, seed), limiter(), seconds=60, latency=NGINX, workers=50, seed=seed)
+    assert min(rate for at, rate in trace.rates if at >= 20) >= 25
+    assert trace.utilization(100, 20, 60) >= 0.7
+
+
+@given(
+    sent=st.lists(st.floats(min_value=2, max_value=5), min_size=1, max_size=30).map(sorted),
+    missing=st.sets(st.integers(0, 29)),
+    limit=st.floats(min_value=1, max_value=500),
+)
+def test_a_window_of_whose_calls_nothing_is_reported_yet_lowers_no_limit(
+    sent: list[float], missing: set[int], limit: float
+) -> None:
+    calls, clock = Calls(), SteadyClock()
+    windows = Windows(calls, clock)
+    clock.advance(0.0)
+    for reset in (0.3, 1.3, 2.3):
+        lockout = Lockout(reset - 0.2, Mark(reset - 0.2, 0, 0, 0.0), 100.0, latency=0.01, resumes=False)
+        lockout.refuse(reset - 0.01)
+        windows.learn(lockout, reset)
+    assert windows.known
+    refused_at = sent[-1]
+    for n, at in enumerate(sent):
+        if n not in missing:
+            calls.sent += 1
+            calls.times.append(at)
+    corrected = windows.correct(limit, Mark(refused_at, calls.sent_until(refused_at), 1, 0.0))
+    assert corrected >= 1
 
 
 Moment = st.floats(min_value=-1e3, max_value=1e6) | st.sampled_from([math.nan, math.inf, -math.inf])
