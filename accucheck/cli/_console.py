@@ -128,8 +128,9 @@ def complain(error: Exception) -> ExitCode:
             f"internal error (please report it): {type(error).__name__}: {error}",
             hint="run the command again with --debug and include what it prints",
         )
-    elif isinstance(error, OSError) and error.filename is not None:
-        say(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    elif isinstance(error, OSError) and error.strerror:
+        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        say(f"{name}{error.strerror}")
     else:
         message, _, hint = str(error).partition("\n")
         say(message or type(error).__name__, hint=hint or None)

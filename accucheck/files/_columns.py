@@ -133,18 +133,19 @@ def find_number_columns(
         return NumberColumns(list({column.index: column for column in chosen}.values()), [])
     if len(columns) == 1:
         return NumberColumns([NumberColumn(columns[0], 0, "only column")], [])
+    named = _by_name(columns, sample)
+    everything = several and several != [None]
+    if named and not everything:
+        others = [columns[index] for index in named[1:] if _score(sample, index) > 0]
+        return NumberColumns([NumberColumn(columns[named[0]], named[0], "name")], others)
     scores = [_score(sample, index) for index in range(len(columns))]
-    named = _by_name(columns, scores)
-    if several and several != [None]:
+    if everything:
         places = named or [index for index, score in enumerate(scores) if score >= _ENOUGH]
         if not places:
             raise _no_column(columns, scores, source)
         return NumberColumns(
             [NumberColumn(columns[index], index, "name" if named else "content") for index in places], []
         )
-    if named:
-        others = [columns[index] for index in named[1:] if scores[index] > 0]
-        return NumberColumns([NumberColumn(columns[named[0]], named[0], "name")], others)
     candidates = [
         index for index, score in enumerate(scores) if score >= _ENOUGH and not _words(columns[index]) & _IDS
     ]
@@ -217,21 +218,25 @@ def _wanted(columns: Sequence[str], wanted: str | int, source: str) -> NumberCol
     raise FileError(f"{source}: there is no column {text!r}; there are {_listed(columns)}")
 
 
-def _by_name(columns: Sequence[str], scores: Sequence[float]) -> list[int]:
+def _by_name(columns: Sequence[str], sample: Sequence[Sequence[object]]) -> list[int]:
     """Return the columns whose name says phone, the likeliest first; of the same name, in their order.
 
     Those that hold numbers come before those that hold none, and those of a vague name must hold some.
     """
-    ranks = [_rank(_words(name)) for name in columns]
+    ranks = {index: rank for index, name in enumerate(columns) if (rank := _rank(_words(name))) is not None}
+    # Only of these: to score a column of identity cards takes longer than to read a small list.
+    scores = {index: _score(sample, index) for index in ranks}
     named = [
         index
-        for index, rank in enumerate(ranks)
-        if rank is not None and (rank not in (0, 4) or scores[index] >= (_ENOUGH if rank else 1e-9))
+        for index, rank in ranks.items()
+        if rank not in (0, 4) or scores[index] >= (_ENOUGH if rank else 1e-9)
     ]
-    named.sort(key=lambda index: ranks[index] or 0)
-    full = [index for index in named if scores[index] > 0]
+    named.sort(key=lambda index: ranks[index])
+    if full := [index for index in named if scores[index] > 0]:
+        return full
     # A column that is named telefono and holds none, beside one that does, is not what is meant.
-    return full or (named if max(scores, default=0.0) < _ENOUGH else [])
+    others = (_score(sample, index) for index in range(len(columns)))
+    return named if named and all(score < _ENOUGH for score in others) else []
 
 
 def _rank(words: set[str]) -> int | None:
@@ -340,11 +345,11 @@ def header_place(sample: Sequence[Sequence[str]]) -> int | None:
         return None
     first, top = rows[0]
     found = first if has_header([top]) else None
-    widths = Counter(len(_filled(row)) for _, row in rows if _holds_numbers(row))
-    width = widths.most_common(1)[0][0] if widths else 0
     single = max(len(_filled(row)) for _, row in rows) == 1
     if found is not None and _is_certain(_filled(top), single):
         return found
+    widths = Counter(len(_filled(row)) for _, row in rows if _holds_numbers(row))
+    width = widths.most_common(1)[0][0] if widths else 0
     widest = 0
     for (place, row), below in zip(rows[:_MOST_ROWS], [*rows[1:], None], strict=False):
         if _holds_numbers(row) or widest >= max(2, width):

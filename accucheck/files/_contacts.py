@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import quopri
+import re
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 from urllib.parse import unquote
@@ -17,6 +18,7 @@ from accucheck.files._source import Row, Source
 __all__ = ["ContactsSource"]
 
 _COLUMNS = ["name", "phone", "type", "email", "organization"]
+_ESCAPED = re.compile(r"\\([nN,;:\\])")
 _LONGEST_CARD = 1 << 24
 """In characters: a card holds a photo at most."""
 
@@ -119,9 +121,7 @@ def _value(text: str, parameters: list[str]) -> str:
             text = raw.decode(charset, "replace")
         except LookupError:
             text = raw.decode("utf-8", "replace")
-    for escaped, plain in (("\\n", "\n"), ("\\N", "\n"), ("\\,", ","), ("\\;", ";"), ("\\\\", "\\")):
-        text = text.replace(escaped, plain)
-    return text.strip()
+    return _ESCAPED.sub(lambda sign: "\n" if sign[1] in "nN" else sign[1], text).strip()
 
 
 def _types(parameters: list[str]) -> str:

@@ -300,11 +300,10 @@ class CsvWriter:
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add one row."""
-        text = self._own_text(row) + self._result_text(result)
-        if self._numbers > 1:
-            for place in range(self._numbers - 1):
-                text += self._result_text(more[place] if place < len(more) else NO_NUMBER)
-        self._pending.append(text + self._line_end)
+        others = ""
+        for place in range(self._numbers - 1):
+            others += self._result_text(more[place] if place < len(more) else NO_NUMBER)
+        self._pending.append(f"{self._own_text(row)}{self._result_text(result)}{others}{self._line_end}")
         if len(self._pending) >= _WRITE_EVERY:
             self.flush()
 
@@ -328,7 +327,7 @@ class CsvWriter:
             f"{delimiter}{safe(signature) if signature else ''}{delimiter}{safe(status)}"
             f"{delimiter}{safe(reason) if reason else ''}"
             f"{delimiter}{request_id if request_id.isalnum() else safe(request_id)}"
-            f"{delimiter}{number}{delimiter}{iso_moment(checked_at)}"
+            f"{delimiter}{number}{delimiter}{iso_moment(checked_at) if checked_at else ''}"
         )
 
     def flush(self) -> None:

@@ -81,7 +81,9 @@ class JsonLinesSource(Source):
         if self._all_columns is None:
             keys = dict.fromkeys(self.columns)
             for row in self.rows():
-                keys.update(dict.fromkeys(self._object(row)))
+                cells = self._object(row)
+                if not keys.keys() >= cells.keys():
+                    keys.update(dict.fromkeys(cells))
             self._all_columns = list(keys)
         return self._all_columns
 
@@ -167,7 +169,7 @@ def _decode_nothing(record: bytes) -> Any:
 
 def flat(value: dict[str, Any], depth: int = 4) -> dict[str, Any]:
     """Return the object with what is in objects inside it under names such as ``contact.phone``."""
-    if not any(isinstance(inner, dict) for inner in value.values()):
+    if dict not in map(type, value.values()):
         return value
     found: dict[str, Any] = {}
     for key, inner in value.items():
@@ -234,10 +236,10 @@ class JsonLinesWriter:
             cells = zip(self._columns, self._source.values(row), strict=False)
             own = self._encode(dict(cells))[:-1]
         results = self._encode(_filled(shapes[0], result))
-        for shape, other in zip(
-            shapes[1:], (*more, *[NO_NUMBER] * (len(shapes) - 1 - len(more))), strict=True
-        ):
-            results = results[:-1] + b"," + self._encode(_filled(shape, other))[1:]
+        if self._numbers > 1:
+            others = (*more, *[NO_NUMBER] * (len(shapes) - 1 - len(more)))
+            for shape, other in zip(shapes[1:], others, strict=True):
+                results = results[:-1] + b"," + self._encode(_filled(shape, other))[1:]
         self._pending += (own, b"," if len(own) > 1 else b"", results[1:], b"\n")
         if len(self._pending) >= _WRITE_EVERY:
             self.flush()
@@ -303,8 +305,8 @@ def _filled(shape: Any, result: ResultColumns) -> Any:
         avatar,
         printable(signature) if signature else signature,
         status,
-        printable(reason),
+        printable(reason) if reason else reason,
         request_id,
         number,
-        iso_moment(checked_at) or None,
+        iso_moment(checked_at) if checked_at is not None else None,
     )

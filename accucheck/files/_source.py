@@ -92,8 +92,12 @@ class Source(ABC):
 
     def numbers(self) -> Iterator[str]:
         """Yield every row's number text, in order: as many as there are rows, at less cost."""
-        for row in self.rows():
+        count = self.blank_rows = 0
+        self._begun = True
+        for row in self._rows():
+            count += 1
             yield row.number
+        self.rows_total = count
 
     def _choose_columns(self, sample: Sequence[Sequence[object]], wanted: Wanted) -> None:
         """Find the number columns, and note what a person should know of them."""

@@ -23,6 +23,8 @@ __all__ = ["WebTablesSource", "XmlSpreadsheetSource"]
 _CHUNK = 1 << 18
 _MOST_ROWS = 1_048_576
 _MOST_COLUMNS = 16_384
+# A blank that does not break is not among them: inside a text it stays.
+_BLANKS = re.compile(r"[ \t\r\n\f]+")
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?([\w-]+)", re.IGNORECASE)
 
 
@@ -145,7 +147,7 @@ class _Tables(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         if self._cell is not None and not self._skipped:
-            self._cell.append(data)
+            self._cell.append(_BLANKS.sub(" ", data))
 
     def close(self) -> None:
         super().close()
@@ -155,7 +157,7 @@ class _Tables(HTMLParser):
     def _end_cell(self) -> None:
         if self._cell is None:
             return
-        text = "\n".join(" ".join(line.split()) for line in "".join(self._cell).split("\n"))
+        text = "\n".join(_BLANKS.sub(" ", line).strip() for line in "".join(self._cell).split("\n"))
         self._cell = None
         rows, spans = self._open[-1], self._spans[-1]
         row = rows[-1]

@@ -874,6 +874,7 @@ def test_every_command_says_so_when_standard_output_cannot_be_written(
     done = run_with({"stdout": full_disk}, *words, ACCUCHECK_BASE_URL=sandbox.url)
     assert done.returncode == 5
     assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert "[Errno" not in done.stderr
     assert "Exception ignored" not in done.stderr
 
 

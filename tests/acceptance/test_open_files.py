@@ -50,11 +50,13 @@ def sandbox(tmp_path: Path) -> Iterator[RunningSandbox]:
     process.communicate(timeout=PATIENCE)
 
 
-def bulk(folder: Path, url: str, soft: int, hard: int) -> subprocess.CompletedProcess[str]:
-    (folder / "leads.csv").write_text("phone\n" + "".join(f"98769{n:04}\n" for n in range(ROWS)))
+def bulk(
+    folder: Path, url: str, soft: int, hard: int, *, rows: int = ROWS, workers: int = 200
+) -> subprocess.CompletedProcess[str]:
+    (folder / "leads.csv").write_text("phone\n" + "".join(f"98769{n:04}\n" for n in range(rows)))
     command = [sys.executable, "-m", "accucheck", "bulk", "leads.csv", "-o", "out.csv", "--base-url", url]
     return subprocess.run(
-        [*command, "--rate", "2000", "--workers", "200", "--connect-timeout", "1"],
+        [*command, "--rate", "2000", "--workers", str(workers), "--connect-timeout", "1"],
         cwd=folder,
         env=CLEAN | {"ACCUCHECK_API_ID": "sandbox", "ACCUCHECK_API_SECRET": "sandbox", "HOME": str(folder)},
         stdin=subprocess.DEVNULL,
@@ -105,3 +107,11 @@ def test_a_limit_that_allows_no_connection_ends_in_one_sentence_and_nothing_is_s
     assert "Traceback" not in done.stderr
     assert "never awaited" not in done.stderr
     assert sandbox.asked() == Counter()
+
+
+def test_any_number_of_workers_leaves_the_ledger_its_files(tmp_path: Path, sandbox: RunningSandbox) -> None:
+    done = bulk(tmp_path, sandbox.url, 256, 256, rows=1500, workers=10_000)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("too many open files (ulimit -n 256)") == 1, done.stderr
+    assert answered(tmp_path) == 1500
+    assert set(sandbox.asked().values()) == {1}

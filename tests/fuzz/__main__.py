@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import html
 import io
 import random
+import re
 import sys
 import tempfile
 import time
 import traceback
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -141,6 +143,38 @@ def as_xlsx(chance: random.Random) -> bytes:
     return out.getvalue()
 
 
+def ods(rows: Sequence[Sequence[str]]) -> bytes:
+    """Return the table as LibreOffice writes it: text, with runs of blanks as elements."""
+
+    def cell(text: str) -> str:
+        words = re.sub("  +", lambda blanks: f' <text:s text:c="{len(blanks[0]) - 1}"/>', html.escape(text))
+        return f'<table:table-cell office:value-type="string"><text:p>{words}</text:p></table:table-cell>'
+
+    namespace = "urn:oasis:names:tc:opendocument:xmlns"
+    body = "".join(f"<table:table-row>{''.join(map(cell, row))}</table:table-row>" for row in rows)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet", zipfile.ZIP_STORED)
+        archive.writestr(
+            "META-INF/manifest.xml",
+            f'<manifest:manifest xmlns:manifest="{namespace}:manifest:1.0"/>',
+        )
+        archive.writestr(
+            "content.xml",
+            f'<?xml version="1.0" encoding="UTF-8"?><office:document-content xmlns:office="{namespace}:office:1.0"'
+            f' xmlns:table="{namespace}:table:1.0" xmlns:text="{namespace}:text:1.0"><office:body>'
+            f'<office:spreadsheet><table:table table:name="Hoja1">{body}</table:table></office:spreadsheet>'
+            "</office:body></office:document-content>",
+        )
+    return out.getvalue()
+
+
+def as_ods(chance: random.Random) -> bytes:
+    columns, rows = table(chance)
+    plain = [[cell.replace("\0", "").replace("\ud800", "") for cell in row] for row in [columns, *rows]]
+    return ods(plain)
+
+
 def as_parquet(chance: random.Random) -> bytes:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
@@ -163,7 +197,7 @@ def as_zip(chance: random.Random) -> bytes:
 
 
 MAKERS: list[Callable[[random.Random], bytes]] = [
-    as_csv, as_csv, as_json, as_vcard, as_html, as_xlsx, as_xlsx, as_parquet, as_zip,
+    as_csv, as_csv, as_json, as_json, as_vcard, as_html, as_xlsx, as_xlsx, as_ods, as_parquet, as_zip,
     lambda chance: gzip.compress(as_csv(chance)),
 ]  # fmt: skip
 SUFFIXES = [".csv", ".tsv", ".txt", ".json", ".jsonl", ".xls", ".xlsx", ".vcf", ".zip", ".parquet", ""]
