@@ -21,7 +21,7 @@ from accucheck.cli._job import Job, Only
 from accucheck.cli._ledger import ANY_AGE, chosen_ledger
 from accucheck.cli._lists import expand, make_exclusion, outputs_in, reports_on
 from accucheck.cli._options import (
-    DEFAULT_ACCOUNT,
+    DEFAULT_BULK_ACCOUNT,
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
@@ -29,8 +29,8 @@ from accucheck.cli._options import (
     DEFAULT_TALK,
     EXCLUSION,
     PATIENCE,
-    Account,
     Age,
+    BulkAccount,
     Duration,
     ListOptions,
     Pace,
@@ -78,7 +78,7 @@ def bulk(
     grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
     pending: Annotated[Literal["wait", "later"], Parameter(group=PATIENCE)] = "wait",
     poll_floor: Annotated[Duration | None, Parameter(group=PATIENCE)] = None,
-    account: Account = DEFAULT_ACCOUNT,
+    account: BulkAccount = DEFAULT_BULK_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
     cost: Spending = DEFAULT_SPENDING,
     patience: Patience = DEFAULT_PATIENCE,
@@ -194,6 +194,7 @@ def bulk(
         pending=pending,
         poll_floor=poll_floor,
         prices=cost.prices,
+        basic_prices=cost.basic_prices,
         max_cost=cost.max_cost,
         reading=reading,
         talk=talk,
@@ -207,7 +208,16 @@ def bulk(
         raise ConfigurationError(
             f"the folder {folder} for --summary-json does not exist\nmkdir -p {shlex.quote(str(folder))}"
         )
-    client = make_client(account, patience, pace, mobile_only=reading.mobile_only)
+    endpoints: tuple[Literal["advanced", "basic"], ...] = (common.first_endpoint,)
+    if account.endpoint == "cascade":
+        endpoints = ("basic", "advanced")
+    clients = {
+        endpoint: make_client(
+            replace(account, endpoint=endpoint), patience, pace, mobile_only=reading.mobile_only
+        )
+        for endpoint in endpoints
+    }
+    client = clients[common.first_endpoint]
     if sample is not None:
         if len(jobs) > 1:
             raise ConfigurationError("--sample takes one list")
@@ -216,7 +226,7 @@ def bulk(
         return run_pipe_job(jobs[0], client, interruption)
     if output_dir is not None and not is_remote(output_dir):
         os.makedirs(output_dir, exist_ok=True)
-    return run_file_jobs(jobs, client, interruption)
+    return run_file_jobs(jobs, clients, interruption)
 
 
 def _absolute(path: str) -> str:

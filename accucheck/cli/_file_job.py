@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from typing import NoReturn
+from itertools import islice
+from typing import Literal, NoReturn
 
 import anyio
+import msgspec
 
 from accucheck._client import Client
-from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._costs import Cost
+from accucheck._engine import total
+from accucheck._errors import ConfigurationError, InvalidNumber, LedgerError
+from accucheck._models import Check
 from accucheck._store import Store
 from accucheck.cli._console import complain, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, with_job_totals
 from accucheck.cli._ledger import Find, known_in, ledger_exists, open_book
-from accucheck.cli._lists import WhyNot, most_numbers, numbers_to_buy, reader_of, several_of, why_not
+from accucheck.cli._lists import (
+    ReadNumbers,
+    WhyNot,
+    most_numbers,
+    numbers_to_buy,
+    reader_of,
+    several_of,
+    why_not,
+)
 from accucheck.cli._output import Outputs, check_output, refuse_other_files, remember_output
 from accucheck.cli._progress import PassMeter, RunMeter, reporting
 from accucheck.cli._report import make_paper, run_figures
-from accucheck.cli._rows import RowWriter, Tally, write_rows
+from accucheck.cli._rows import CHUNK, RowWriter, Tally, write_rows
 from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
 from accucheck.cli._survey import Survey, survey_list
@@ -30,19 +44,25 @@ from accucheck.files import FileError, Source, local_name
 __all__ = ["run_file_jobs"]
 
 
-def run_file_jobs(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
+Clients = Mapping[Literal["advanced", "basic"], Client]
+"""The client of each endpoint that is used."""
+
+
+def run_file_jobs(jobs: Sequence[Job], clients: Clients, interruption: Interruption) -> ExitCode:
     """Run the jobs one after the other and return the exit code. One that fails does not stop the others."""
-    return run_to_end(_run_all(jobs, client, interruption), interruption)
+    return run_to_end(_run_all(jobs, clients, interruption), interruption)
 
 
-async def _run_all(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
+async def _run_all(jobs: Sequence[Job], clients: Clients, interruption: Interruption) -> ExitCode:
     results: list[ListResult] = []
-    async with client:
+    async with AsyncExitStack() as stack:
+        for client in clients.values():
+            await stack.enter_async_context(client)
         for place, job in enumerate(jobs, start=1):
             if len(jobs) > 1 and not job.talk.quiet:
                 say(f"list {place} of {len(jobs)}: {job.input}")
             try:
-                result = await _run_one(job, client, interruption)
+                result = await _run_one(job, clients, interruption)
             except (
                 ConfigurationError,
                 OSError,
@@ -56,7 +76,7 @@ async def _run_all(jobs: Sequence[Job], client: Client, interruption: Interrupti
     return summarize_all(results, jobs, interruption)
 
 
-async def _run_one(job: Job, client: Client, interruption: Interruption) -> ListResult:
+async def _run_one(job: Job, clients: Clients, interruption: Interruption) -> ListResult:
     """Do one list. The output is written however the first pass ended."""
     ending: Ending | None = None
     try:
@@ -79,17 +99,17 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
                         for note in sink.notes:
                             say(note)
                     fresh = known_in(
-                        store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
+                        store, job.first_endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
                     )
                     found = await survey_list(job.talk, source, fresh, read=read, reason=reason)
-                    ending = await _check(job, client, source, reason, store, found, interruption)
+                    ending = await _check(job, clients, source, reason, store, found, interruption)
                     if ending.left_at_once:
                         _leave(job)
                     if paper is not None:
                         paper.run = run_figures(ending)
                     # Any age, failures included: where an answer was due to be re-checked and was not, the old one
                     # is better than nothing.
-                    known = known_in(store, job.endpoint)
+                    known = known_in(store, job.first_endpoint)
                     await remember_output(job, store, written=False)
                     tally = await _write(job, source, reason, sink, known, found, interruption)
                 await remember_output(job, store, written=True)
@@ -115,21 +135,74 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
 
 async def _check(
     job: Job,
-    client: Client,
+    clients: Clients,
     source: Source,
     reason: WhyNot | None,
     store: Store,
     found: Survey,
     interruption: Interruption,
 ) -> Ending:
-    notice = RunNotice(job.host, job.outage_deadline, job.prices)
     numbers = numbers_to_buy(source, reason, job.reading)
+    if job.endpoint != "cascade":
+        return await _ask(job, clients[job.endpoint], numbers, store, found.to_ask, interruption)
+    steps = [await job.step("basic", store), await job.step("advanced", store)]
+    first = await _ask(steps[0], clients["basic"], numbers, store, found.to_ask, interruption)
+    if first.error is not None or interruption.first is not None:
+        return first
+    if not job.talk.quiet:
+        say("asking the advanced endpoint for the numbers that are on WhatsApp")
+    again = _on_whatsapp(numbers_to_buy(source, reason, job.reading), store, reader_of(job.reading, source))
+    second = await _ask(steps[1], clients["advanced"], again, store, None, interruption)
+    return _together(first, second)
+
+
+async def _on_whatsapp(texts: Iterator[str], store: Store, read: ReadNumbers) -> AsyncIterator[str]:
+    """Yield the numbers that are known to be on WhatsApp."""
+    find = known_in(store, "basic")
+    while chunk := list(islice(texts, CHUNK)):
+        numbers: list[int] = []
+        for text in chunk:
+            with suppress(InvalidNumber):
+                numbers += read(text)
+        for number, known in (await find(numbers)).items():
+            if isinstance(known.result, Check) and known.result.whatsapp:
+                yield str(number)
+
+
+def _together(first: Ending, second: Ending) -> Ending:
+    """Return the ending of a cascade. Its numbers are those of the first step, its calls those of both."""
+    stats = total(
+        [first.stats, second.stats], rate=second.limit, elapsed=first.stats.elapsed + second.stats.elapsed
+    )
+    numbers = first.stats if first.stats.yes + first.stats.no + first.stats.failed else second.stats
+    names = ("read", "rejected", "duplicates", "known", "known_failed", "yes", "no", "failed", "delivered")
+    cost = None
+    if first.cost is not None and second.cost is not None:
+        cost = Cost(first.cost.likely + second.cost.likely, first.cost.at_most + second.cost.at_most)
+    return replace(
+        second,
+        stats=msgspec.structs.replace(stats, **{name: getattr(numbers, name) for name in names}),
+        cost=cost,
+        speed=first.speed + second.speed,
+    )
+
+
+async def _ask(
+    job: Job,
+    client: Client,
+    numbers: Iterable[str] | AsyncIterable[str],
+    store: Store,
+    to_ask: int | None,
+    interruption: Interruption,
+) -> Ending:
+    """Ask one endpoint for what the ledger does not know."""
+    notice = RunNotice(job.host, job.outage_deadline, job.prices)
     stream = await job.stream(client, numbers, store, on_event=notice)
     ending = await run_stream(
         stream,
         lambda outcome: None,  # the second pass reads it from the ledger
         interruption=interruption,
-        view=RunMeter(lambda: stream.stats, found.to_ask, notice.spent),
+        view=RunMeter(lambda: stream.stats, to_ask, notice.spent),
         progress=job.talk.shown,
         grace=job.grace,
         metrics=job.metrics(lambda: notice.cost),

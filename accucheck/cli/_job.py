@@ -29,6 +29,7 @@ from accucheck.cli._options import (
     DEFAULT_PATIENCE,
     DEFAULT_TALK,
     STANDARD_STREAM,
+    CallCap,
     CostCap,
     ListOptions,
     Pace,
@@ -51,7 +52,7 @@ class Job:
 
     input: str
     output: str
-    endpoint: Literal["advanced", "basic"] = "advanced"
+    endpoint: Literal["advanced", "basic", "cascade"] = "advanced"
     format: str | None = None
     ordered: bool = False
     ledger: str | None = None
@@ -79,6 +80,7 @@ class Job:
     pending: Literal["wait", "later"] = "wait"
     poll_floor: timedelta | None = None
     prices: Prices | None = None
+    basic_prices: Prices | None = None
     max_cost: CostCap | None = None
     pace: Pace = DEFAULT_PACE
     reading: ListOptions = DEFAULT_LIST_OPTIONS
@@ -100,6 +102,17 @@ class Job:
                     raise ConfigurationError(f"{output} is the ledger; write the output to another file")
         if self.max_cost is not None and self.prices is None:
             raise ConfigurationError("--max-cost needs the price of an answer: add --price 0.005")
+        if self.endpoint == "cascade" and (self.to_stdout or self.sample):
+            raise ConfigurationError(
+                "--endpoint cascade needs an output file, and no --sample; "
+                "sample with --endpoint basic, then let accucheck plan compare the costs"
+            )
+        if self.endpoint == "cascade" and self.prices is not None and self.basic_prices is None:
+            raise ConfigurationError("--endpoint cascade has two prices: add --price-basic")
+        if self.endpoint != "cascade" and self.basic_prices is not None:
+            raise ConfigurationError(
+                "--price-basic goes with --endpoint cascade; give --price for one endpoint"
+            )
         if self.poll_floor is not None and self.pending != "later":
             raise ConfigurationError("--poll-floor needs --pending later")
         if self.split and self.only is not None:
@@ -117,6 +130,24 @@ class Job:
             raise ConfigurationError(
                 "--ordered only works with -o -; a file always keeps the order of the input"
             )
+
+    @property
+    def first_endpoint(self) -> Literal["advanced", "basic"]:
+        """The endpoint that every number is asked at; its answers may come from the other one, too."""
+        return "basic" if self.endpoint == "cascade" else self.endpoint
+
+    async def step(self, endpoint: Literal["advanced", "basic"], store: Store) -> Job:
+        """Return the part of a cascade that asks one endpoint; its caps are those of the whole."""
+        caps = self.pace.max_calls and CallCap(await self.max_calls(store) or 1)
+        cost = await self._max_cost(store)
+        return replace(
+            self,
+            endpoint=endpoint,
+            prices=self.basic_prices if endpoint == "basic" else self.prices,
+            basic_prices=None,
+            pace=replace(self.pace, max_calls=caps),
+            max_cost=None if cost is None else CostCap(cost),
+        )
 
     @property
     def to_stdout(self) -> bool:

@@ -21,6 +21,7 @@ from accucheck.cli._progress import ProgressMode
 
 __all__ = [
     "DEFAULT_ACCOUNT",
+    "DEFAULT_BULK_ACCOUNT",
     "DEFAULT_COST",
     "DEFAULT_LIST_OPTIONS",
     "DEFAULT_PACE",
@@ -33,6 +34,7 @@ __all__ = [
     "STANDARD_STREAM",
     "Account",
     "Age",
+    "BulkAccount",
     "CallCap",
     "CostCap",
     "CostOptions",
@@ -208,6 +210,16 @@ class Account:
     """PEM file of certificate authorities to trust instead of the system's."""
 
 
+@Parameter(name="*", group=_ACCOUNT)
+@dataclass(frozen=True, kw_only=True)
+class BulkAccount(Account):
+    """The same for a whole list, which both endpoints may share."""
+
+    endpoint: Literal["advanced", "basic", "cascade"] = "advanced"  # type: ignore[assignment]
+    """Endpoint to call. basic answers only whether the number is on WhatsApp; cascade asks advanced only for those
+    of which basic says yes."""
+
+
 @Parameter(name="*", group=_PACE)
 @dataclass(frozen=True, kw_only=True)
 class Pace:
@@ -289,6 +301,8 @@ class CostOptions:
 
     price: Price | None = None
     """Price of an answer, yes or no."""
+    price_basic: Price | None = None
+    """Price of one answer of the basic endpoint, where both are used (--endpoint cascade)."""
     price_pending: Price = Decimal(0)
     """Price of a PENDING reply."""
     price_refused: Price = Decimal(0)
@@ -300,6 +314,13 @@ class CostOptions:
         if self.price is None:
             return None
         return Prices(self.price, pending=self.price_pending, refused=self.price_refused)
+
+    @property
+    def basic_prices(self) -> Prices | None:
+        """The prices of the basic endpoint; None if no price is given for it."""
+        if self.price_basic is None:
+            return None
+        return Prices(self.price_basic, pending=self.price_pending, refused=self.price_refused)
 
 
 class CostCap(NamedTuple):
@@ -385,6 +406,7 @@ class Talk:
 
 
 DEFAULT_ACCOUNT = Account()
+DEFAULT_BULK_ACCOUNT = BulkAccount()
 DEFAULT_COST = CostOptions()
 DEFAULT_SPENDING = Spending()
 DEFAULT_PACE = Pace()

@@ -171,7 +171,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 )
                 ending = replace(ending, cost=notice.cost)
                 if not ending.left_at_once:
-                    known = nothing_known if store is None else known_in(store, job.endpoint)
+                    known = nothing_known if store is None else known_in(store, job.first_endpoint)
                     rest = _unwritten(source, written) if live is None else live.rest()
                     async for row, (columns,) in answered_rows(rest, known, read=read, reason=reason):
                         sink.write(row, columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import AsyncExitStack
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,7 +42,7 @@ from accucheck.cli._options import (
     Talk,
 )
 from accucheck.cli._progress import PassMeter, reporting
-from accucheck.cli._render import duration, thousands
+from accucheck.cli._render import duration, in_money, thousands
 from accucheck.cli._run import run_to_end
 from accucheck.cli._summary import cost_in_words
 from accucheck.cli._survey import PROBLEMS, Survey, survey
@@ -63,11 +64,12 @@ def plan(
     api_id: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     base_url: Annotated[str, Parameter(group=_KNOWN)] = BASE_URL,
     profile: Annotated[str | None, Parameter(group=_KNOWN)] = None,
-    endpoint: Annotated[Literal["advanced", "basic"], Parameter(group=_KNOWN)] = "advanced",
+    endpoint: Annotated[Literal["advanced", "basic", "cascade"], Parameter(group=_KNOWN)] = "advanced",
     fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
     exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
     where: Annotated[tuple[str, ...], Parameter(group=EXCLUSION)] = (),
+    yes_share: Annotated[float | None, Parameter(group=_COST)] = None,
     json: Annotated[bool, Parameter(group=_COST)] = False,
     cost: CostOptions = DEFAULT_COST,
     reading: ListOptions = DEFAULT_LIST_OPTIONS,
@@ -103,9 +105,16 @@ def plan(
         List of numbers never to check, in any input format. Repeatable.
     where
         Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold.
+    yes_share
+        Share of the numbers that are on WhatsApp, 0 to 1, to compare --endpoint cascade with advanced alone. Default:
+        as among the list's numbers in the ledger, such as those of bulk --sample.
     json
         Print one JSON object.
     """
+    if yes_share is not None and not 0 <= yes_share <= 1:
+        raise ConfigurationError(f"--yes-share must be from 0 to 1, not {yes_share}")
+    if endpoint == "cascade" and cost.prices is not None and cost.basic_prices is None:
+        raise ConfigurationError("--endpoint cascade has two prices: add --price-basic")
     if not calls_per_number >= 1:
         raise ConfigurationError(f"--calls-per-number must be 1 or more, not {calls_per_number}")
     place = chosen_ledger(ledger, api_id, base_url)
@@ -122,7 +131,7 @@ def plan(
                 book = await stack.enter_async_context(open_book(place, local_name(input)))
                 find = known_in(
                     book.store,
-                    endpoint,
+                    "basic" if endpoint == "cascade" else endpoint,
                     fresh=fresh_within or ANY_AGE,
                     retry_failed=retry_failed,
                     to_ask=True,
@@ -135,20 +144,93 @@ def plan(
                 return await survey(numbers, find, read=reader_of(reading, source), found=found)
 
     found = run_to_end(read(), interruption)
+    estimate = Estimate(found, cost, calls_per_number, yes_share, cascade=endpoint == "cascade")
     pace = RatePlan.read(rate)
     if json:
-        print_json(_json(found, pace, cost.prices, calls_per_number))
+        print_json(_json(estimate, pace))
     else:
-        report(_facts(found, pace, cost.prices, calls_per_number), sys.stdout)
+        report(_facts(estimate, pace), sys.stdout)
     return ExitCode.ALL_ANSWERED
 
 
-def _calls(found: Survey, calls_per_number: float) -> int:
-    return math.ceil(found.to_ask * calls_per_number)
+_ENOUGH_KNOWN = 30
+"""Numbers of the list in the ledger that say what the others will be like."""
 
 
-def _json(found: Survey, pace: RatePlan, prices: Prices | None, calls_per_number: float) -> dict[str, Any]:
-    calls = _calls(found, calls_per_number)
+class Estimate:
+    """What the rest of a list will take: as the numbers of the list that are in the ledger, if there are enough."""
+
+    def __init__(
+        self,
+        found: Survey,
+        cost: CostOptions,
+        calls_per_number: float,
+        yes_share: float | None,
+        *,
+        cascade: bool,
+    ) -> None:
+        answered, settled = found.yes + found.no, found.yes + found.no + found.failed
+        self.found = found
+        self.calls_per_number = calls_per_number
+        self.answered_share = answered / settled if settled >= _ENOUGH_KNOWN else 1.0
+        """The share of the numbers that will be answered, and charged."""
+        if yes_share is None and answered >= _ENOUGH_KNOWN:
+            yes_share = found.yes / answered
+        self.yes_share = yes_share
+        """The share of the answers that are "yes"; None if nobody knows."""
+        self.prices, self.basic = cost.prices, cost.basic_prices
+        self._is_cascade = cascade
+
+    @property
+    def calls(self) -> int:
+        """Calls in all, polls included."""
+        share = 0.0
+        if self._is_cascade:
+            share = 1.0 if self.yes_share is None else self.yes_share * self.answered_share
+        return math.ceil(self.found.to_ask * (1 + share) * self.calls_per_number)
+
+    @property
+    def cost(self) -> Cost | None:
+        """The cost by the endpoint that is used; None without its price, or without the share it depends on."""
+        return self.of_cascade if self._is_cascade else self.of_one
+
+    @property
+    def of_one(self) -> Cost | None:
+        """What one endpoint costs: numbers are answered once, and all other calls are polls."""
+        if self.prices is None:
+            return None
+        return self._at(self.prices, self.found.to_ask * self.answered_share, self.found.to_ask)
+
+    @property
+    def of_cascade(self) -> Cost | None:
+        """What basic for all and advanced for those on WhatsApp cost."""
+        if self.prices is None or self.basic is None or self.yes_share is None:
+            return None
+        numbers = self.found.to_ask
+        answers = numbers * self.answered_share
+        first = self._at(self.basic, answers, numbers)
+        second = self._at(self.prices, answers * self.yes_share, answers * self.yes_share)
+        return Cost(
+            first.likely + second.likely, first.at_most + self._at(self.prices, numbers, numbers).at_most
+        )
+
+    @property
+    def break_even(self) -> Decimal | None:
+        """The share of "yes" below which cascade costs less than advanced alone."""
+        if self.prices is None or self.basic is None or not self.prices.answer:
+            return None
+        return max(Decimal(0), 1 - self.basic.answer / self.prices.answer)
+
+    def _at(self, prices: Prices, answers: float, numbers: float) -> Cost:
+        polls = Decimal(str(numbers * (self.calls_per_number - 1)))
+        calls = math.ceil(numbers * self.calls_per_number)
+        likely = Decimal(str(answers)) * prices.answer + polls * prices.pending
+        return Cost(likely, calls * prices.dearest)
+
+
+def _json(estimate: Estimate, pace: RatePlan) -> dict[str, Any]:
+    found, calls, prices, cost = estimate.found, estimate.calls, estimate.prices, estimate.cost
+    one, cascade = estimate.of_one, estimate.of_cascade
     return {
         "rows": found.rows,
         "valid": found.rows - found.invalid.total() - found.excluded,
@@ -159,20 +241,18 @@ def _json(found: Survey, pace: RatePlan, prices: Prices | None, calls_per_number
         "distinct": found.distinct,
         "known": found.known,
         "to_ask": found.to_ask,
-        "calls_per_number": calls_per_number,
+        "calls_per_number": estimate.calls_per_number,
+        "answered_share": round(estimate.answered_share, 4),
+        "yes_share": estimate.yes_share if estimate.yes_share is None else round(estimate.yes_share, 4),
         "calls": calls,
         "rate": pace.high if pace.high < math.inf else None,
         "seconds": pace.seconds_for(calls),
         "price": None if prices is None else str(prices.answer),
-        "cost": None if prices is None else str(_cost(found, calls, prices).likely),
-        "cost_at_most": None if prices is None else str(_cost(found, calls, prices).at_most),
+        "cost": None if cost is None else f"{cost.likely.normalize():f}",
+        "cost_at_most": None if cost is None else f"{cost.at_most.normalize():f}",
+        "cost_of_cascade": None if cascade is None else f"{cascade.likely.normalize():f}",
+        "cost_without_cascade": None if cascade is None or one is None else f"{one.likely.normalize():f}",
     }
-
-
-def _cost(found: Survey, calls: int, prices: Prices) -> Cost:
-    """Return what the run costs: every number is answered once, and all other calls are polls."""
-    polls = calls - found.to_ask
-    return Cost(found.to_ask * prices.answer + polls * prices.pending, calls * prices.dearest)
 
 
 def _time(pace: RatePlan, calls: int) -> str:
@@ -184,10 +264,13 @@ def _time(pace: RatePlan, calls: int) -> str:
     return f"{duration(seconds)} at {pace.high:g} calls/s"
 
 
-def _facts(
-    found: Survey, pace: RatePlan, prices: Prices | None, calls_per_number: float
-) -> list[tuple[str, str]]:
-    calls = _calls(found, calls_per_number)
+def _facts(estimate: Estimate, pace: RatePlan) -> list[tuple[str, str]]:
+    found, calls, prices, calls_per_number = (
+        estimate.found,
+        estimate.calls,
+        estimate.prices,
+        estimate.calls_per_number,
+    )
     invalid = found.invalid.total()
     facts = [("rows", thousands(found.rows)), ("valid", thousands(found.rows - invalid - found.excluded))]
     facts.append(("invalid", thousands(invalid)))
@@ -208,12 +291,39 @@ def _facts(
             _time(pace, calls),
         )
     )
-    facts.append(
-        (
-            "cost",
-            "add --price for an estimate"
-            if prices is None
-            else f"{cost_in_words(_cost(found, calls, prices))}, at {prices.answer:f} per answer",
+    cost = estimate.cost
+    if prices is None:
+        facts.append(("cost", "add --price for an estimate"))
+    elif cost is None:
+        facts.append(
+            ("cost", "add --yes-share, or sample the list first (bulk --sample 200 --endpoint basic)")
         )
-    )
+    else:
+        facts.append(("cost", f"{cost_in_words(cost)}, at {_prices_in_words(estimate)}"))
+        if estimate.answered_share < 1:
+            share = f"{estimate.answered_share:.1%}"
+            facts.append(("", f"likely: {share} get an answer, as among the list's numbers in the ledger"))
+    return facts + _comparison(estimate)
+
+
+def _prices_in_words(estimate: Estimate) -> str:
+    assert estimate.prices is not None
+    words = f"{estimate.prices.answer:f} per answer"
+    return f"{estimate.basic.answer:f} per basic and {words}" if estimate.basic is not None else words
+
+
+def _comparison(estimate: Estimate) -> list[tuple[str, str]]:
+    """Say which is cheaper at two prices: advanced alone, or only for those of which basic says yes."""
+    one, cascade, even = estimate.of_one, estimate.of_cascade, estimate.break_even
+    if one is None or even is None:
+        return []
+    facts = []
+    if cascade is not None:
+        facts.append(("  advanced", in_money(one.likely)))
+        facts.append(
+            ("  cascade", f"{in_money(cascade.likely)}, if {estimate.yes_share:.1%} are on WhatsApp")
+        )
+        cheaper = "cascade" if cascade.likely < one.likely else "advanced"
+        facts.append(("cheaper", f"--endpoint {cheaper}"))
+    facts.append(("", f"cascade is cheaper while less than {even:.1%} are on WhatsApp"))
     return facts

@@ -67,7 +67,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
                 book.say()
             draw: Reservoir[int] = Reservoir(size, Random(job.seed))
             find = known_in(
-                book.store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
+                book.store, job.first_endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
             )
             await survey_list(
                 job.talk,

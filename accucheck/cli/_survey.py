@@ -56,6 +56,10 @@ class Survey:
     """Distinct numbers that are in the ledger: they cost nothing."""
     to_ask: int = 0
     """Distinct numbers that are left; each costs one call or more."""
+    yes: int = 0
+    no: int = 0
+    failed: int = 0
+    """Of those in the ledger: what is known of them."""
     oldest: datetime | None = None
     """When the oldest of the known answers was given."""
 
@@ -103,6 +107,12 @@ async def survey(
         found.to_ask += len(new) - len(known)
         for settlement in known.values():
             answer = settlement.result
+            if not isinstance(answer, Check):
+                found.failed += 1
+            elif answer.whatsapp:
+                found.yes += 1
+            else:
+                found.no += 1
             if isinstance(answer, Check) and (found.oldest is None or answer.checked_at < found.oldest):
                 found.oldest = answer.checked_at
         for number in new:

@@ -125,3 +125,115 @@ def test_the_statement_agrees_with_the_invoice(start_sandbox: Any, tmp_path: Pat
         theirs = sum(line["yes"] + line["no"] for line in invoice if line["endpoint"] == endpoint)
         certain = sum(row["whatsapp"] != "" for row in ours)
         assert certain <= theirs <= certain + sum(int(row["possibly_double_charged"]) for row in ours)
+
+
+MIXES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "every number is answered": ({}, ("--price", "0.005")),
+    "pending and soft answers": (
+        {"pending": 0.3, "pending_for": 0.05, "soft": "NOT_HIT=0.03,unavailable=0.03,checking=0.1"},
+        ("--price", "0.005"),
+    ),
+    "a cascade": (
+        {"price_basic": 0.002, "soft": "unavailable=0.03"},
+        ("--price", "0.005", "--price-basic", "0.002"),
+    ),
+}
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_the_plan_is_within_two_percent_of_the_invoice(start_sandbox: Any, tmp_path: Path, mix: str) -> None:
+    settings, prices = MIXES[mix]
+    sandbox = start_sandbox(price=0.005, **settings)
+    source, ledger = leads(tmp_path, 1_200), ("--ledger", str(tmp_path / "answers.ledger"))
+    cascade = "--price-basic" in prices
+    endpoint = ("--endpoint", "cascade") if cascade else ()
+    first = ("--endpoint", "basic") if cascade else ()
+    sampled = accucheck(*("bulk", source, "--sample", "500", "--seed", "5", *ledger, *first), sandbox=sandbox)
+    assert sampled.returncode == 0, sampled.stderr
+    before = total_of_invoice(sandbox)
+    planned = accucheck("plan", source, "--json", *prices, *endpoint, *ledger)
+    plan = json.loads(planned.stdout)
+    assert plan["to_ask"] == 700
+    done = accucheck(
+        *("bulk", source, "-o", tmp_path / "out.csv", *prices, *endpoint, *ledger), sandbox=sandbox
+    )
+    assert done.returncode in (0, 1), done.stderr
+    charged = total_of_invoice(sandbox) - before
+    if cascade:  # the plan is of the rest; those of the sample that are on WhatsApp were asked again, too
+        rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+        yes = sum(row["whatsapp"] == "yes" for row in rows)
+        charged -= (yes - yes_among_the_rest(sandbox, rows)) * 0.005
+    assert float(plan["cost"]) == pytest.approx(charged, rel=0.02)
+    assert charged <= float(plan["cost_at_most"])
+
+
+def total_of_invoice(sandbox: Any) -> float:
+    with urlopen(f"{sandbox.url}/invoice") as reply:
+        return float(json.load(reply)["total"])
+
+
+def yes_among_the_rest(sandbox: Any, rows: list[dict[str, str]]) -> int:
+    """Return how many of the numbers that were asked after the sample are on WhatsApp."""
+    basic = [call["number"] for call in sandbox.requests() if call["endpoint"] == "basic"]
+    rest = set(list(dict.fromkeys(basic))[500:])
+    return sum(row["whatsapp"] == "yes" and row["phone"] in rest for row in rows)
+
+
+def test_a_cascade_asks_the_dear_endpoint_only_for_those_on_whatsapp(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox(price=0.5, price_basic=0.1, pending=0.1, pending_for=0.05)
+    output = tmp_path / "out.csv"
+    command = ("bulk", leads(tmp_path, 80), "-o", output, "--endpoint", "cascade")
+    prices = ("--price", "0.5", "--price-basic", "0.1")
+    capped = accucheck(*command, *prices, "--max-cost", "20", sandbox=sandbox)
+    assert capped.returncode == 4
+    assert total_of_invoice(sandbox) == pytest.approx(20, abs=0.5)
+    assert total_of_invoice(sandbox) <= 20
+    more = accucheck(*command, *prices, "--max-cost", "+50", sandbox=sandbox)
+    assert more.returncode == 0, more.stderr
+    rows = list(csv.DictReader(output.read_text().splitlines()))
+    yes = {row["phone"] for row in rows if row["whatsapp"] == "yes"}
+    assert 0 < len(yes) < 80
+    assert sum(row["whatsapp"] == "no" for row in rows) == 80 - len(yes)
+    assert {row["whatsapp"] for row in rows if row["business_user"]} == {"yes"}
+    asked = {
+        kind: {call["number"] for call in sandbox.requests() if call["endpoint"] == kind}
+        for kind in ("basic", "advanced")
+    }
+    assert asked["advanced"] == yes
+    assert len(asked["basic"]) == 80
+    assert total_of_invoice(sandbox) == pytest.approx(80 * 0.1 + len(yes) * 0.5)
+    calls = len(sandbox.requests())
+    again = accucheck(*command, *prices, sandbox=sandbox)
+    assert again.returncode == 0
+    assert len(sandbox.requests()) == calls
+    assert "cost" in again.stderr
+
+
+def test_answers_of_both_endpoints_serve_a_cascade(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source, ledger = leads(tmp_path, 40), ("--ledger", str(tmp_path / "answers.ledger"))
+    accucheck("bulk", source, "-o", tmp_path / "one.csv", *ledger, sandbox=sandbox)
+    calls = len(sandbox.requests())
+    done = accucheck(
+        *("bulk", source, "-o", tmp_path / "two.csv", "--endpoint", "cascade", *ledger), sandbox=sandbox
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(sandbox.requests()) == calls
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--yes-share", "0.3"), "--endpoint cascade"),
+        (("--yes-share", "0.7"), "--endpoint advanced"),
+        ((), "cascade is cheaper while less than 60.0% are on WhatsApp"),
+    ],
+)
+def test_a_plan_compares_two_prices(tmp_path: Path, options: tuple[str, ...], says: str) -> None:
+    result = accucheck(
+        "plan", leads(tmp_path, 100), "--price", "0.5", "--price-basic", "0.2", "--ledger", "none", *options
+    )
+    assert result.returncode == 0, result.stderr
+    assert says in result.stdout
