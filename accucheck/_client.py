@@ -97,36 +97,36 @@ _OUTAGE_AFTER: Final = timedelta(minutes=15)
 class Client:
     """Checks Peru phone numbers on WhatsApp. One client for one event loop; use it as a context manager.
 
-    Everything that a client does shares one rate, one circuit breaker and one retry budget, and a number that several
-    of its checks and streams want at the same time is one call.
+    All checks and streams of a client share one rate, one circuit breaker and one retry budget. A number that several
+    of them want at the same time is one call.
 
     Args:
-        api_id: Credentials; by default ACCUCHECK_API_ID and ACCUCHECK_API_SECRET of the environment.
-        api_secret: See ``api_id``.
-        base_url: https, or http to loopback; no userinfo, query or fragment.
-        endpoint: "advanced", or "basic": cheaper, its answers hold ``number`` and ``whatsapp`` only.
-        body: How the number is posted; the vendor's page does not say which it wants. "auto" begins with a form, and
-            if the very first call is refused for it, asks once more with JSON; a ledger remembers what works. "form"
-            and "json" are taken as they are.
-        timeouts: Limits per phase of a call, in seconds; all finite.
-        transport: Any ``httpx.AsyncBaseTransport``; closed with the client. None for ``FastTransport``.
-        proxy: The URL of a proxy; by default what HTTPS_PROXY, ALL_PROXY and NO_PROXY say. A ``base_url`` on
-            loopback is always reached directly.
-        verify: Whom TLS trusts: True for the system's roots, an ``ssl.SSLContext``, or the path of a CA file or
-            folder in PEM form. Certificates are always verified: False is refused.
-        policy: When to ask again, and when to give up.
+        api_id: Your AccuAuth API id. Default: the environment variable ACCUCHECK_API_ID.
+        api_secret: Your AccuAuth API secret. Default: the environment variable ACCUCHECK_API_SECRET.
+        base_url: URL of the API. Must be https, except for localhost.
+        endpoint: "advanced", or "basic", which is cheaper and only answers ``number`` and ``whatsapp``.
+        body: Encoding of the request body, which AccuAuth's page does not specify. "auto" starts with a form and, if
+            the first call is refused because of it, switches to JSON; a ledger remembers which one works. "form" and
+            "json" are used as given.
+        timeouts: Time limits for each phase of a call.
+        transport: Any ``httpx.AsyncBaseTransport``; closed with the client. Default: ``FastTransport``.
+        proxy: URL of a proxy. Default: HTTPS_PROXY, ALL_PROXY and NO_PROXY. Localhost is always reached directly.
+        verify: Which certificate authorities to trust: True for the system's, an ``ssl.SSLContext``, or the path of a
+            PEM file or folder. Certificates are always verified; False is an error.
+        policy: When to retry and poll, and when to give up.
         rate: Calls per second: "auto" finds the account's limit, a number is a ceiling, ``(low, high)``
             bounds the search.
-        burst: Calls that may go at once after a silence, 1 or more; by default one, and what falls due in 10 ms.
-        gate: Your own ``Gate`` in place of ``rate`` and ``burst``, such as one that several clients share. It is not
-            closed with the client.
-        ledger: Where every answer is stored before anybody sees it, so that it is never bought again: a path, or a
-            ``Store``, which is opened and not closed. Used by ``check``, and by every ``stream`` that names no other.
-        fresh_within: Answers older than this are asked for again. By default the ledger's answers never age; without a
-            ledger, ``check`` remembers its last 10,000 answers for 60 seconds (``timedelta(0)``: not at all).
-        max_calls: A hard cap on the calls of this client object, polls and retries included.
-        mobile_only: Refuse fixed lines before they cost a call.
-        on_event: Called with every ``Event``, for metrics; what it raises is logged and ignored. See also ``events``.
+        burst: Calls allowed at once after a pause, 1 or more. Default: one, plus those due within 10 ms.
+        gate: Your own ``Gate`` instead of ``rate`` and ``burst``, such as one that several clients share. You close
+            it yourself.
+        ledger: Where each answer is stored before you see it, so that it is never bought again: a path, or a
+            ``Store``, which the client opens but does not close. Used by ``check``, and by ``stream`` unless it is
+            given its own.
+        fresh_within: Re-check answers older than this. By default a ledger's answers never expire. Without a ledger,
+            ``check`` remembers its last 10,000 answers for 60 seconds (``timedelta(0)``: not at all).
+        max_calls: A hard cap on the calls of this client, including polls and retries.
+        mobile_only: Treat landlines as invalid instead of checking them.
+        on_event: Called with every ``Event``, for metrics. Exceptions it raises are logged and ignored. See ``events``.
 
     Raises:
         ConfigurationError: An argument is wrong, or credentials are missing.
@@ -222,10 +222,10 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what is still going on, let paid calls settle for up to 5 seconds, and close every connection.
+        """Stop all work, give calls in flight up to 5 seconds to settle, and close every connection.
 
-        A stream that is still open raises RuntimeError once its outcomes are taken. A closed client stays closed. A
-        client used as a context manager closes by itself.
+        A stream that is still open raises RuntimeError after its last outcome. A closed client cannot be reopened. Used
+        as a context manager, a client closes itself.
 
         Raises:
             LedgerError: An answer could not be stored.
@@ -245,24 +245,24 @@ class Client:
         ledger: LedgerLike | None = None,
         key: object = None,
     ) -> Check:
-        """Check one number: waits for its turn before all streams, polls while PENDING, asks again after failures.
+        """Check one number: polls while it is PENDING, and retries after failures. Goes ahead of all streams.
 
-        A number that several tasks want is asked once. Who gives up (a time limit, a disconnected web client) costs
-        the others nothing, and the call that was under way settles in the background.
+        Several tasks that check the same number share one call. A task that gives up (a timeout, a disconnected web
+        client) does not affect the others, and its call in flight settles in the background.
 
         Args:
-            number: As a person writes it: ``"987 654 321"``, ``"+51 987 654 321"``, ``"(01) 456-7890"``.
-            deadline: How long to wait at most, in all; a number is in seconds. By default as long as ``policy`` says.
-            timeout: Limits of each call that it makes, in place of the client's; a number is the seconds of one whole
-                call. A call cut short may be charged and is made again: to bound the wait, use ``deadline``.
-            ledger: Where the answer is looked up and stored, in place of the client's.
-            key: Your own, such as the id of a request: in every event of the number, see ``CallEnded.key``.
+            number: The number, as people write it: ``"987 654 321"``, ``"+51 987 654 321"``, ``"(01) 456-7890"``.
+            deadline: Maximum total time to wait; a number means seconds. Default: up to ``policy``.
+            timeout: Time limits for each call, instead of the client's; a number is the seconds for one whole call. A
+                call cut short may be charged and is retried, so to limit the wait use ``deadline``.
+            ledger: Where to look up and store the answer, instead of the client's.
+            key: A value of yours, such as a request id, that every event of this number carries; see ``CallEnded.key``.
 
         Raises:
-            InvalidNumber: It cannot be a Peru number; no call was made.
-            VendorUnavailable: The vendor is down: raised at once, or with a deadline at its end.
-            CheckError: Another reason why this number has no answer; at the deadline ``PendingTimeout``,
-                ``RateLimited`` or ``TransportError``, by what it was waiting for.
+            InvalidNumber: The text is not a Peru number; no call was made.
+            VendorUnavailable: AccuAuth is down: raised immediately, or at the deadline if there is one.
+            CheckError: The number has no answer for another reason; at the deadline ``PendingTimeout``,
+                ``RateLimited`` or ``TransportError``, depending on what it was waiting for.
             RunEnded: No number can be checked, such as ``OutOfQuota`` or ``LedgerError``.
             RuntimeError: The client is closed, or belongs to another event loop.
         """
@@ -301,9 +301,9 @@ class Client:
         number: Callable[[Any], Numeric] | None = None,
         **options: Unpack[StreamOptions],
     ) -> list[Outcome[Any]]:
-        """Check many numbers and return all their outcomes, in the order of the input.
+        """Check many numbers and return all outcomes, in the input's order.
 
-        For what fits in memory, and what nobody waits for in between; ``stream`` yields outcomes as they come.
+        For lists that fit in memory; ``stream`` yields outcomes as they arrive.
 
         Args:
             numbers: See ``items`` of ``stream``.
@@ -425,50 +425,50 @@ class Client:
     ) -> Stream[Any]:
         """Check many numbers: ``async with client.stream(rows) as outcomes: async for outcome in outcomes``.
 
-        Memory does not grow with the input, and a slow reader slows the input. A number that comes twice is
-        asked once. What is wrong with one number is a ``Failed`` outcome; what ends the run is raised from
-        the iteration, after every outcome that was already paid for.
+        Memory does not grow with the input, and a slow reader slows the input down. A number that appears twice is
+        checked once. A number that fails is a ``Failed`` outcome; what ends the run is raised by the iteration, after
+        every outcome that was already paid for.
 
-        However the block is left, no new call is made, and the calls under way settle first. What was settled and not
-        iterated over is in ``outcomes.undelivered()``, what was read and not asked in ``outcomes.unasked``.
+        However you leave the block, no new calls are made and calls in flight settle first. Outcomes that you did not
+        iterate over are in ``outcomes.undelivered()``, items that were read but not checked in ``outcomes.unasked``.
 
         Args:
             items: Any iterable or async iterable. A generator is closed with the block. A plain iterable is read on
-                the event loop, and in a thread once three of its items have taken 20 ms each. One that must stay in
-                its thread, such as a slow sqlite3 cursor, belongs in an async generator.
-            number: Takes the phone number out of an item; by default the item is the number.
-            workers: Calls under way at most, 1 or more; as many are used as the rate and the latency need.
-            rate: For this stream alone; by default the client's, shared with its other calls.
-            burst: Goes with ``rate``.
-            ordered: Yield in the order of the input; an early row that is PENDING holds later ones back.
-            max_calls: A hard cap on calls, polls and retries included; with a ledger, over the runs of a job.
+                the event loop, and in a thread once three of its items have taken 20 ms each. Wrap one that must stay
+                in its thread, such as a slow sqlite3 cursor, in an async generator.
+            number: Function that returns an item's phone number. Default: the item is the number.
+            workers: Maximum calls in flight, 1 or more. Only as many are used as rate and latency require.
+            rate: A rate for this stream alone. Default: the client's, shared with its other calls.
+            burst: Like the client's, for a stream with its own ``rate``.
+            ordered: Yield in the input's order; an early PENDING row then holds back later ones.
+            max_calls: A hard cap on calls, including polls and retries; with a ledger, over all runs of a job.
             max_cost: A hard cap on what calls may cost by ``prices``, as exact as ``max_calls``: what the vendor may
                 have charged counts, what the status table calls free does not. With a ledger, over the runs and
                 processes of a job; calls that were under way in a kill count as charged, and so do those before the
                 job's first ``max_cost``.
             prices: What calls cost; with ``max_cost``.
-            ledger: Where every answer is stored before it is yielded, so that it is never bought again: a
-                path, or a ``Store``. By default the client's; without one, answers are kept for this stream only.
-            fresh_within: With a ledger: answers older than this are asked for again; by verdict with
+            ledger: Where each answer is stored before it is yielded, so that it is never bought again: a path, or a
+                ``Store``. Default: the client's; without one, answers are kept for this stream only.
+            fresh_within: With a ledger: re-check answers older than this; by verdict with
                 ``{"yes": timedelta(days=90), "no": timedelta(days=14)}``. By default the client's.
-            retry_failed: With a ledger: numbers that failed in an earlier run are asked again.
-            job: With a ledger that several lists share: whose calls ``max_calls`` caps.
-            keep_going: Continue although number after number is refused alike. By default the run ends with
-                ``UniformRefusals`` after the first 20, or 50 in a row once something has succeeded: a wrong setting
-                (such as ``body``) must not use up a list.
-            pending: What to do with PENDING numbers. "wait" polls each until it is answered, for up to 10 minutes;
-                right where answers take seconds. "later" asks for all numbers first, then collects the answers, for
-                up to 6 hours; right where the vendor has a long queue. What is pending when the run ends is a
-                ``Failed`` with ``StillPending``, and with a ledger the next run collects it.
-            poll_floor: With "later": the least time between two asks for a number; a number is in seconds.
-            max_delayed: Numbers waiting for a poll, a retry or another process at most; they hold no worker. By
-                default 10,000; with "later" 1,000,000, at about half a kilobyte and an item each.
-            buffer: Outcomes waiting for the reader at most.
-            grace: How long calls under way may settle when the block is left early; a number is in seconds.
-            outage_after: How long no call may go through before the run ends with ``Outage``. None: for ever.
-            on_event: Called with every ``Event``, for metrics; what it raises is logged and ignored.
-            key: Makes what the item's events carry as ``key``, such as ``lambda row: row["id"]``. Called only while
-                somebody listens.
+            retry_failed: With a ledger: re-check numbers that failed in an earlier run.
+            job: With a ledger that several lists share: the name that ``max_calls`` counts for.
+            keep_going: Continue even if every number is refused for the same reason. By default the run ends with
+                ``UniformRefusals`` after the first 20, or 50 in a row once a call has succeeded, so that a wrong
+                setting (such as ``body``) does not use up a list.
+            pending: What to do with PENDING numbers. "wait" polls each until it is answered, for up to 10 minutes: for
+                answers that take seconds. "later" requests all numbers first, then collects the answers for up to 6
+                hours: for when AccuAuth has a long queue. Numbers still pending at the end are ``Failed`` with
+                ``StillPending``; with a ledger, the next run collects them.
+            poll_floor: With "later": minimum time between two polls of a number; a plain number means seconds.
+            max_delayed: Maximum numbers waiting for a poll, a retry or another process; they occupy no worker. Default:
+                10,000; with "later" 1,000,000, each about half a kilobyte plus its item.
+            buffer: Maximum outcomes waiting for the reader.
+            grace: How long calls in flight may take to settle when you leave the block early; a number means seconds.
+            outage_after: End the run with ``Outage`` when no call has succeeded for this long. None: never.
+            on_event: Called with every ``Event``, for metrics. Exceptions it raises are logged and ignored.
+            key: Function that returns what an item's events carry as ``key``, such as ``lambda row: row["id"]``. Only
+                called while something listens for events.
 
         Raises:
             ConfigurationError: An argument is wrong.

@@ -4,25 +4,25 @@ AccucheckError
 ├── ConfigurationError          an argument or a credential is missing or wrong (also a ValueError)
 ├── CheckError                  one number has no answer; the run continues
 │   ├── InvalidNumber           the text cannot be a Peru phone number; no call was made
-│   ├── InvalidArgument         the vendor refuses the number
-│   ├── Undetermined            the vendor answered, but could not say yes or no
-│   ├── InternalError           the vendor failed (INTERNAL_ERROR or any 5xx) at every try
-│   ├── RateLimited             the vendor rate-limited the number until the deadline
-│   ├── PendingTimeout          the vendor was still checking at the deadline
-│   ├── StillPending            the vendor is still checking; collect the answer later
-│   ├── RefusedAlike            its refusal was one of those that ended a run: nothing is known of it
-│   ├── ProtocolError           a reply that the vendor's page does not allow
-│   ├── TransportError          no whole reply came back at any try
-│   └── VendorUnavailable       the vendor is down, so the number was not asked
-└── RunEnded                    the run cannot continue; says how far it came
-    ├── Unauthorized            the vendor does not know the credentials
-    ├── KeyExpired              the vendor says that the API id has expired
-    ├── NoPermission            the account may not use this API
-    ├── OutOfQuota              the account's calls are used up
-    ├── NotFound                the vendor does not know the endpoint
+│   ├── InvalidArgument         AccuAuth refuses the number
+│   ├── Undetermined            AccuAuth replied, but could not say yes or no
+│   ├── InternalError           AccuAuth failed (INTERNAL_ERROR or any 5xx) on every attempt
+│   ├── RateLimited             AccuAuth rate-limited the number until the deadline
+│   ├── PendingTimeout          AccuAuth was still checking at the deadline
+│   ├── StillPending            AccuAuth is still checking; collect the answer later
+│   ├── RefusedAlike            one of the refusals that ended a run; nothing is known about it
+│   ├── ProtocolError           a reply that AccuAuth's API does not define
+│   ├── TransportError          no complete reply on any attempt
+│   └── VendorUnavailable       AccuAuth is down, so the number was not checked
+└── RunEnded                    the run cannot continue; says how far it got
+    ├── Unauthorized            AccuAuth does not accept the credentials
+    ├── KeyExpired              the API id has expired
+    ├── NoPermission            the account is not allowed to use this API
+    ├── OutOfQuota              the account is out of calls
+    ├── NotFound                AccuAuth does not know the endpoint
     ├── UniformRefusals         every number is refused for the same reason
-    ├── Outage                  no call has gone through for too long
-    ├── BudgetExhausted         our own ``max_calls`` or ``max_cost`` is used up
+    ├── Outage                  no call has succeeded for too long
+    ├── BudgetExhausted         ``max_calls`` or ``max_cost`` is used up
     └── LedgerError             an answer could not be stored, or the ledger could not be opened
 
 Errors carry plain data. They can be pickled and copied, two with the same data are equal, ``to_dict`` makes them
@@ -94,7 +94,7 @@ def mask(number: str | int) -> str:
 
 
 class AccucheckError(Exception):
-    """The root: ``except AccucheckError`` catches everything that this package raises on purpose."""
+    """The base class: ``except AccucheckError`` catches everything that this package raises on purpose."""
 
     status: ClassVar[str] = "ERROR"
 
@@ -103,7 +103,7 @@ class AccucheckError(Exception):
 
     @property
     def reason(self) -> str:
-        """One sentence for a person: what happened, and what to do."""
+        """One readable sentence: what happened, and what to do next."""
         return str(self.args[0]) if self.args else ""
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -148,7 +148,7 @@ class ConfigurationError(AccucheckError, ValueError):
 
 
 class CheckError(AccucheckError):
-    """One number has no answer. The run continues; nothing is known about the number, least of all a "no"."""
+    """One number has no answer. The run continues; nothing is known about the number, so it is never a "no"."""
 
     status = "CHECK_ERROR"
 
@@ -173,60 +173,60 @@ class CheckError(AccucheckError):
         self.calls = calls
         """Calls that were made for the number."""
         self.retry_after = retry_after
-        """Seconds after which asking again may help, or None if nobody knows."""
+        """Seconds after which a new check may succeed, or None if unknown."""
         self.possibly_double_charged = possibly_double_charged
-        """Calls whose answer was lost after they were sent: the vendor may have charged for them too."""
+        """Calls whose answer was lost after they were sent; AccuAuth may have charged for them too."""
 
     def __str__(self) -> str:
         return f"{mask(self.number)}: {self.reason}" if self.number else self.reason
 
 
 class InvalidNumber(CheckError):
-    """The text cannot be a Peru phone number, so no call was spent on it."""
+    """The text is not a Peru phone number, so no call was made."""
 
     status = "INVALID_NUMBER"
 
     def __init__(self, message: str = "", *, problem: NumberProblem = "not_peruvian") -> None:
         super().__init__(message)
         self.problem: NumberProblem = problem
-        """Why, as one word: fit to count by."""
+        """The reason as one word, for counting."""
 
 
 class InvalidArgument(CheckError):
-    """The vendor refuses the number (INVALID_ARGUMENT)."""
+    """AccuAuth refuses the number (INVALID_ARGUMENT)."""
 
     status = "INVALID_ARGUMENT"
 
 
 class Undetermined(CheckError):
-    """The vendor answered, but could not say yes or no: "unavailable", NOT_HIT, or a status nobody knows.
+    """AccuAuth replied, but could not say yes or no: "unavailable", NOT_HIT, or an unknown status.
 
-    The reason holds the vendor's own word. Ask again another day (``retry_failed=True`` with a ledger).
+    The reason contains AccuAuth's own word. Try again another day (``retry_failed=True`` with a ledger).
     """
 
     status = "UNDETERMINED"
 
 
 class InternalError(CheckError):
-    """The vendor failed (INTERNAL_ERROR, or any 5xx) at every try."""
+    """AccuAuth failed (INTERNAL_ERROR, or any 5xx) on every attempt."""
 
     status = "INTERNAL_ERROR"
 
 
 class RateLimited(CheckError):
-    """The vendor rate-limited the number (RATE_LIMIT_EXCEEDED, HTTP 429) until the deadline."""
+    """AccuAuth rate-limited the number (RATE_LIMIT_EXCEEDED, HTTP 429) until the deadline."""
 
     status = "RATE_LIMIT_EXCEEDED"
 
 
 class PendingTimeout(CheckError):
-    """The vendor was still checking (PENDING) at the deadline. Ask again later."""
+    """AccuAuth was still checking (PENDING) at the deadline. Try again later."""
 
     status = "PENDING_TIMEOUT"
 
 
 class StillPending(CheckError):
-    """The vendor is still checking when the run ends (``pending="later"``). The next run collects the answer."""
+    """AccuAuth is still checking when the run ends (``pending="later"``). The next run collects the answer."""
 
     status = "PENDING"
 
@@ -265,19 +265,19 @@ class RefusedAlike(CheckError):
 
 
 class ProtocolError(CheckError):
-    """A reply that the vendor's page does not allow; it may have been charged, so it is not asked again."""
+    """A reply that AccuAuth's API does not define; it may have been charged, so the number is not checked again."""
 
     status = "PROTOCOL_ERROR"
 
 
 class TransportError(CheckError):
-    """No whole reply came back (connection, timeout, truncation) at any try."""
+    """No complete reply arrived (connection, timeout, truncation) on any attempt."""
 
     status = "TRANSPORT_ERROR"
 
 
 class VendorUnavailable(CheckError):
-    """The vendor is down (the circuit is open), so the number was not asked. ``retry_after`` is the next probe."""
+    """AccuAuth is down (the circuit is open), so the number was not checked. ``retry_after`` is the next probe."""
 
     status = "VENDOR_UNAVAILABLE"
 
@@ -296,7 +296,7 @@ class RunEnded(AccucheckError):
         self.done = 0
         """Items that have an outcome."""
         self.not_done = 0
-        """Items read from the input that have none."""
+        """Items read from the input that have no outcome."""
         self._outcomes: tuple[Any, ...] = ()
 
     @property
@@ -310,7 +310,7 @@ class RunEnded(AccucheckError):
 
 
 class Unauthorized(RunEnded):
-    """The vendor does not accept the credentials (UNAUTHORIZED)."""
+    """AccuAuth does not accept the credentials (UNAUTHORIZED)."""
 
     status = "UNAUTHORIZED"
 
@@ -322,19 +322,19 @@ class KeyExpired(RunEnded):
 
 
 class NoPermission(RunEnded):
-    """The account may not use this API (NO_PERMISSION)."""
+    """The account is not allowed to use this API (NO_PERMISSION)."""
 
     status = "NO_PERMISSION"
 
 
 class OutOfQuota(RunEnded):
-    """The account's calls are used up (OUT_OF_QUOTA)."""
+    """The account is out of calls (OUT_OF_QUOTA)."""
 
     status = "OUT_OF_QUOTA"
 
 
 class NotFound(RunEnded):
-    """The vendor does not know the endpoint (NOT_FOUND)."""
+    """AccuAuth does not know the endpoint (NOT_FOUND)."""
 
     status = "NOT_FOUND"
 
@@ -342,7 +342,7 @@ class NotFound(RunEnded):
 class UniformRefusals(RunEnded):
     """Call after call was refused with the same status and reason, and none succeeded.
 
-    That is a wrong setting, not a list of bad numbers: the message says what to try.
+    That points to a wrong setting, not a list of bad numbers; the message says what to try.
     """
 
     status = "UNIFORM_REFUSALS"
@@ -367,7 +367,7 @@ class UniformRefusals(RunEnded):
 
 
 class Outage(RunEnded):
-    """No call has gone through for as long as ``outage_after`` allows."""
+    """No call has succeeded for ``outage_after``."""
 
     status = "OUTAGE"
 
@@ -384,7 +384,7 @@ class Outage(RunEnded):
         self.host = host
         """The vendor's host."""
         self.cause = cause
-        """What became of the last call, in a few words."""
+        """How the last call ended, in a few words."""
 
 
 class BudgetExhausted(RunEnded):

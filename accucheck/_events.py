@@ -30,7 +30,7 @@ _KEPT: Final = 10_000
 """Events that wait for a slow reader at most; then the oldest are dropped."""
 
 CallKind: TypeAlias = Literal["first", "retry", "poll", "refused"]
-"""Why a call is made; ``refused`` is one that was refused for frequency, made again."""
+"""Why a call is made; ``refused`` is a rate-limited call, made again."""
 
 
 @with_fields

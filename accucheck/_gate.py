@@ -376,7 +376,7 @@ class AdaptiveGate(PacedGate):
         rate: Calls per second. "auto" finds the limit from the vendor's refusals; a number is a ceiling, tried at
             once; ``(low, high)`` bounds the search. Text may add quotas and hours, in which calls are made and those
             under way not cut off: "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima".
-        burst: Calls that may go at once after a silence, 1 or more; by default one, and what falls due in 10 ms.
+        burst: Calls allowed at once after a pause, 1 or more. Default: one, plus those due within 10 ms.
         learned: The limit that an earlier run has found: see ``start_from``.
 
     Raises:

@@ -38,7 +38,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     checked_at: datetime
     """When the answer came, in UTC."""
     extra: Mapping[str, Any] = {}
-    """Fields of the result that the vendor's page does not name, as they came."""
+    """Fields of the result that AccuAuth's page does not name, unchanged."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values (dates in ISO 8601)."""
@@ -61,16 +61,16 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @with_fields
 class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
-    """The outcome of an item whose number was answered."""
+    """The outcome of an item whose number has an answer."""
 
     item: Item_co
     """The caller's own item, as it came in."""
     check: Check
     """The answer."""
     calls: int = 0
-    """Calls that this number cost in this run (tries, polls and refusals); 0 if the answer was known."""
+    """Calls made for this number in this run, including retries and polls; 0 if the answer was known."""
     possibly_double_charged: int = 0
-    """Calls whose answer was lost after they were sent: the vendor may have charged for them too."""
+    """Calls whose answer was lost after they were sent; AccuAuth may have charged for them too."""
     index: int = 0
     """The item's place in the input, from 0."""
 
@@ -99,11 +99,11 @@ class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
     item: Item_co
     """The caller's own item, as it came in."""
     error: CheckError
-    """Why there is none: ``InvalidNumber`` if no call was made, another CheckError otherwise."""
+    """Why there is no answer: ``InvalidNumber`` if no call was made, another CheckError otherwise."""
     calls: int = 0
-    """Calls that this number cost in this run (tries, polls and refusals)."""
+    """Calls made for this number in this run, including retries and polls."""
     possibly_double_charged: int = 0
-    """Calls whose answer was lost after they were sent: the vendor may have charged for them too."""
+    """Calls whose answer was lost after they were sent; AccuAuth may have charged for them too."""
     index: int = 0
     """The item's place in the input, from 0."""
 
@@ -189,9 +189,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     read: int = 0
     """Items taken from the input."""
     rejected: int = 0
-    """Items whose text cannot be a Peru number; no call was made."""
+    """Items whose text is not a Peru number; no call was made."""
     duplicates: int = 0
-    """Items whose number was already read in this run; asked once."""
+    """Items whose number was already read in this run; each number is checked once."""
     known: int = 0
     """Items that the ledger had already settled; no call was made."""
     known_failed: int = 0
@@ -205,25 +205,25 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     """Numbers that could not be settled (invalid ones not counted)."""
     in_flight: int = 0
-    """Calls under way now."""
+    """Calls in flight now."""
     delayed: int = 0
-    """Numbers that wait for a poll or a retry now; they hold no worker and no connection."""
+    """Numbers waiting for a poll or a retry now; they occupy no worker and no connection."""
     pending: int = 0
-    """Numbers the vendor answered PENDING for at least once."""
+    """Numbers that were PENDING at least once."""
     pending_now: int = 0
     """Of these, numbers whose answer is still awaited."""
     polls: int = 0
-    """Calls that asked again after a PENDING."""
+    """Polls of PENDING numbers."""
     retries: int = 0
-    """Calls that asked again after a failure."""
+    """Retries after a failure."""
     refusals: int = 0
-    """Calls refused for frequency."""
+    """Calls that AccuAuth rate-limited."""
     possibly_double_charged: int = 0
     """Calls whose answer was lost after they were sent."""
     delivered: int = 0
     """Outcomes that the caller has taken."""
     replies: Mapping[str, int] = {}
-    """Calls by what they brought: ``OK`` or another name in the status table. What they cost follows from it."""
+    """Calls by their result: ``OK`` or another name in the status table. What they cost follows from it."""
     rate: float | None = None
     """Calls per second the gate lets through now; None if it does not limit."""
     elapsed: float = 0.0

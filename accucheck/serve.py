@@ -208,7 +208,7 @@ class _Service:
         for name, kind, text, value in (
             ("calls_total", "counter", "Calls made to AccuAuth.", stats.calls),
             ("polls_total", "counter", "Calls that asked again after PENDING.", stats.polls),
-            ("retries_total", "counter", "Calls that asked again after a failure.", stats.retries),
+            ("retries_total", "counter", "Retries after a failure.", stats.retries),
             ("refusals_total", "counter", "Calls refused by AccuAuth's rate limit.", stats.refusals),
             (
                 "possibly_double_charged_total",

@@ -101,7 +101,7 @@ class MetricsFile:
                 [({"status": name}, count) for name, count in sorted(stats.replies.items())],
             ),
             ("polls_total", "counter", "Calls that asked again after PENDING.", [(one, stats.polls)]),
-            ("retries_total", "counter", "Calls that asked again after a failure.", [(one, stats.retries)]),
+            ("retries_total", "counter", "Retries after a failure.", [(one, stats.retries)]),
             ("rate_limited_total", "counter", "Calls that were rate-limited.", [(one, stats.refusals)]),
             ("rows_read_total", "counter", "Rows read from the input.", [(one, stats.read)]),
             ("rows_known_total", "counter", "Rows answered from the ledger.", [(one, stats.known)]),
