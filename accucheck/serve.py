@@ -15,7 +15,10 @@ import asyncio
 import contextlib
 import hmac
 import json
+import logging
 import socket
+import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Protocol
@@ -43,10 +46,16 @@ except ImportError as error:  # pragma: no cover (an environment without the ext
 
 __all__ = ["Checker", "make_app", "run"]
 
+logger = logging.getLogger("accucheck")
+
 MAX_BODY: Final = 8192
 """Bytes of a request; a number needs 30."""
 RETRY_AFTER: Final = 1
 """Seconds after which a client that met a full queue should ask again."""
+
+
+_UNHEALTHY_SECONDS: Final = 60.0
+"""How long /healthz reports what ended the account's use: a load balancer sends no check that could show it over."""
 
 
 class Checker(Protocol):
@@ -69,18 +78,22 @@ class _Service:
         endpoint: str,
         queue: int,
         wait: float,
+        grace: float,
+        clock: Callable[[], float],
     ) -> None:
         self._open_client = open_client
         self._key = tuple(part.encode() for part in key)
         self._endpoint = endpoint
         self._queue = queue
         self._wait = wait
+        self._grace = grace
+        self._clock = clock
         self._client: Checker | None = None
         self._under_way: dict[str, asyncio.Task[Check]] = {}
         self._closing = False
         self.replies: Counter[str] = Counter()
-        self.ended: RunEnded | None = None
-        """What ended the account's use, such as OutOfQuota; every later check gets it until one succeeds."""
+        self.ended: tuple[float, RunEnded] | None = None
+        """When and what ended the account's use, such as OutOfQuota; None once a check succeeds."""
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -91,8 +104,17 @@ class _Service:
                 yield
             finally:
                 self._closing = True
-                if self._under_way:
-                    await asyncio.wait(self._under_way.values())
+                await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait for the checks in progress, but not for numbers that AccuAuth keeps PENDING."""
+        if not self._under_way:
+            return
+        _, slow = await asyncio.wait([*self._under_way.values()], timeout=self._grace)
+        for task in slow:
+            task.cancel()  # the client still lets a call in flight settle
+        if slow:
+            await asyncio.wait(slow)
 
     # The vendor's contract
 
@@ -129,7 +151,7 @@ class _Service:
         del self._under_way[number]
         if not task.cancelled():
             error = task.exception()
-            self.ended = error if isinstance(error, RunEnded) else None
+            self.ended = (self._clock(), error) if isinstance(error, RunEnded) else None
 
     def _answer(self, task: asyncio.Task[Check]) -> Response:
         try:
@@ -172,7 +194,9 @@ class _Service:
     def _refuse(self, code: int, status: str, reason: str, retry_after: int | None = None) -> Response:
         self.replies[status] += 1
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-        return JSONResponse({"status": status, "reason": reason, "request_id": ""}, code, headers)
+        # AccuAuth's page promises an id for each request; answers keep AccuAuth's own.
+        request_id = f"TID{uuid.uuid4().hex}"
+        return JSONResponse({"status": status, "reason": reason, "request_id": request_id}, code, headers)
 
     def _is_allowed(self, request: Request) -> bool:
         given = (request.headers.get("x-df-api-id", ""), request.headers.get("x-df-api-secret", ""))
@@ -186,8 +210,8 @@ class _Service:
         """Answer ``GET /healthz``: 200 while checks can be made, else 503 and why."""
         if self._closing:
             return PlainTextResponse("shutting down\n", 503)
-        if self.ended is not None:
-            return PlainTextResponse(f"{self.ended.status}: {self.ended.reason}\n", 503)
+        if self.ended is not None and self._clock() < self.ended[0] + _UNHEALTHY_SECONDS:
+            return PlainTextResponse(f"{self.ended[1].status}: {self.ended[1].reason}\n", 503)
         return PlainTextResponse("ok\n")
 
     async def metrics(self, _request: Request) -> Response:
@@ -232,8 +256,14 @@ class _Service:
 
     async def page(self, _request: Request) -> Response:
         """Answer ``GET /``: how to call this server."""
+        fields = "".join(
+            _table_row(f"<code>{name}</code>", text) for name, text in _fields(self._endpoint).items()
+        )
+        replies = "".join(
+            _table_row(str(code), f"<code>{status}</code>", text) for code, status, text in _REPLIES
+        )
         return HTMLResponse(
-            _PAGE.replace("{path}", f"/check/whatsapp_{self._endpoint}"),
+            _PAGE.format(path=f"/check/whatsapp_{self._endpoint}", fields=fields, replies=replies),
             headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
         )
 
@@ -245,6 +275,8 @@ def make_app(
     endpoint: str = "advanced",
     queue: int = 1_000,
     wait: float = 25.0,
+    grace: float = 10.0,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Starlette:
     """Return the ASGI application.
 
@@ -254,6 +286,8 @@ def make_app(
         endpoint: Which of the vendor's endpoints is offered, "advanced" or "basic"; the client's own.
         queue: Checks under way and waiting at most, 1 or more; beyond it callers get 429 and Retry-After.
         wait: Seconds until a caller gets PENDING; below the 30 s after which most HTTP clients give up.
+        grace: Seconds that checks in progress get when the server stops. Calls in flight settle in any case.
+        clock: Returns seconds; for tests.
 
     Raises:
         ConfigurationError: The key is empty, or an argument is wrong.
@@ -262,15 +296,22 @@ def make_app(
         raise ConfigurationError("serve needs its own key: an id and a secret that callers must send")
     if queue < 1:
         raise ConfigurationError(f"queue must be a whole number of checks, 1 or more, not {queue!r}")
-    if not 0 <= wait < float("inf"):
-        raise ConfigurationError(f"wait must be a number of seconds, 0 or more, not {wait!r}")
-    service = _Service(open_client, key=key, endpoint=endpoint, queue=queue, wait=wait)
+    for name, seconds in (("wait", wait), ("grace", grace)):
+        if not 0 <= seconds < float("inf"):
+            raise ConfigurationError(f"{name} must be a number of seconds, 0 or more, not {seconds!r}")
+    service = _Service(
+        open_client, key=key, endpoint=endpoint, queue=queue, wait=wait, grace=grace, clock=clock
+    )
 
     def post(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, answer, methods=["POST"])
 
     async def not_found(_request: Request, _error: Exception) -> Response:
         return service._refuse(404, "NOT_FOUND", "this server offers " + f"/check/whatsapp_{endpoint}")
+
+    async def internal_error(_request: Request, error: Exception) -> Response:
+        logger.error("internal error (please report it): %s", type(error).__name__, exc_info=error)
+        return service._refuse(500, "INTERNAL_ERROR", "internal error of this server; its log says more")
 
     return Starlette(
         routes=[
@@ -280,7 +321,7 @@ def make_app(
             Route("/metrics", service.metrics),
             Route("/openapi.json", service.openapi),
         ],
-        exception_handlers={404: not_found},
+        exception_handlers={404: not_found, 405: not_found, 500: internal_error},
         lifespan=service.lifespan,
     )
 
@@ -355,12 +396,43 @@ def _yes_no(flag: bool | None) -> str:
     return "" if flag is None else "yes" if flag else "no"
 
 
+_REPLIES: Final = (
+    (200, "OK", "The answer. A number that was answered before costs nothing."),
+    (400, "PENDING", "It takes longer: send the same request again. The check continues and is paid once."),
+    (400, "INVALID_ARGUMENT", "There is no number, or it cannot be one of Peru; no call was made."),
+    (401, "UNAUTHORIZED", "The id and the secret are not this server's own key."),
+    (403, "NO_PERMISSION", "The account behind this server may not use this API."),
+    (403, "OUT_OF_QUOTA", "The calls of the account, or those that this server may make, are used up."),
+    (429, "RATE_LIMIT_EXCEEDED", "The queue is full: send it again after Retry-After seconds."),
+    (404, "NOT_FOUND", "There is nothing at this address."),
+    (500, "INTERNAL_ERROR", "No answer could be had; reason says why."),
+    (503, "INTERNAL_ERROR", "AccuAuth is down or this server is stopping: again after Retry-After seconds."),
+)
+"""HTTP code, status, and what it means."""
+_FIELDS: Final = {
+    "number": "The phone number, +51 and the national number",
+    "whatsapp": "yes or no",
+    "status_update": "Date of the status text, such as 20231212, or empty",
+    "signature": "The status text, or empty",
+    "business_user": "yes, no, or empty if unknown",
+    "avatar": "yes, no, or empty if unknown",
+}
+"""Of the result. The basic endpoint has the first two."""
+
+
+def _fields(endpoint: str) -> dict[str, str]:
+    return {
+        name: text
+        for name, text in _FIELDS.items()
+        if endpoint == "advanced" or name in ("number", "whatsapp")
+    }
+
+
 def _openapi(endpoint: str) -> dict[str, Any]:
     text = {"type": "string"}
     number = {"type": "object", "required": ["number"], "properties": {"number": text}}
     refused = {
-        "description": "status says why: PENDING (ask again), INVALID_ARGUMENT, UNAUTHORIZED, OUT_OF_QUOTA, "
-        "RATE_LIMIT_EXCEEDED (wait for Retry-After) or INTERNAL_ERROR",
+        "description": " ".join(f"{code} {status}: {text}" for code, status, text in _REPLIES[1:]),
         "content": {
             "application/json": {
                 "schema": {
@@ -371,18 +443,21 @@ def _openapi(endpoint: str) -> dict[str, Any]:
             }
         },
     }
-    fields = ["number", "whatsapp"]
-    if endpoint == "advanced":
-        fields += ["status_update", "signature", "business_user", "avatar"]
-    header = {"in": "header", "required": True, "schema": text}
+    fields = _fields(endpoint)
     return {
         "openapi": "3.1.0",
         "info": {"title": "accucheck serve", "version": "1"},
+        "components": {
+            "securitySchemes": {
+                "id": {"type": "apiKey", "in": "header", "name": "X-DF-API-ID"},
+                "secret": {"type": "apiKey", "in": "header", "name": "X-DF-API-SECRET"},
+            }
+        },
         "paths": {
             f"/check/whatsapp_{endpoint}": {
                 "post": {
                     "summary": "Check whether a Peru phone number is on WhatsApp",
-                    "parameters": [{"name": "X-DF-API-ID", **header}, {"name": "X-DF-API-SECRET", **header}],
+                    "security": [{"id": [], "secret": []}],
                     "requestBody": {
                         "required": True,
                         "content": {
@@ -403,8 +478,11 @@ def _openapi(endpoint: str) -> dict[str, Any]:
                                             "request_id": text,
                                             "result": {
                                                 "type": "object",
-                                                "required": fields[:2],
-                                                "properties": dict.fromkeys(fields, text),
+                                                "required": ["number", "whatsapp"],
+                                                "properties": {
+                                                    name: {**text, "description": meaning}
+                                                    for name, meaning in fields.items()
+                                                },
                                             },
                                         },
                                     }
@@ -419,19 +497,28 @@ def _openapi(endpoint: str) -> dict[str, Any]:
     }
 
 
+def _table_row(*cells: str) -> str:
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+# Nothing is loaded from anywhere: the page works where there is no internet.
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>accucheck serve</title><style>
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }
-pre { overflow-x: auto; padding: .75rem 1rem; border: 1px solid #8886; border-radius: .5rem; }
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }}
+pre {{ overflow-x: auto; padding: .75rem 1rem; border: 1px solid #8886; border-radius: .5rem; }}
+table {{ border-collapse: collapse; width: 100%; }}
+td {{ border-top: 1px solid #8884; padding: .25rem .75rem .25rem 0; vertical-align: top; }}
 </style></head><body><main><h1>accucheck serve</h1>
 <p>Checks Peru phone numbers on WhatsApp. Same contract as AccuAuth's, with this server's own key:</p>
 <pre>curl https://THIS-HOST{path} \\
   -H 'X-DF-API-ID: …' -H 'X-DF-API-SECRET: …' \\
   -d number=987654321</pre>
-<p>An answer that takes long is <code>PENDING</code>: send the same request again. A number that was answered before
-costs nothing. When the queue is full, the reply is 429 with <code>Retry-After</code>.</p>
-<ul><li><a href="/openapi.json">OpenAPI description</a></li><li><a href="/metrics">Metrics for Prometheus</a></li>
-<li><a href="/healthz">Health</a></li></ul></main></body></html>
+<p>The body is a form or JSON with one field: <code>number</code>, with or without country code.</p>
+<h2>result</h2><table>{fields}</table>
+<h2>Replies</h2><table>{replies}</table>
+<p>Every reply has <code>status</code> and <code>request_id</code>; all but OK have <code>reason</code>.</p>
+<ul><li><a href="openapi.json">OpenAPI description</a></li><li><a href="metrics">Metrics for Prometheus</a></li>
+<li><a href="healthz">Health</a></li></ul></main></body></html>
 """

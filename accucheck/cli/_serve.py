@@ -6,6 +6,7 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
@@ -76,6 +77,10 @@ def serve(
             "callers need a key: set ACCUCHECK_SERVE_API_ID and ACCUCHECK_SERVE_API_SECRET to values of your choice;"
             " never give them your AccuAuth secret"
         )
+    if key[1] == os.environ.get("ACCUCHECK_API_SECRET"):
+        raise ConfigurationError(
+            "callers would get your AccuAuth secret: set ACCUCHECK_SERVE_API_SECRET to a value of its own"
+        )
     if not 0 <= port <= 65_535:
         raise ConfigurationError(f"--port is a number from 0 to 65535, not {port}")
     if (certificate is None) != (private_key is None):
@@ -94,6 +99,11 @@ def serve(
         queue=queue,
         wait=wait,
     )
+    if certificate is None and not _is_loopback(host) and not talk.quiet:
+        say(
+            "keys and numbers travel unencrypted",
+            hint="put a proxy with TLS in front, or give --certificate and --private-key",
+        )
     try:
         # uvicorn raises the signal that stopped it once more when all is settled.
         with suppress(Interrupted):
@@ -111,5 +121,12 @@ def serve(
         ) from error
     # Not the exit code of a signal: a service manager takes that for a failure.
     if not talk.quiet:
-        say("stopped; every check in progress has finished")
+        say("stopped; every call in progress has finished")
     return ExitCode.ALL_ANSWERED
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -38,5 +38,20 @@ async def test_our_own_client_works_against_the_server_unchanged(tmp_path: Path)
         finally:
             server.send_signal(signal.SIGTERM)
             _, rest = server.communicate(timeout=20)
-        assert "settled" in rest
+        assert "has finished" in rest
         assert server.returncode == 0
+
+
+def test_the_vendors_secret_is_not_given_to_callers(tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "ACCUCHECK_API_ID": "sandbox",
+        "ACCUCHECK_API_SECRET": "the vendor's",
+        "ACCUCHECK_SERVE_API_ID": "team",
+        "ACCUCHECK_SERVE_API_SECRET": "the vendor's",
+    }
+    command = [sys.executable, "-m", "accucheck", "serve", "--port", "0", "--ledger", "none"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 2
+    assert "callers would get your AccuAuth secret" in done.stderr
+    assert "the vendor's" not in done.stderr

@@ -246,3 +246,66 @@ async def test_the_description_names_the_endpoint_offered() -> None:
 def test_wrong_settings_are_refused(options: Any) -> None:
     with pytest.raises(accucheck.ConfigurationError):
         make_app(Scripted, **({"key": ("a", "b")} | options))
+
+
+async def test_every_refusal_has_an_id_of_its_own() -> None:
+    async with serving(Scripted()) as caller:
+        ids = {(await caller.post(PATH)).json()["request_id"] for _ in range(5)}
+        assert len(ids) == 5
+        assert "" not in ids
+
+
+@pytest.mark.parametrize("path", [PATH, "/check/whatsapp_other"])
+async def test_what_is_not_offered_is_refused_in_the_vendors_form(path: str) -> None:
+    async with serving(Scripted()) as caller:
+        reply = await caller.get(path)
+        assert (reply.status_code, reply.json()["status"]) == (404, "NOT_FOUND")
+
+
+async def test_an_internal_error_is_a_reply_of_the_vendors_form(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app(lambda: Scripted(n987654321=ZeroDivisionError("oops")), key=("team", "own secret"))
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://serve", headers=KEY) as caller,
+    ):
+        reply = await caller.post(PATH, data={"number": "987654321"})
+    assert (reply.status_code, reply.json()["status"]) == (500, "INTERNAL_ERROR")
+    assert "oops" not in reply.text
+    assert "please report it" in caplog.text
+
+
+async def test_what_ended_the_accounts_use_does_not_keep_checks_away_for_ever() -> None:
+    """A load balancer that goes by /healthz sends none while it is unhealthy, so none could show that it is over."""
+    seconds = 0.0
+    async with serving(
+        Scripted(n987654321=accucheck.OutOfQuota("top it up")), clock=lambda: seconds
+    ) as caller:
+        await caller.post(PATH, data={"number": "987654321"})
+        assert (await caller.get("/healthz")).status_code == 503
+        seconds = 61.0
+        assert (await caller.get("/healthz")).status_code == 200
+
+
+async def test_a_number_that_stays_pending_does_not_hold_the_server_back() -> None:
+    client = Scripted()
+    async with serving(client, wait=0, grace=0) as caller:
+        reply = await caller.post(PATH, data={"number": "987654321"})
+        assert reply.json()["status"] == "PENDING"
+    assert not client.open
+
+
+@pytest.mark.parametrize("endpoint", ["advanced", "basic"])
+async def test_the_page_loads_nothing_from_elsewhere(endpoint: str) -> None:
+    async with serving(Scripted(), endpoint=endpoint) as caller:
+        page = (await caller.get("/")).text
+        assert "<script" not in page
+        assert "src=" not in page
+        assert [part.partition('"')[0] for part in page.split('href="')[1:]] == [
+            "openapi.json",
+            "metrics",
+            "healthz",
+        ]
+        assert ("signature" in page) == (endpoint == "advanced")
+        described = (await caller.get("/openapi.json")).json()
+        assert set(described["components"]["securitySchemes"]) == {"id", "secret"}
