@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import os
 import platform
 import shutil
 import socket
 import sqlite3
 import ssl
+import sys
 import tempfile
+import textwrap
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -21,8 +25,9 @@ from urllib.parse import urlsplit
 import httpx
 from cyclopts import Parameter
 
-from accucheck._errors import AccucheckError, CheckError, ConfigurationError, LedgerError
-from accucheck._models import Check
+from accucheck._errors import AccucheckError, ConfigurationError, LedgerError
+from accucheck._events import CallEnded, Event, OnEvent
+from accucheck._models import Checked
 from accucheck._store import SQLiteStore, is_postgres
 from accucheck.cli._account import find_id, find_secret, make_client
 from accucheck.cli._console import print_json
@@ -38,7 +43,7 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
-from accucheck.cli._render import short_path, terminal_safe
+from accucheck.cli._render import count, short_path, terminal_safe
 from accucheck.cli._run import run_to_end
 from accucheck.cli._settings import FILE_NAME, user_file
 
@@ -106,9 +111,16 @@ def _show(finding: Finding, *, json: bool) -> None:
     if json:
         print_json(finding._asdict())
         return
-    print(f"{finding.state:<8}  {finding.what:<12}  {terminal_safe(finding.found)}")
-    if finding.advice:
-        print(f"{'':<24}{terminal_safe(finding.advice)}")
+    indent = " " * 23
+    width = max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else 10_000
+    first = f"{finding.state:<8} {finding.what:<13} {terminal_safe(finding.found)}"
+    for text, start in ((first, ""), (terminal_safe(finding.advice), indent)):
+        if text:
+            print(
+                textwrap.fill(
+                    text, width, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False
+                )
+            )
 
 
 def _versions() -> Iterator[Finding]:
@@ -130,7 +142,7 @@ def _settings() -> Iterator[Finding]:
 
 def _credentials(account: Account) -> Iterator[Finding]:
     try:
-        find_id(account.api_id, is_terminal=lambda: False)
+        api_id = find_id(account.api_id, is_terminal=lambda: False)
         find_secret(account.secret_file, account.secret_command, is_terminal=lambda: False)
     except ConfigurationError as error:
         yield Finding("credentials", "failed", str(error))
@@ -140,35 +152,70 @@ def _credentials(account: Account) -> Iterator[Finding]:
         source = short_path(str(account.secret_file))
     elif account.secret_command is not None:
         source = "secret_command"
-    yield Finding("credentials", "ok", f"API id set, secret from {source}")
+    where = "from ACCUCHECK_API_ID" if os.environ.get("ACCUCHECK_API_ID") == account.api_id else "as given"
+    yield Finding("credentials", "ok", f"API id {api_id[:2]}… {where}, secret from {source}")
 
 
 def _network(account: Account) -> Iterator[Finding]:
     parts = urlsplit(account.base_url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    proxy, source = _proxy(account)
+    if proxy is not None:
+        yield Finding("proxy", "ok", f"{_without_password(proxy)}, from {source}")
+    else:
+        yield Finding("proxy", "ok", "none is used")
     began = time.perf_counter()
     try:
         addresses = sorted(
             {str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
         )
     except OSError as error:
-        yield Finding(
-            "DNS", "failed", f"{host}: {error.strerror or error}", "check --base-url and the network"
-        )
+        found = f"{host}: {error.strerror or error}"
+        if proxy is None:
+            yield Finding("DNS", "failed", found, "check --base-url and the network")
+            return
+        yield Finding("DNS", "ok", f"{found}; the proxy looks it up")
+        yield from _answer(account, proxy)
         return
     yield Finding("DNS", "ok", f"{host} is {', '.join(addresses)} ({_ms(began)})")
-    began = time.perf_counter()
-    try:
-        with socket.create_connection((host, port), timeout=_SECONDS) as raw:
-            yield Finding("TCP", "ok", f"connected to port {port} ({_ms(began)})")
-            if parts.scheme == "https":
-                yield _certificate(raw, host, account)
-    except OSError as error:
-        yield Finding(
-            "TCP", "warning", f"{host}:{port}: {error.strerror or error}", "a proxy may be the only way out"
-        )
-    yield _answer(account)
+    if proxy is None:
+        began = time.perf_counter()
+        try:
+            with socket.create_connection((host, port), timeout=_SECONDS) as raw:
+                yield Finding("TCP", "ok", f"connected to port {port} ({_ms(began)})")
+                if parts.scheme == "https":
+                    certificate = _certificate(raw, host, account)
+                    yield certificate
+                    if certificate.state == "failed":
+                        return
+        except OSError as error:
+            advice = "a firewall may block it: ask for a way out, or give a --proxy"
+            yield Finding("TCP", "failed", f"{host}:{port}: {error.strerror or error}", advice)
+            return
+    yield from _answer(account, proxy)
+
+
+def _proxy(account: Account) -> tuple[str | None, str]:
+    """Return the proxy of calls, and where it is set."""
+    parts = urlsplit(account.base_url)
+    host = parts.hostname or ""
+    if host in ("localhost", "127.0.0.1", "::1"):
+        return None, ""
+    if account.proxy is not None:
+        return account.proxy, "--proxy, ACCUCHECK_PROXY or a settings file"
+    if urllib.request.proxy_bypass(host):
+        return None, ""
+    proxies = urllib.request.getproxies()
+    for name in (parts.scheme, "all"):
+        if name in proxies:
+            return proxies[name], f"{name.upper()}_PROXY"
+    return None, ""
+
+
+def _without_password(url: str) -> str:
+    before, at, after = url.rpartition("@")
+    return f"{before.partition('://')[0]}://…@{after}" if at else url
 
 
 def _certificate(raw: socket.socket, host: str, account: Account) -> Finding:
@@ -177,8 +224,13 @@ def _certificate(raw: socket.socket, host: str, account: Account) -> Finding:
         with context.wrap_socket(raw, server_hostname=host) as wrapped:
             certificate: dict[str, Any] = wrapped.getpeercert() or {}
             version = wrapped.version()
+    except ssl.SSLCertVerificationError as error:
+        advice = "if a proxy or virus scanner opens TLS, give its certificate with --ca-file"
+        if "expired" in error.verify_message or "not yet valid" in error.verify_message:
+            advice = f"is this machine's clock right? It says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        return Finding("TLS", "failed", error.verify_message, advice)
     except (OSError, ssl.SSLError) as error:
-        return Finding("TLS", "failed", str(error), "a proxy that opens TLS needs --ca-file")
+        return Finding("TLS", "failed", str(error), "is this an https port, and is nothing in between?")
     days = int((ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / 86_400)
     issuer = next(
         (
@@ -193,34 +245,31 @@ def _certificate(raw: socket.socket, host: str, account: Account) -> Finding:
     return Finding("TLS", state, f"{version}, issued by {issuer}, {days} days left")
 
 
-def _answer(account: Account) -> Finding:
-    """Look at the clock of whoever answers a plain GET, which is no call."""
+def _answer(account: Account, proxy: str | None) -> Iterator[Finding]:
+    """Look at whoever answers a plain GET, which is not a call, and at its clock."""
     parts = urlsplit(account.base_url)
-    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    proxied = account.proxy is not None and not loopback
     verify = True if account.ca_file is None else ssl.create_default_context(cafile=str(account.ca_file))
     began = time.perf_counter()
     try:
-        with httpx.Client(
-            proxy=account.proxy if proxied else None, verify=verify, timeout=_SECONDS, trust_env=not loopback
-        ) as client:
+        with httpx.Client(proxy=proxy, verify=verify, timeout=_SECONDS, trust_env=False) as client:
             reply = client.get(f"{parts.scheme}://{parts.netloc}/", follow_redirects=False)
-    except (httpx.HTTPError, OSError) as error:
-        return Finding(
-            "HTTP", "failed", str(error) or type(error).__name__, "check the proxy and the network"
-        )
-    through = "through the proxy" if proxied else "directly or as HTTPS_PROXY says"
-    found = f"HTTP {reply.status_code} {through} ({_ms(began)})"
-    date = reply.headers.get("date")
-    if date is None:
-        return Finding("HTTP", "ok", found)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        advice = "check the network" if proxy is None else "check the proxy: its address, name and password"
+        yield Finding("HTTP", "failed", str(error) or type(error).__name__, advice)
+        return
+    through = "" if proxy is None else " through the proxy"
+    yield Finding("HTTP", "ok", f"HTTP {reply.status_code}{through} ({_ms(began)})")
     try:
-        skew = abs((parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds())
-    except (TypeError, ValueError):
-        return Finding("HTTP", "ok", found)
-    if skew > _SKEW_SECONDS:
-        return Finding("clock", "warning", f"{skew:.0f} s away from the server's", "set this machine's clock")
-    return Finding("HTTP", "ok", f"{found}, clocks agree")
+        ahead = (datetime.now(UTC) - parsedate_to_datetime(reply.headers["date"])).total_seconds()
+    except (KeyError, TypeError, ValueError):
+        yield Finding("clock", "ok", "not compared: the server does not tell its time")
+        return
+    if abs(ahead) > _SKEW_SECONDS:
+        side = "ahead of" if ahead > 0 else "behind"
+        advice = "set this machine's clock: statements and --fresh-within depend on it"
+        yield Finding("clock", "warning", f"{abs(ahead):,.0f} s {side} the server's", advice)
+    else:
+        yield Finding("clock", "ok", "agrees with the server's")
 
 
 def _ledger(account: Account, given: str | None) -> Iterator[Finding]:
@@ -260,22 +309,44 @@ def _locks(folder: Path) -> Finding:
     try:
         asyncio.run(work())
     except (LedgerError, OSError, sqlite3.Error) as error:
-        return Finding("locks", "failed", f"no ledger can be kept in {folder}: {error}")
+        advice = "use a local folder that you may write to: --ledger PATH"
+        return Finding("locks", "failed", f"no ledger can be kept in {folder}: {error}", advice)
     return Finding("locks", "ok", "a ledger can be written and locked there")
 
 
 async def _call(number: str, account: Account, patience: Patience) -> tuple[Finding, ExitCode | None]:
+    calls: list[CallEnded] = []
     client = make_client(account, patience, DEFAULT_PACE, mobile_only=False)
     began = time.perf_counter()
+    code: ExitCode | None = None
+    state: Literal["ok", "warning", "failed"] = "ok"
     try:
-        async with client:
-            answer: Check = await client.check(number)
-    except CheckError as error:
-        return Finding("call", "warning", f"{error.status}: {error} ({_ms(began)})"), exit_code_of(error)
+        async with client, client.stream([number], keep_going=True, on_event=_keep(calls)) as outcomes:
+            async for outcome in outcomes:
+                if isinstance(outcome, Checked):
+                    verdict = "on WhatsApp" if outcome.check.whatsapp else "not on WhatsApp"
+                    found = f"{verdict}, request {outcome.check.request_id or 'without an id'}"
+                else:
+                    state, found = "warning", f"{outcome.error.status}: {outcome.error}"
+                    code = exit_code_of(outcome.error)
     except AccucheckError as error:
-        return Finding("call", "failed", f"{error.status}: {error} ({_ms(began)})"), exit_code_of(error)
-    verdict = "on WhatsApp" if answer.whatsapp else "not on WhatsApp"
-    return Finding("call", "ok", f"{verdict}, request {answer.request_id} ({_ms(began)})"), None
+        state, found, code = "failed", f"{error.status}: {error}", exit_code_of(error)
+    replies = ", ".join(f"{call.reply} in {call.seconds * 1000:,.0f} ms" for call in calls[:_CALLS_SHOWN])
+    more = "" if len(calls) <= _CALLS_SHOWN else ", …"
+    made = count(len(calls), "call")
+    detail = f"{made} ({replies}{more}), body sent as {client._host.body.style}, {_ms(began)} in all"
+    return Finding("call", state, found, detail), code
+
+
+_CALLS_SHOWN = 5
+
+
+def _keep(calls: list[CallEnded]) -> OnEvent:
+    def keep(event: Event) -> None:
+        if isinstance(event, CallEnded):
+            calls.append(event)
+
+    return keep
 
 
 def _ms(began: float) -> str:
