@@ -13,7 +13,19 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Literal,
+    Self,
+    TypeAlias,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,7 +40,7 @@ from accucheck._decide import BodyChoice, Policy
 from accucheck._engine import Checks, OpenStores, SharedStore, ledger_name, total
 from accucheck._errors import ConfigurationError, RunEnded
 from accucheck._events import Event, Key, Listeners, OnEvent, guarded, guarded_key
-from accucheck._gate import AdaptiveGate, Gate, Rate
+from accucheck._gate import AdaptiveGate, Gate, Rate, shareable_plan
 from accucheck._models import Check, Outcome, Stats
 from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
@@ -115,8 +127,9 @@ class Client:
             PEM file or folder. Certificates are always verified; False is an error.
         policy: When to retry and poll, and when to give up.
         rate: Calls per second: "auto" finds the account's limit, a number is a ceiling, ``(low, high)``
-            bounds the search.
+            bounds the search. Processes that share a ledger also share one rate, and keep to it together.
         burst: Calls allowed at once after a pause, 1 or more. Default: one, plus those due within 10 ms.
+            A client with a burst shares its rate with no other process.
         gate: Your own ``Gate`` instead of ``rate`` and ``burst``, such as one that several clients share. You close
             it yourself.
         ledger: Where each answer is stored before you see it, so that it is never bought again: a path, or a
@@ -177,13 +190,18 @@ class Client:
         self._endpoint: Literal["advanced", "basic"] = endpoint
         self._mobile_only = mobile_only
         self._policy = policy or Policy()
-        self._gate: Gate = AdaptiveGate(rate, burst) if gate is None else gate
-        self._owns_gate = gate is None
+        self._own_gate = AdaptiveGate(rate, burst) if gate is None else None
+        self._gate: Gate = self._own_gate or cast("Gate", gate)
+        self._pacing: SharedStore | None = None
+        """The store whose permits all calls of this client need, in place of those of its own gate."""
+        self._held: list[SharedStore] = []
+        self._attempts: set[Attempt] = set()
         self._ledger = ledger
         self._fresh_within = _seconds("fresh_within", fresh_within)
         self._cap = None if max_calls is None else CallCap(max_calls)
         self._events = Listeners(*([] if on_event is None else [guarded(on_event)]))
         place = urlsplit(self._base_url).netloc
+        self._account = f"{place} {credentials.account}"
         retries = RetryBudget(allowance=_FIRST_RETRIES, share=self._policy.retry_budget)
         self._host = Host(place, retries=retries, events=self._events)
         self._host.body = BodyChoice(None if body == "auto" else body)
@@ -559,12 +577,10 @@ class Client:
         key: Key | None,
     ) -> RunContext:
         self._bind()
-        gate = self._gate if rate is None else AdaptiveGate(rate, burst)
         hooks = [] if on_event is None else [guarded(on_event)]
         events = Listeners(*hooks, parent=self._events)
         shared = None if ledger is None else await self._stores.use(ledger)
         if shared is not None:
-            shared.prepare(gate)
             self._recall_body(shared.body)
         self._host.retries.widen(_FIRST_RETRIES + workers)
         store: Store = MemoryStore() if shared is None else shared.store
@@ -576,38 +592,40 @@ class Client:
             try:
                 cost = await CostBudget.open(store, max_cost, prices, job=job)
             except BaseException:
-                if shared is not None:
-                    await self._stores.leave(shared, gate, body=None)
+                await self._leave(shared, None, self._gate)
                 raise
+        # Nothing is awaited from here on, so that a change of the gate misses none of its users.
+        gate, pacing = self._take_gate(shared, None if rate is None else AdaptiveGate(rate, burst))
+        key = None if key is None else guarded_key(key)
+        attempt = self._attempt(
+            gate,
+            events,
+            budget,
+            cost=cost,
+            brake=None if keep_going else Brake(),
+            later=None if poll_floor is None else LaterPolls(floor=poll_floor),
+            key=key,
+            run_id=stream.run_id,
+        )
         self._streams.add(stream)
 
         async def close() -> None:
             self._streams.discard(stream)
             ended = msgspec.structs.replace(stream.stats, in_flight=0, delayed=0, pending_now=0)
             self._past = [total([*self._past, ended], rate=None, elapsed=0.0)]
-            if shared is None:
-                await store.aclose()
-                return
             try:
-                if cost is not None:
+                if shared is None:
+                    await store.aclose()
+                elif cost is not None:
                     await cost.close(lost=0)
             finally:
-                await self._stores.leave(shared, gate, body=self._host.body.memory)
+                self._attempts.discard(attempt)
+                await self._leave(shared, pacing, attempt.gate)
 
-        key = None if key is None else guarded_key(key)
         now = time.time()
         yes_since, no_since = (-math.inf if age is None else now - age for age in ages)
         return RunContext(
-            attempt=self._attempt(
-                gate,
-                events,
-                budget,
-                cost=cost,
-                brake=None if keep_going else Brake(),
-                later=None if poll_floor is None else LaterPolls(floor=poll_floor),
-                key=key,
-                run_id=stream.run_id,
-            ),
+            attempt=attempt,
             store=store,
             # A number that fails in this run is not asked again for its second row.
             query=Query(
@@ -646,12 +664,14 @@ class Client:
         except BaseException:
             del self._openings[name]  # the next check tries again
             raise
+        gate, pacing = self._take_gate(shared)
+        if pacing is not None:
+            self._held.append(pacing)
         if shared is not None:
-            shared.prepare(self._gate)
             self._recall_body(shared.body)
         budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
         checks = Checks(
-            attempt=self._attempt(self._gate, self._events, budget, key=_itself),
+            attempt=self._attempt(gate, self._events, budget, key=_itself),
             shared=shared,
             in_flight=self._in_flight if shared is None else shared.in_flight,
             endpoint=self._endpoint,
@@ -663,6 +683,41 @@ class Client:
         if ledger is self._ledger:
             self._checks = checks
         return checks
+
+    def _take_gate(
+        self, shared: SharedStore | None, own: Gate | None = None
+    ) -> tuple[Gate, SharedStore | None]:
+        """Return the gate for calls whose answers are kept in ``shared``, and the store that it is in, to be left.
+
+        ``own`` is that of a stream which has a rate for itself. All other calls of the client pass one gate: that of
+        the first store which can pace all processes of the account, as long as it is open.
+        """
+        plan = None if own is not None or self._own_gate is None else shareable_plan(self._own_gate)
+        if self._pacing is not None and not self._pacing.users:  # it has just been closed
+            self._pacing, self._gate = None, self._own_gate or self._gate
+        gate = own or self._gate
+        if self._pacing is None and shared is not None:
+            paced = shared.gate_for(self._account, plan)
+            if paced is None:
+                shared.prepare(gate)
+                return gate, None
+            self._pacing, self._gate = shared, paced
+            for attempt in self._attempts:
+                if attempt.gate is self._own_gate:
+                    attempt.gate = paced
+                    self._held.append(self._stores.hold(shared))
+        if plan is None or self._pacing is None:
+            return gate, None
+        return self._gate, self._stores.hold(self._pacing)
+
+    async def _leave(self, shared: SharedStore | None, pacing: SharedStore | None, gate: Gate) -> None:
+        """Give up what ``_take_gate`` has returned. May raise LedgerError."""
+        try:
+            if shared is not None:
+                await self._stores.leave(shared, gate, body=self._host.body.memory)
+        finally:
+            if pacing is not None:
+                await self._stores.leave(pacing, gate, body=None)
 
     async def _close(self) -> None:
         if self._openings:
@@ -684,14 +739,15 @@ class Client:
                         for _, shared in self._checks_opened
                         if shared is not None
                     ),
+                    *(self._leave(None, pacing, self._gate) for pacing in self._held),
                     return_exceptions=True,
                 )
                 _raise_first(left)
         finally:
             self._host.close()
             self._events.close()
-            if self._owns_gate:
-                await self._gate.aclose()
+            if self._own_gate is not None:
+                await self._own_gate.aclose()
             await self._sender.aclose()
 
     def _bind(self) -> asyncio.AbstractEventLoop:
@@ -715,7 +771,7 @@ class Client:
         key: Key | None = None,
         run_id: str = "",
     ) -> Attempt:
-        return Attempt(
+        attempt = Attempt(
             send=self._sender,
             gate=gate,
             policy=self._policy,
@@ -729,6 +785,8 @@ class Client:
             key=key,
             run_id=run_id,
         )
+        self._attempts.add(attempt)
+        return attempt
 
     def _use_body(self, style: BodyStyle) -> None:
         self._sender.body = style

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -66,6 +67,11 @@ class Credentials:
         """Return the two request headers that the vendor's page requires."""
         api_id, api_secret = self._values
         return _Headers({"X-DF-API-ID": api_id, "X-DF-API-SECRET": api_secret})
+
+    @property
+    def account(self) -> str:
+        """Eight hexadecimal digits that stand for the API id where it must not be stored."""
+        return hashlib.sha256(self._values[0].encode()).hexdigest()[:8]
 
     def __repr__(self) -> str:
         return _HIDDEN

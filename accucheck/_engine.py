@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, next_claim_wait
 from accucheck._attempt import Attempt, Host
@@ -30,8 +30,10 @@ from accucheck._errors import (
 from accucheck._events import Listeners, Settled
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Check, Settlement, Stats
+from accucheck._schedule import RatePlan
 from accucheck._settler import Settler
-from accucheck._store import Endpoint, Query, Store
+from accucheck._shared_gate import SharedGate
+from accucheck._store import Endpoint, PermitStore, Query, Store
 from accucheck._tasks import EngineTask, settled
 from accucheck._timeouts import Timeouts
 
@@ -61,6 +63,7 @@ class SharedStore:
         self.body: str | None = None
         """What earlier runs have found about the encoding of the body."""
         self._keeping: dict[AdaptiveGate, EngineTask[None]] = {}
+        self._gates: dict[str, SharedGate] = {}
         self._opening: EngineTask[None] | None = None
 
     async def open(self, rate_key: str) -> None:
@@ -90,6 +93,16 @@ class SharedStore:
     @property
     def _body_key(self) -> str:
         return f"body {self._rate_key}"
+
+    def gate_for(self, account: str, plan: RatePlan | None) -> SharedGate | None:
+        """Return the gate that all processes on this store share for an account; None if there can be none."""
+        if plan is None or not hasattr(self.store, "lease_permits"):
+            return None
+        gate = self._gates.get(account)
+        if gate is None:
+            gate = SharedGate(cast("PermitStore", self.store), account, plan, learned=self._learned)
+            self._gates[account] = gate
+        return gate
 
     def prepare(self, gate: Gate) -> None:
         """Tell a gate what earlier runs have found; from now on the calls that count against its quotas are kept."""
@@ -121,11 +134,11 @@ class SharedStore:
         if body is not None and body != self.body:
             await self.store.remember(self._body_key, body)
             self.body = body
-        if not isinstance(gate, AdaptiveGate):
+        if not isinstance(gate, AdaptiveGate | SharedGate):
             return
         if gate.learned is not None:
             await self.store.remember(self._rate_key, repr(gate.learned))
-        if gate.usage is not None:
+        if isinstance(gate, AdaptiveGate) and gate.usage is not None:
             await self.store.remember(self._usage_key, gate.usage)
 
     async def aclose(self) -> None:
@@ -135,6 +148,9 @@ class SharedStore:
             task.end()
         if tasks:
             await asyncio.wait(tasks)
+        gates, self._gates = [*self._gates.values()], {}
+        for gate in gates:
+            await gate.aclose()
         if self.owned:
             await self.store.aclose()
 
@@ -164,6 +180,11 @@ class OpenStores:
             raise
         return shared
 
+    def hold(self, shared: SharedStore) -> SharedStore:
+        """Count another use of an open store. Call ``leave`` when done with it."""
+        shared.users += 1
+        return shared
+
     async def leave(self, shared: SharedStore, gate: Gate, *, body: str | None) -> None:
         """Give up a use, and keep what was found meanwhile: see ``keep_found``. May raise LedgerError."""
         try:
@@ -182,7 +203,7 @@ def ledger_name(ledger: Any) -> object:
     """Return one name for all names of a file; a store is its own."""
     if hasattr(ledger, "settle"):
         return ledger
-    text: str = os.fspath(getattr(ledger, "path", ledger))
+    text: str = os.fspath(getattr(ledger, "place", ledger))
     return text if "://" in text else os.path.realpath(text)
 
 

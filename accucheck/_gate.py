@@ -424,6 +424,11 @@ class AdaptiveGate(PacedGate):
         return RateController(low=self._plan.low, high=self._plan.high, start=start)
 
 
+def shareable_plan(gate: AdaptiveGate) -> RatePlan | None:
+    """Return what several processes can keep to together; None with a burst, which cannot be shared."""
+    return gate._plan if gate._burst is None else None
+
+
 def closed_error() -> RuntimeError:
     return RuntimeError("the gate and its client are closed: create a new client")
 

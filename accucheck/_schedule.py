@@ -193,11 +193,15 @@ class _Window:
         self._slots: deque[list[int]] = deque()  # slot, calls
         self._calls = 0
 
-    def wait(self, wall: float) -> float:
+    def room(self, wall: float) -> int:
         slots = self._slots
         while slots and self._leaves_at(slots[0][0]) <= wall:
             self._calls -= slots.popleft()[1]
-        if self._calls < self.quota.calls:
+        return max(0, self.quota.calls - self._calls)
+
+    def wait(self, wall: float) -> float:
+        slots = self._slots
+        if self.room(wall):
             return 0.0
         missing = self._calls - self.quota.calls + 1
         for slot, calls in slots:
@@ -215,6 +219,16 @@ class _Window:
             self._slots[-1][1] += calls
         else:
             self._slots.append([slot, calls])
+
+    def take_back(self, calls: int) -> None:
+        slots = self._slots
+        while slots and calls > 0:
+            back = min(calls, slots[-1][1])
+            slots[-1][1] -= back
+            self._calls -= back
+            calls -= back
+            if not slots[-1][1]:
+                slots.pop()
 
     def _leaves_at(self, slot: int) -> float:
         return (slot + 1) * self._slot_seconds + self.quota.seconds
@@ -258,11 +272,21 @@ class Schedule:
             return until
         return until + self._hours.wait(wall + until)
 
-    def count(self) -> None:
-        """Note a call that is made now."""
+    def count(self, calls: int = 1) -> None:
+        """Note calls that are made now."""
         wall = self._wall()
         for window in self._windows:
-            window.count(wall)
+            window.count(wall, calls)
+
+    def take_back(self, calls: int) -> None:
+        """Forget so many of the calls that were counted last: they were not made."""
+        for window in self._windows:
+            window.take_back(calls)
+
+    def room(self) -> int | None:
+        """Return how many calls may be made at once now; None if no quota bounds them."""
+        wall = self._wall()
+        return min((window.room(wall) for window in self._windows), default=None)
 
     def usage(self) -> str:
         """Return the calls that still count against a quota, as text for ``restore``."""

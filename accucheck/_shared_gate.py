@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import itertools
 import logging
 import math
+import time
 from collections import deque
+from collections.abc import Callable
+from datetime import timedelta
 from heapq import heappop, heappush
 from typing import Final
 
-from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._errors import LedgerError
 from accucheck._gate import Waiters, closed_error
 from accucheck._rate import Phase, RateController
-from accucheck._schedule import Rate, RatePlan
-from accucheck._store import Outcomes, Pacing, PermitRequest, Permits, PermitStore
+from accucheck._schedule import Rate, RatePlan, Schedule
+from accucheck._store import HORIZON, Outcomes, Pacing, PermitRequest, Permits, PermitStore
 
 __all__ = ["SharedGate"]
 
@@ -36,6 +41,9 @@ _LAG: Final = 0.27
 """Seconds from what a controller learns to the last call that does not heed it yet: reports, a request, a block."""
 _FIRST_HOLD: Final = 1.5
 """Calls for which a process waits after its own refusal, until the leader has heard of it."""
+_LOOK_AGAIN: Final = 60.0
+"""Seconds between two looks at a pause that hours or quotas demand."""
+_SEATS: Final = itertools.count(1)
 _LONGEST_CALL: Final = 600.0
 _QUIET: Final = 1.0
 """Seconds without calls after which a process asks no more, and another may lead."""
@@ -47,8 +55,10 @@ class SharedGate:
     Args:
         store: Where permits come from; open, and closed after the gate.
         account: Names the account: the same for all that share it, and never a secret.
-        rate: Calls per second, as for ``AdaptiveGate``; to be the same in all processes.
+        rate: Calls per second, quotas and hours, as for ``AdaptiveGate``. Quotas and hours are to be the same in all
+            processes; a ceiling is kept by each for itself, too.
         learned: The limit that an earlier run has found, in calls per second.
+        wall: Returns seconds since 1970.
 
     Raises:
         ConfigurationError: ``rate`` is wrong.
@@ -58,19 +68,26 @@ class SharedGate:
         self,
         store: PermitStore,
         account: str,
-        rate: Rate = "auto",
+        rate: Rate | RatePlan = "auto",
         *,
         learned: float | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._account = account
-        plan = RatePlan.read(rate)
-        if plan.quotas:
-            raise ConfigurationError("quotas per hour or day cannot be shared between processes yet")
+        plan = rate if isinstance(rate, RatePlan) else RatePlan.read(rate)
+        self._quotas = plan.quotas
+        self._hours = Schedule((), plan.hours, wall=wall) if plan.hours is not None else None
+        self._allowed = str(Schedule(plan.quotas, plan.hours))
+        self._paused = False
+        self._quota_at = -math.inf
+        """The quotas allow no call before."""
+        self._unused = 0
+        self._seat = next(_SEATS)
         self._low, self._high, self._start = plan.low, plan.high, plan.start
         if learned is not None and self._start is None and 0 < learned < math.inf:
             self._start = min(max(0.9 * learned, self._low), self._high)
-        self._learned = learned
+        self._found: float | None = None
         self._first_rate = RateController(low=self._low, high=self._high, start=self._start).rate(0.0)
         self._waiters = Waiters()
         self._permits: deque[float] = deque()  # moments of the loop
@@ -84,7 +101,7 @@ class SharedGate:
         self._epoch = 0
         self._alone = True
         self._hold_until = self._digested = self._told_at = -math.inf
-        self._used_at = -math.inf
+        self._used_at = self._ceiling_at = -math.inf
         self._sent_lately: deque[float] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -99,9 +116,10 @@ class SharedGate:
 
     @property
     def learned(self) -> float | None:
-        """The account's limit in calls per second, once a refusal has shown it."""
-        controller = self._controller
-        return self._learned if controller is None or controller.learned is None else controller.learned
+        """The account's limit in calls per second, once a refusal has shown it to this process."""
+        if self._controller is not None and self._controller.learned is not None:
+            self._found = self._controller.learned
+        return self._found
 
     def try_acquire(self) -> float | None:
         if self._closed:
@@ -139,7 +157,7 @@ class SharedGate:
         )
         self._hold_until = now + _FIRST_HOLD / (self._rate or 1.0)
         if self._alone:
-            self._permits.clear()  # as the store does; others keep theirs, or the limit would lie idle
+            self._void()  # as the store does; others keep theirs, or the limit would lie idle
         self._used_at = now
         self._urgent = True
         self._pump()
@@ -157,9 +175,14 @@ class SharedGate:
             self._timer.cancel()
         if self._asking is not None:
             await asyncio.wait([self._asking])
+        self._void()
         if self._rate is not None:
             with contextlib.suppress(LedgerError, RuntimeError):
                 await self._store.lease_permits(self._request(0, leaves=True))
+
+    def _void(self) -> None:
+        self._unused += len(self._permits)
+        self._permits.clear()
 
     # Permits -> callers
 
@@ -168,7 +191,14 @@ class SharedGate:
         permits = self._permits
         while permits and permits[0] <= now - _EXPIRY:
             permits.popleft()
+            self._unused += 1
         if not permits or permits[0] > now or self._hold_until > now:
+            return False
+        if self._controller is None and self._high < math.inf:
+            if now < self._ceiling_at:
+                return False
+            self._ceiling_at = max(self._ceiling_at, now - _EXPIRY) + 1 / self._high
+        if self._hours is not None and self._hours.wait():
             return False
         permits.popleft()
         self._used_at = now
@@ -185,20 +215,37 @@ class SharedGate:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
+        paused = self._pause(now) if self._waiters else 0.0
         while self._waiters and self._take(now):
             self._waiters.give(now)
         if self._asking is None and self._is_worth_asking(now) and (self._urgent or now >= self._ask_at):
             self._urgent = False
             self._ask_at = now + _TICK
-            self._asking = loop.create_task(self._ask(), name="accucheck permits")
+            # No context: it asks for all callers, whoever of them came first.
+            self._asking = loop.create_task(
+                self._ask(), name="accucheck permits", context=contextvars.Context()
+            )
             self._asking.add_done_callback(self._on_answer)
         if not self._waiters and not self._outcomes and now - self._used_at > _QUIET:
             return  # nothing to ask and nothing to tell: another may lead
         due = [] if self._asking is not None else [max(self._ask_at, now + 0.001)]
+        if paused and due and not self._outcomes:
+            due = [now + min(paused, _LOOK_AGAIN)]
         if self._permits and self._waiters:
-            due.append(max(self._permits[0], self._hold_until))
+            due.append(max(self._permits[0], self._hold_until, self._ceiling_at))
         if due:
             self._timer = loop.call_at(min(due), self._pump)
+
+    def _pause(self, now: float) -> float:
+        """Return the seconds until hours and quotas allow a call."""
+        closed_for = self._hours.wait() if self._hours is not None else 0.0
+        if closed_for:
+            self._void()
+        seconds = max(self._quota_at - now, closed_for, 0.0)
+        if seconds > _LOOK_AGAIN and not self._paused:
+            logger.info("no calls for %s: %s", timedelta(seconds=round(seconds)), self._allowed)
+        self._paused = seconds > 0
+        return seconds
 
     def _on_answer(self, asking: asyncio.Task[None]) -> None:
         self._asking = None
@@ -214,7 +261,11 @@ class SharedGate:
     # The store
 
     def _is_worth_asking(self, now: float) -> bool:
-        if self._outcomes.refused or self._controller is not None:
+        if self._outcomes.refused:
+            return True
+        if self._quota_at > now or (self._hours is not None and self._hours.wait()):
+            return bool(self._outcomes)  # another may lead
+        if self._controller is not None:
             return True
         if not self._waiters:
             return bool(self._outcomes)
@@ -222,6 +273,7 @@ class SharedGate:
 
     def _request(self, wanted: int, *, leaves: bool = False) -> PermitRequest:
         outcomes, self._outcomes = self._outcomes, Outcomes()
+        unused, self._unused = self._unused, 0
         pacing = None
         if self._controller is not None:
             self._hear(outcomes)
@@ -232,6 +284,9 @@ class SharedGate:
             start=Pacing(self._first_rate),
             pacing=pacing,
             outcomes=outcomes,
+            seat=self._seat,
+            quotas=self._quotas,
+            unused=unused,
             leaves=leaves,
         )
 
@@ -241,6 +296,8 @@ class SharedGate:
         while self._sent_lately and self._sent_lately[0] < now - 4 * _TICK:
             self._sent_lately.popleft()
         wanted = len(self._waiters) + len(self._sent_lately) - len(self._permits) if self._waiters else 0
+        if self._controller is None and self._high < math.inf:
+            wanted = min(wanted, math.ceil(self._high * HORIZON))
         permits = await self._store.lease_permits(self._request(max(wanted, 0)))
         after = loop.time()
         if after - now <= self._least_trip:
@@ -248,7 +305,8 @@ class SharedGate:
         self._rate, self._alone = permits.rate, permits.members == 1
         if permits.epoch != self._epoch:
             self._epoch = permits.epoch
-            self._permits.clear()
+            self._void()
+        self._quota_at = after + permits.wait if permits.wait else -math.inf
         first_at = permits.first_at - self._offset
         if permits.granted:
             self._hold_until = min(self._hold_until, first_at)  # the store knows of our refusals by now

@@ -225,22 +225,30 @@ def plain_nginx(*, tls: bool = False) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def limiting_nginx(
-    *, rate: int, burst: int, then_rate: int | None = None, latency: tuple[float, float] = (0.02, 0.08)
+    *,
+    rate: int,
+    burst: int,
+    then_rate: int | None = None,
+    latency: tuple[float, float] = (0.02, 0.08),
+    upstream: str | None = None,
 ) -> Iterator[LimitingServer]:
     """Serve at most ``rate`` requests a second with a burst on top; refuse the others as the vendor does.
 
     ``then_rate`` is the limit after ``change_limit()``, its burst in proportion. An admitted request is
-    answered after a ``latency`` of (shortest, longest) seconds.
+    answered after a ``latency`` of (shortest, longest) seconds, or by the server at ``upstream``.
     """
     second_rate = then_rate or rate
-    with delay_server(*latency) as upstream, _folder() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        if upstream is None:
+            upstream = stack.enter_context(delay_server(*latency)).base_url
         port = _free_port()
         http = _LIMITING.format(
             rate=rate,
             burst=burst,
             second_rate=second_rate,
             second_burst=max(1, burst * second_rate // rate),
-            upstream=upstream.base_url.removeprefix("http://"),
+            upstream=upstream.removeprefix("http://"),
             port=port,
             folder=folder,
             refusal=_REFUSAL,

@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import msgspec
 
@@ -89,21 +89,36 @@ class JobCalls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger:
-    """The file at ``path`` that keeps every answer that was paid for. It is not made by looking into it.
+    """A ledger to look into: the file at ``path``, or a ``postgresql://`` URL. It is not made by looking into it.
 
-    Every method works while other processes use the ledger, except ``purge`` and ``forget``.
+    Every method works while other processes use the ledger; only in a file ``purge`` and ``forget`` do not, which
+    overwrite what they delete. In PostgreSQL deleted rows are vacuumed if the role owns the tables; what its
+    write-ahead log and your backups hold of them is yours to see to.
 
     Raises:
-        LedgerError: By any method: the file is not there, cannot be read or written, is damaged, is not a ledger, or
+        LedgerError: By any method: the ledger is not there, cannot be read or written, is damaged, is not a ledger, or
             was made by a newer accucheck.
     """
 
+    name: str
+    """For messages; never with a password."""
+    place: str
+    """What opens it: the path, or the URL."""
+
+    def __new__(cls, path: str | os.PathLike[str]) -> Self:
+        if cls is Ledger and is_postgres(path):
+            from accucheck._store._postgres_ledger import PostgresLedger
+
+            return cast("Self", super().__new__(PostgresLedger))
+        return super().__new__(cls)
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.realpath(path))
+        self.name = self.place = str(self.path)
         self._finding: sqlite3.Connection | None = None
 
     def __repr__(self) -> str:
-        return f"Ledger({str(self.path)!r})"
+        return f"Ledger({self.name!r})"
 
     def __enter__(self) -> Self:
         return self
@@ -316,12 +331,12 @@ def _has_earlier(connection: sqlite3.Connection) -> bool:
 
 def as_store(ledger: Store | Ledger | str | os.PathLike[str]) -> Store:
     """Return the store of a ledger: of a path, a PostgreSQL URL, a ``Ledger``, or the one that was given."""
+    if isinstance(ledger, Ledger):
+        ledger = ledger.place
     if isinstance(ledger, str) and is_postgres(ledger):
         return PostgresStore(ledger)
     if isinstance(ledger, str | os.PathLike):
         return SQLiteStore(ledger)
-    if isinstance(ledger, Ledger):
-        return SQLiteStore(ledger.path)
     return ledger
 
 

@@ -6,12 +6,30 @@ together call as evenly as one would, and a block that nobody uses is lost: the 
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
 
-__all__ = ["Outcomes", "Pace", "Pacing", "PermitRequest", "PermitStore", "Permits", "lease"]
+from accucheck._schedule import Quota, Schedule
+
+__all__ = [
+    "HORIZON",
+    "SEAT_BITS",
+    "Outcomes",
+    "Pace",
+    "Pacing",
+    "PermitRequest",
+    "PermitStore",
+    "Permits",
+    "lease",
+    "lease_within",
+    "seat_of",
+]
+
+SEAT_BITS: Final = 16
 
 HORIZON: Final = 0.1
 """Seconds of the schedule that all processes hold together: so soon everyone heeds a refusal."""
@@ -88,6 +106,12 @@ class PermitRequest(msgspec.Struct, frozen=True, kw_only=True):
     pacing: Pacing | None = None
     """From the process that sets the rate: how fast to call from now on."""
     outcomes: Outcomes
+    seat: int = 0
+    """Tells several gates on one store apart."""
+    quotas: tuple[Quota, ...] = ()
+    """At most so many calls in any span of so long, over all processes."""
+    unused: int = 0
+    """Permits that were granted earlier and have expired: they count against no quota."""
     leaves: bool = False
     """Whether this is the process's last request."""
 
@@ -104,6 +128,8 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     hold_until: float
     epoch: int
     """If it has changed, permits that were granted before are void."""
+    wait: float = 0.0
+    """Seconds until the quotas allow a call."""
     members: int
     """Processes that call the account now."""
     leads: bool
@@ -119,6 +145,34 @@ class PermitStore(Protocol):
         """Lease permits, and report what became of calls. Raises LedgerError."""
 
 
+def seat_of(owner: int, request: PermitRequest) -> int:
+    """Return who asks: a gate of a process."""
+    return owner << SEAT_BITS | request.seat & ((1 << SEAT_BITS) - 1)
+
+
+def lease_within(
+    usage: str | None,
+    wall: float,
+    request: PermitRequest,
+    lease: Callable[[PermitRequest], tuple[int, float, float, bool]],
+) -> tuple[tuple[int, float, float, bool], float, str]:
+    """Lease what the quotas of a request allow, by ``lease``.
+
+    ``usage`` tells of earlier calls, ``wall`` the seconds since 1970. Returns what ``lease`` has, the seconds until
+    the quotas allow a call, and the new usage.
+    """
+    schedule = Schedule(request.quotas, wall=lambda: wall)
+    schedule.restore(usage or "{}")
+    schedule.take_back(request.unused)
+    wanted = min(request.wanted, schedule.room() or 0)
+    wait = schedule.wait() if request.wanted else 0.0
+    found = lease(msgspec.structs.replace(request, wanted=wanted))
+    if found[0]:
+        schedule.count(found[0])
+    others = {} if usage is None else json.loads(usage)
+    return found, wait, json.dumps(others | json.loads(schedule.usage()))
+
+
 def lease(
     pace: Pace, request: PermitRequest, *, owner: int, share_at: float, members: int, now: float
 ) -> tuple[int, float, float, bool]:
@@ -128,6 +182,8 @@ def lease(
     owner leads.
     """
     leads = pace.leader == owner or now >= pace.leader_until
+    if leads and pace.leader != owner and members == 1:
+        pace.rate, pace.single = request.start.rate, False  # nobody else calls: begin as after any pause
     if leads:
         pace.leader, pace.leader_until = owner, now + _LEADS
         if request.pacing is not None:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -18,14 +19,32 @@ import msgspec
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
 from accucheck._store._packing import FAILED, Choice, Row, key_of, number_of, row_of, settlement_of
-from accucheck._store._permits import ACTIVE, Outcomes, Pace, PermitRequest, Permits, lease
+from accucheck._store._permits import (
+    ACTIVE,
+    SEAT_BITS,
+    Outcomes,
+    Pace,
+    PermitRequest,
+    Permits,
+    lease,
+    lease_within,
+    seat_of,
+)
 from accucheck._store._protocol import COUNTS_MONEY, Claims, Endpoint, Query
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
+    from psycopg import AsyncConnection, Connection
     from psycopg_pool import AsyncConnectionPool
 
-__all__ = ["PostgresStore", "init_postgres", "is_postgres"]
+__all__ = [
+    "PostgresStore",
+    "check_server",
+    "init_postgres",
+    "is_postgres",
+    "ledger_error",
+    "psycopg_module",
+    "shown",
+]
 
 logger = logging.getLogger("accucheck")
 Result = TypeVar("Result")
@@ -107,6 +126,8 @@ INSERT INTO accucheck.jobs AS job (name, calls, possibly_double_charged, lost_to
 ON CONFLICT (name) DO UPDATE SET calls = job.calls + excluded.calls,
     possibly_double_charged = job.possibly_double_charged + excluded.possibly_double_charged,
     lost_to_kills = job.lost_to_kills + excluded.lost_to_kills"""
+_REMEMBER: Final = """
+INSERT INTO accucheck.settings VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
 _LOOK: Final = """
 SELECT pace, extract(epoch FROM clock_timestamp())::float8,
     (SELECT coalesce(json_agg(json_build_array(owner, seen, share_at)), '[]')::text
@@ -129,11 +150,11 @@ async def init_postgres(url: str) -> bool:
     Raises:
         LedgerError: the server cannot be reached, is too old, or the role may not make a schema.
     """
-    psycopg = _psycopg()
+    psycopg = psycopg_module()
     name = shown(url)
     try:
         async with await psycopg.AsyncConnection.connect(url) as connection:
-            _check_server(connection, name)
+            check_server(connection, name)
             await connection.execute("SELECT pg_advisory_xact_lock(1094927189)")  # one at a time
             cursor = await connection.execute("SELECT to_regclass('accucheck.meta') IS NULL")
             row = await cursor.fetchone()
@@ -142,12 +163,12 @@ async def init_postgres(url: str) -> bool:
             await connection.execute(_SCHEMA)
             return True
     except psycopg.Error as trouble:
-        raise _ledger_error(name, trouble) from None
+        raise ledger_error(name, trouble) from None
 
 
 def shown(url: str) -> str:
     """Return a URL without its password and options, for messages."""
-    psycopg = _psycopg()
+    psycopg = psycopg_module()
     try:
         parts = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error:
@@ -195,7 +216,7 @@ class PostgresStore:
         async with self._opening:
             if self._pool is not None:
                 return
-            psycopg = _psycopg()
+            psycopg = psycopg_module()
             from psycopg_pool import AsyncConnectionPool
 
             pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
@@ -210,12 +231,12 @@ class PostgresStore:
             # First without the pool, which says only that it has no connection, and not why.
             try:
                 async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
-                    _check_server(connection, self.name)
+                    check_server(connection, self.name)
                     await self._check_tables(connection)
                 await pool.open(wait=True)
             except psycopg.Error as trouble:
                 await pool.close()
-                raise _ledger_error(self.name, trouble) from None
+                raise ledger_error(self.name, trouble) from None
             self._pool = pool
             try:
                 self._owner = await self._do(self._new_owner)
@@ -314,7 +335,7 @@ class PostgresStore:
             lost = max(0, min(granted, most) - made) if killed else 0
             await connection.execute(_COUNT, (job, made + lost, 0, lost))
         await connection.execute("DELETE FROM accucheck.claims WHERE owner = %s", (owner,))
-        await connection.execute("DELETE FROM accucheck.callers WHERE owner = %s", (owner,))
+        await connection.execute("DELETE FROM accucheck.callers WHERE owner >> %s = %s", (SEAT_BITS, owner))
         await connection.execute("DELETE FROM accucheck.owners WHERE id = %s", (owner,))
 
     async def _reap(self, connection: AsyncConnection[Any]) -> bool:
@@ -531,11 +552,7 @@ class PostgresStore:
 
     async def remember(self, name: str, value: str) -> None:
         async def work(connection: AsyncConnection[Any]) -> None:
-            await connection.execute(
-                """INSERT INTO accucheck.settings VALUES (%s, %s)
-                ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
-                (name, value),
-            )
+            await connection.execute(_REMEMBER, (name, value))
 
         await self._do(work)
 
@@ -545,7 +562,7 @@ class PostgresStore:
         return await self._do(lambda connection: self._lease_permits(connection, request))
 
     async def _lease_permits(self, connection: AsyncConnection[Any], request: PermitRequest) -> Permits:
-        account = request.account
+        account, seat = request.account, seat_of(self._owner, request)
         async with connection.transaction():
             cursor = await connection.execute(_LOOK, {"account": account})
             row = await cursor.fetchone()
@@ -558,11 +575,22 @@ class PostgresStore:
                 row = await cursor.fetchone()
                 assert row is not None
             pace, now, callers = _pace_of(row[0]), row[1], _callers_of(row[2])
-            others = [owner for owner, seen, _ in callers if seen > now - ACTIVE and owner != self._owner]
-            share_at = max((share for owner, _, share in callers if owner == self._owner), default=0.0)
-            granted, first_at, share_at, leads = lease(
-                pace, request, owner=self._owner, share_at=share_at, members=len(others) + 1, now=now
-            )
+            others = [owner for owner, seen, _ in callers if seen > now - ACTIVE and owner != seat]
+            share_at = max((share for owner, _, share in callers if owner == seat), default=0.0)
+            ask = partial(lease, pace, owner=seat, share_at=share_at, members=len(others) + 1, now=now)
+            wait = 0.0
+            if request.quotas:
+                name = f"quota {account}"
+                cursor = await connection.execute(
+                    "SELECT value FROM accucheck.settings WHERE name = %s", (name,)
+                )
+                known = await cursor.fetchone()
+                (granted, first_at, share_at, leads), wait, usage = lease_within(
+                    None if known is None else known[0], now, request, ask
+                )
+                await connection.execute(_REMEMBER, (name, usage))
+            else:
+                granted, first_at, share_at, leads = ask(request)
             reports: list[Outcomes] = []
             if leads and not request.leaves:
                 cursor = await connection.execute(
@@ -576,13 +604,13 @@ class PostgresStore:
                 )
             if request.leaves:
                 await connection.execute(
-                    "DELETE FROM accucheck.callers WHERE account = %s AND owner = %s", (account, self._owner)
+                    "DELETE FROM accucheck.callers WHERE account = %s AND owner = %s", (account, seat)
                 )
             else:
                 await connection.execute(
                     """INSERT INTO accucheck.callers VALUES (%s, %s, %s, %s)
                     ON CONFLICT (account, owner) DO UPDATE SET seen = excluded.seen, share_at = excluded.share_at""",
-                    (account, self._owner, now, share_at),
+                    (account, seat, now, share_at),
                 )
             await connection.execute(
                 "UPDATE accucheck.paces SET pace = %s WHERE account = %s",
@@ -596,6 +624,7 @@ class PostgresStore:
             rate=pace.rate,
             hold_until=max(pace.hold_until, pace.refused_until),
             epoch=pace.epoch,
+            wait=wait,
             members=len(others) + 1,
             leads=leads,
             reports=reports,
@@ -608,8 +637,8 @@ class PostgresStore:
     ) -> Result:
         """Do ``work`` on a connection, again if that is lost meanwhile. All work may be done twice."""
         if self._pool is None:
-            raise RuntimeError("the store is not open: call await store.open() first")
-        psycopg = _psycopg()
+            raise RuntimeError("the store is not open: await store.open() first")
+        psycopg = psycopg_module()
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + (self._patience if patience is None else patience)
         pause = 0.05
@@ -622,14 +651,14 @@ class PostgresStore:
             except (psycopg.OperationalError, psycopg.InterfaceError) as trouble:
                 lasting = trouble
             except psycopg.Error as trouble:
-                raise _ledger_error(self.name, trouble) from None
+                raise ledger_error(self.name, trouble) from None
             if loop.time() + pause > give_up_at:
-                raise _ledger_error(self.name, lasting) from None
+                raise ledger_error(self.name, lasting) from None
             await asyncio.sleep(pause)
             pause = min(2 * pause, 1.0)
 
 
-def _psycopg() -> Any:
+def psycopg_module() -> Any:
     try:
         import psycopg
         import psycopg_pool  # noqa: F401 (the other half of the extra)
@@ -640,13 +669,13 @@ def _psycopg() -> Any:
     return psycopg
 
 
-def _check_server(connection: AsyncConnection[Any], name: str) -> None:
+def check_server(connection: AsyncConnection[Any] | Connection[Any], name: str) -> None:
     version = connection.info.server_version
     if version < _OLDEST_SERVER:
         raise LedgerError(f"ledger {name}: PostgreSQL 15 or newer is needed, not {version // 10_000}")
 
 
-def _ledger_error(name: str, trouble: Exception) -> LedgerError:
+def ledger_error(name: str, trouble: Exception) -> LedgerError:
     words = " ".join(str(trouble).split())
     kind = type(trouble).__name__
     if kind == "InsufficientPrivilege":

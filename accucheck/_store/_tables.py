@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,17 @@ from accucheck._store import _owner
 from accucheck._store._file import KEEP_EARLIER, FileWatch, check_small, name_of, open_ledger
 from accucheck._store._owner import Owner
 from accucheck._store._packing import FAILED, KEY_SHIFT, Choice, Row, key_of, number_of, settlement_of
-from accucheck._store._permits import ACTIVE, Outcomes, Pace, PermitRequest, Permits, lease
+from accucheck._store._permits import (
+    ACTIVE,
+    SEAT_BITS,
+    Outcomes,
+    Pace,
+    PermitRequest,
+    Permits,
+    lease,
+    lease_within,
+    seat_of,
+)
 from accucheck._store._protocol import Query
 
 __all__ = ["Tables", "find", "in_transaction", "upsert"]
@@ -307,6 +318,7 @@ class Tables:
 
     def lease_permits(self, request: PermitRequest) -> Permits:
         connection, account = self._connection, request.account
+        seat = seat_of(self._id or 0, request)
         now = self._clock()
         with self._transaction(durable=False):
             row = connection.execute("SELECT boot, pace FROM paces WHERE account = ?", (account,)).fetchone()
@@ -321,18 +333,25 @@ class Tables:
                 (account, now - ACTIVE, now),
             )
             others, share_at = connection.execute(
-                """SELECT count(*) FILTER (WHERE owner <> :owner), max(share_at) FILTER (WHERE owner = :owner)
+                """SELECT count(*) FILTER (WHERE owner <> :seat), max(share_at) FILTER (WHERE owner = :seat)
                 FROM callers WHERE account = :account""",
-                {"account": account, "owner": self._id},
+                {"account": account, "seat": seat},
             ).fetchone()
-            granted, first_at, share_at, leads = lease(
-                pace, request, owner=self._id or 0, share_at=share_at or 0.0, members=others + 1, now=now
-            )
+            ask = partial(lease, pace, owner=seat, share_at=share_at or 0.0, members=others + 1, now=now)
+            wait = 0.0
+            if request.quotas:
+                name = f"quota {account}"
+                (granted, first_at, share_at, leads), wait, usage = lease_within(
+                    self.recall(name), self._now(), request, ask
+                )
+                connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, usage))
+            else:
+                granted, first_at, share_at, leads = ask(request)
             if request.leaves:
-                connection.execute("DELETE FROM callers WHERE account = ? AND owner = ?", (account, self._id))
+                connection.execute("DELETE FROM callers WHERE account = ? AND owner = ?", (account, seat))
             else:
                 connection.execute(
-                    "INSERT OR REPLACE INTO callers VALUES (?, ?, ?, ?)", (account, self._id, now, share_at)
+                    "INSERT OR REPLACE INTO callers VALUES (?, ?, ?, ?)", (account, seat, now, share_at)
                 )
             reports: list[Outcomes] = []
             if leads and not request.leaves:
@@ -359,6 +378,7 @@ class Tables:
             rate=pace.rate,
             hold_until=max(pace.hold_until, pace.refused_until),
             epoch=pace.epoch,
+            wait=wait,
             members=others + 1,
             leads=leads,
             reports=reports,
@@ -383,6 +403,7 @@ class Tables:
                         known = _owner.counters_of(self.path, token, slot) if boot == self._boot else None
                         self._end_lease(owner, job, granted, known, killed=True)
                     connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+                    connection.execute("DELETE FROM callers WHERE owner >> ? = ?", (SEAT_BITS, owner))
             _owner.remove(self.path, token)
             found = True
         return found

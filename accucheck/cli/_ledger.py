@@ -208,7 +208,7 @@ def existing_ledger(given: str | None, api_id: str | None, base_url: str) -> Led
             )
         place = str(known[0])
     if is_postgres(place):
-        raise ConfigurationError("ledger commands work on files; query a ledger in PostgreSQL with psql")
+        return Ledger(place)
     path = Path(place)
     if not path.exists():
         beside = Path(f"{place}.ledger")

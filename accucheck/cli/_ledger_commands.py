@@ -20,7 +20,7 @@ from accucheck._client import BASE_URL
 from accucheck._errors import ConfigurationError, ProtocolError
 from accucheck._models import Check, Settlement
 from accucheck._phone import normalize
-from accucheck._store import account_ledgers, init_postgres, repair
+from accucheck._store import account_ledgers, init_postgres, is_postgres, repair
 from accucheck._store._ledger import Ledger, LedgerInfo
 from accucheck.cli._console import print_json, report, say, standard_output
 from accucheck.cli._exit_codes import ExitCode
@@ -242,7 +242,12 @@ def repair_ledger(
     ledger
         The ledger; no run may be using it. Default: your account's own.
     """
-    found = repair(existing_ledger(ledger, which.api_id, which.base_url).path)
+    book = existing_ledger(ledger, which.api_id, which.base_url)
+    if is_postgres(book.place):
+        raise ConfigurationError(
+            f"{book.name}: only files are repaired: restore the database from its backup, as its server's manual says"
+        )
+    found = repair(book.path)
     say(
         f"{short_path(found.path)} now holds {count(found.answers, 'answer')} and {count(found.failures, 'failure')};"
         f" the damaged file is kept as {short_path(found.damaged)}"

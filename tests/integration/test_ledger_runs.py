@@ -206,7 +206,7 @@ async def test_the_calls_of_a_quota_are_kept_while_the_run_lasts(
     path = tmp_path / "leads.db"
     async with serve(Settings()) as sandbox:
         async with (
-            Client("sandbox", "sandbox", base_url=sandbox.url, rate="100/s,5/d") as client,
+            Client("sandbox", "sandbox", base_url=sandbox.url, rate="100/s,5/d", burst=1) as client,
             client.stream(numbers(10), ledger=path) as outcomes,
         ):
             for _ in range(5):

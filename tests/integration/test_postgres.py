@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from accucheck import LedgerError
-from accucheck._store import PostgresStore, Query, Store, init_postgres
+from accucheck import ConfigurationError, LedgerError
+from accucheck._store import Ledger, PostgresStore, Query, SQLiteStore, Store, as_store, init_postgres
 from accucheck._store._postgres import shown
 from tests.postgres import Server, new_ledger
 from tests.store_conformance import StoreConformance
-from tests.unit.ledger_samples import MOBILE, Clock, answered
+from tests.unit.ledger_samples import MOBILE, Clock, answered, failed, told
 
 ANY = Query()
 
@@ -182,3 +185,119 @@ async def test_a_role_with_the_documented_rights_can_do_all(url: str) -> None:
 
     await store._do(drop)
     await store.aclose()
+
+
+async def filled(url: str) -> None:
+    store = PostgresStore(url)
+    await store.open()
+    await store.lease_calls(10, max_calls=None, job="spring")
+    for _ in range(4):
+        store.note_call("spring")
+    await store.settle(
+        [
+            answered(MOBILE, lost=1),
+            answered(MOBILE + 1, whatsapp=False),
+            failed(MOBILE + 2),
+            failed(MOBILE),
+        ],
+        job="spring",
+    )
+    await store.settle([answered(MOBILE + 3)], endpoint="basic", job="spring")
+    await store.remember("rate", "12.5")
+    await store.aclose()
+
+
+async def test_a_ledger_in_postgresql_is_looked_into_like_a_file(url: str, tmp_path: Path) -> None:
+    await filled(url)
+    file = SQLiteStore(tmp_path / "same.db")
+    await file.open()
+    await file.lease_calls(10, max_calls=None, job="spring")
+    for _ in range(4):
+        file.note_call("spring")
+    with Ledger(url) as ledger:
+        kept = [*ledger.settlements()]
+        for endpoint, settlement in kept:
+            await file.settle([settlement], endpoint=endpoint)
+        await file.return_calls(6, job="spring")
+        await file.aclose()
+        same = Ledger(tmp_path / "same.db")
+        assert [(one, told(two)) for one, two in same.settlements()] == [
+            (one, told(two)) for one, two in kept
+        ]
+        there, here = ledger.info(), same.info()
+        for name in ("version", "answers", "yes", "no", "failures", "oldest", "newest", "calls", "running"):
+            assert getattr(there, name) == getattr(here, name), name
+        assert there.possibly_double_charged == 1
+        assert there.bytes > 0
+        assert [(job.job, job.calls) for job in ledger.jobs()] == [("spring", 4)]
+        assert ledger.recall("rate") == "12.5"
+        assert ledger.recall("nothing") is None
+        found = ledger.find([MOBILE, MOBILE + 1, MOBILE + 9])
+        assert {number: told(one) for number, one in found.items()} == {
+            MOBILE: told(answered(MOBILE, lost=1)),
+            MOBILE + 1: told(answered(MOBILE + 1, whatsapp=False)),
+        }
+    store = as_store(ledger)
+    assert isinstance(store, PostgresStore)
+    await store.open()
+    assert len(ledger.running()) == 1
+    await store.aclose()
+
+
+async def test_a_ledger_in_postgresql_forgets_and_is_purged(url: str) -> None:
+    await filled(url)
+    ledger = Ledger(url)
+    assert ledger.forget([MOBILE, MOBILE + 1, MOBILE + 50]) == 2
+    assert {settlement.number for _, settlement in ledger.settlements()} == {MOBILE + 2, MOBILE + 3}
+    assert ledger.purge(10 * 365 * 86_400) == 0
+    assert ledger.purge(0) == 2
+    assert [*ledger.settlements()] == []
+    with pytest.raises(ConfigurationError, match="older_than"):
+        ledger.purge(-1)
+
+
+async def test_a_ledger_in_postgresql_that_is_not_there_says_so(postgres_server: Server) -> None:
+    empty = await asyncio.to_thread(postgres_server.new_database)
+    with pytest.raises(LedgerError, match="accucheck ledger init"):
+        Ledger(empty).info()
+    nowhere = Ledger("postgresql://ana:hush@127.0.0.1:1/leads")
+    for look in (
+        nowhere.info,
+        nowhere.jobs,
+        lambda: nowhere.forget([MOBILE]),
+        lambda: [*nowhere.settlements()],
+    ):
+        with pytest.raises(LedgerError, match=r"ana@127\.0\.0\.1") as caught:
+            look()
+        assert "hush" not in str(caught.value)
+    assert "hush" not in repr(nowhere)
+
+
+async def test_the_commands_work_on_a_ledger_in_postgresql(url: str, tmp_path: Path) -> None:
+    await filled(url)
+
+    async def run(*words: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "accucheck", "ledger", *words),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    code, out, _ = await run("info", url)
+    assert code == 0
+    assert "3 (2 on WhatsApp" in out
+    assert (await run("export", url, "-o", str(tmp_path / "all.csv")))[0] == 0
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 6
+    code, out, _ = await run("statement", url, "--month", "2026-11")
+    assert code == 0
+    assert len(out.splitlines()) == 4
+    code, _, err = await run("forget", f"{MOBILE}", "--ledger", url)
+    assert code == 0
+    assert "erased 1 of 1 number" in err
+    code, _, err = await run("repair", url)
+    assert code == 2
+    assert "only files are repaired" in err
+    assert (await run("purge", url, "--older-than", "0d", "--yes"))[0] == 0
+    assert [*Ledger(url).settlements()] == []

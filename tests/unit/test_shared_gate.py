@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine
+from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck import ConfigurationError, LedgerError
+from accucheck import LedgerError
 from accucheck._gate import Gate, Rate
 from accucheck._shared_gate import SharedGate
 from accucheck._store import Outcomes, Pacing, PermitRequest, Permits, SQLiteStore
-from accucheck._store._permits import ACTIVE, Pace, lease
+from accucheck._store._permits import ACTIVE, Pace, lease, lease_within
 from tests import virtual_time
 from tests.gate_conformance import GateConformance
 from tests.unit.simulated_limits import FixedWindow, Limiter, TokenBucket, changing, constant
@@ -33,6 +35,7 @@ class LocalPermits:
         self.callers: dict[int, tuple[float, float]] = {}
         self.reports: list[Outcomes] = []
         self.requests = 0
+        self.usage: str | None = None
 
     def seat(self, owner: int) -> Seat:
         return Seat(self, owner)
@@ -58,9 +61,14 @@ class Seat:
         callers = {owner: caller for owner, caller in shared.callers.items() if caller[0] > now - ACTIVE}
         members = len(callers.keys() | {self.owner})
         _, share_at = callers.pop(self.owner, (0.0, 0.0))
-        granted, first_at, share_at, leads = lease(
-            pace, request, owner=self.owner, share_at=share_at, members=members, now=now
-        )
+        ask = partial(lease, pace, owner=self.owner, share_at=share_at, members=members, now=now)
+        wait = 0.0
+        if request.quotas:
+            (granted, first_at, share_at, leads), wait, shared.usage = lease_within(
+                shared.usage, now, request, ask
+            )
+        else:
+            granted, first_at, share_at, leads = ask(request)
         if not request.leaves:
             callers[self.owner] = now, share_at
         shared.callers = callers
@@ -78,6 +86,7 @@ class Seat:
             rate=pace.rate,
             hold_until=max(pace.hold_until, pace.refused_until),
             epoch=pace.epoch,
+            wait=wait,
             members=members,
             leads=leads,
             reports=reports,
@@ -310,9 +319,75 @@ def test_a_store_that_cannot_be_asked_is_told_to_who_waits() -> None:
     virtual_time.run(main())
 
 
-def test_a_quota_is_refused_since_it_would_hold_for_each_process_alone() -> None:
-    with pytest.raises(ConfigurationError, match="quota"):
-        SharedGate(LocalPermits().seat(1), "account", "50/s,10000/d")
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_quota_holds_for_all_processes_together_and_is_used_up(processes: int) -> None:
+    calls = simulate(
+        "50/s,100/min", TokenBucket(constant(1e9), 1e9), processes=processes, seconds=150, delay=0.002
+    )
+    moments = sorted(at for process in calls for at, _ in process.sent)
+    assert len(moments) >= 290, "permits that expired were given back"
+    for first, last in zip(moments, moments[100:], strict=False):
+        assert last - first > 60
+
+
+def test_hours_are_kept() -> None:
+    opens = datetime(2026, 11, 26, 8, tzinfo=UTC).timestamp()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        permits = LocalPermits()
+        gate = SharedGate(
+            permits.seat(1),
+            "account",
+            "50/s,08:00-20:00 UTC",
+            wall=lambda: opens - 1_000 + loop.time() - begin,
+        )
+        given = [await gate.acquire() for _ in range(10)]
+        assert given[0] - begin >= 1_000
+        assert given[-1] - begin < 1_070
+        await asyncio.sleep(12 * 3600)
+        asked = permits.requests
+        waiting = asyncio.ensure_future(gate.acquire())
+        await asyncio.sleep(3600)
+        assert not waiting.done()
+        assert permits.requests - asked < 100
+        await gate.aclose()
+        await asyncio.wait([waiting])
+
+    virtual_time.run(main(), give_up_after=200_000)
+
+
+def test_one_that_has_a_lower_ceiling_keeps_it_beside_the_others() -> None:
+    permits = LocalPermits()
+    limiter = TokenBucket(constant(1e9), 1e9)
+    fast, slow = Process(permits, 0, limiter, 200.0), Process(permits, 1, limiter, 20.0)
+
+    async def main() -> None:
+        fast.work()
+        await asyncio.sleep(1)
+        slow.work()
+        await asyncio.sleep(10)
+        await fast.leave()
+        await slow.leave()
+
+    virtual_time.run(main())
+    _, _, (much, little) = counted([fast, slow], 2, 10)
+    assert little <= 20 * 8 + 2
+    assert much >= 0.9 * 100 * 8
+
+
+async def test_several_gates_on_one_store_are_several_callers(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "leads.db")
+    await store.open()
+    gates = [SharedGate(store, "account", 500.0) for _ in range(2)]
+    for gate in gates * 3:
+        gate.admitted(await gate.acquire())
+    assert not any(gate._alone for gate in gates)
+    assert sum(gate._controller is not None for gate in gates) == 1
+    for gate in gates:
+        await gate.aclose()
+    await store.aclose()
 
 
 class TestSharedGateAlone(GateConformance):
