@@ -199,14 +199,15 @@ _ODD_CELL = re.compile(
     rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>(?P<value>[^<]*)</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
 _PLACE = re.compile(rb'\br="([A-Z]{0,3})(\d+)"')
-# What is in the XML of every formula (of a shared one that has no text: its number) and every error.
-_SIGNS_OF_ODD_CELLS = (b"f>", b'si="', b't="e"')
+# What is in the XML of a formula with a text, of one that shares the text of an earlier one, and of an error.
+_FORMULA, _SHARED_FORMULA, _ERROR = b"f>", b'si="', b't="e"'
 _LONGEST_ROW = 64 << 20
 
 
 def _facts(origin: Origin, part: str) -> SheetFacts:
     """Read the XML of a sheet for what calamine does not tell."""
     facts = SheetFacts()
+    formulas = False
     with (
         translate_errors(origin.name, *TORN_ARCHIVE),
         origin.open() as stream,
@@ -218,7 +219,9 @@ def _facts(origin: Origin, part: str) -> SheetFacts:
                 for row in _HIDDEN_ROW.finditer(chunk):
                     if place := _PLACE.search(row[1]):
                         facts.hidden.add(int(place[2]))
-            if any(sign in chunk for sign in _SIGNS_OF_ODD_CELLS):
+            here = _FORMULA in chunk
+            formulas = formulas or here
+            if here or (formulas and _SHARED_FORMULA in chunk) or _ERROR in chunk:
                 _find_odd_cells(chunk, facts)
     return facts
 
