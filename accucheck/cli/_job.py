@@ -37,7 +37,7 @@ from accucheck.cli._options import (
 )
 from accucheck.cli._run import GRACE, Ending
 from accucheck.files import Source, full_name, is_remote, open_source
-from accucheck.files._registry import split_suffixes
+from accucheck.files._formats import split_suffixes
 
 __all__ = ["Job", "Only", "open_list", "with_job_totals"]
 

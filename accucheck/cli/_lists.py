@@ -16,7 +16,7 @@ from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import normalize, numbers_in
 from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several
 from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source
-from accucheck.files._registry import split_suffixes
+from accucheck.files._formats import split_suffixes
 
 __all__ = [
     "Exclusion",

@@ -20,9 +20,8 @@ from typing import BinaryIO
 from accucheck.files._atomic import is_stream
 from accucheck.files._columns import NumberColumn, Wanted
 from accucheck.files._errors import FileError
+from accucheck.files._formats import FORMATS, by_name, open_by_content, split_suffixes
 from accucheck.files._origin import Origin, StoredOrigin, live_or_spooled
-from accucheck.files._recognize import open_by_content
-from accucheck.files._registry import FORMATS, by_name, split_suffixes
 from accucheck.files._remote import addresses, fingerprint, full_name, is_remote, local_name, opened
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names
 from accucheck.files._sheets import SheetSource

@@ -10,10 +10,10 @@ from typing import ClassVar
 from urllib.parse import unquote
 
 from accucheck.files._columns import Wanted
-from accucheck.files._encoding import detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import Origin
 from accucheck.files._source import Row, Source
+from accucheck.files._text import detect
 
 __all__ = ["ContactsSource"]
 

@@ -17,8 +17,6 @@ from itertools import islice
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from accucheck.files._columns import Wanted
-from accucheck.files._dialect import opening_of
-from accucheck.files._encoding import UTF_8, Encoding, detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import (
@@ -34,6 +32,7 @@ from accucheck.files._results import (
 )
 from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
+from accucheck.files._text import UTF_8, Encoding, detect, opening_of
 
 __all__ = ["CsvSource", "CsvWriter", "output_encoding"]
 

@@ -20,11 +20,11 @@ import msgspec
 from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
 from accucheck.files._columns import Wanted, names_a_phone
-from accucheck.files._encoding import Encoding, detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._jsonl import BARE_VALUE, JsonLinesSource, flat
 from accucheck.files._origin import Origin
 from accucheck.files._results import distinct_names
+from accucheck.files._text import Encoding, detect
 
 __all__ = ["JsonDocumentSource", "is_document"]
 

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, ClassVar
 import msgspec
 
 from accucheck.files._columns import NumberColumn, Wanted
-from accucheck.files._encoding import detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import (
@@ -28,6 +27,7 @@ from accucheck.files._results import (
     printable,
 )
 from accucheck.files._source import Row, Source
+from accucheck.files._text import detect
 
 __all__ = ["BARE_VALUE", "JsonLinesSource", "JsonLinesWriter", "flat"]
 

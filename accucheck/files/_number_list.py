@@ -10,10 +10,10 @@ from typing import ClassVar
 from accucheck._errors import InvalidNumber
 from accucheck._phone import normalize
 from accucheck.files._columns import NumberColumn, Wanted
-from accucheck.files._encoding import detect
 from accucheck.files._errors import translate_errors
 from accucheck.files._origin import Origin
 from accucheck.files._source import Row, Source
+from accucheck.files._text import detect
 
 __all__ = ["NumberListSource", "separator_of_numbers"]
 

@@ -13,10 +13,10 @@ from typing import BinaryIO
 from xml.etree import ElementTree
 
 from accucheck.files._columns import Wanted
-from accucheck.files._encoding import detect
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import Origin
 from accucheck.files._sheets import Sheet, SheetFacts, SheetSource
+from accucheck.files._text import detect
 
 __all__ = ["WebTablesSource", "XmlSpreadsheetSource"]
 
