@@ -56,7 +56,7 @@ def _version() -> str:
 
 def _shown(default: object) -> str | None:
     """Return what help shows of a default: nothing if leaving the option out is all there is to say."""
-    return None if default is None or default is False or default == () else str(default)
+    return None if default in (None, "", ()) or default is False else str(default)
 
 
 def _fill_in(of: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

@@ -107,11 +107,16 @@ def _json(data: object) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _text(text: str) -> str:
-    """Return a stranger's text for HTML: escaped, without control characters, each run of it kept in its direction."""
-    shown = "".join(
+def _shown(text: str) -> str:
+    """Return a stranger's text without control characters, which includes those that turn its direction."""
+    return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
+
+
+def _text(text: str) -> str:
+    """Return a stranger's text for HTML: escaped, without control characters, each run of it kept in its direction."""
+    shown = _shown(text)
     return f"<bdi>{escape(shown)}</bdi>" if not shown.isascii() else escape(shown)
 
 
@@ -166,9 +171,16 @@ def _tiles(tally: Tally, run: Run, price: float | None, currency: str, words: di
 
 
 def _table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], *, bar: int | None = None, words: int | None = None
+    title: str,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    bar: int | None = None,
+    words: int | None = None,
 ) -> str:
     """Return a table; cells are HTML already. ``bar`` is the column that holds drawings, ``words`` one of text."""
+    # A narrow window scrolls it: it must be reachable by keyboard, and have a name.
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(_shown(title))}">'
     head = "".join(
         f'<th scope="col"{_class(place, bar, words)}>{escape(name)}</th>' if name else '<td class="bar"></td>'
         for place, name in enumerate(heads)
@@ -182,7 +194,7 @@ def _table(
         + "</tr>"
         for row in rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f"{region}<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def _class(place: int, bar: int | None, words: int | None) -> str:
@@ -223,7 +235,7 @@ def _outcomes(tally: Tally, language: Language) -> str:
     if not rows:
         return f"<h2>{escape(words['outcomes'])}</h2><p>{escape(words['none'])}</p>"
     return f"<h2>{escape(words['outcomes'])}</h2>" + _table(
-        (words["outcome"], words["rows"], words["share"], ""), rows, bar=3
+        words["outcomes"], (words["outcome"], words["rows"], words["share"], ""), rows, bar=3
     )
 
 
@@ -243,7 +255,7 @@ def _breakdown(breakdown: Breakdown, words: dict[str, str]) -> str:
     rows = [_group_row(_text(name), counts) for name, counts in ranked(breakdown, words)]
     heading = escape(words["by"].format(column="\0")).replace("\0", _text(breakdown.name))
     heads = (breakdown.name, words["rows"], words["answered"], words["on_whatsapp"], words["interval"], "")
-    return f"<h2>{heading}</h2>" + _table(heads, rows, bar=5)
+    return f"<h2>{heading}</h2>" + _table(words["by"].format(column=breakdown.name), heads, rows, bar=5)
 
 
 def _group_row(name: str, counts: Counts) -> tuple[str, ...]:
@@ -287,7 +299,7 @@ def _ages(tally: Tally, words: dict[str, str]) -> str:
         f'<h2>{escape(words["age"])}</h2><p class="soft">{escape(words["age_note"])}</p>'
         '<div class="chart" id="age"></div>'
         f"<details><summary>{escape(words['table'])}</summary>"
-        + _table((words["age"], words["accounts"], words["share"]), rows)
+        + _table(words["age"], (words["age"], words["accounts"], words["share"]), rows)
         + "</details>"
     )
 
@@ -305,7 +317,7 @@ def _reasons(tally: Tally, language: Language) -> str:
         for reason, count in tally.reasons.most_common(MOST_ROWS)
     ]
     return f"<h2>{escape(words['reasons'])}</h2>" + _table(
-        (words["reason"], words["rows"], words["examples"]), rows, words=2
+        words["reasons"], (words["reason"], words["rows"], words["examples"]), rows, words=2
     )
 
 
@@ -343,5 +355,7 @@ def _speed(tally: Tally, run: Run, words: dict[str, str]) -> str:
     return (
         f'<h2>{escape(words[kind])}</h2><p class="soft">{escape(words[f"{kind}_note"])}</p>'
         '<div class="chart" id="speed"></div>'
-        f"<details><summary>{escape(words['table'])}</summary>" + _table(heads, rows) + "</details>"
+        f"<details><summary>{escape(words['table'])}</summary>"
+        + _table(words[kind], heads, rows)
+        + "</details>"
     )

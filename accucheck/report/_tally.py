@@ -311,7 +311,8 @@ class Tally:
             kind = "…"
         self.reasons[kind] += 1
         examples = self.examples.setdefault(kind, [])
-        masked = mask_digits(number)[:LONGEST_VALUE]
+        cells = " / ".join(part for part in map(str.strip, number.splitlines()) if part)
+        masked = mask_digits(cells)[:LONGEST_VALUE]
         if len(examples) < EXAMPLES and masked not in examples:
             examples.append(masked)
 

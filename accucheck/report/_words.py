@@ -168,39 +168,27 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
 _REASONS_ES: Final = [
     (re.compile(english), spanish)
     for english, spanish in (
-        (
-            r"contains more than one number; put each in its own row",
-            "tiene más de un número; ponga cada uno en su fila",
-        ),
-        (r"contains other digits besides the number.*", "tiene otros dígitos además del número"),
-        (
-            r"is a landline, and only mobile numbers are wanted",
-            "es un teléfono fijo y solo se piden celulares",
-        ),
-        (r"has (\d+) characters, too many for a phone number", r"tiene \1 caracteres; no es un teléfono"),
-        (r"holds no number|The cell is empty", "no tiene número"),
+        (r"contains more than one number.*", "tiene más de un número; ponga cada uno en su fila"),
+        (r"contains other digits.*", "tiene otros dígitos además del número"),
+        (r"is a landline, and only.*", "es un teléfono fijo y solo se piden celulares"),
+        (r"has (\d+) characters.*", r"tiene \1 caracteres; no es un teléfono"),
+        (r"contains no number|The cell is empty", "no tiene número"),
         (
             r"was rounded by a spreadsheet.*",
             "fue redondeado por una hoja de cálculo y perdió dígitos: exporte la columna como texto",
         ),
-        (r"is an e-mail address or a user name.*", "es un correo o un nombre de usuario"),
-        (r"is a link without a phone number", "es un enlace sin número de teléfono"),
-        (r"is labeled .*not as a phone number", "dice ser otro dato, no un teléfono"),
+        (r"is an e-mail address.*", "es un correo o un nombre de usuario"),
+        (r"is a link.*", "es un enlace sin número de teléfono"),
+        (r"is labeled.*", "dice ser otro dato, no un teléfono"),
+        (r"contains letters or symbols.*", "tiene letras o signos que no son de un teléfono"),
+        (r"has (?:.* )?between its digits", "tiene una palabra entre los dígitos"),
+        (r"is text.*", "es texto, no un teléfono"),
+        (r"contains a prefix.*", "tiene un prefijo y ningún número"),
         (
-            r"contains letters or symbols that do not belong in a phone number",
-            "tiene letras o signos que no son de un teléfono",
-        ),
-        (r"has among its digits", "tiene una palabra entre los dígitos"),
-        (r"is text, not a phone number", "es texto, no un teléfono"),
-        (r"contains a prefix without a number", "tiene un prefijo y ningún número"),
-        (
-            r"is not a Peruvian landline: area code (\d+) has no such number",
+            r"is not a Peruvian landline: area code (\d+).*",
             r"no es un fijo del Perú: el código \1 no tiene ese número",
         ),
-        (
-            r"looks like a fixed line without its area code.*",
-            "parece un fijo sin código de ciudad (01 para Lima)",
-        ),
+        (r"looks like a landline without.*", "parece un fijo sin código de ciudad (01 para Lima)"),
         (
             r"is too short: it has (\d+) digits.*",
             r"es corto: tiene \1 dígitos; un celular peruano tiene 9 (¿error de tipeo?)",
@@ -213,10 +201,14 @@ _REASONS_ES: Final = [
             r"has the area code (\d+) before a mobile.*",
             r"tiene el código de ciudad \1 antes de un celular, que no lleva",
         ),
-        (r"(?:looks like|is) a number of another country (\(.*\)).*", r"es un número de otro país \1"),
+        (r"(?:looks like|is) a number from another country (\([^)]*\)).*", r"es un número de otro país \1"),
         (r"has a country code that is not Peru's.*", "tiene un código de país que no es el del Perú (+51)"),
         (
-            r"The cell holds the formula.*",
+            r"has 9 digits but does not start with 9.*",
+            "tiene 9 dígitos y no empieza con 9, como los celulares",
+        ),
+        (
+            r"The cell contains the formula.*",
             "La celda tiene una fórmula sin valor guardado: ábrala en Excel y guárdela",
         ),
         (r"The cell contains the error (.*)", r"La celda tiene el error \1"),
