@@ -185,7 +185,8 @@ def _columns() -> str:
         "keeps it; ours then begins with `accucheck_`.\n\n"
         f"{table}\n\n"
         '- `whatsapp` is empty where there is no answer. An empty cell is never a "no".\n'
-        "- `status` is `OK`, AccuAuth's own word, or ours ([statuses](statuses.md)); `UNCHECKED` was not reached.\n"
+        "- `status` is `OK`, AccuAuth's own word, or ours ([statuses](statuses.md)); `UNCHECKED` was not reached,\n"
+        "  `PENDING` and `REFUSED_ALIKE` are asked again by the same command.\n"
         "- `reason` says in a sentence why there is no answer.\n"
         "- `signature` was written by a stranger: formulas and control characters are made harmless.\n"
         "- `checked_at` is when the answer was bought, which may be earlier than the run.\n"

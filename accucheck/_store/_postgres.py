@@ -68,6 +68,19 @@ CREATE TABLE accucheck.answers (
     at bigint NOT NULL,                 -- microseconds since 1970, UTC: in `packed` too, here for SQL
     whatsapp boolean,                   -- NULL for a failure; likewise
     packed bytea NOT NULL);             -- all of it: msgpack, as in _packing.py
+CREATE TABLE accucheck.earlier (        -- what was in answers before its number was asked again, for the statement
+    key bigint,
+    at bigint,
+    packed bytea NOT NULL,
+    PRIMARY KEY (key, at));
+CREATE FUNCTION accucheck.keep_earlier() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+    BEGIN
+        INSERT INTO accucheck.earlier VALUES (old.key, old.at, old.packed) ON CONFLICT DO NOTHING;
+        RETURN new;
+    END $$;
+CREATE TRIGGER keep_earlier BEFORE UPDATE ON accucheck.answers FOR EACH ROW WHEN (old.at <> new.at)
+    EXECUTE FUNCTION accucheck.keep_earlier();
 CREATE TABLE accucheck.owners (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     expires timestamptz NOT NULL);

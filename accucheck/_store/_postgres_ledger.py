@@ -74,11 +74,15 @@ class PostgresLedger(Ledger):
             yield endpoint_of(key), settlement_of(number_of(key), packed)
 
     def settled_between(self, start: float, end: float) -> Iterator[tuple[Endpoint, datetime, Settlement]]:
-        for key, at, packed in self._rows(
-            "SELECT key, at, packed FROM accucheck.answers WHERE at >= %s AND at < %s ORDER BY at",
-            (microseconds(start), microseconds(end)),
-        ):
-            yield endpoint_of(key), instant(at), settlement_of(number_of(key), packed)
+        times = microseconds(start), microseconds(end)
+        with self._looking() as connection, self._errors():
+            tables = ("answers", "earlier")[: 1 + self._has_earlier(connection)]
+        for table in tables:
+            for key, at, packed in self._rows(
+                f"SELECT key, at, packed FROM accucheck.{table} WHERE at >= %s AND at < %s ORDER BY at",  # noqa: S608
+                times,
+            ):
+                yield endpoint_of(key), instant(at), settlement_of(number_of(key), packed)
 
     def _rows(self, query: str, parameters: Sequence[object]) -> Iterator[tuple[int, int, bytes]]:
         """Yield the rows of a query, in constant memory."""
@@ -158,6 +162,8 @@ class PostgresLedger(Ledger):
             raise ConfigurationError(f"older_than is a number of seconds, 0 or more, not {older_than!r}")
         before = microseconds(time.time() - older_than)
         with self._deleting() as connection:
+            if self._has_earlier(connection):
+                connection.execute("DELETE FROM accucheck.earlier WHERE at < %s", (before,))
             return connection.execute("DELETE FROM accucheck.answers WHERE at < %s", (before,)).rowcount
 
     def forget(self, numbers: Iterable[int]) -> int:
@@ -170,6 +176,8 @@ class PostgresLedger(Ledger):
                     "DELETE FROM accucheck.answers WHERE key = ANY(%s) RETURNING key", (keys,)
                 ).fetchall()
                 forgotten += len({number_of(key) for (key,) in known})
+                if self._has_earlier(connection):
+                    connection.execute("DELETE FROM accucheck.earlier WHERE key = ANY(%s)", (keys,))
         return forgotten
 
     # Connections
@@ -212,9 +220,8 @@ class PostgresLedger(Ledger):
                     yield connection
                 connection.commit()
                 connection.autocommit = True
-                connection.execute(
-                    "VACUUM accucheck.answers"
-                )  # only warns a role that does not own the table
+                for table in ("answers", "earlier")[: 1 + self._has_earlier(connection)]:
+                    connection.execute(f"VACUUM accucheck.{table}")  # only warns a role that does not own it
             finally:
                 connection.close()
 
@@ -235,6 +242,10 @@ class PostgresLedger(Ledger):
         assert row is not None
         found: tuple[Any, ...] = row
         return found
+
+    def _has_earlier(self, connection: Connection[Any]) -> bool:
+        """Whether the ledger keeps what was asked again; only the very first ledgers do not."""
+        return bool(self._one(connection, "SELECT to_regclass('accucheck.earlier') IS NOT NULL")[0])
 
     def _jobs_in(self, connection: Connection[Any]) -> list[JobCalls]:
         rows = connection.execute(

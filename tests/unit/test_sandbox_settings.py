@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from accucheck.sandbox import Faults, Settings
-from accucheck.sandbox._settings import parse_outage, parse_rate_at
+from accucheck.sandbox._account import Account
+from accucheck.sandbox._page import page
+from accucheck.sandbox._settings import Soft, parse_outage, parse_rate_at
 
 
 @pytest.mark.parametrize(
@@ -93,3 +96,40 @@ def test_faults_are_read_from_the_text_that_they_are_shown_as() -> None:
 def test_wrong_faults_are_refused(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Faults.parse(text)
+
+
+def test_every_setting_that_is_given_is_on_the_page(tmp_path: Path) -> None:
+    given: dict[str, object] = {
+        "rate": 50.0,
+        "burst": 12,
+        "window": "sliding",
+        "window_seconds": 2.0,
+        "rate_at": ((30.0, 60.0),),
+        "retry_after": True,
+        "pending": 0.25,
+        "pending_for": 7.0,
+        "queue_rate": 20.0,
+        "soft": Soft.parse("checking=0.125,SHINY_NEW=0.0625"),
+        "errors": 0.03,
+        "outage": (20.0, 2.0),
+        "faults": Faults.parse("reset=0.07"),
+        "latency": 15.0,
+        "quota": 4_321,
+        "expire_after": 98_765,
+        "price": 0.005,
+        "price_basic": 0.002,
+        "body": "form",
+        "endpoints": ("basic",),
+        "seed": 99,
+    }
+    secrets = {"api_id": "hush", "api_secret": "hush", "request_log": tmp_path / "hush"}
+    assert {setting.name for setting in fields(Settings)} == set(given) | set(secrets)
+    together = {name: value for name, value in given.items() if name not in ("burst", "pending_for")}
+    settings = Settings(**together, **secrets)  # type: ignore[arg-type]
+    apart = Settings(rate=50, burst=12, pending=0.25, pending_for=7.0)
+    shown = "".join(page(each, Account(each, 0.0).counts(0.0), [], []) for each in (settings, apart))
+    for name in given:
+        assert f">{name.replace('_', ' ')}</th>" in shown, name
+    for value in ("checking=0.125, SHINY_NEW=0.0625", "0.005", "0.002", "form", "98765", "20:2", "30:60"):
+        assert value in shown, value
+    assert "hush" not in shown
