@@ -219,11 +219,14 @@ class Sender:
         request = self._request(body)
         if timeouts is not None:
             request.extensions = {"timeout": _as_httpx(timeouts)}
+            limit = asyncio.timeout(timeouts.attempt)
             try:
-                async with asyncio.timeout(timeouts.attempt):
+                async with limit:
                     response = await self._transport.handle_async_request(request)
                     return WholeReply(response.status_code, response.headers.raw, await read_whole(response))
             except TimeoutError as error:
+                if not limit.expired():
+                    raise  # the transport's own, which is a mistake in it
                 raise AttemptTimeout("") from error
         call = self._deadlines.begin(self._loop)
         try:

@@ -88,12 +88,15 @@ async def test_a_transport_error_is_a_value(error: Exception, sent: bool) -> Non
 @pytest.mark.parametrize(
     "error", [AssertionError("number was 1"), KeyError("bug"), TimeoutError(), OSError(24, "x")]
 )
-async def test_anything_else_that_a_transport_raises_propagates_as_it_is(error: Exception) -> None:
+@pytest.mark.parametrize("timeouts", [None, Timeouts()])
+async def test_anything_else_that_a_transport_raises_propagates_as_it_is(
+    error: Exception, timeouts: Timeouts | None
+) -> None:
     def failing(request: httpx.Request) -> httpx.Response:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        await sender_over(failing)("987654321")
+        await sender_over(failing)("987654321", timeouts)
     assert caught.value is error
 
 
