@@ -29,6 +29,8 @@ logger = logging.getLogger("accucheck")
 
 _RECHECK: Final = 0.01
 """Seconds between two looks at the pace: at 10,000 calls/s a look at each call costs more than the bucket."""
+_QUEUE: Final = 0.05
+"""Seconds of calls: callers that wait for longer queue, on however busy a machine."""
 _NOTICEABLE: Final = 0.005
 """The share by which the pace must change before the bucket is swapped."""
 _LATENESS: Final = 0.01
@@ -173,6 +175,9 @@ class Waiters:
 
 class Pace(Protocol):
     """How fast to call. All times are one monotonic clock's, in seconds."""
+
+    queued: bool
+    """Told by the gate: whether more callers wait than a late timer explains."""
 
     @property
     def learned(self) -> float | None:
@@ -345,6 +350,7 @@ class PacedGate:
     def _bucket(self, now: float) -> AsyncLimiter:
         if self._limiter is None or now >= self._recheck_at or now < self._recheck_at - 2 * _RECHECK:
             self._recheck_at = now + _RECHECK
+            self._pace.queued = len(self._waiters) > 1 + _QUEUE * self._current
             rate = self._pace.rate(now)
             if self._limiter is None:
                 self._limiter = self._new_bucket(rate)

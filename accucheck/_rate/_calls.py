@@ -111,13 +111,13 @@ class Calls:
             sent -= 1
         return sent
 
-    def saturate(self, rate: float, step: float) -> bool:
-        """Whether most of what was permitted is used, when the rate has been permitted for ``step`` seconds more."""
+    def saturate(self, rate: float, step: float, share: float) -> bool:
+        """Whether ``share`` of what was permitted is used, with the rate permitted for ``step`` seconds more."""
         self._permitted += rate * step
         if self._permitted > 2 * constants.PACE_CALLS:
             self._permitted /= 2
             self._used_from += (self.sent - self._used_from) // 2
-        if self.sent - self._used_from >= constants.SATURATED * self._permitted - 2:
+        if self.sent - self._used_from >= share * self._permitted - 2:
             return True
         self.idle += step
         return False

@@ -134,6 +134,8 @@ SETTLED: Final = 4.0
 """Latencies that a measurement must last: less, and the refusals in flight at its ends count for too much."""
 SATURATED: Final = 0.8
 """The rate grows only while this share of it is used (BBR: app-limited samples prove nothing)."""
+SATURATED_BUSY: Final = 0.5
+"""The same at the start while callers queue: on a busy machine timers come late, and permits are lost to that."""
 IDLE_SHARE: Final = 0.05
 """A measurement of which more than 5 % was idle says nothing: after two seconds in which the machine stood still
 a limit of 100/s was taken for 72, one of 50/s for 16."""

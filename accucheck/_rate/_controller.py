@@ -38,6 +38,8 @@ class RateController:
             )
         self.lag = 0.0
         """Seconds until callers heed the rate and the hold that are told: what they send meanwhile is no news."""
+        self.queued = False
+        """Whether callers queue: then what is not used of the rate is lost to late timers, not for want of calls."""
         self._clock = SteadyClock()
         self._started = False
         self._calls = Calls()
@@ -126,7 +128,7 @@ class RateController:
             self._search.startup.began_at = now
             self._search.quota.begin(now, 0)
         if step and now > self._hold_until:
-            self._search.run(now, min(step, now - self._hold_until))
+            self._search.run(now, min(step, now - self._hold_until), queued=self.queued)
         return now
 
     def _hold(self, until: float) -> None:

@@ -102,11 +102,12 @@ class Search:
     def _bounded(self, rate: float) -> float:
         return min(max(rate, self._low), self._high)
 
-    def run(self, now: float, step: float) -> None:
-        """Let so many seconds pass, in which calls could be sent."""
+    def run(self, now: float, step: float, *, queued: bool) -> None:
+        """Let so many seconds pass, in which calls could be sent; ``queued`` says whether callers wait for them."""
         calls = self._calls
-        if not calls.saturate(self.rate, step):
-            if self.phase is Phase.STARTUP:
+        starved = queued and self.phase is Phase.STARTUP
+        if not calls.saturate(self.rate, step, constants.SATURATED_BUSY if starved else constants.SATURATED):
+            if self.phase is Phase.STARTUP and not starved:
                 self.rate = self._bounded(self.startup.unused(self.rate, step))
             return
         step = min(step, max(constants.LONGEST_LOOK, 2 / self.rate))

@@ -280,15 +280,19 @@ def simulate(
     workers: int = 200,
     demand: Limit | None = None,
     seed: int = 0,
+    lateness: float = 0.001,
 ) -> Trace:
-    """Run until ``seconds``; ``demand`` is how many calls a second there is work for (None: any number)."""
+    """Run until ``seconds``; ``demand`` is how many calls a second there is work for (None: any number).
+
+    Timers are up to ``lateness`` seconds late.
+    """
     latency = latency or Far()
     chance = random.Random(seed)
     trace = Trace()
     arrival, reply, wake = 0, 1, 2
     order = count()
     events: list[tuple[float, int, int, float, float, float, bool]] = []
-    gate = SimulatedGate(controller, lambda: chance.random() * 0.001)
+    gate = SimulatedGate(controller, lambda: chance.random() * lateness)
     idle, work, worked_at, asks_again = workers, 1.0, 0.0, False
     events.append((0.0, next(order), wake, 0.0, 0.0, 0.0, False))
     while events:

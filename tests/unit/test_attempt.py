@@ -49,6 +49,7 @@ class FakePace:
 
     resume_at = 0.0
     learned: float | None = None
+    queued = False
 
     def __init__(self) -> None:
         self.told: list[tuple[str, float, float | None]] = []

@@ -24,6 +24,7 @@ class FakePace:
         self.rate_at = rate if callable(rate) else lambda _now: rate
         self.resume_at = 0.0
         self.learned: float | None = None
+        self.queued = False
         self.sent_at: list[float] = []
         self.admissions: list[tuple[float, float]] = []
         self.refusals: list[tuple[float, float, float | None]] = []
@@ -520,6 +521,21 @@ def test_a_refusal_takes_back_what_was_not_given_out_yet() -> None:
     first, second = run(main())
     assert first is not None
     assert second is None
+
+
+@pytest.mark.parametrize(("callers", "queued"), [(3, False), (60, True)])
+def test_the_pace_is_told_whether_callers_queue(callers: int, queued: bool) -> None:
+    async def main() -> bool:
+        pace = FakePace(100.0)
+        gate = PacedGate(pace)
+        waiting = [asyncio.create_task(gate.acquire()) for _ in range(callers)]
+        await asyncio.sleep(0.025)
+        heard = pace.queued
+        await gate.aclose()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return heard
+
+    assert run(main()) is queued
 
 
 def test_the_one_call_that_is_to_show_whether_it_passes_is_one() -> None:

@@ -490,6 +490,22 @@ def test_the_simulated_limits_agree_with_arithmetic() -> None:
         assert admitted(limiter()) == pytest.approx(100, rel=0.02)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("lateness", [0.03, 0.06, 0.1])
+def test_a_busy_machine_whose_timers_are_late_finds_the_limit_all_the_same(
+    lateness: float, seed: int
+) -> None:
+    """It loses permits to every late timer; that is no reason to ask for fewer."""
+    controller = RateController()
+    controller.queued = True
+    trace = simulate(
+        controller, nginx(100), seconds=60, latency=NGINX, workers=50, seed=seed, lateness=lateness
+    )
+    assert trace.rate_at(5) >= 50
+    assert trace.rate_at(20) >= 70
+    assert trace.refused_share(0, 60) <= 0.01
+
+
 class InPieces:
     """A controller that hears of calls by reports, in which a part of each is missing and comes with the next."""
 
