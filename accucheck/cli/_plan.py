@@ -45,7 +45,7 @@ from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._render import duration, in_money, thousands
 from accucheck.cli._run import run_to_end
 from accucheck.cli._summary import cost_in_words
-from accucheck.cli._survey import PROBLEMS, Survey, survey
+from accucheck.cli._survey import PROBLEMS, Survey, name_faults, survey
 from accucheck.files import local_name
 
 __all__ = ["plan"]
@@ -141,7 +141,9 @@ def plan(
             found = Survey()
             meter = PassMeter("reading the list", lambda: found.rows, lambda: source.fraction)
             async with reporting(meter, talk.shown):
-                return await survey(numbers, find, read=reader_of(reading, source), found=found)
+                await survey(numbers, find, read=reader_of(reading, source), found=found)
+            name_faults(found, source)
+            return found
 
     found = run_to_end(read(), interruption)
     estimate = Estimate(found, cost, calls_per_number, yes_share, cascade=endpoint == "cascade")

@@ -22,13 +22,15 @@ from accucheck.cli._render import age, count
 from accucheck.cli._rows import CHUNK
 from accucheck.files import Source
 
-__all__ = ["PROBLEMS", "Survey", "survey", "survey_list"]
+__all__ = ["PROBLEMS", "UNREADABLE", "Survey", "name_faults", "survey", "survey_list"]
 
 _MOSTLY_INVALID = 0.5
 _ENOUGH_ROWS = 20
 
+UNREADABLE = "unreadable"
 PROBLEMS = {
     "empty": "empty",
+    UNREADABLE: "an error, a formula without a saved value, or a torn line",
     "too_short": "too short",
     "too_long": "too long",
     "several": "more than one number in the cell",
@@ -67,6 +69,12 @@ class Survey:
     def distinct(self) -> int:
         """Distinct valid numbers."""
         return self.known + self.to_ask
+
+
+def name_faults(found: Survey, source: Source) -> None:
+    """Tell the rows that could not be read from the empty ones, after a pass over ``source``."""
+    if rows := min(source.faulty_rows, found.invalid["empty"]):
+        found.invalid = +(found.invalid - Counter(empty=rows) + Counter({UNREADABLE: rows}))
 
 
 async def survey(
@@ -137,6 +145,7 @@ async def survey_list(
         PassMeter("reading the list", lambda: found.rows, lambda: source.fraction), talk.shown
     ):
         await survey(numbers_to_ask(source, reason), find, read=read, on_unknown=on_unknown, found=found)
+        name_faults(found, source)
     if not talk.quiet:
         say(_in_words(found))
         problem, rows = next(iter(found.invalid.most_common(1)), ("", 0))

@@ -129,12 +129,14 @@ class JsonLinesSource(Source):
         """Read a bare value, or what only a lenient reader takes (NaN, bad UTF-8), or say what is wrong."""
         value = _decoded(record)
         if value is _NO_JSON:
+            self.faulty_rows += 1
             return Row("", record, f"Line {place} is not JSON.")
         if isinstance(value, dict):
             value = flat(value)
             numbers = [as_text(value.get(column.name)) for column in self.number_columns]
             return Row("\n".join(numbers), record)
         if isinstance(value, list):
+            self.faulty_rows += 1
             return Row("", record, f"Line {place} is a list, not an object or a number.")
         return Row(as_text(value), record)
 

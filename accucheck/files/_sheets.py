@@ -186,7 +186,9 @@ class SheetSource(Source):
             else:
                 numbers.append(as_text(cells[column.index]))
         number = "\n".join(numbers)
-        return Row(number, (place, line, cells), "" if number.strip() else fault)
+        fault = "" if number.strip() else fault
+        self.faulty_rows += bool(fault)
+        return Row(number, (place, line, cells), fault)
 
     def _chosen(
         self,

@@ -58,6 +58,8 @@ class Source(ABC):
         self.blank_rows = 0
         """Rows of a CSV file or a sheet without a single filled cell: they are no leads, and the pass begun last has
         left them out."""
+        self.faulty_rows = 0
+        """Rows of the pass begun last that could not be read: errors, formulas without values, torn lines."""
         self.title: list[list[Any]] = []
         """The rows of cells above the header: CSV and Excel outputs begin with them."""
         self._begun = False
@@ -84,7 +86,7 @@ class Source(ABC):
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, in order."""
-        count = self.blank_rows = 0
+        count = self.blank_rows = self.faulty_rows = 0
         self._begun = True
         for count, row in enumerate(self._rows(), start=1):  # noqa: B007
             yield row
@@ -92,7 +94,7 @@ class Source(ABC):
 
     def numbers(self) -> Iterator[str]:
         """Yield every row's number text, in order: as many as there are rows, at less cost."""
-        count = self.blank_rows = 0
+        count = self.blank_rows = self.faulty_rows = 0
         self._begun = True
         for row in self._rows():
             count += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,19 @@ def test_a_sheet_is_chosen_and_its_workbook_comes_back(start_sandbox: Any, tmp_p
     book = openpyxl.load_workbook(output)
     assert book["Febrero"]["B2"].number_format == "00000000"
     assert (book["Febrero"]["H2"].value, book["Enero"].max_column) == ("OK", 2)
+
+
+def test_a_plan_does_not_call_an_error_empty(tmp_path: Path) -> None:
+    leads = tmp_path / "leads.xlsx"
+    with xlsxwriter.Workbook(leads) as book:
+        sheet = book.add_worksheet()
+        sheet.write_column(0, 0, ["Celular", 987650001])
+        sheet.write_formula(2, 0, "=VLOOKUP(1,B:C,2)", None, "#N/A")
+        sheet.write_row(3, 0, ["", "Ana"])
+    planned = accucheck("plan", leads, "--json")
+    assert json.loads(planned.stdout)["invalid_by_reason"] == {"unreadable": 1, "empty": 1}
+    shown = accucheck("plan", leads).stdout
+    assert "an error, a formula without a saved value, or a torn line" in shown
 
 
 def test_a_list_on_one_line_and_contacts_are_read(start_sandbox: Any, tmp_path: Path) -> None:

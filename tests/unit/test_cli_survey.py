@@ -9,7 +9,7 @@ from accucheck._models import Check, Settlement, Stats
 from accucheck._store import MemoryStore
 from accucheck.cli._ledger import Freshness, known_in, nothing_known
 from accucheck.cli._sample import sample_facts
-from accucheck.cli._survey import PROBLEMS, survey
+from accucheck.cli._survey import PROBLEMS, UNREADABLE, survey
 
 
 async def test_a_survey_counts_rows_reasons_duplicates_and_what_is_left() -> None:
@@ -72,4 +72,4 @@ def test_a_sample_without_an_answer_claims_nothing() -> None:
 
 
 def test_every_problem_of_a_number_has_words_for_a_person() -> None:
-    assert set(PROBLEMS) == set(get_args(NumberProblem))
+    assert set(PROBLEMS) == {*get_args(NumberProblem), UNREADABLE}
