@@ -102,7 +102,7 @@ def _run_shell(code: str, where: str, url: str) -> None:
         env={**ours, "ACCUCHECK_BASE_URL": url, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
 
