@@ -237,9 +237,8 @@ def _notes(file_format: Format, source: Source, *, partial: bool) -> list[str]:
     renamed = [name for name in column_names(source.all_columns()) if name.startswith(CLASH_PREFIX)]
     if renamed:
         more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
-        notes.append(
-            f"the list has columns named like ours already; the new ones are {', '.join(renamed[:3])}{more}"
-        )
+        names = f"{', '.join(renamed[:3])}{more}"
+        notes.append(f"the list has columns of the same names, so these result columns get a prefix: {names}")
     return notes
 
 

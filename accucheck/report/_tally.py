@@ -76,6 +76,8 @@ class Breakdown:
         self.wanted = wanted
         """Whether somebody asked for it."""
         self.groups: dict[str, Counts] = {}
+        """Groups by the value as it was written first: ``Lima`` and ``LIMA`` are one."""
+        self._folded: dict[str, Counts] = {}
         self.abandoned = False
         """Whether the column has too many distinct values to group by, or holds personal data."""
 
@@ -84,13 +86,15 @@ class Breakdown:
         if self.abandoned:
             return None
         text = "" if value is None else " ".join(str(value).split())[:LONGEST_VALUE]
-        counts = self.groups.get(text)
+        folded = text.casefold()
+        counts = self._folded.get(folded)
         if counts is None:
             if len(self.groups) >= MOST_GROUPS or _is_personal(text):
                 self.abandoned = True
                 self.groups.clear()
+                self._folded.clear()
                 return None
-            counts = self.groups[text] = Counts()
+            counts = self._folded[folded] = self.groups[text] = Counts()
         return counts
 
     @property

@@ -103,6 +103,12 @@ def test_the_share_is_of_the_answered_rows_only(tmp_path: Path) -> None:
     assert cells_of(page, "Cusco")[:3] == ["40", "10", "0.0 %"]
 
 
+def test_the_same_city_in_capitals_is_one_group(tmp_path: Path) -> None:
+    page = made(tmp_path, [a_row(n, ["Lima", "LIMA ", "lima", "Cusco"][n % 4]) for n in range(40)])
+    assert cells_of(page, "Lima")[0] == "30"
+    assert cells_of(page, "Cusco")[0] == "10"
+
+
 def test_a_column_of_names_is_not_broken_down(tmp_path: Path) -> None:
     page = made(tmp_path, [a_row(n, city=f"Person {n}") for n in range(500)])
     assert "WhatsApp share by Ciudad" not in page
