@@ -44,7 +44,7 @@ from accucheck._gate import AdaptiveGate, Gate, Rate, shareable_plan
 from accucheck._models import Check, Outcome, Stats
 from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
-from accucheck._store import Ledger, MemoryStore, Query, Store, as_store
+from accucheck._store import Endpoint, Ledger, MemoryStore, Query, Store, as_store
 from accucheck._stream import RunContext, Stream
 from accucheck._tasks import EngineTask, settled
 from accucheck._timeouts import Timeouts
@@ -93,7 +93,10 @@ class StreamOptions(TypedDict, total=False):
 
 BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
 """The vendor's ("1. API Specification")."""
-_PATHS: Final = {"advanced": "/check/whatsapp_advanced", "basic": "/check/whatsapp_basic"}
+_PATHS: Final[Mapping[Endpoint, str]] = {
+    "advanced": "/check/whatsapp_advanced",
+    "basic": "/check/whatsapp_basic",
+}
 _CONNECTIONS: Final = 10_000
 """The most that one client opens; a run's workers are what bounds its calls under way."""
 _DELAYED: Final = 10_000
@@ -151,7 +154,7 @@ class Client:
         api_secret: str | None = None,
         *,
         base_url: str = BASE_URL,
-        endpoint: Literal["advanced", "basic"] = "advanced",
+        endpoint: Endpoint = "advanced",
         body: BodyStyle | Literal["auto"] = "auto",
         timeouts: Timeouts | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -171,7 +174,7 @@ class Client:
         from accucheck._http import Sender
 
         if endpoint not in _PATHS:
-            raise ConfigurationError(f"endpoint must be 'advanced' or 'basic', not {endpoint!r}")
+            raise ConfigurationError(f"endpoint must be {' or '.join(map(repr, _PATHS))}, not {endpoint!r}")
         if body not in ("auto", "form", "json"):
             raise ConfigurationError(f"body must be 'auto', 'form' or 'json', not {body!r}")
         _instance("policy", policy, Policy, "a Policy")
@@ -187,7 +190,7 @@ class Client:
         credentials = Credentials.find(api_id, api_secret)
         self._base_url = _checked_url(base_url)
         self._url = self._base_url + _PATHS[endpoint]
-        self._endpoint: Literal["advanced", "basic"] = endpoint
+        self._endpoint: Endpoint = endpoint
         self._mobile_only = mobile_only
         self._policy = policy or Policy()
         self._own_gate = AdaptiveGate(rate, burst) if gate is None else None

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -18,7 +18,7 @@ from accucheck._errors import CHECK_ERRORS, CheckError, StillPending
 from accucheck._models import Check, Settlement
 from accucheck._store._protocol import Endpoint, Query
 
-ENDPOINTS: Final[tuple[Endpoint, ...]] = ("advanced", "basic")
+ENDPOINTS: Final[tuple[Endpoint, ...]] = get_args(Endpoint)
 ENDPOINT_CODES: Final[dict[Endpoint, int]] = {endpoint: code for code, endpoint in enumerate(ENDPOINTS)}
 KEY_SHIFT: Final = 3
 """A row's key is ``number << 3 | failed << 2 | endpoint code``: all that is known of a number is in one place."""

@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
 from accucheck._errors import ConfigurationError
+from accucheck._store import Endpoint
 from accucheck.cli._account import find_id, make_client
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._file_job import run_file_jobs
@@ -208,7 +209,7 @@ def bulk(
         raise ConfigurationError(
             f"the folder {folder} for --summary-json does not exist\nmkdir -p {shlex.quote(str(folder))}"
         )
-    endpoints: tuple[Literal["advanced", "basic"], ...] = (common.first_endpoint,)
+    endpoints: tuple[Endpoint, ...] = (common.first_endpoint,)
     if account.endpoint == "cascade":
         endpoints = ("basic", "advanced")
     clients = {

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from itertools import islice
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import anyio
 import msgspec
@@ -17,7 +17,7 @@ from accucheck._costs import Cost
 from accucheck._engine import total
 from accucheck._errors import ConfigurationError, InvalidNumber, LedgerError
 from accucheck._models import Check
-from accucheck._store import Store
+from accucheck._store import Endpoint, Store
 from accucheck.cli._console import complain, say
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interrupted, Interruption
@@ -44,7 +44,7 @@ from accucheck.files import FileError, Source, local_name
 __all__ = ["run_file_jobs"]
 
 
-Clients = Mapping[Literal["advanced", "basic"], Client]
+Clients = Mapping[Endpoint, Client]
 """The client of each endpoint that is used."""
 
 

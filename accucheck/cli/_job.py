@@ -16,7 +16,7 @@ from accucheck._costs import Cost, Prices
 from accucheck._errors import BudgetExhausted, ConfigurationError
 from accucheck._events import OnEvent
 from accucheck._polls import FLOOR as POLL_FLOOR
-from accucheck._store import Store, is_postgres
+from accucheck._store import Endpoint, Store, is_postgres
 from accucheck._store._file import files_of
 from accucheck._stream import Stream
 from accucheck.cli._console import say
@@ -52,7 +52,7 @@ class Job:
 
     input: str
     output: str
-    endpoint: Literal["advanced", "basic", "cascade"] = "advanced"
+    endpoint: Endpoint | Literal["cascade"] = "advanced"
     format: str | None = None
     ordered: bool = False
     ledger: str | None = None
@@ -132,11 +132,11 @@ class Job:
             )
 
     @property
-    def first_endpoint(self) -> Literal["advanced", "basic"]:
+    def first_endpoint(self) -> Endpoint:
         """The endpoint that every number is asked at; its answers may come from the other one, too."""
         return "basic" if self.endpoint == "cascade" else self.endpoint
 
-    async def step(self, endpoint: Literal["advanced", "basic"], store: Store) -> Job:
+    async def step(self, endpoint: Endpoint, store: Store) -> Job:
         """Return the part of a cascade that asks one endpoint; its caps are those of the whole."""
         caps = self.pace.max_calls and CallCap(await self.max_calls(store) or 1)
         cost = await self._max_cost(store)

@@ -21,6 +21,7 @@ from accucheck._client import FreshWithin
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
 from accucheck._store import (
+    Endpoint,
     Query,
     SQLiteStore,
     Store,
@@ -146,7 +147,7 @@ def _refuse_missing_folder(path: Path) -> None:
 
 def known_in(
     store: Store,
-    endpoint: Literal["advanced", "basic"],
+    endpoint: Endpoint,
     *,
     fresh: Freshness = ANY_AGE,
     retry_failed: bool = False,
@@ -169,9 +170,7 @@ def known_in(
     return find
 
 
-def query_of(
-    endpoint: Literal["advanced", "basic"], *, fresh: Freshness, retry_failed: bool, now: float
-) -> Query:
+def query_of(endpoint: Endpoint, *, fresh: Freshness, retry_failed: bool, now: float) -> Query:
     """Return what counts as known at ``now``."""
 
     def since(age: timedelta | None) -> float:

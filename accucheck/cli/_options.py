@@ -16,6 +16,7 @@ from cyclopts.types import PositiveFloat, PositiveInt
 from accucheck._costs import Prices, money
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import Hours, RatePlan
+from accucheck._store import Endpoint
 from accucheck.cli._ledger import Freshness
 from accucheck.cli._progress import ProgressMode
 
@@ -200,7 +201,7 @@ class Account:
     """Command that prints the API secret, such as "pass show accuauth"."""
     base_url: str = "https://cloudapi.peru.accuauth.com"
     """URL of the API. http:// is only allowed for this machine (the sandbox)."""
-    endpoint: Literal["advanced", "basic"] = "advanced"
+    endpoint: Endpoint = "advanced"
     """Endpoint to call. basic only tells whether the number is on WhatsApp."""
     body: Literal["auto", "form", "json"] = "auto"
     """Encoding of the request body. auto finds out on the first call."""
@@ -215,7 +216,7 @@ class Account:
 class BulkAccount(Account):
     """The same for a whole list, which both endpoints may share."""
 
-    endpoint: Literal["advanced", "basic", "cascade"] = "advanced"  # type: ignore[assignment]
+    endpoint: Annotated[Endpoint | Literal["cascade"], Parameter(metavar="CHOICE")] = "advanced"  # type: ignore[assignment]
     """Endpoint to call. basic answers only whether the number is on WhatsApp; cascade asks advanced only for those
     of which basic says yes."""
 
