@@ -84,11 +84,12 @@ def write_list(path: Path, count: int, distinct: int = 100_000_000) -> None:
                 sheet.write_row(line, 0, row)
 
 
-def speed(pythons: Sequence[str], repeats: int, folder: Path) -> None:
+def speed(formats: Sequence[str], pythons: Sequence[str], repeats: int, folder: Path) -> None:
     """Print rows per second of CPU time, for each format and interpreter."""
     print("| format | rows | pass |" + "".join(f" {name} |" for name in pythons))
     print("|---|---|---|" + "---|" * len(pythons))
-    for name, count in ROWS.items():
+    for name in formats:
+        count = ROWS[name]
         leads = folder / f"leads.{name}"
         write_list(leads, count)
         for label, code in (("read", READ), ("read and write", WRITE)):
@@ -155,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", action="append", default=[], help="a further interpreter to measure")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--formats", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--memory", action="store_true", help="measure memory, not speed")
     parser.add_argument("--rows", type=int, nargs="+", default=[500_000, 5_000_000], help="for --memory")
     options = parser.parse_args()
@@ -164,7 +166,12 @@ def main() -> None:
         if options.memory:
             memory(options.rows, Path(name))
         else:
-            speed([sys.executable, *map(os.path.abspath, options.python)], options.repeats, Path(name))
+            speed(
+                options.formats,
+                [sys.executable, *map(os.path.abspath, options.python)],
+                options.repeats,
+                Path(name),
+            )
 
 
 if __name__ == "__main__":

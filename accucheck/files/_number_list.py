@@ -36,11 +36,13 @@ def separator_of_numbers(text: str) -> re.Pattern[str] | None:
         if max(widths, default=0) < 2 or (len(lines) > 1 and len(set(widths)) == 1):
             continue
         flat = [piece for each in pieces for piece in each][:2000]
+        if _is_word(flat[0]):  # a header, or a name: it costs too much to look at all the others
+            continue
         numbers = sum(map(_is_number, flat))
         # The members of a group, copied in one go, have names among them; the rows of a table have them too.
         share = _ENOUGH if len(lines) > 1 else _ENOUGH_ON_ONE_LINE
         enough = len(flat) if separator is _WITH_BLANKS else share * len(flat)
-        if numbers >= 2 and numbers >= enough and not any(map(_is_word, flat[:1])):
+        if numbers >= 2 and numbers >= enough:
             return separator
     return None
 
