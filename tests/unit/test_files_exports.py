@@ -345,5 +345,5 @@ def test_what_is_in_an_archive(tmp_path: Path) -> None:
         zipped(Todos__vcf=f"BEGIN:VCARD\nFN:Ana\nTEL:{A}\nEND:VCARD\n"),
     ):
         assert read(put(tmp_path, "export.zip", content)) == [A]
-    with pytest.raises(FileError, match="holds 2 files"):
+    with pytest.raises(FileError, match="contains 2 files"):
         open_source(put(tmp_path, "export.zip", zipped(leads__csv=text, LEEME__txt="hola")))
