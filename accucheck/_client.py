@@ -118,7 +118,8 @@ class Client:
     Args:
         api_id: Your AccuAuth API id. Default: the environment variable ACCUCHECK_API_ID.
         api_secret: Your AccuAuth API secret. Default: the environment variable ACCUCHECK_API_SECRET.
-        base_url: URL of the API. Must be https, except for localhost.
+        base_url: URL of the API. Must be https, except for localhost. By default ACCUCHECK_BASE_URL of the
+            environment, such as that of a sandbox, or else AccuAuth's.
         endpoint: "advanced", or "basic", which is cheaper and only answers ``number`` and ``whatsapp``.
         body: Encoding of the request body, which AccuAuth's page does not specify. "auto" starts with a form and, if
             the first call is refused because of it, switches to JSON; a ledger remembers which one works. "form" and
@@ -153,7 +154,7 @@ class Client:
         api_id: str | None = None,
         api_secret: str | None = None,
         *,
-        base_url: str = BASE_URL,
+        base_url: str | None = None,
         endpoint: Endpoint = "advanced",
         body: BodyStyle | Literal["auto"] = "auto",
         timeouts: Timeouts | None = None,
@@ -188,6 +189,8 @@ class Client:
         if gate is not None and not isinstance(gate, Gate):
             raise ConfigurationError(f"gate must be a Gate (see accucheck.Gate), not {gate!r}")
         credentials = Credentials.find(api_id, api_secret)
+        if base_url is None:
+            base_url = os.environ.get("ACCUCHECK_BASE_URL") or BASE_URL
         self._base_url = _checked_url(base_url)
         self._url = self._base_url + _PATHS[endpoint]
         self._endpoint: Endpoint = endpoint

@@ -47,6 +47,7 @@ def accucheck_sandbox(
     """A simulated AccuAuth: ``.answers({"987654321": "yes"})``, ``.script(number, [...])``, ``.requests``, ``.url``."""
     from accucheck._http._in_tests import stand_in
 
+    monkeypatch.delenv("ACCUCHECK_BASE_URL", raising=False)  # a developer's own sandbox
     monkeypatch.setenv("ACCUCHECK_API_ID", "sandbox")
     monkeypatch.setenv("ACCUCHECK_API_SECRET", "sandbox")
     for sandbox in _sandbox(request):

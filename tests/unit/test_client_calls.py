@@ -38,6 +38,32 @@ class Watching(Vendor):
         return await super().handle_async_request(request)
 
 
+# Where it calls
+
+
+@pytest.mark.parametrize(
+    ("given", "in_environment", "called"),
+    [
+        (None, None, "https://cloudapi.peru.accuauth.com"),
+        (None, "", "https://cloudapi.peru.accuauth.com"),
+        (None, "http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
+        ("https://example.com", "http://127.0.0.1:8000", "https://example.com"),
+    ],
+)
+def test_the_url_is_the_argument_or_that_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, given: str | None, in_environment: str | None, called: str
+) -> None:
+    if in_environment is not None:
+        monkeypatch.setenv("ACCUCHECK_BASE_URL", in_environment)
+    assert repr(client_of(Vendor(), base_url=given)) == f"<accucheck.Client {called} advanced>"
+
+
+def test_a_url_in_the_environment_is_checked_like_one_that_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCUCHECK_BASE_URL", "http://example.com")
+    with pytest.raises(accucheck.ConfigurationError, match="must be https"):
+        client_of(Vendor())
+
+
 # Correlation
 
 
