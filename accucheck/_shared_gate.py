@@ -32,6 +32,8 @@ logger = logging.getLogger("accucheck")
 
 _TICK: Final = 0.05
 """Seconds between two requests while there is something to ask or to tell."""
+_STARTUP_TICK: Final = 0.02
+"""The same for the leader while the rate grows from call to call."""
 _EXPIRY: Final = 0.02
 """Seconds after which a permit that nobody took is lost."""
 _REPORTED: Final = 0.12
@@ -220,7 +222,8 @@ class SharedGate:
             self._waiters.give(now)
         if self._asking is None and self._is_worth_asking(now) and (self._urgent or now >= self._ask_at):
             self._urgent = False
-            self._ask_at = now + _TICK
+            starting = self._controller is not None and self._controller.phase is Phase.STARTUP
+            self._ask_at = now + (_STARTUP_TICK if starting else _TICK)
             # No context: it asks for all callers, whoever of them came first.
             self._asking = loop.create_task(
                 self._ask(), name="accucheck permits", context=contextvars.Context()

@@ -33,8 +33,6 @@ SEAT_BITS: Final = 16
 
 HORIZON: Final = 0.1
 """Seconds of the schedule that all processes hold together: so soon everyone heeds a refusal."""
-ALONE: Final = 0.25
-"""The same for a process that is alone, which hears of its refusals by itself."""
 _LATE: Final = 0.01
 """Seconds of the schedule that are made up for when nobody came to lease them in time."""
 ACTIVE: Final = 1.0
@@ -213,15 +211,14 @@ def lease(
             return nothing
         pace.trial_by, pace.trial_until = owner, now + _TRIAL
         return 1, now, share_at, leads
-    horizon = ALONE if members == 1 else HORIZON
     start = max(pace.next_at, held_until, now - _LATE)
-    share_at = max(share_at, now - horizon)
-    until = now + horizon
+    share_at = max(share_at, now - HORIZON)
+    until = now + HORIZON
     if share_at > until:
-        until = now + horizon / 2  # more only of what the others leave
+        until = now + HORIZON / 2  # more only of what the others leave
     if start > until:
         return 0, now, share_at, leads
-    free = min(until - start, horizon / members) * pace.rate
+    free = min(until - start, HORIZON / members) * pace.rate
     granted = min(request.wanted, max(1, math.floor(free)))
     pace.next_at = start + granted / pace.rate
     return granted, start, share_at + granted * members / pace.rate, leads
