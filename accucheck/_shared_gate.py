@@ -322,6 +322,8 @@ class SharedGate:
                 self._controller = RateController(
                     low=self._low, high=self._high, start=self._start_from(permits)
                 )
+                if not permits.found and self._start is None:
+                    self._controller.resume_startup(permits.rate)
             for report in permits.reports:
                 self._hear(report)
             pacing, published = self._pacing(self._controller), self._published
@@ -333,8 +335,8 @@ class SharedGate:
 
     def _start_from(self, permits: Permits) -> float | None:
         """Return where to continue as the new leader; None to begin."""
-        if self._start is None and permits.rate == self._first_rate:
-            return None
+        if not permits.found:
+            return self._start
         return min(max(permits.rate, self._low), self._high)
 
     # The leader
@@ -379,4 +381,7 @@ class SharedGate:
             rate=rate,
             hold_until=max(controller.resume_at, 0.0),
             single=controller.phase is Phase.LOCKOUT,
+            found=controller.learned is not None
+            if controller.phase is Phase.LOCKOUT
+            else controller.phase is not Phase.STARTUP,
         )

@@ -59,6 +59,10 @@ class RateController:
         self._windows = Windows(self._calls, self._clock)
         self._search = Search(self._calls, self._windows, low, high, start)
 
+    def resume_startup(self, rate: float) -> None:
+        """Begin where another controller was, before it had met a limit."""
+        self._search.resume_startup(rate)
+
     @property
     def phase(self) -> Phase:
         return self._search.phase

@@ -102,6 +102,10 @@ class Search:
     def _bounded(self, rate: float) -> float:
         return min(max(rate, self._low), self._high)
 
+    def resume_startup(self, rate: float) -> None:
+        """Begin at a rate that others have come to."""
+        self.rate = self._bounded(rate)
+
     def run(self, now: float, step: float, *, queued: bool) -> None:
         """Let so many seconds pass, in which calls could be sent; ``queued`` says whether callers wait for them."""
         calls = self._calls

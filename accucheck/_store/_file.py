@@ -52,6 +52,7 @@ _NETWORK: Final = frozenset(
 _NAME: Final = "ledger "
 CUT_SHORT: Final = "was cut short"
 OVERWRITTEN: Final = "was overwritten"
+SET_BACK: Final = "was set back to an earlier state, as by restoring a backup,"
 
 KEEP_EARLIER: Final = (
     """CREATE TABLE IF NOT EXISTS earlier (
@@ -222,6 +223,10 @@ class FileWatch:
         self._name = name.encode()
         self._log_stat = os.stat(self._log)
         self._bytes = found.st_size
+        self._changes = 0
+        self._written_at = found.st_mtime_ns
+        self.written = False
+        """Whether the file was written to between the last two looks, by the log being copied home or by a stranger."""
 
     def close(self) -> None:
         """Let go of the file; after the connection."""
@@ -250,7 +255,11 @@ class FileWatch:
             return CUT_SHORT
         if self._name not in page:
             return OVERWRITTEN
-        return None
+        # SQLite counts up with each change of the first page (https://www.sqlite.org/fileformat2.html#file_change_counter).
+        before, self._changes = self._changes, int.from_bytes(page[24:28], "big")
+        self.written = here.st_mtime_ns != self._written_at and self._changes == before
+        self._written_at = here.st_mtime_ns
+        return SET_BACK if self._changes < before else None
 
     def _read(self) -> bytes:
         with self._lock:

@@ -58,6 +58,8 @@ class Pacing(msgspec.Struct, frozen=True):
     """Nobody calls before; in seconds of the store's clock, as all times here."""
     single: bool = False
     """Then one call goes, and nobody follows before its reply."""
+    found: bool = False
+    """Whether the rate is that of a limit, not one on the way to it: who leads next continues from it."""
 
 
 class Pace(msgspec.Struct, kw_only=True):
@@ -70,6 +72,7 @@ class Pace(msgspec.Struct, kw_only=True):
     refused_until: float = 0.0
     """The same, from the refusals that the leader has not heard of yet."""
     single: bool = False
+    found: bool = False
     trial_until: float = 0.0
     """A single call is out, or its reply is; nobody follows before the leader has heard of it."""
     trial_by: int = -1
@@ -126,6 +129,8 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     hold_until: float
     epoch: int
     """If it has changed, permits that were granted before are void."""
+    found: bool = False
+    """Whether ``rate`` is that of a limit: see ``Pacing.found``."""
     wait: float = 0.0
     """Seconds until the quotas allow a call."""
     members: int
@@ -181,11 +186,16 @@ def lease(
     """
     leads = pace.leader == owner or now >= pace.leader_until
     if leads and pace.leader != owner and members == 1:
-        pace.rate, pace.single = request.start.rate, False  # nobody else calls: begin as after any pause
+        pace.rate, pace.single, pace.found = (
+            request.start.rate,
+            False,
+            False,
+        )  # nobody else calls: begin as after any pause
     if leads:
         pace.leader, pace.leader_until = owner, now + _LEADS
         if request.pacing is not None:
             pace.rate, pace.single = request.pacing.rate, request.pacing.single
+            pace.found = request.pacing.found
             pace.hold_until = request.pacing.hold_until
     if request.outcomes.refused and request.pacing is None:
         asked = [

@@ -637,6 +637,7 @@ class PostgresStore:
             rate=pace.rate,
             hold_until=max(pace.hold_until, pace.refused_until),
             epoch=pace.epoch,
+            found=pace.found,
             wait=wait,
             members=len(others) + 1,
             leads=leads,

@@ -20,6 +20,7 @@ from accucheck._store._file import (
     CUT_SHORT,
     OVERWRITTEN,
     PAGE_BYTES,
+    SET_BACK,
     create_ledger,
     files_of,
     open_ledger,
@@ -54,7 +55,7 @@ def rescue(tables: Tables, trouble: str) -> Path:
     path = tables.path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     spare = _unused(path, "rescue")
-    spoiled = trouble in (CUT_SHORT, OVERWRITTEN)
+    spoiled = trouble in (CUT_SHORT, OVERWRITTEN, SET_BACK)
     try:
         if spoiled:
             _rebuild(path, spare)

@@ -19,6 +19,7 @@ from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import _repair
 from accucheck._store._errors import is_full, ledger_error
+from accucheck._store._file import SET_BACK
 from accucheck._store._owner import RESERVE_BYTES
 from accucheck._store._packing import key_of, row_of
 from accucheck._store._permits import PermitRequest, Permits
@@ -279,9 +280,10 @@ class _Ledger:
                 f"ledger {before}: it {trouble} while it was in use, and could not be recovered ({reason})"
             ) from failure
         self.tables = Tables(self.path, now=self._now, reserve=0)
+        saved = "everything it held" if trouble != SET_BACK else "everything it still held"
         self._no_more = self._vanished = LedgerError(
             f"ledger {before}: it {trouble} while it was in use, so no more calls are made; "
-            f"everything it held and everything bought is in {self.path}"
+            f"{saved} and everything bought is in {self.path}"
         )
         return True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -22,7 +23,15 @@ import msgspec
 from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import _owner
-from accucheck._store._file import KEEP_EARLIER, FileWatch, check_small, name_of, open_ledger
+from accucheck._store._file import (
+    KEEP_EARLIER,
+    SET_BACK,
+    FileWatch,
+    check_small,
+    name_of,
+    open_ledger,
+    open_reader,
+)
 from accucheck._store._owner import Owner
 from accucheck._store._packing import FAILED, KEY_SHIFT, Choice, Row, key_of, number_of, settlement_of
 from accucheck._store._permits import (
@@ -43,6 +52,8 @@ __all__ = ["Tables", "find", "in_transaction", "upsert"]
 _EXPIRY_SECONDS: Final = 60.0
 """A process that is alive and does not renew its claims for so long, say since it was suspended, loses them."""
 _LOOKED_UP_AT_ONCE: Final = 1_000
+_SAMPLE: Final = 32
+"""Settled rows of a run whose presence shows that the file was not set back."""
 _WIDTHS: Final = (1, 2, 4, 8, 16, *range(32, 513, 32))
 """Rows a statement. Few widths, so that each statement is prepared once; the last row is repeated to fill one up."""
 
@@ -136,6 +147,8 @@ class Tables:
         self._boot = _boot()
         self._slots: dict[str, int] = {}
         self._settled: list[int] = []
+        self._sample: list[tuple[int, int]] = []
+        self._seen = 0
         self._new_list = True
         self._synchronous = "FULL"
         with ExitStack() as undo:
@@ -156,7 +169,32 @@ class Tables:
 
     def trouble(self) -> str | None:
         """Return what happened to the file; None if it is as it should be."""
-        return self._watch.trouble()
+        trouble = self._watch.trouble()
+        if trouble is None and self._watch.written and not self._sample_is_there():
+            return SET_BACK
+        return trouble
+
+    def _sample_is_there(self) -> bool:
+        """Whether some of what was settled here is in the file, which may have been set back under our feet."""
+        try:
+            # A connection that has none of the pages in memory.
+            with closing(open_reader(self.path)) as reader:
+                (missing,) = reader.execute(
+                    """SELECT count(*) FROM json_each(?) AS kept WHERE NOT EXISTS (SELECT 1 FROM answers
+                    WHERE key = json_extract(kept.value, '$[0]') AND at >= json_extract(kept.value, '$[1]'))""",
+                    (json.dumps(self._sample),),
+                ).fetchone()
+        except (sqlite3.DatabaseError, LedgerError):
+            return False
+        return not missing
+
+    def _remember_some(self, row: Row) -> None:
+        """Keep some rows of all that are settled, each as likely as another."""
+        self._seen += 1
+        if len(self._sample) < _SAMPLE:
+            self._sample.append((row[0], row[1]))
+        elif (place := random.randrange(self._seen)) < _SAMPLE:
+            self._sample[place] = row[0], row[1]
 
     def renew(self) -> None:
         """Keep the claims for another while."""
@@ -214,6 +252,8 @@ class Tables:
                 upsert(connection, rows)
                 connection.execute(_COUNT, (job, 0, possibly_double_charged, 0))
         self._settled += [row[0] & ~FAILED for row in rows]
+        if rows:
+            self._remember_some(rows[0])
 
     def drop_settled(self) -> None:
         """Drop the claims on what was settled. Nobody waits for that: who wants a number finds its answer first."""
@@ -378,6 +418,7 @@ class Tables:
             rate=pace.rate,
             hold_until=max(pace.hold_until, pace.refused_until),
             epoch=pace.epoch,
+            found=pace.found,
             wait=wait,
             members=others + 1,
             leads=leads,

@@ -86,6 +86,7 @@ class Seat:
             rate=pace.rate,
             hold_until=max(pace.hold_until, pace.refused_until),
             epoch=pace.epoch,
+            found=pace.found,
             wait=wait,
             members=members,
             leads=leads,
@@ -222,6 +223,30 @@ def test_when_the_leader_is_killed_the_others_continue() -> None:
     before, _, _ = counted(calls, 15, 20)
     after, _, _ = counted(calls, 23, 33)
     assert after / 10 >= 0.9 * before / 5
+
+
+@pytest.mark.parametrize("killed_after", [0.3, 1.0, 1.7])
+def test_a_leader_that_is_killed_before_the_limit_is_found_does_not_leave_its_low_rate_behind(
+    killed_after: float,
+) -> None:
+    permits = LocalPermits()
+    limiter = TokenBucket(constant(200.0), 20)
+    calls = [Process(permits, owner, limiter, "auto") for owner in range(4)]
+
+    async def main() -> None:
+        for process in calls:
+            process.work()
+        for _ in range(2):
+            await asyncio.sleep(killed_after)
+            for process in calls:
+                if process.gate._controller is not None:
+                    await process.die()
+        await asyncio.sleep(30)
+        for process in calls:
+            await process.leave()
+
+    virtual_time.run(main())
+    assert counted(calls, 18, 30)[0] >= 0.9 * 200 * 12
 
 
 def test_a_process_that_leaves_frees_its_share_within_two_seconds() -> None:

@@ -10,13 +10,14 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from accucheck import LedgerError
 from accucheck._store import Ledger, Query, SQLiteStore, _owner, _tables, repair
-from tests.unit.ledger_samples import MOBILE, Clock, answered, failed, told
+from tests.unit.ledger_samples import MOBILE, NOW, Clock, answered, failed, told
 
 ANY = Query()
 
@@ -221,6 +222,36 @@ def overwrite(path: Path) -> None:
 
 def delete_log(path: Path) -> None:
     path.with_name(path.name + "-wal").unlink()
+
+
+@pytest.mark.parametrize("grows", [True, False])
+@pytest.mark.usefixtures("at_once")
+async def test_a_backup_that_is_restored_under_a_run_is_noticed(tmp_path: Path, grows: bool) -> None:
+    """Also one of the same file, in place, that differs only in what it holds."""
+    path = tmp_path / "leads.db"
+    store = SQLiteStore(path)
+    await store.open()
+    await store.settle([answered(MOBILE + n) for n in range(2_000)])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    backup = path.read_bytes()
+    first = MOBILE + 2_000 if grows else MOBILE
+    newer = NOW + timedelta(days=1)
+    await store.settle([answered(first + n, checked_at=newer) for n in range(2_000)])
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    await store.claim([MOBILE + 9_000], ANY)  # what the run itself does to the file is no reason
+    with path.open("r+b") as file:
+        file.write(backup)
+        file.truncate()
+    with pytest.raises(LedgerError, match=r"set back to an earlier state.*no more calls are made"):
+        await store.claim([MOBILE + 9_001], ANY)
+    await store.settle([answered(MOBILE + 9_000)])
+    with pytest.raises(LedgerError, match="set back"):
+        await store.lease_calls(1, max_calls=None)
+    await store.aclose()
+    assert store.path != path
+    assert MOBILE + 9_000 in numbers_in(store.path)
 
 
 VANISH = [delete, delete_all, move, replace, remove_folder, truncate, empty, overwrite, delete_log]
