@@ -21,6 +21,12 @@ BLOCK = re.compile(
     r'^(?: *(<!-- notest -->)\n)?( *)```python(?: +title="([^"]+)")?\n(.*?)^\2```$', re.DOTALL | re.MULTILINE
 )
 GIVEN = {"README.md": 'leads = [{"name": "Ana", "phone": "987654321"}]\n'}
+LEFT_OUT = {
+    # About libraries that are not installed here, or have no types.
+    *("airflow.md", "celery.md", "dask.md", "django.md", "kafka.md", "spark.md"),
+    # Written as a person types into a notebook or a console.
+    *("budget.md", "jupyter.md", "pending.md"),
+}
 
 
 def write(folder: Path) -> None:
@@ -28,18 +34,22 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True)
     for page in sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]):
         name = str(page.relative_to(ROOT))
+        if page.name in LEFT_OUT:
+            continue
+        module = re.sub(r"\W", "_", name.removesuffix(".md"))
         body = GIVEN.get(name, "")
         for left_out, _, title, code in BLOCK.findall(page.read_text("utf-8")):
             if left_out:
                 continue
             code = textwrap.dedent(code)
             if title:
-                with (folder / title).open("x", encoding="utf-8") as file:  # titles must differ
-                    file.write(code)
+                path = folder / title
+                if path.exists():  # on another page, too
+                    path = folder / f"{module}_{title}"
+                path.write_text(code, "utf-8")
             else:
                 body += code
         if body:
-            module = re.sub(r"\W", "_", name.removesuffix(".md"))
             (folder / f"{module}.py").write_text(_in_a_function(body), "utf-8")
 
 
