@@ -21,7 +21,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from accucheck._errors import LedgerError
-from accucheck._gate import Waiters, closed_error
+from accucheck._gate import _QUEUE, Waiters, closed_error
 from accucheck._rate import Phase, RateController
 from accucheck._schedule import Rate, RatePlan, Schedule
 from accucheck._store import HORIZON, Outcomes, Pacing, PermitRequest, Permits, PermitStore
@@ -376,6 +376,8 @@ class SharedGate:
         return until
 
     def _pacing(self, controller: RateController) -> Pacing:
+        # A machine that is busy loses permits to its own lateness: that is no lack of demand.
+        controller.queued = len(self._waiters) > 1 + _QUEUE * (self._rate or 0.0)
         rate = controller.rate(self._digest(controller))
         return Pacing(
             rate=rate,
