@@ -399,14 +399,18 @@ def _yes_no(flag: bool | None) -> str:
 _REPLIES: Final = (
     (200, "OK", "The answer. A number that was answered before costs nothing."),
     (400, "PENDING", "It takes longer: send the same request again. The check continues and is paid once."),
-    (400, "INVALID_ARGUMENT", "There is no number, or it cannot be one of Peru; no call was made."),
+    (400, "INVALID_ARGUMENT", "The number is missing or not Peruvian; no call was made."),
     (401, "UNAUTHORIZED", "The id and the secret are not this server's own key."),
     (403, "NO_PERMISSION", "The account behind this server may not use this API."),
     (403, "OUT_OF_QUOTA", "The calls of the account, or those that this server may make, are used up."),
     (429, "RATE_LIMIT_EXCEEDED", "The queue is full: send it again after Retry-After seconds."),
     (404, "NOT_FOUND", "There is nothing at this address."),
-    (500, "INTERNAL_ERROR", "No answer could be had; reason says why."),
-    (503, "INTERNAL_ERROR", "AccuAuth is down or this server is stopping: again after Retry-After seconds."),
+    (500, "INTERNAL_ERROR", "There is no answer; reason says why."),
+    (
+        503,
+        "INTERNAL_ERROR",
+        "AccuAuth is down or this server is stopping: send it again after Retry-After seconds.",
+    ),
 )
 """HTTP code, status, and what it means."""
 _FIELDS: Final = {
