@@ -32,7 +32,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
         patch.setenv("CALLS", str(log))
         ray.init(
-            num_cpus=2, object_store_memory=200 * 2**20, include_dashboard=False, logging_level="ERROR",
+            "local", num_cpus=2, object_store_memory=200 * 2**20, include_dashboard=False, logging_level="ERROR",
             log_to_driver=False,
         )  # fmt: skip
         try:
