@@ -21,7 +21,7 @@ from accucheck._gate import Gate
 from accucheck._polls import LaterPolls, PollTimes
 from accucheck._statuses import ANSWER_LOST, UNKNOWN
 from accucheck._timeouts import Timeouts
-from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, NotSent, Reply, StatusReply
+from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply, was_not_sent
 
 __all__ = ["Attempt", "CallBudget", "CallCap", "Counters", "Host", "Progress", "Send"]
 
@@ -302,21 +302,16 @@ class Attempt:
                 reply = await self._send(progress.national)
             else:
                 reply = await self._send(progress.national, progress.timeouts)
-        except (NotSent, ConfigurationError) as error:
-            self._take_back(progress)
-            if probe:
-                circuit.abandon_probe()
-                host.follow(self._now())
-            if isinstance(error, NotSent):
-                raise asyncio.CancelledError(*error.args) from None
-            raise
-        except BaseException:
-            # Cut off in mid-call: the answer is lost, and may have been charged.
-            progress.lost += 1
-            counters.lost += 1
-            counters.cut_off += 1
-            if self._cost is not None:
-                self._cost.cut_off()
+        except BaseException as error:
+            if isinstance(error, ConfigurationError) or was_not_sent(error):
+                self._take_back(progress)
+            else:
+                # Cut off in mid-call: the answer is lost, and may have been charged.
+                progress.lost += 1
+                counters.lost += 1
+                counters.cut_off += 1
+                if self._cost is not None:
+                    self._cost.cut_off()
             if probe:
                 circuit.abandon_probe()
                 host.follow(self._now())

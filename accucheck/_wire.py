@@ -87,8 +87,20 @@ class Malformed(msgspec.Struct, frozen=True, gc=False):
     retry_after: ClassVar[float | None] = None
 
 
-class NotSent(asyncio.CancelledError):
-    """A call was cancelled before a byte of it was sent: it was not made, and cannot have been charged."""
+_NOT_SENT: Final = "cancelled before a byte was sent"
+
+
+def not_sent(error: asyncio.CancelledError) -> asyncio.CancelledError:
+    """Return a cancellation that says that the call was not made, so that it cannot have been charged.
+
+    It is of asyncio's own class: ``asyncio.timeout`` turns no other into a TimeoutError.
+    """
+    return asyncio.CancelledError(*error.args, _NOT_SENT)
+
+
+def was_not_sent(error: BaseException) -> bool:
+    """Return whether ``error`` comes from ``not_sent``."""
+    return isinstance(error, asyncio.CancelledError) and _NOT_SENT in error.args
 
 
 class Broken(msgspec.Struct, frozen=True, gc=False):

@@ -32,10 +32,10 @@ from accucheck._wire import (
     BodyStyle,
     Broken,
     Malformed,
-    NotSent,
     Reply,
     decode_reply,
     encode_number,
+    not_sent,
 )
 
 __all__ = ["Sender"]
@@ -131,8 +131,8 @@ class Sender:
         ``timeouts`` takes the place of the sender's for this call.
         A failure of the transport (httpx.TransportError) is a value. Anything else that a transport raises is a
         mistake in it, and propagates. Raises RuntimeError on another event loop than before, and once closed;
-        NotSent if it is cancelled while it waits for a slot, a descriptor or a connection; ConfigurationError if it
-        can have none.
+        ConfigurationError if it can have no connection. Cancelled while it waits for a slot, a descriptor or a
+        connection, it says so: see ``was_not_sent``.
         """
         # Up to Python 3.11 asking for the running loop is a system call: 5 % of a check's CPU.
         if self._loop is None or self._thread != get_ident() or self._closed or not self._loop.is_running():
@@ -145,7 +145,7 @@ class Sender:
                 try:
                     await slots.take(first=is_short)
                 except asyncio.CancelledError as error:
-                    raise NotSent(*error.args) from None
+                    raise not_sent(error) from None
             try:
                 reply = await self._exchange(body, timeouts)
                 break
@@ -162,7 +162,7 @@ class Sender:
             try:
                 await self._wait_for_descriptor(others)
             except asyncio.CancelledError as error:
-                raise NotSent(*error.args) from None
+                raise not_sent(error) from None
         self._starved_since = None
         return self._decode(national, reply)
 

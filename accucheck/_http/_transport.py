@@ -20,7 +20,7 @@ from accucheck._http._dial import ResolverCache, Verify, connect, default_contex
 from accucheck._http._failures import connect_error
 from accucheck._http._reply import Headers, WholeReply
 from accucheck._timeouts import Timeouts
-from accucheck._wire import NotSent
+from accucheck._wire import not_sent
 
 __all__ = ["FIELD_VALUE", "TOKEN", "FastTransport", "Origin"]
 
@@ -153,7 +153,8 @@ class FastTransport(httpx.AsyncBaseTransport):
     async def exchange(self, origin: Origin, message: bytes, timeouts: Timeouts) -> WholeReply:
         """Write ``message`` once and return the reply, of 64 KiB at most. No httpx object is made: half the CPU.
 
-        The caller has called ``bind`` and ``quicken``. Raises httpx.TransportError's children, and NotSent.
+        The caller has called ``bind`` and ``quicken``. Raises httpx.TransportError's children; a cancellation
+        while dialing says that nothing was sent.
         """
         loop = self._loop
         assert loop is not None
@@ -164,7 +165,7 @@ class FastTransport(httpx.AsyncBaseTransport):
             try:
                 connection = await self._dial(origin, min(timeouts.connect, timeouts.attempt))
             except asyncio.CancelledError as error:
-                raise NotSent(*error.args) from None
+                raise not_sent(error) from None
         # From here to the end of the exchange there is one await, so there is one place to be cancelled in.
         try:
             await connection.exchange(message, timeouts.read, deadline)

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from accucheck import Timeouts
-from accucheck._wire import Answered, Broken, Malformed, NotSent
+from accucheck._wire import Answered, Broken, Malformed, was_not_sent
 from tests.integration.arrangements import ARRANGEMENTS, LOOPS, backend, make_sender
 from tests.integration.scripted_server import Peer, ScriptedServer, answers_all, eventually, reply
 
@@ -114,8 +114,9 @@ async def test_a_call_cancelled_while_it_shakes_hands_was_not_sent() -> None:
             call = asyncio.create_task(sender("987654321"))
             await eventually(lambda: server.connections == 1)
             call.cancel()
-            with pytest.raises(NotSent):
+            with pytest.raises(asyncio.CancelledError) as raised:
                 await call
+            assert was_not_sent(raised.value)
 
 
 async def test_plain_http_on_a_tls_port_costs_nothing(arrangement: str) -> None:

@@ -76,7 +76,7 @@ async def test_all_reasons_are_told_when_nobody_answers() -> None:
 
 
 async def test_a_host_without_address_is_an_error() -> None:
-    with pytest.raises(OSError, match="no address"):
+    with pytest.raises(OSError, match="no IP address"):
         await connect([])
 
 

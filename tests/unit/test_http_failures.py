@@ -130,7 +130,7 @@ def test_a_body_is_decoded_as_its_encodings_say(body: bytes, encodings: str) -> 
 @pytest.mark.parametrize(
     ("body", "encodings", "why"),
     [
-        (b"hello", "br", "not asked for"),
+        (b"hello", "br", "not requested"),
         (b"hello", "gzip", "not valid gzip"),
         (b"hello", "deflate", "not valid deflate"),
         (b"", "gzip", "ends early"),

@@ -19,7 +19,7 @@ from accucheck._errors import ConfigurationError
 from accucheck._http import Sender
 from accucheck._http._dial import tls_context
 from accucheck._http._failures import TooManyOpenFiles
-from accucheck._wire import Answered, Broken, Malformed, NotSent, StatusReply
+from accucheck._wire import Answered, Broken, Malformed, StatusReply, was_not_sent
 from tests.virtual_time import VIRTUAL_TIME
 
 HEADERS = {"X-DF-API-ID": "the-api-id", "X-DF-API-SECRET": "the-api-secret"}
@@ -153,7 +153,7 @@ async def test_a_cancelled_call_says_whether_it_was_sent(waits_for: str) -> None
     calls[-1].cancel()
     with pytest.raises(asyncio.CancelledError) as raised:
         await calls[-1]
-    assert isinstance(raised.value, NotSent) is (waits_for != "the reply")
+    assert was_not_sent(raised.value) is (waits_for != "the reply")
     calls[0].cancel()
     await asyncio.wait(calls)
 

@@ -19,7 +19,7 @@ from accucheck import Checked, Failed, Stream
 from accucheck._admission import InFlight
 from accucheck._models import Settlement
 from accucheck._store import Endpoint, MemoryStore
-from accucheck._wire import Answered, NotSent, Reply
+from accucheck._wire import Answered, Reply, not_sent
 from tests.unit.test_stream import answered, make_stream, numbers, pending
 from tests.virtual_time import VirtualTimeLoop, run
 
@@ -325,7 +325,7 @@ def test_calls_that_never_left_are_neither_made_nor_possibly_charged() -> None:
         try:
             await asyncio.sleep(3600)
         except asyncio.CancelledError as error:
-            raise NotSent(*error.args) from None
+            raise not_sent(error) from None
         raise AssertionError
 
     async def main() -> tuple[Stream[Any], int]:

@@ -244,12 +244,12 @@ def test_a_redirect_is_malformed_whatever_its_body(http_status: int) -> None:
         (ok(whatsapp=True), "neither yes nor no: True"),
         (ok(whatsapp=1), "neither yes nor no: 1"),
         (ok(whatsapp=["yes"]), "neither yes nor no: ['yes']"),
-        (ok(number="+51987654322"), "another number"),
-        (ok(number="+5275293XXXX"), "another number"),
-        (ok(number="98765432"), "another number"),
-        (ok(number="+519876543210"), "another number"),
-        (ok(number="unknown"), "another number"),
-        (ok(number=True), "another number"),
+        (ok(number="+51987654322"), "a different number"),
+        (ok(number="+5275293XXXX"), "a different number"),
+        (ok(number="98765432"), "a different number"),
+        (ok(number="+519876543210"), "a different number"),
+        (ok(number="unknown"), "a different number"),
+        (ok(number=True), "a different number"),
     ],
 )
 @pytest.mark.parametrize("http_status", [200, 400])
