@@ -131,7 +131,8 @@ class Client:
             PEM file or folder. Certificates are always verified; False is an error.
         policy: When to retry and poll, and when to give up.
         rate: Calls per second: "auto" finds the account's limit, a number is a ceiling, ``(low, high)``
-            bounds the search. Processes that share a ledger also share one rate, and keep to it together.
+            bounds the search. Processes whose clients have the same ledger also share one rate, and keep to it
+            together; a stream's own ``ledger`` has this effect only if nothing else of the client is running.
         burst: Calls allowed at once after a pause, 1 or more. Default: one, plus those due within 10 ms.
             A client with a burst shares its rate with no other process.
         gate: Your own ``Gate`` instead of ``rate`` and ``burst``, such as one that several clients share. You close
@@ -600,7 +601,7 @@ class Client:
             except BaseException:
                 await self._leave(shared, None, self._gate)
                 raise
-        # Nothing is awaited from here on, so that a change of the gate misses none of its users.
+        # Nothing is awaited from here to the attempt, which is how the next one sees that this gate is in use.
         gate, pacing = self._take_gate(shared, None if rate is None else AdaptiveGate(rate, burst))
         key = None if key is None else guarded_key(key)
         attempt = self._attempt(
@@ -695,23 +696,22 @@ class Client:
     ) -> tuple[Gate, SharedStore | None]:
         """Return the gate for calls whose answers are kept in ``shared``, and the store that it is in, to be left.
 
-        ``own`` is that of a stream which has a rate for itself. All other calls of the client pass one gate: that of
-        the first store which can pace all processes of the account, as long as it is open.
+        ``own`` is that of a stream which has a rate for itself. All other calls of the client pass one gate: the
+        client's own, or that of the first store which can pace all processes of the account, if it was there before
+        them, as long as it is open.
         """
         plan = None if own is not None or self._own_gate is None else shareable_plan(self._own_gate)
         if self._pacing is not None and not self._pacing.users:  # it has just been closed
             self._pacing, self._gate = None, self._own_gate or self._gate
         gate = own or self._gate
         if self._pacing is None and shared is not None:
-            paced = shared.gate_for(self._account, plan)
+            # Not while others pass the client's own gate: theirs must not change, and two would exceed the rate.
+            in_use = any(attempt.gate is self._own_gate for attempt in self._attempts)
+            paced = None if in_use else shared.gate_for(self._account, plan)
             if paced is None:
                 shared.prepare(gate)
                 return gate, None
             self._pacing, self._gate = shared, paced
-            for attempt in self._attempts:
-                if attempt.gate is self._own_gate:
-                    attempt.gate = paced
-                    self._held.append(self._stores.hold(shared))
         if plan is None or self._pacing is None:
             return gate, None
         return self._gate, self._stores.hold(self._pacing)

@@ -17,6 +17,7 @@ import tenacity
 
 import accucheck
 from accucheck import Checked, Client, Failed, Policy, Timeouts
+from accucheck._shared_gate import SharedGate
 from accucheck._store import SQLiteStore
 from accucheck.sandbox import Faults, Sandbox, Settings, serve, truth
 
@@ -358,6 +359,37 @@ async def test_what_is_pending_at_the_end_is_collected_by_the_next_run(tmp_path:
             assert_true(outcome)
         assert stream.stats.calls == 40
         assert sandbox.counts.requests == 80
+
+
+# The gate
+
+
+async def test_a_gate_in_use_is_never_exchanged_for_another(tmp_path: Path) -> None:
+    path = tmp_path / "answers.ledger"
+    rest = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[str]:
+        yield "987654321"
+        await rest.wait()
+        for number in numbers(4):
+            yield number
+
+    async with serve(Settings()) as sandbox:
+        async with client_for(sandbox) as client:
+            async with client.stream(slowly()) as without:
+                own = without._attempt.gate
+                async with client.stream(numbers(5), ledger=path) as with_ledger:
+                    assert without._attempt.gate is own
+                    assert with_ledger._attempt.gate is own
+                    assert len([outcome async for outcome in with_ledger]) == 5
+                rest.set()
+                assert len([outcome async for outcome in without]) == 5
+        async with client_for(sandbox) as client, client.stream(numbers(5), ledger=path) as with_ledger:
+            shared = with_ledger._attempt.gate
+            assert isinstance(shared, SharedGate)
+            async with client.stream(numbers(5)) as without:
+                assert without._attempt.gate is shared
+                assert len([outcome async for outcome in without]) == 5
 
 
 # Money
