@@ -53,17 +53,6 @@ _NAME: Final = "ledger "
 CUT_SHORT: Final = "was cut short"
 OVERWRITTEN: Final = "was overwritten"
 SET_BACK: Final = "was set back to an earlier state, as by restoring a backup,"
-
-KEEP_EARLIER: Final = (
-    """CREATE TABLE IF NOT EXISTS earlier (
-        key INTEGER,                    -- as in answers: what was there before it was asked again
-        at INTEGER,
-        packed BLOB,
-        PRIMARY KEY (key, at)) WITHOUT ROWID""",
-    """CREATE TRIGGER IF NOT EXISTS keep_earlier BEFORE UPDATE ON answers WHEN old.at <> new.at BEGIN
-        INSERT OR IGNORE INTO earlier VALUES (old.key, old.at, old.packed); END""",
-)
-"""What was charged stays, for the statement. Made on opening, too, since the first ledgers had none of it."""
 # Without NOT NULL where many rows are written in one statement: one that may fail in the middle first copies every
 # page that it changes, which makes it three times as slow.
 _TABLES: Final[tuple[str, ...]] = (
@@ -72,7 +61,14 @@ _TABLES: Final[tuple[str, ...]] = (
         at INTEGER,                     -- microseconds since 1970, UTC: in `packed` too, here for SQL
         whatsapp INTEGER,               -- 0 or 1, NULL for a failure; likewise
         packed BLOB)                    -- all of it: msgpack, as in _packing.py""",
-    *KEEP_EARLIER,
+    # What was charged stays, for the statement.
+    """CREATE TABLE earlier (
+        key INTEGER,                    -- as in answers: what was there before it was asked again
+        at INTEGER,
+        packed BLOB,
+        PRIMARY KEY (key, at)) WITHOUT ROWID""",
+    """CREATE TRIGGER keep_earlier BEFORE UPDATE ON answers WHEN old.at <> new.at BEGIN
+        INSERT OR IGNORE INTO earlier VALUES (old.key, old.at, old.packed); END""",
     """CREATE TABLE claims (
         key INTEGER PRIMARY KEY,        -- as in answers
         owner INTEGER)""",

@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import msgspec
 
@@ -36,7 +36,7 @@ from accucheck._store._postgres import PostgresStore, is_postgres
 from accucheck._store._protocol import COUNTS_MONEY, Endpoint, Query, Store
 from accucheck._store._sqlite import SQLiteStore
 
-__all__ = ["JobCalls", "Ledger", "LedgerInfo", "account_ledgers", "as_store"]
+__all__ = ["JobCalls", "Ledger", "LedgerInfo", "account_ledgers", "as_store", "ledger_info"]
 
 _FORGOTTEN_AT_ONCE: Final = 10_000
 _ANY: Final = Query()
@@ -165,7 +165,7 @@ class Ledger:
         """
         times = microseconds(start), microseconds(end)
         with self._reader() as connection:
-            for table in ("answers", "earlier")[: 1 + _has_earlier(connection)]:
+            for table in ("answers", "earlier"):
                 with translate_errors(self.path):
                     rows = connection.execute(
                         f"SELECT key, at, packed FROM {table} WHERE at >= ? AND at < ? ORDER BY at",  # noqa: S608
@@ -182,39 +182,21 @@ class Ledger:
     def info(self) -> LedgerInfo:
         """Count what the ledger holds."""
         with self._reader() as connection, translate_errors(self.path):
-            answers: Counter[Endpoint] = Counter()
-            verdicts: Counter[int] = Counter()
-            times: list[int] = []
-            for endpoint, whatsapp, count, oldest, newest in connection.execute(
-                """SELECT key & 3, whatsapp, count(*), min(at), max(at) FROM answers
-                WHERE whatsapp IS NOT NULL GROUP BY 1, 2 ORDER BY 1"""
-            ):
-                answers[endpoint_of(endpoint)] += count
-                verdicts[whatsapp] += count
-                times += oldest, newest
-            failures: Counter[str] = Counter()
-            for key, packed in connection.execute(
-                f"""SELECT key, packed FROM answers AS failure WHERE whatsapp IS NULL AND NOT EXISTS
-                (SELECT 1 FROM answers WHERE key = failure.key & ~{FAILED} AND at >= failure.at)"""  # noqa: S608
-            ):
-                result = settlement_of(number_of(key), packed).result
-                failures["OK" if isinstance(result, Check) else result.status] += 1
-            jobs = self._jobs(connection)
-        return LedgerInfo(
-            path=str(self.path),
-            bytes=sum(file.stat().st_size for file in files_of(self.path)[:2] if file.exists()),
-            version=VERSION,
-            answers=dict(answers),
-            yes=verdicts[1],
-            no=verdicts[0],
-            failures=dict(sorted(failures.items())),
-            oldest=instant(min(times)).isoformat() if times else None,
-            newest=instant(max(times)).isoformat() if times else None,
-            calls=sum(job.calls for job in jobs),
-            possibly_double_charged=sum(job.possibly_double_charged for job in jobs),
-            perhaps_lost_in_kills=sum(job.perhaps_lost_in_kills for job in jobs),
-            running=self.running(),
-        )
+            return ledger_info(
+                path=str(self.path),
+                size=sum(file.stat().st_size for file in files_of(self.path)[:2] if file.exists()),
+                version=VERSION,
+                answers=connection.execute(
+                    """SELECT key & 3, whatsapp, count(*), min(at), max(at) FROM answers
+                    WHERE whatsapp IS NOT NULL GROUP BY 1, 2 ORDER BY 1"""
+                ),
+                failures=connection.execute(
+                    f"""SELECT key, packed FROM answers AS failure WHERE whatsapp IS NULL AND NOT EXISTS
+                    (SELECT 1 FROM answers WHERE key = failure.key & ~{FAILED} AND at >= failure.at)"""  # noqa: S608
+                ),
+                jobs=self._jobs(connection),
+                running=self.running(),
+            )
 
     def jobs(self) -> list[JobCalls]:
         """Return the calls of each job, by name."""
@@ -247,8 +229,7 @@ class Ledger:
             raise ConfigurationError(f"older_than must be a number of seconds, 0 or more, not {older_than!r}")
         before = microseconds(time.time() - older_than)
         with self._erasing() as connection:
-            if _has_earlier(connection):
-                connection.execute("DELETE FROM earlier WHERE at < ?", (before,))
+            connection.execute("DELETE FROM earlier WHERE at < ?", (before,))
             return connection.execute("DELETE FROM answers WHERE at < ?", (before,)).rowcount
 
     def forget(self, numbers: Iterable[int]) -> int:
@@ -269,7 +250,7 @@ class Ledger:
                     (json.dumps(some),),
                 ).fetchone()
                 forgotten += known
-                for table in ("answers", "claims", *["earlier"][: _has_earlier(connection)]):
+                for table in ("answers", "claims", "earlier"):
                     connection.execute(
                         f"""DELETE FROM {table} WHERE key IN (SELECT n.value << {KEY_SHIFT} | low.value
                         FROM json_each(?) AS n, json_each('[0,1,2,3,4,5,6,7]') AS low)""",  # noqa: S608
@@ -323,10 +304,43 @@ class Ledger:
         ]
 
 
-def _has_earlier(connection: sqlite3.Connection) -> bool:
-    """Whether the ledger keeps what was asked again; only the very first ledgers do not."""
-    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'earlier'").fetchone()
-    return found is not None
+def ledger_info(
+    *,
+    path: str,
+    size: int,
+    version: int,
+    answers: Iterable[tuple[Any, ...]],
+    failures: Iterable[tuple[Any, ...]],
+    jobs: Sequence[JobCalls],
+    running: list[str],
+) -> LedgerInfo:
+    """Sum up a ledger from rows (endpoint, verdict, count, oldest, newest) and from failures (key, packed)."""
+    endpoints: Counter[Endpoint] = Counter()
+    verdicts: Counter[bool] = Counter()
+    times: list[int] = []
+    for endpoint, whatsapp, count, oldest, newest in answers:
+        endpoints[endpoint_of(endpoint)] += count
+        verdicts[bool(whatsapp)] += count
+        times += oldest, newest
+    statuses: Counter[str] = Counter()
+    for key, packed in failures:
+        result = settlement_of(number_of(key), packed).result
+        statuses["OK" if isinstance(result, Check) else result.status] += 1
+    return LedgerInfo(
+        path=path,
+        bytes=size,
+        version=version,
+        answers=dict(endpoints),
+        yes=verdicts[True],
+        no=verdicts[False],
+        failures=dict(sorted(statuses.items())),
+        oldest=instant(min(times)).isoformat() if times else None,
+        newest=instant(max(times)).isoformat() if times else None,
+        calls=sum(job.calls for job in jobs),
+        possibly_double_charged=sum(job.possibly_double_charged for job in jobs),
+        perhaps_lost_in_kills=sum(job.perhaps_lost_in_kills for job in jobs),
+        running=running,
+    )
 
 
 def as_store(ledger: Store | Ledger | str | os.PathLike[str]) -> Store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from accucheck._errors import ConfigurationError, LedgerError
-from accucheck._models import Check, Settlement
-from accucheck._store._ledger import JobCalls, Ledger, LedgerInfo
+from accucheck._models import Settlement
+from accucheck._store._ledger import JobCalls, Ledger, LedgerInfo, ledger_info
 from accucheck._store._packing import (
     FAILED,
     KEY_SHIFT,
@@ -34,7 +33,18 @@ __all__ = ["PostgresLedger"]
 
 _AT_ONCE: Final = 10_000
 _CONNECT_SECONDS: Final = 10
-_TABLES: Final = ("answers", "owners", "claims", "leases", "jobs", "settings", "paces", "callers", "reports")
+_TABLES: Final = (
+    "answers",
+    "earlier",
+    "owners",
+    "claims",
+    "leases",
+    "jobs",
+    "settings",
+    "paces",
+    "callers",
+    "reports",
+)
 
 
 class PostgresLedger(Ledger):
@@ -75,9 +85,7 @@ class PostgresLedger(Ledger):
 
     def settled_between(self, start: float, end: float) -> Iterator[tuple[Endpoint, datetime, Settlement]]:
         times = microseconds(start), microseconds(end)
-        with self._looking() as connection, self._errors():
-            tables = ("answers", "earlier")[: 1 + self._has_earlier(connection)]
-        for table in tables:
+        for table in ("answers", "earlier"):
             for key, at, packed in self._rows(
                 f"SELECT key, at, packed FROM accucheck.{table} WHERE at >= %s AND at < %s ORDER BY at",  # noqa: S608
                 times,
@@ -98,49 +106,30 @@ class PostgresLedger(Ledger):
 
     def info(self) -> LedgerInfo:
         with self._looking() as connection, self._errors():
-            answers: Counter[Endpoint] = Counter()
-            verdicts: Counter[bool] = Counter()
-            times: list[int] = []
-            for endpoint, whatsapp, count, oldest, newest in connection.execute(
-                """SELECT key & 3, whatsapp, count(*), min(at), max(at) FROM accucheck.answers
-                WHERE whatsapp IS NOT NULL GROUP BY 1, 2 ORDER BY 1"""
-            ):
-                answers[endpoint_of(endpoint)] += count
-                verdicts[whatsapp] += count
-                times += oldest, newest
-            failures: Counter[str] = Counter()
-            with connection.cursor(name="failures", binary=True) as cursor:
-                cursor.execute(
-                    """SELECT key, packed FROM accucheck.answers AS failure WHERE whatsapp IS NULL AND NOT EXISTS
-                    (SELECT 1 FROM accucheck.answers WHERE key = failure.key & ~%s::bigint AND at >= failure.at)""",
-                    (FAILED,),
-                )
-                for key, packed in cursor:
-                    result = settlement_of(number_of(key), packed).result
-                    failures["OK" if isinstance(result, Check) else result.status] += 1
             version, size = self._one(
                 connection,
                 "SELECT (SELECT version FROM accucheck.meta), sum(pg_total_relation_size('accucheck.' || name))"
                 " FROM unnest(%s::text[]) AS name",
                 ([*_TABLES],),
             )
-            jobs = self._jobs_in(connection)
-            running = self._running(connection)
-        return LedgerInfo(
-            path=self.name,
-            bytes=int(size),
-            version=version,
-            answers=dict(answers),
-            yes=verdicts[True],
-            no=verdicts[False],
-            failures=dict(sorted(failures.items())),
-            oldest=instant(min(times)).isoformat() if times else None,
-            newest=instant(max(times)).isoformat() if times else None,
-            calls=sum(job.calls for job in jobs),
-            possibly_double_charged=sum(job.possibly_double_charged for job in jobs),
-            perhaps_lost_in_kills=sum(job.perhaps_lost_in_kills for job in jobs),
-            running=running,
-        )
+            with connection.cursor(name="failures", binary=True) as failures:
+                failures.execute(
+                    """SELECT key, packed FROM accucheck.answers AS failure WHERE whatsapp IS NULL AND NOT EXISTS
+                    (SELECT 1 FROM accucheck.answers WHERE key = failure.key & ~%s::bigint AND at >= failure.at)""",
+                    (FAILED,),
+                )
+                return ledger_info(
+                    path=self.name,
+                    size=int(size),
+                    version=version,
+                    answers=connection.execute(
+                        """SELECT key & 3, whatsapp, count(*), min(at), max(at) FROM accucheck.answers
+                        WHERE whatsapp IS NOT NULL GROUP BY 1, 2 ORDER BY 1"""
+                    ),
+                    failures=failures,
+                    jobs=self._jobs_in(connection),
+                    running=self._running(connection),
+                )
 
     def jobs(self) -> list[JobCalls]:
         with self._looking() as connection, self._errors():
@@ -159,11 +148,10 @@ class PostgresLedger(Ledger):
 
     def purge(self, older_than: float) -> int:
         if not older_than >= 0:
-            raise ConfigurationError(f"older_than is a number of seconds, 0 or more, not {older_than!r}")
+            raise ConfigurationError(f"older_than must be a number of seconds, 0 or more, not {older_than!r}")
         before = microseconds(time.time() - older_than)
         with self._deleting() as connection:
-            if self._has_earlier(connection):
-                connection.execute("DELETE FROM accucheck.earlier WHERE at < %s", (before,))
+            connection.execute("DELETE FROM accucheck.earlier WHERE at < %s", (before,))
             return connection.execute("DELETE FROM accucheck.answers WHERE at < %s", (before,)).rowcount
 
     def forget(self, numbers: Iterable[int]) -> int:
@@ -176,8 +164,7 @@ class PostgresLedger(Ledger):
                     "DELETE FROM accucheck.answers WHERE key = ANY(%s) RETURNING key", (keys,)
                 ).fetchall()
                 forgotten += len({number_of(key) for (key,) in known})
-                if self._has_earlier(connection):
-                    connection.execute("DELETE FROM accucheck.earlier WHERE key = ANY(%s)", (keys,))
+                connection.execute("DELETE FROM accucheck.earlier WHERE key = ANY(%s)", (keys,))
         return forgotten
 
     # Connections
@@ -220,7 +207,7 @@ class PostgresLedger(Ledger):
                     yield connection
                 connection.commit()
                 connection.autocommit = True
-                for table in ("answers", "earlier")[: 1 + self._has_earlier(connection)]:
+                for table in ("answers", "earlier"):
                     connection.execute(f"VACUUM accucheck.{table}")  # only warns a role that does not own it
             finally:
                 connection.close()
@@ -242,10 +229,6 @@ class PostgresLedger(Ledger):
         assert row is not None
         found: tuple[Any, ...] = row
         return found
-
-    def _has_earlier(self, connection: Connection[Any]) -> bool:
-        """Whether the ledger keeps what was asked again; only the very first ledgers do not."""
-        return bool(self._one(connection, "SELECT to_regclass('accucheck.earlier') IS NOT NULL")[0])
 
     def _jobs_in(self, connection: Connection[Any]) -> list[JobCalls]:
         rows = connection.execute(

@@ -24,7 +24,6 @@ from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import _owner
 from accucheck._store._file import (
-    KEEP_EARLIER,
     SET_BACK,
     FileWatch,
     check_small,
@@ -156,8 +155,6 @@ class Tables:
             self.owner = Owner(path, reserve=reserve)
             undo.callback(self.owner.close)
             with self._transaction(durable=False):
-                for statement in KEEP_EARLIER:
-                    self._connection.execute(statement)
                 self._id: int | None = self._connection.execute(
                     "INSERT INTO owners (token, boot, expires) VALUES (?, ?, ?)",
                     (self.owner.token, self._boot, now() + _EXPIRY_SECONDS),
