@@ -98,6 +98,7 @@ class Owner:
             if _try_lock(self._descriptor) and _is_named(self._descriptor, self._path):
                 break
             os.close(self._descriptor)
+            remove(path, self.token)
         try:
             text = msgspec.json.encode(_this_process())[:_COUNTERS_AT].ljust(_FILE_BYTES, b"\0")
             os.lseek(self._descriptor, 0, os.SEEK_SET)

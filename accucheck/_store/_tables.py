@@ -162,6 +162,7 @@ class Tables:
             self._watch = FileWatch(path, name_of(self._connection))
             undo.callback(self._watch.close)
             self.reap()
+            self._sweep()
             undo.pop_all()
 
     def trouble(self) -> str | None:
@@ -445,6 +446,14 @@ class Tables:
             _owner.remove(self.path, token)
             found = True
         return found
+
+    def _sweep(self) -> None:
+        """Remove files that no row names: of processes killed before they wrote theirs, or while they reaped others."""
+        tokens = _owner.leftovers(self.path)
+        known = {token for (token,) in self._connection.execute("SELECT token FROM owners")}
+        for token in tokens:
+            if token not in known and _owner.dead(self.path, token):
+                _owner.remove(self.path, token)
 
     # Settings
 

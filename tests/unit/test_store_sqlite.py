@@ -606,3 +606,35 @@ async def test_jobs_beyond_the_counters_are_refused_and_counters_are_used_again(
         await store.lease_calls(2, max_calls=None, job=f"job {n}")
     with pytest.raises(LedgerError, match="at the same time"):
         await store.lease_calls(2, max_calls=None, job="one too many")
+
+
+# Files of processes
+
+
+async def test_a_process_killed_before_it_was_in_the_ledger_leaves_nothing_for_long(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    (tmp_path / "leads.db.run-0badf00d").write_bytes(bytes(4096))
+    alive = _owner.Owner(path, reserve=0)
+    store = SQLiteStore(path)
+    await store.open()
+    assert len(_owner.leftovers(path)) == 2
+    assert not _owner.dead(path, alive.token)
+    await store.aclose()
+    assert _owner.leftovers(path) == [alive.token]
+    alive.close()
+    assert _owner.leftovers(path) == []
+
+
+def test_a_file_that_another_looks_at_while_it_is_made_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, looked_at = _owner._try_lock, []
+
+    def busy_once(descriptor: int) -> bool:
+        looked_at.append(descriptor)
+        return len(looked_at) > 1 and lock(descriptor)
+
+    monkeypatch.setattr(_owner, "_try_lock", busy_once)
+    owner = _owner.Owner(tmp_path / "leads.db", reserve=0)
+    assert _owner.leftovers(tmp_path / "leads.db") == [owner.token]
+    owner.close()
