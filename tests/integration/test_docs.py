@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import inspect
 import os
 import re
 import runpy
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -94,17 +97,33 @@ def _run_python(code: str, where: str, namespace: dict[str, Any]) -> None:
         exec(compiled, namespace)
 
 
-def _run_shell(code: str, where: str, url: str) -> None:
+def _run_shell(code: str, where: str, url: str, limit: float = 300) -> None:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    done = subprocess.run(
+    process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", code],
         env={**ours, "ACCUCHECK_BASE_URL": url, "PATH": path},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
+        start_new_session=True,  # so that what the block leaves running can be ended with it
     )
-    assert done.returncode == 0, f"{where}\n{done.stdout}{done.stderr}"
+    try:
+        output, errors = process.communicate(timeout=limit)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 0, f"{where}\n{output}{errors}"
+
+
+def test_a_block_that_takes_too_long_leaves_nothing_running(folder: Path) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        _run_shell("sleep 60 & echo $! > pid; sleep 60", "here", "", limit=1)
+    with pytest.raises(ProcessLookupError):
+        for _ in range(500):  # init takes a moment to reap it
+            os.kill(int((folder / "pid").read_text()), 0)
+            time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
