@@ -108,12 +108,12 @@ def _run_shell(code: str, where: str, url: str, limit: float = 300) -> None:
         text=True,
         start_new_session=True,  # so that what the block leaves running can be ended with it
     )
-    try:
-        output, errors = process.communicate(timeout=limit)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with process:
+        try:
+            output, errors = process.communicate(timeout=limit)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, f"{where}\n{output}{errors}"
 
 
