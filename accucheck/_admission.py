@@ -15,11 +15,10 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 import msgspec
 
 from accucheck._attempt import Progress
-from accucheck._delay_queue import DelayQueue
+from accucheck._concurrency import DelayQueue, OutcomeQueue
 from accucheck._errors import ConfigurationError, InvalidNumber, RefusedAlike, StillPending, mask
 from accucheck._input import Input
 from accucheck._models import Check, Failed, Settlement
-from accucheck._outcome_queue import OutcomeQueue
 from accucheck._phone import normalize
 from accucheck._store import Query, Store
 

@@ -8,11 +8,11 @@ from collections.abc import Coroutine
 from decimal import Decimal
 from typing import Any, Final
 
+from accucheck._concurrency import EngineTask, settled
 from accucheck._costs import Money, Prices, money
 from accucheck._errors import BudgetExhausted
 from accucheck._statuses import Charge, Row
 from accucheck._store import COUNTS_MONEY, Store
-from accucheck._tasks import EngineTask, settled
 
 __all__ = ["CallBudget", "CallCap", "CostBudget", "budget_exhausted", "spent_so_far"]
 

@@ -34,6 +34,7 @@ from accucheck._admission import InFlight, Limits
 from accucheck._attempt import Attempt, Host
 from accucheck._budgets import CallBudget, CallCap, CostBudget
 from accucheck._circuit import Brake, RetryBudget
+from accucheck._concurrency import EngineTask, settled
 from accucheck._costs import Money, Prices, money
 from accucheck._credentials import Credentials, is_loopback
 from accucheck._decide import BodyChoice, Policy
@@ -46,7 +47,6 @@ from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
 from accucheck._store import Endpoint, Ledger, MemoryStore, Query, Store, as_store
 from accucheck._stream import RunContext, Stream
-from accucheck._tasks import EngineTask, settled
 from accucheck._timeouts import Timeouts
 from accucheck._wire import BodyStyle
 

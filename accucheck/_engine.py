@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, cast
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, next_claim_wait
 from accucheck._attempt import Attempt, Host
 from accucheck._budgets import CallBudget
+from accucheck._concurrency import EngineTask, settled
 from accucheck._decide import Done, Stop, Wait
 from accucheck._errors import (
     CheckError,
@@ -34,7 +35,6 @@ from accucheck._schedule import RatePlan
 from accucheck._settler import Settler
 from accucheck._shared_gate import SharedGate
 from accucheck._store import Endpoint, PermitStore, Query, Store
-from accucheck._tasks import EngineTask, settled
 from accucheck._timeouts import Timeouts
 
 __all__ = ["Checks", "OpenStores", "SharedStore", "ledger_name", "total"]

@@ -9,10 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
+from accucheck._concurrency import EngineTask
 from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import Endpoint, Store
-from accucheck._tasks import EngineTask
 
 __all__ = ["Settler"]
 

@@ -42,8 +42,8 @@ from accucheck._admission import Admission, InFlight, Limits, PendingNumber
 from accucheck._attempt import Attempt
 from accucheck._budgets import CallBudget
 from accucheck._circuit import Brake
+from accucheck._concurrency import DelayQueue, EngineTask, OutcomeQueue, settled
 from accucheck._decide import Decision, Done, Stop, Wait
-from accucheck._delay_queue import DelayQueue
 from accucheck._errors import (
     AccucheckError,
     LedgerError,
@@ -55,10 +55,8 @@ from accucheck._errors import (
 )
 from accucheck._events import Key, Listeners, RunFinished, RunStarted, Settled
 from accucheck._models import Check, Outcome, Settlement, Stats
-from accucheck._outcome_queue import OutcomeQueue
 from accucheck._settler import Settler
 from accucheck._store import Query, Store
-from accucheck._tasks import EngineTask, settled
 
 __all__ = ["Enter", "RunContext", "Stream"]
 

@@ -45,7 +45,7 @@ def accucheck_sandbox(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SandboxThread]:
     """A simulated AccuAuth: ``.answers({"987654321": "yes"})``, ``.script(number, [...])``, ``.requests``, ``.url``."""
-    from accucheck._http._in_tests import stand_in
+    from accucheck._http._transport import stand_in
 
     monkeypatch.delenv("ACCUCHECK_BASE_URL", raising=False)  # a developer's own sandbox
     monkeypatch.setenv("ACCUCHECK_API_ID", "sandbox")

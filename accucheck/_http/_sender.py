@@ -20,11 +20,10 @@ from accucheck._http._failures import (
     broken,
     lacks_descriptors,
 )
-from accucheck._http._in_tests import GuardedTransport, is_in_tests
 from accucheck._http._limits import Deadlines, Slots, open_files_limit
 from accucheck._http._proxies import ProxyTransport, proxy_for
 from accucheck._http._reply import UnreadableBody, WholeReply, decoded, read_whole
-from accucheck._http._transport import FastTransport
+from accucheck._http._transport import FastTransport, GuardedTransport, is_in_tests
 from accucheck._timeouts import Timeouts
 from accucheck._wire import (
     CONTENT_TYPES,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
@@ -22,7 +23,16 @@ from accucheck._http._reply import Headers, WholeReply
 from accucheck._timeouts import Timeouts
 from accucheck._wire import not_sent
 
-__all__ = ["FIELD_VALUE", "TOKEN", "FastTransport", "Origin"]
+__all__ = [
+    "FIELD_VALUE",
+    "REAL_CALLS",
+    "TOKEN",
+    "FastTransport",
+    "GuardedTransport",
+    "Origin",
+    "is_in_tests",
+    "stand_in",
+]
 
 IDLE_SECONDS = 30.0
 """How long a connection may lie idle, unless the server says or shows that it waits less."""
@@ -382,3 +392,35 @@ async def _chunks(body: object) -> AsyncGenerator[bytes, None]:
             yield chunk
     else:
         raise TypeError("the request's body is not a stream of bytes")
+
+
+REAL_CALLS = "ACCUCHECK_REAL_CALLS_IN_TESTS"
+_VENDOR = "accuauth.com"
+
+stand_in: list[httpx.AsyncBaseTransport] = []
+"""What answers in the vendor's place; the last one counts. Filled by the fixtures of ``accucheck.pytest_plugin``."""
+
+
+def is_in_tests(url: httpx.URL) -> bool:
+    """Whether ``url`` is the real vendor's and pytest is running, in this process or in one above it."""
+    is_real = url.host == _VENDOR or url.host.endswith(f".{_VENDOR}")
+    return (
+        is_real and ("PYTEST_VERSION" in os.environ or "PYTEST_CURRENT_TEST" in os.environ) and not _allowed()
+    )
+
+
+def _allowed() -> bool:
+    return os.environ.get(REAL_CALLS) == "1"
+
+
+class GuardedTransport(httpx.AsyncBaseTransport):
+    """Answers by the stand-in of the test that runs. Without one, a call raises RuntimeError."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if stand_in:
+            return await stand_in[-1].handle_async_request(request)
+        raise RuntimeError(
+            f"a test tried to call the real AccuAuth ({request.url.host}), which costs money. Use the fixture "
+            "accucheck_sandbox or transport=accucheck.testing.FakeVendor(); with respx or pytest-httpx give "
+            f"transport=httpx.AsyncHTTPTransport(). To pay for real calls, set {REAL_CALLS}=1."
+        )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final, TypeAlias
 
-from accucheck._bitset import Bitset
 from accucheck._errors import LedgerError
 from accucheck._models import Check, Settlement
 from accucheck._store._packing import (
@@ -25,7 +24,41 @@ from accucheck._store._packing import (
 )
 from accucheck._store._protocol import Claims, Endpoint, Query
 
-__all__ = ["MemoryStore"]
+__all__ = ["Bitset", "MemoryStore"]
+
+_PAGE_BITS: Final = 14
+_LAST_BIT: Final = (1 << _PAGE_BITS) - 1
+_PAGE_BYTES: Final = 1 << _PAGE_BITS >> 3
+
+
+class Bitset:
+    """Whole numbers, 0 or more, one bit each, in pages of 2 KB that are made when a number of theirs comes."""
+
+    __slots__ = ("_count", "_pages")
+
+    def __init__(self) -> None:
+        self._pages: dict[int, bytearray] = {}
+        self._count = 0
+
+    def add(self, number: int) -> bool:
+        """Put a number in; return whether it is new."""
+        page = self._pages.get(number >> _PAGE_BITS)
+        if page is None:
+            page = self._pages[number >> _PAGE_BITS] = bytearray(_PAGE_BYTES)
+        byte, bit = (number & _LAST_BIT) >> 3, 1 << (number & 7)
+        if page[byte] & bit:
+            return False
+        page[byte] |= bit
+        self._count += 1
+        return True
+
+    def __contains__(self, number: int) -> bool:
+        page = self._pages.get(number >> _PAGE_BITS)
+        return page is not None and bool(page[(number & _LAST_BIT) >> 3] & 1 << (number & 7))
+
+    def __len__(self) -> int:
+        return self._count
+
 
 _Known: TypeAlias = tuple[int, int, bool | None, Settlement]
 

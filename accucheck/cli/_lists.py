@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from accucheck._bitset import Bitset
 from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import normalize, numbers_in
+from accucheck._store._memory import Bitset
 from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several
 from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source
 from accucheck.files._formats import split_suffixes

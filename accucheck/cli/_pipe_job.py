@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
-from accucheck._bitset import Bitset
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError
 from accucheck._models import Checked, Outcome
+from accucheck._store._memory import Bitset
 from accucheck.cli._console import has_standard_output, standard_output
 from accucheck.cli._exit_codes import ExitCode
 from accucheck.cli._interruption import Interruption

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from accucheck._bitset import Bitset
 from accucheck._errors import InvalidNumber
 from accucheck._models import Check
 from accucheck._phone import normalize
+from accucheck._store._memory import Bitset
 from accucheck.cli._console import say
 from accucheck.cli._ledger import Find
 from accucheck.cli._lists import ReadNumbers, WhyNot, numbers_to_ask

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from accucheck._bitset import Bitset
 from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
+from accucheck._store._memory import Bitset
 from accucheck.files import RESULT_COLUMNS, FileError, ResultColumns
 from accucheck.files._results import CLASH_PREFIX
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accucheck._delay_queue import DelayQueue
+from accucheck._concurrency import DelayQueue
 from tests.virtual_time import START, run
 
 Released = list[tuple[float, list[Any]]]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accucheck import LedgerError
-from accucheck._bitset import Bitset
 from accucheck._store import MemoryStore, Query, _memory
+from accucheck._store._memory import Bitset
 from tests.unit.ledger_samples import MOBILE, answered, failed, told
 
 ANY = Query()

@@ -29,11 +29,11 @@ from accucheck._admission import InFlight, Limits
 from accucheck._attempt import Attempt, Host
 from accucheck._budgets import CallBudget, CostBudget
 from accucheck._circuit import Brake, RetryBudget
+from accucheck._concurrency import OutcomeQueue
 from accucheck._costs import Money, Prices
 from accucheck._events import Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Settlement
-from accucheck._outcome_queue import OutcomeQueue
 from accucheck._polls import LaterPolls
 from accucheck._store import Endpoint, MemoryStore, Query, Store
 from accucheck._stream import RunContext

@@ -6,7 +6,7 @@ import asyncio
 
 import anyio
 
-from accucheck._tasks import EngineTask
+from accucheck._concurrency import EngineTask
 
 
 async def test_a_task_group_inside_that_is_cancelled_by_its_child_ends_alone() -> None:
