@@ -12,8 +12,7 @@ from typing import Protocol, cast
 
 import httpx
 
-from accucheck._http._failures import AttemptTimeout, os_words
-from accucheck._http._reply import ReplyParser
+from accucheck._http._reply import AttemptTimeout, ReplyParser, os_words
 
 __all__ = ["Connection", "ConnectionOwner"]
 

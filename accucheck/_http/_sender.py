@@ -13,16 +13,18 @@ from typing import Any, Self
 import httpx
 
 from accucheck._errors import ConfigurationError
-from accucheck._http._dial import Verify, default_context, tls_context
-from accucheck._http._failures import (
+from accucheck._http._dial import ProxyTransport, Verify, default_context, proxy_for, tls_context
+from accucheck._http._limits import Deadlines, Slots, open_files_limit
+from accucheck._http._reply import (
     AttemptTimeout,
     BodyOverCap,
+    UnreadableBody,
+    WholeReply,
     broken,
+    decoded,
     lacks_descriptors,
+    read_whole,
 )
-from accucheck._http._limits import Deadlines, Slots, open_files_limit
-from accucheck._http._proxies import ProxyTransport, proxy_for
-from accucheck._http._reply import UnreadableBody, WholeReply, decoded, read_whole
 from accucheck._http._transport import FastTransport, GuardedTransport, is_in_tests
 from accucheck._timeouts import Timeouts
 from accucheck._wire import (

@@ -40,7 +40,7 @@ def other_transport(job: Job) -> httpx.AsyncBaseTransport | None:
     if "over-httpx" in job.option:
         return httpx.AsyncHTTPTransport(limits=limits)
     if "over-httpx-each" in job.option:
-        from accucheck._http._proxies import ProxyTransport
+        from accucheck._http._dial import ProxyTransport
 
         return ProxyTransport(None, ssl.create_default_context())
     return None

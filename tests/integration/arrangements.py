@@ -9,7 +9,7 @@ import httpx
 
 from accucheck import FastTransport
 from accucheck._http import Sender
-from accucheck._http._proxies import ProxyTransport
+from accucheck._http._dial import ProxyTransport
 from accucheck._wire import Reply
 
 ARRANGEMENTS = ("fast", "fast by httpx", "stock")

@@ -12,8 +12,16 @@ import pytest
 
 from accucheck import Timeouts
 from accucheck._errors import ConfigurationError
-from accucheck._http._failures import AttemptTimeout, Truncated, broken, connect_error, lacks_descriptors
-from accucheck._http._reply import MAX_BODY, UnreadableBody, decoded
+from accucheck._http._reply import (
+    MAX_BODY,
+    AttemptTimeout,
+    Truncated,
+    UnreadableBody,
+    broken,
+    connect_error,
+    decoded,
+    lacks_descriptors,
+)
 
 FATES = [
     (httpx.ConnectTimeout(""), "connect", False),

@@ -7,7 +7,7 @@ import pytest
 
 from accucheck._credentials import is_loopback
 from accucheck._errors import ConfigurationError
-from accucheck._http._proxies import bypasses, proxy_for
+from accucheck._http._dial import bypasses, proxy_for
 
 URL = httpx.URL("https://cloudapi.peru.accuauth.com/check/whatsapp_advanced")
 

@@ -18,7 +18,7 @@ from accucheck import FastTransport, Timeouts
 from accucheck._errors import ConfigurationError
 from accucheck._http import Sender
 from accucheck._http._dial import tls_context
-from accucheck._http._failures import TooManyOpenFiles
+from accucheck._http._reply import TooManyOpenFiles
 from accucheck._wire import Answered, Broken, Malformed, StatusReply, was_not_sent
 from tests.virtual_time import VIRTUAL_TIME
 
