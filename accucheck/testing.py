@@ -27,7 +27,7 @@ import httpx
 from accucheck.sandbox import Counts, InvoiceLine, Sandbox, Script, Scripted, Settings, serve, truth
 from accucheck.sandbox._account import Account
 from accucheck.sandbox._app import KEPT_REQUESTS, call_from, request_line
-from accucheck.sandbox._scripts import Scripts
+from accucheck.sandbox._truth import Scripts
 
 __all__ = ["FakeVendor", "SandboxThread", "Script", "Scripted", "Settings", "truth"]
 

@@ -22,7 +22,7 @@ from accucheck.files._sink import format_of_output
 from accucheck.files._summary import SummarySheet
 from accucheck.report import Run, check_path, write
 from accucheck.report import report as write_report
-from accucheck.report._sheet import summary_lines
+from accucheck.report._page import summary_lines
 from accucheck.report._tally import Tally, best_of
 from accucheck.report._words import WORDS, Language
 

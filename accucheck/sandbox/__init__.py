@@ -14,10 +14,9 @@ except ImportError as error:
     ) from error
 
 from accucheck.sandbox._counts import Counts, InvoiceLine
-from accucheck.sandbox._scripts import Script, Scripted
 from accucheck.sandbox._server import Sandbox, run, serve
 from accucheck.sandbox._settings import Faults, Settings, Soft, parse_outage, parse_rate_at
-from accucheck.sandbox._truth import Result, request_id, truth
+from accucheck.sandbox._truth import Result, Script, Scripted, request_id, truth
 
 __all__ = [
     "Counts",

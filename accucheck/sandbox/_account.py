@@ -16,13 +16,61 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
+from urllib.parse import parse_qs
 
-from accucheck.sandbox._body import InvalidArgument, number_in
 from accucheck.sandbox._counts import Counts, Invoice, InvoiceLine, Second, Tally
 from accucheck.sandbox._limits import FixedWindow, Limiter, ScheduledLimit, SlidingWindow, TokenBucket
-from accucheck.sandbox._scripts import Fault, Scripted, Scripts, written_out
-from accucheck.sandbox._settings import Endpoint, Settings
-from accucheck.sandbox._truth import draws, pending_seconds, request_id, truth
+from accucheck.sandbox._settings import BodyType, Endpoint, Settings
+from accucheck.sandbox._truth import (
+    Fault,
+    Scripted,
+    Scripts,
+    draws,
+    is_national,
+    pending_seconds,
+    request_id,
+    truth,
+    written_out,
+)
+
+MAX_BODY = 65536
+"""Bytes that a request body may have."""
+
+
+class InvalidArgument(Exception):
+    """The vendor would refuse this body; the message is its ``reason``."""
+
+
+def number_in(body: bytes, content_type: str, understood: BodyType = "any") -> str:
+    """Return the national number in a request body. Raises :class:`InvalidArgument`."""
+    if understood != "any" and (understood == "json") != _is_json(content_type):
+        raise InvalidArgument("argument 'number': not found")
+    number = raw_number(body, content_type)
+    if number is None:
+        raise InvalidArgument("argument 'number': not found")
+    if not isinstance(number, str) or not is_national(number):
+        raise InvalidArgument("argument 'number': invalid")
+    return number
+
+
+def raw_number(body: bytes, content_type: str) -> object:
+    """Return whatever stands in the field ``number``, or None."""
+    if len(body) > MAX_BODY:
+        return None
+    # Deep nesting makes the parser raise RecursionError; everything else that is wrong, ValueError.
+    try:
+        if _is_json(content_type):
+            fields = json.loads(body)
+            return fields.get("number") if isinstance(fields, dict) else None
+        form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=100)
+    except (ValueError, RecursionError):
+        return None
+    return form.get("number", [None])[0]
+
+
+def _is_json(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
 
 # "4. Error Codes" of the vendor's page, and 200 for the answer itself.
 HTTP_STATUS: Mapping[str, int] = {

@@ -7,13 +7,17 @@ Starlette's routing, request and response objects would double the cost of a cal
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import socket
 import struct
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Final
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,12 +25,37 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from accucheck.sandbox._account import Account, Call, Reply
-from accucheck.sandbox._body import MAX_BODY, raw_number
+from accucheck.sandbox._account import MAX_BODY, Account, Call, Reply, raw_number
 from accucheck.sandbox._page import page
-from accucheck.sandbox._request_log import RequestLog
-from accucheck.sandbox._scripts import Fault
 from accucheck.sandbox._settings import Endpoint, Settings
+from accucheck.sandbox._truth import Fault
+
+
+class RequestLog:
+    """Appends to a file that only its owner can read. Raises ``OSError`` if it cannot be opened or written.
+
+    Each line is one ``write`` to the file, with nothing buffered in this process: a reader, or a
+    test after a kill, finds every call that was answered. It is not synced to the disk: the sandbox
+    is meant to outlive its clients, not the machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, line: dict[str, object]) -> None:
+        os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
 
 ENDPOINTS: Final[dict[str, Endpoint]] = {
     "/check/whatsapp_advanced": "advanced",

@@ -13,11 +13,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
 from uvicorn.server import ServerState
 
-from accucheck.sandbox._app import TRANSPORT, SandboxApp
+from accucheck.sandbox._app import TRANSPORT, RequestLog, SandboxApp
 from accucheck.sandbox._counts import Counts, InvoiceLine, Second
-from accucheck.sandbox._request_log import RequestLog
-from accucheck.sandbox._scripts import Script, Scripts
 from accucheck.sandbox._settings import Endpoint, Settings
+from accucheck.sandbox._truth import Script, Scripts
 
 _BACKLOG = 2048
 # As nginx has it. uvicorn's own 5 s would close connections under clients that pause for a poll.

@@ -13,8 +13,7 @@ import httpx
 import pytest
 
 from accucheck.sandbox import Faults, Settings, request_id, truth
-from accucheck.sandbox._app import SandboxApp
-from accucheck.sandbox._request_log import RequestLog
+from accucheck.sandbox._app import RequestLog, SandboxApp
 
 ADVANCED = "/check/whatsapp_advanced"
 BASIC = "/check/whatsapp_basic"
