@@ -168,7 +168,7 @@ def _statuses() -> str:
 
 
 def _exit_codes() -> str:
-    from accucheck.cli._exit_codes import EXPLANATION
+    from accucheck.cli._exit import EXPLANATION
 
     rows = "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in EXPLANATION.items())
     return f"# Exit codes\n\nThe same for every command.\n\n| code | meaning |\n|---|---|\n{rows}"

@@ -15,9 +15,8 @@ from cyclopts.types import NonNegativeFloat, PositiveInt
 from accucheck._errors import ConfigurationError
 from accucheck._store import Endpoint
 from accucheck.cli._account import find_id, make_client
-from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._file_job import run_file_jobs
-from accucheck.cli._interruption import Interruption
 from accucheck.cli._job import Job, Only
 from accucheck.cli._ledger import ANY_AGE, chosen_ledger
 from accucheck.cli._lists import expand, make_exclusion, outputs_in, reports_on
@@ -41,7 +40,7 @@ from accucheck.cli._options import (
     Talk,
 )
 from accucheck.cli._pipe_job import run_pipe_job
-from accucheck.cli._sample import run_sample_job
+from accucheck.cli._survey import run_sample_job
 from accucheck.files import is_remote
 
 __all__ = ["bulk"]

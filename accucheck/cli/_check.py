@@ -19,9 +19,8 @@ from rich.text import Text
 from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Checked, Failed, Outcome
 from accucheck.cli._account import find_id, make_client
-from accucheck.cli._console import print_json
-from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._interruption import Interruption
+from accucheck.cli._console import print_json, terminal_safe
+from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job, with_job_totals
 from accucheck.cli._ledger import ANY_AGE, chosen_ledger, open_book
 from accucheck.cli._options import (
@@ -37,7 +36,6 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
-from accucheck.cli._render import terminal_safe
 from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import say_what_ended_it
 

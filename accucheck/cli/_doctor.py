@@ -30,9 +30,8 @@ from accucheck._events import CallEnded, Event, OnEvent
 from accucheck._models import Checked
 from accucheck._store import SQLiteStore, is_postgres
 from accucheck.cli._account import find_id, find_secret, make_client
-from accucheck.cli._console import print_json
-from accucheck.cli._exit_codes import ExitCode, exit_code_of
-from accucheck.cli._interruption import Interruption
+from accucheck.cli._console import count, print_json, short_path, terminal_safe
+from accucheck.cli._exit import ExitCode, Interruption, exit_code_of
 from accucheck.cli._ledger import chosen_ledger
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
@@ -43,7 +42,6 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
-from accucheck.cli._render import count, short_path, terminal_safe
 from accucheck.cli._run import run_to_end
 from accucheck.cli._settings import FILE_NAME, user_file
 

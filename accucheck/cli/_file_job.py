@@ -19,8 +19,7 @@ from accucheck._errors import ConfigurationError, InvalidNumber, LedgerError
 from accucheck._models import Check
 from accucheck._store import Endpoint, Store
 from accucheck.cli._console import complain, say
-from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._interruption import Interrupted, Interruption
+from accucheck.cli._exit import ExitCode, Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, with_job_totals
 from accucheck.cli._ledger import Find, known_in, ledger_exists, open_book
 from accucheck.cli._lists import (
@@ -32,10 +31,18 @@ from accucheck.cli._lists import (
     several_of,
     why_not,
 )
-from accucheck.cli._output import Outputs, check_output, refuse_other_files, remember_output
+from accucheck.cli._output import (
+    CHUNK,
+    Outputs,
+    RowWriter,
+    Tally,
+    check_output,
+    refuse_other_files,
+    remember_output,
+    write_rows,
+)
 from accucheck.cli._progress import PassMeter, RunMeter, reporting
 from accucheck.cli._report import make_paper, run_figures
-from accucheck.cli._rows import CHUNK, RowWriter, Tally, write_rows
 from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
 from accucheck.cli._survey import Survey, survey_list

@@ -22,7 +22,6 @@ from accucheck._stream import Stream
 from accucheck.cli._console import say
 from accucheck.cli._ledger import ANY_AGE, Freshness
 from accucheck.cli._lists import Exclusion
-from accucheck.cli._metrics import MetricsFile
 from accucheck.cli._options import (
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
@@ -35,7 +34,7 @@ from accucheck.cli._options import (
     Pace,
     Talk,
 )
-from accucheck.cli._run import GRACE, Ending
+from accucheck.cli._run import GRACE, Ending, MetricsFile
 from accucheck.files import Source, full_name, is_remote, open_source
 from accucheck.files._formats import split_suffixes
 

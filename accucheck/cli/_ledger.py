@@ -31,8 +31,7 @@ from accucheck._store import (
     is_postgres,
 )
 from accucheck._store._ledger import Ledger
-from accucheck.cli._console import say
-from accucheck.cli._render import short_path
+from accucheck.cli._console import say, short_path
 
 __all__ = [
     "ANY_AGE",

@@ -22,13 +22,11 @@ from accucheck._models import Check, Settlement
 from accucheck._phone import normalize
 from accucheck._store import account_ledgers, init_postgres, is_postgres, repair
 from accucheck._store._ledger import Ledger, LedgerInfo
-from accucheck.cli._console import print_json, report, say, standard_output
-from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._console import count, print_json, report, say, short_path, standard_output, thousands
+from accucheck.cli._exit import ExitCode
 from accucheck.cli._ledger import existing_ledger
 from accucheck.cli._options import DEFAULT_TALK, STANDARD_STREAM, Duration, StreamOrPath, Talk
-from accucheck.cli._output import check_output, refuse_existing
-from accucheck.cli._render import count, short_path, thousands
-from accucheck.cli._rows import columns_of
+from accucheck.cli._output import check_output, columns_of, refuse_existing
 from accucheck.files import FileSink, NumberColumn, Row, Source, StreamSink
 
 __all__ = ["LedgerRows", "app"]

@@ -19,13 +19,12 @@ from accucheck._errors import ConfigurationError
 from accucheck._models import Checked, Outcome
 from accucheck._store._memory import Bitset
 from accucheck.cli._console import has_standard_output, standard_output
-from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._interruption import Interruption
+from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job, open_list, with_job_totals
 from accucheck.cli._ledger import known_in, nothing_known, open_book
 from accucheck.cli._lists import WhyNot, reader_of, several_of, why_not
 from accucheck.cli._options import STANDARD_STREAM
-from accucheck.cli._rows import Tally, answered_rows, columns_of, number_of
+from accucheck.cli._output import Tally, answered_rows, columns_of, number_of
 from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, write_summary
 from accucheck.files import Row, Source, StreamSink, local_name

@@ -15,9 +15,8 @@ from accucheck._client import BASE_URL
 from accucheck._costs import Cost, Prices
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import RatePlan
-from accucheck.cli._console import print_json, report
-from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._interruption import Interruption
+from accucheck.cli._console import duration, in_money, print_json, report, thousands
+from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import open_list
 from accucheck.cli._ledger import (
     ANY_AGE,
@@ -42,7 +41,6 @@ from accucheck.cli._options import (
     Talk,
 )
 from accucheck.cli._progress import PassMeter, reporting
-from accucheck.cli._render import duration, in_money, thousands
 from accucheck.cli._run import run_to_end
 from accucheck.cli._summary import cost_in_words
 from accucheck.cli._survey import PROBLEMS, Survey, name_faults, survey

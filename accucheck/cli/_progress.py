@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 from accucheck._models import Stats
 from accucheck.cli import _console
-from accucheck.cli._render import count, duration, thousands, wrapped
+from accucheck.cli._console import count, duration, thousands, wrapped
 
 __all__ = [
     "PassMeter",

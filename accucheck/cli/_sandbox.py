@@ -11,7 +11,7 @@ from cyclopts.config import Env
 from cyclopts.types import UInt16
 
 from accucheck._errors import ConfigurationError
-from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._exit import ExitCode
 from accucheck.sandbox import Faults, Settings, Soft, run
 from accucheck.sandbox._settings import parse_outage, parse_rate_at
 

@@ -15,8 +15,7 @@ from cyclopts import Group, Parameter
 from accucheck._errors import ConfigurationError
 from accucheck.cli._account import find_id, make_client
 from accucheck.cli._console import say
-from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._interruption import Interrupted
+from accucheck.cli._exit import ExitCode, Interrupted
 from accucheck.cli._ledger import chosen_ledger
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,

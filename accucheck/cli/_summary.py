@@ -15,13 +15,11 @@ from typing import Any
 from accucheck._costs import Cost
 from accucheck._errors import BudgetExhausted, LedgerError, Outage, OutOfQuota, RunEnded, UniformRefusals
 from accucheck._models import Stats
-from accucheck.cli._console import complain, report, say
-from accucheck.cli._exit_codes import ExitCode
-from accucheck.cli._interruption import Interruption
+from accucheck.cli._console import complain, count, duration, in_money, report, say, thousands
+from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job
+from accucheck.cli._output import Tally
 from accucheck.cli._progress import numbers_facts
-from accucheck.cli._render import count, duration, in_money, thousands
-from accucheck.cli._rows import Tally
 from accucheck.cli._run import Ending
 
 __all__ = [

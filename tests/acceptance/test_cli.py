@@ -22,7 +22,7 @@ import pytest
 
 from accucheck._errors import InvalidNumber
 from accucheck._phone import normalize
-from accucheck.cli._demo_leads import HEADER, leads, write_leads
+from accucheck.cli._demo import HEADER, leads, write_leads
 from accucheck.sandbox import request_id, truth
 
 SEED = 7

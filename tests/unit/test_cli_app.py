@@ -8,7 +8,7 @@ from cyclopts.argument import Argument
 
 from accucheck.cli import main
 from accucheck.cli._app import app
-from accucheck.cli._exit_codes import EXPLANATION
+from accucheck.cli._exit import EXPLANATION
 
 CLIENT_COMMANDS = ("check", "bulk", "plan", "diff", "demo")
 

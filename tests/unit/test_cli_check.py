@@ -10,7 +10,7 @@ from rich.console import Console
 from accucheck._errors import InvalidNumber, ProtocolError
 from accucheck._models import Check, Checked, Failed
 from accucheck.cli._check import _record, _table
-from accucheck.cli._render import json_line
+from accucheck.cli._console import json_line
 
 HOSTILE = "\x1b]0;título\x07\x1b[31mrojo\u202e[bold]x[/bold]"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from accucheck import _errors
-from accucheck.cli._exit_codes import EXPLANATION, ExitCode, exit_code_of
+from accucheck.cli._exit import EXPLANATION, ExitCode, exit_code_of
 from accucheck.files._errors import FileError, OutputError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from accucheck.cli._interruption import Interrupted, Interruption
+from accucheck.cli._exit import Interrupted, Interruption
 
 
 def test_outside_of_a_phase_a_signal_ends_the_command() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from accucheck.cli._app import COMMANDS
-from accucheck.cli._exit_codes import ExitCode
+from accucheck.cli._exit import ExitCode
 
 PAGE = Path(__file__).parents[2] / "docs" / "man" / "accucheck.1"
 

@@ -13,8 +13,8 @@ import pytest
 from accucheck._costs import Cost
 from accucheck._errors import ConfigurationError
 from accucheck._models import Stats
-from accucheck.cli import _metrics
-from accucheck.cli._metrics import MetricsFile
+from accucheck.cli import _run
+from accucheck.cli._run import MetricsFile
 from tests.virtual_time import run
 
 SAMPLE = re.compile(
@@ -55,7 +55,7 @@ def test_the_file_follows_the_run_and_says_when_it_has_ended(tmp_path: Path) -> 
             assert (first["permits_per_second", None], first["spend_total", None]) == (12.5, 0.02)
             assert first["running", None] == 1
             stats = Stats(yes=4)
-            await asyncio.sleep(_metrics.PERIOD + 1)
+            await asyncio.sleep(_run.PERIOD + 1)
             assert samples(path)["answers_total", "yes"] == 4
             stats = Stats(yes=5)
         assert samples(path)["answers_total", "yes"] == 5
@@ -105,7 +105,7 @@ def test_a_disk_that_fails_later_is_reported_once_and_ends_nothing(
         async with MetricsFile(folder / "x.prom", "x").keep(Stats):
             (folder / "x.prom").unlink()
             folder.rmdir()
-            await asyncio.sleep(3 * _metrics.PERIOD)
+            await asyncio.sleep(3 * _run.PERIOD)
 
     run(main())
     assert capsys.readouterr().err.count("cannot be written") == 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck.cli._render import duration, json_line, terminal_safe, wrapped
+from accucheck.cli._console import duration, json_line, terminal_safe, wrapped
 
 
 @pytest.mark.parametrize(

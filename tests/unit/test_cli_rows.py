@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from accucheck._errors import CHECK_ERRORS, CheckError, PendingTimeout
 from accucheck._models import Check, Settlement
 from accucheck._phone import normalize, numbers_in
-from accucheck.cli import _rows
+from accucheck.cli import _output
 from accucheck.cli._ledger import Find
-from accucheck.cli._rows import UNCHECKED, Tally, answered_rows, columns_of
+from accucheck.cli._output import UNCHECKED, Tally, answered_rows, columns_of
 from accucheck.files import ResultColumns, Row
 
 
@@ -89,7 +89,7 @@ def test_rows_come_out_once_and_in_order_however_they_are_chunked(
 ) -> None:
     rows = [Row(str(number), place) for place, number in enumerate(numbers)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_rows, "CHUNK", 7)
+        patch.setattr(_output, "CHUNK", 7)
 
         async def read() -> list[tuple[Row, ResultColumns]]:
             find = known({number: yes(number) for number in settled})

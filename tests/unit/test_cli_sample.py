@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck.cli._sample import Reservoir
+from accucheck.cli._survey import Reservoir
 from accucheck.report._tally import confidence_interval
 
 

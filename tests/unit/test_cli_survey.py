@@ -8,8 +8,7 @@ from accucheck._errors import NumberProblem
 from accucheck._models import Check, Settlement, Stats
 from accucheck._store import MemoryStore
 from accucheck.cli._ledger import Freshness, known_in, nothing_known
-from accucheck.cli._sample import sample_facts
-from accucheck.cli._survey import PROBLEMS, UNREADABLE, survey
+from accucheck.cli._survey import PROBLEMS, UNREADABLE, sample_facts, survey
 
 
 async def test_a_survey_counts_rows_reasons_duplicates_and_what_is_left() -> None:
