@@ -16,7 +16,7 @@ import msgspec
 
 from accucheck._errors import CHECK_ERRORS, CheckError, StillPending
 from accucheck._models import Check, Settlement
-from accucheck._store._protocol import Endpoint, Query
+from accucheck._store._protocol import ALSO_ANSWERED_BY, Endpoint, Query
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = get_args(Endpoint)
 ENDPOINT_CODES: Final[dict[Endpoint, int]] = {endpoint: code for code, endpoint in enumerate(ENDPOINTS)}
@@ -195,8 +195,8 @@ class Choice(Generic[Payload]):
 
     def __init__(self, query: Query) -> None:
         code = ENDPOINT_CODES[query.endpoint]
-        # An advanced answer holds all that a basic one does; not the other way round.
-        self._answers = frozenset({code, ENDPOINT_CODES["advanced"]})
+        others = ALSO_ANSWERED_BY.get(query.endpoint, ())
+        self._answers = frozenset({code, *(ENDPOINT_CODES[other] for other in others)})
         self._failure = code | FAILED
         self._since = {
             True: microseconds(query.yes_since),

@@ -17,6 +17,8 @@ __all__ = ["COUNTS_MONEY", "Claims", "Endpoint", "Query", "Store"]
 COUNTS_MONEY: Final = "\x1f"
 """The name of a job that begins so counts money instead of calls: see ``max_cost``."""
 Endpoint: TypeAlias = Literal["advanced", "basic"]
+ALSO_ANSWERED_BY: Final[Mapping[Endpoint, tuple[Endpoint, ...]]] = {"basic": ("advanced",)}
+"""Endpoints whose answers hold all that an endpoint asks for. No others are known to it."""
 
 
 @with_fields
@@ -24,7 +26,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """What counts as known. Times are seconds since 1970 (UTC); by default any age does."""
 
     endpoint: Endpoint = "advanced"
-    """Answers of "advanced" serve "basic" too, not the other way round."""
+    """Answers of "advanced" also serve "basic", but not the other way round."""
     yes_since: float = -math.inf
     """An answer "on WhatsApp" counts if it was given at this time or later."""
     no_since: float = -math.inf

@@ -33,6 +33,7 @@ from accucheck.cli._options import (
     BulkAccount,
     Duration,
     ListOptions,
+    OutputFormat,
     Pace,
     Patience,
     Spending,
@@ -55,7 +56,7 @@ def bulk(
     *lists: StreamOrPath,
     output: Annotated[StreamOrPath | None, Parameter(alias="-o", group=_OUTPUT)] = None,
     output_dir: Annotated[str | None, Parameter(group=_OUTPUT, metavar="PATH")] = None,
-    format: Annotated[str | None, Parameter(group=_OUTPUT)] = None,  # noqa: A002 the option's name
+    format: Annotated[OutputFormat, Parameter(group=_OUTPUT)] = None,  # noqa: A002 the option's name
     only: Annotated[Only | None, Parameter(group=_OUTPUT)] = None,
     split: Annotated[Literal["verdict"] | None, Parameter(group=_OUTPUT)] = None,
     force: Annotated[bool, Parameter(group=_OUTPUT)] = False,
@@ -98,8 +99,6 @@ def bulk(
         to standard output as answers arrive.
     output_dir
         Folder for the results of several lists; each file keeps its name.
-    format
-        Output format, whatever the file's suffix: csv, tsv, jsonl, parquet or xlsx.
     only
         Write only these rows: yes, no, answered (both), or unanswered (the rest).
     split

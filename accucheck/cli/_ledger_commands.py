@@ -25,7 +25,7 @@ from accucheck._store._ledger import Ledger, LedgerInfo
 from accucheck.cli._console import count, print_json, report, say, short_path, standard_output, thousands
 from accucheck.cli._exit import ExitCode
 from accucheck.cli._ledger import existing_ledger
-from accucheck.cli._options import DEFAULT_TALK, STANDARD_STREAM, Duration, StreamOrPath, Talk
+from accucheck.cli._options import DEFAULT_TALK, STANDARD_STREAM, Duration, OutputFormat, StreamOrPath, Talk
 from accucheck.cli._output import check_output, columns_of, refuse_existing
 from accucheck.files import FileSink, NumberColumn, Row, Source, StreamSink
 
@@ -278,7 +278,7 @@ def export(
     /,
     *,
     output: Annotated[StreamOrPath, Parameter(alias="-o")],
-    format: str | None = None,  # noqa: A002 the option's name
+    format: OutputFormat = None,  # noqa: A002 the option's name
     force: bool = False,
     which: Which = DEFAULT_WHICH,
     talk: Talk = DEFAULT_TALK,
@@ -295,8 +295,6 @@ def export(
         The ledger. Default: your account's own.
     output
         File to write; its suffix sets the format. - writes JSON lines to standard output.
-    format
-        Output format, whatever the file's suffix: csv, tsv, jsonl, parquet or xlsx.
     force
         Overwrite an existing file.
     """

@@ -19,6 +19,7 @@ from accucheck._schedule import Hours, RatePlan
 from accucheck._store import Endpoint
 from accucheck.cli._ledger import Freshness
 from accucheck.cli._progress import ProgressMode
+from accucheck.files import FORMATS
 
 __all__ = [
     "DEFAULT_ACCOUNT",
@@ -41,6 +42,7 @@ __all__ = [
     "CostOptions",
     "Duration",
     "ListOptions",
+    "OutputFormat",
     "Pace",
     "Patience",
     "Rate",
@@ -176,6 +178,9 @@ Age = Annotated[
 ]
 StreamOrPath = Annotated[
     str, Parameter(converter=_stream_or_path, n_tokens=1, accepts_keys=False, metavar="FILE")
+]
+OutputFormat = Annotated[
+    str | None, Parameter(help=f"Output format, whatever the file's suffix: {', '.join(FORMATS)}.")
 ]
 
 _ACCOUNT = Group("Account and connection", sort_key=30)

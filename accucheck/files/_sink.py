@@ -33,7 +33,7 @@ class FileSink:
     Args:
         path: The output, a path or an address such as ``s3://bucket/checked.csv``.
         source: Where the rows come from.
-        file_format: A key of ``FORMATS``; told by the suffix, else the format of the input if None.
+        file_format: A key of ``FORMATS``. By default the suffix decides, or else the format of the input.
         partial: Not every row will be written, so that a workbook cannot be a copy of the input.
         numbers: Results that a row has at most: one for each of its numbers.
         summary: The sheet that sums the rows up, for a workbook; other formats have none.
@@ -193,9 +193,8 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
             " name the output .jsonl, or add --format jsonl"
         )
     elif suffix:
-        raise FileError(
-            f"{path}: cannot write {suffix}; use .xlsx, .csv, .tsv, .jsonl or .parquet, or set --format"
-        )
+        *others, last = (known.write_suffixes[0] for known in FORMATS.values())
+        raise FileError(f"{path}: cannot write {suffix}; use {', '.join(others)} or {last}, or set --format")
     else:
         chosen = FORMATS[source.format]
     if compression and not chosen.compressible:

@@ -259,7 +259,7 @@ def test_no_suffix_means_the_format_of_the_input(leads: Path, output: Path, name
     "name", ["checked.out", "checked.docx", "checked.csv.bz2", "checked.data.gz", "v1.2"]
 )
 def test_an_unknown_suffix_is_refused_with_the_known_ones(leads: Path, output: Path, name: str) -> None:
-    told = r"cannot write \.\w+; use \.xlsx, \.csv, \.tsv, \.jsonl or \.parquet, or set --format"
+    told = r"cannot write \.\w+; use \.csv, \.tsv, \.jsonl, \.parquet or \.xlsx, or set --format"
     with open_source(leads) as source, pytest.raises(FileError, match=told):
         write(source, output.with_name(name))
     assert not list(output.parent.iterdir())

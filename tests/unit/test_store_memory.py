@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from accucheck import LedgerError
-from accucheck._store import MemoryStore, Query, _memory
+from accucheck._store import Endpoint, MemoryStore, Query, _memory, _packing
 from accucheck._store._memory import Bitset
 from tests.unit.ledger_samples import MOBILE, answered, failed, told
 
@@ -26,6 +27,12 @@ def test_a_number_is_in_a_bitset_exactly_if_it_was_put_in(put: list[int], others
     for number in [*put, *others, *around]:
         assert (number in bits) == (number in set(put))
     assert len(bits) == len(set(put))
+
+
+def test_an_endpoint_is_answered_by_no_other_one_unless_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    new = cast("Endpoint", "telegram_advanced")
+    monkeypatch.setitem(_packing.ENDPOINT_CODES, new, 2)
+    assert set(_packing.Choice(Query(endpoint=new)).keys(MOBILE)) == {MOBILE << 3 | 2, MOBILE << 3 | 6}
 
 
 async def test_old_settlements_are_read_back_as_they_were() -> None:
