@@ -14,7 +14,8 @@
 
 import typing
 
-from accucheck._client import Client, FreshWithin, LedgerLike, Numeric, StreamOptions
+from accucheck._arguments import FreshWithin, Timeouts
+from accucheck._client import Client, LedgerLike, Numeric, StreamOptions
 from accucheck._costs import Money, Prices
 from accucheck._decide import Policy
 from accucheck._errors import (
@@ -70,7 +71,6 @@ from accucheck._store import (
 )
 from accucheck._stream import Stream
 from accucheck._sync import SyncClient, SyncStream, check_sync
-from accucheck._timeouts import Timeouts
 from accucheck._wire import BodyStyle
 
 if typing.TYPE_CHECKING:

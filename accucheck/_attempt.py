@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
+from accucheck._arguments import Timeouts
 from accucheck._budgets import CallBudget, CallCap, CostBudget, budget_exhausted
 from accucheck._circuit import Brake, Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
@@ -20,7 +21,6 @@ from accucheck._events import CallEnded, CallKind, CircuitChanged, Key, Listener
 from accucheck._gate import Gate
 from accucheck._polls import LaterPolls, PollTimes
 from accucheck._statuses import ANSWER_LOST, UNKNOWN
-from accucheck._timeouts import Timeouts
 from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply, was_not_sent
 
 __all__ = ["Attempt", "CallBudget", "CallCap", "Counters", "Host", "Progress", "Send"]

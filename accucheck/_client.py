@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import math
 import os
 import ssl
@@ -31,12 +30,26 @@ from urllib.parse import urlsplit
 import msgspec
 
 from accucheck._admission import InFlight, Limits
+from accucheck._arguments import (
+    BASE_URL,
+    Credentials,
+    FreshWithin,
+    Timeouts,
+    as_ages,
+    as_base_url,
+    as_seconds,
+    as_timeouts,
+    check_at_least_one,
+    check_callable,
+    check_instance,
+    check_items,
+    check_number_function,
+)
 from accucheck._attempt import Attempt, Host
 from accucheck._budgets import CallBudget, CallCap, CostBudget
 from accucheck._circuit import Brake, RetryBudget
 from accucheck._concurrency import EngineTask, settled
 from accucheck._costs import Money, Prices, money
-from accucheck._credentials import Credentials, is_loopback
 from accucheck._decide import BodyChoice, Policy
 from accucheck._engine import Checks, OpenStores, SharedStore, ledger_name, total
 from accucheck._errors import ConfigurationError, RunEnded
@@ -47,13 +60,12 @@ from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
 from accucheck._store import Endpoint, Ledger, MemoryStore, Query, Store, as_store
 from accucheck._stream import RunContext, Stream
-from accucheck._timeouts import Timeouts
 from accucheck._wire import BodyStyle
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["BASE_URL", "Client", "LedgerLike", "Numeric", "StreamOptions"]
+__all__ = ["Client", "LedgerLike", "Numeric", "StreamOptions"]
 
 Item = TypeVar("Item")
 Numeric: TypeAlias = str | int | float | None
@@ -61,9 +73,6 @@ Numeric: TypeAlias = str | int | float | None
 NumericItem = TypeVar("NumericItem", bound=Numeric)
 LedgerLike: TypeAlias = Store | Ledger | str | os.PathLike[str]
 """A ledger: the path of a file, or an object that keeps answers (see ``Store``)."""
-
-FreshWithin: TypeAlias = timedelta | Mapping[Literal["yes", "no"], timedelta]
-"""How old a known answer may be, in all or by verdict; a verdict that is left out never ages."""
 
 
 class StreamOptions(TypedDict, total=False):
@@ -91,8 +100,6 @@ class StreamOptions(TypedDict, total=False):
     key: Key | None
 
 
-BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
-"""The vendor's ("1. API Specification")."""
 _PATHS: Final[Mapping[Endpoint, str]] = {
     "advanced": "/check/whatsapp_advanced",
     "basic": "/check/whatsapp_basic",
@@ -179,12 +186,12 @@ class Client:
             raise ConfigurationError(f"endpoint must be {' or '.join(map(repr, _PATHS))}, not {endpoint!r}")
         if body not in ("auto", "form", "json"):
             raise ConfigurationError(f"body must be 'auto', 'form' or 'json', not {body!r}")
-        _instance("policy", policy, Policy, "a Policy")
-        _instance("timeouts", timeouts, Timeouts, "a Timeouts, such as Timeouts(read=10)")
-        _callable("on_event", on_event)
+        check_instance("policy", policy, Policy, "a Policy")
+        check_instance("timeouts", timeouts, Timeouts, "a Timeouts, such as Timeouts(read=10)")
+        check_callable("on_event", on_event)
         _checked_ledger(ledger)
         if max_calls is not None:
-            _at_least_one("max_calls", max_calls)
+            check_at_least_one("max_calls", max_calls)
         if gate is not None and (rate != "auto" or burst is not None):
             raise ConfigurationError("rate and burst are settings of the gate: set them on the gate you pass")
         if gate is not None and not isinstance(gate, Gate):
@@ -192,7 +199,7 @@ class Client:
         credentials = Credentials.find(api_id, api_secret)
         if base_url is None:
             base_url = os.environ.get("ACCUCHECK_BASE_URL") or BASE_URL
-        self._base_url = _checked_url(base_url)
+        self._base_url = as_base_url(base_url)
         self._url = self._base_url + _PATHS[endpoint]
         self._endpoint: Endpoint = endpoint
         self._mobile_only = mobile_only
@@ -204,7 +211,7 @@ class Client:
         self._held: list[SharedStore] = []
         self._attempts: set[Attempt] = set()
         self._ledger = ledger
-        self._fresh_within = _seconds("fresh_within", fresh_within)
+        self._fresh_within = as_seconds("fresh_within", fresh_within)
         self._cap = None if max_calls is None else CallCap(max_calls)
         self._events = Listeners(*([] if on_event is None else [guarded(on_event)]))
         place = urlsplit(self._base_url).netloc
@@ -291,8 +298,8 @@ class Client:
             RunEnded: No number can be checked, such as ``OutOfQuota`` or ``LedgerError``.
             RuntimeError: The client is closed, or belongs to another event loop.
         """
-        seconds = _seconds("deadline", deadline)
-        timeouts = _timeouts(timeout) if timeout is not None else None
+        seconds = as_seconds("deadline", deadline)
+        timeouts = as_timeouts(timeout) if timeout is not None else None
         loop = self._bind()
         expires = None if seconds is None else loop.time() + seconds
         national = normalize(number, mobile_only=self._mobile_only)
@@ -504,39 +511,39 @@ class Client:
             raise ConfigurationError(
                 "items must be a collection of numbers, not one string; use check() for a single number"
             )
-        _many("items", items)
+        check_items("items", items)
         if isinstance(workers, int) and workers > _CONNECTIONS:
             raise ConfigurationError(f"workers must be at most {_CONNECTIONS}, not {workers}")
         for name, value in (("workers", workers), ("max_delayed", max_delayed or 1), ("buffer", buffer)):
-            _at_least_one(name, value)
+            check_at_least_one(name, value)
         if max_calls is not None:
-            _at_least_one("max_calls", max_calls)
+            check_at_least_one("max_calls", max_calls)
         if (max_cost is None) != (prices is None):
             raise ConfigurationError("max_cost needs prices: pass both, such as prices=Prices('0.005')")
-        _instance("prices", prices, Prices, "a Prices, such as Prices('0.005')")
+        check_instance("prices", prices, Prices, "a Prices, such as Prices('0.005')")
         if max_cost is not None:
             money("max_cost", max_cost)
         if rate is None and burst is not None:
             raise ConfigurationError("burst needs rate: pass both here, or both to the client")
         if rate is not None:
             AdaptiveGate(rate, burst)  # a wrong rate is told here, not on entering
-        _number_function(number)
-        _callable("on_event", on_event)
-        _callable("key", key)
+        check_number_function(number)
+        check_callable("on_event", on_event)
+        check_callable("key", key)
         _checked_ledger(ledger)
         if not isinstance(job, str):
             raise ConfigurationError(f"job must be a string, not {job!r}")
         ledger = self._ledger if ledger is None else ledger
         if ledger is None and (fresh_within is not None or retry_failed or job):
             raise ConfigurationError("fresh_within, retry_failed and job need a ledger: pass ledger=PATH")
-        ages = _ages(fresh_within, default=self._fresh_within)
+        ages = as_ages(fresh_within, default=self._fresh_within)
         if pending not in ("wait", "later"):
             raise ConfigurationError(f"pending must be 'wait' or 'later', not {pending!r}")
-        floor = _seconds("poll_floor", poll_floor) or 0.0
+        floor = as_seconds("poll_floor", poll_floor) or 0.0
         if max_delayed is None:
             max_delayed = _DELAYED if pending == "wait" else _DELAYED_LATER
         limits = Limits(
-            workers=workers, delayed=max_delayed, buffered=buffer, grace=_seconds("grace", grace) or 0.0
+            workers=workers, delayed=max_delayed, buffered=buffer, grace=as_seconds("grace", grace) or 0.0
         )
         return Stream(
             items,
@@ -561,7 +568,7 @@ class Client:
             limits=limits,
             ordered=ordered,
             mobile_only=self._mobile_only,
-            outage_after=_seconds("outage_after", outage_after),
+            outage_after=as_seconds("outage_after", outage_after),
         )
 
     async def _enter(
@@ -819,77 +826,6 @@ def _raise_first(results: Iterable[object]) -> None:
             raise result
 
 
-def _many(name: str, items: object) -> None:
-    """Raise ConfigurationError unless ``items`` are many, one by one."""
-    kind = type(items)
-    if hasattr(kind, "columns") and hasattr(kind, "shape"):
-        raise ConfigurationError(
-            f"{name} is a whole {kind.__name__}: pass one of its columns, or use"
-            " accucheck.frames.enrich(frame, number=...), which appends the answers to it"
-        )
-    if isinstance(items, Iterable | AsyncIterable):
-        return
-    if inspect.iscoroutine(items):
-        items.close()
-        raise ConfigurationError(f"{name} is a coroutine: await it first")
-    if callable(items):
-        raise ConfigurationError(f"{name} is a function: call it and pass what it returns")
-    raise ConfigurationError(f"{name} must be an iterable or an async iterable, not {items!r}")
-
-
-def _number_function(number: object) -> None:
-    if isinstance(number, str):
-        raise ConfigurationError(
-            f"number is a function that takes the number out of an item: number=lambda row: row[{number!r}]"
-        )
-    if inspect.iscoroutinefunction(number) or inspect.iscoroutinefunction(getattr(number, "__call__", None)):  # noqa: B004
-        raise ConfigurationError(
-            "number is an async function, and must be a plain one: await in an async generator that makes the items"
-        )
-    _callable("number", number)
-
-
-def _timeouts(timeout: Timeouts | float) -> Timeouts:
-    """Return the limits of each call of one check."""
-    if isinstance(timeout, Timeouts):
-        return timeout
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
-        raise ConfigurationError(
-            f"timeout is a positive number of seconds, or a Timeouts such as Timeouts(read=10), not {timeout!r}"
-        )
-    usual = Timeouts()
-    return Timeouts(
-        connect=min(usual.connect, timeout), read=min(usual.read, timeout), attempt=float(timeout)
-    )
-
-
-def _at_least_one(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number, 1 or more, not {value!r}")
-
-
-def _instance(name: str, value: object, kind: type, what: str) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise ConfigurationError(f"{name} is {what}, not {value!r}")
-
-
-def _callable(name: str, value: object) -> None:
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"{name} is a function, not {value!r}")
-
-
-def _ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple[float | None, float | None]:
-    """Return the seconds for which a "yes" and a "no" count as known."""
-    if not isinstance(fresh_within, Mapping):
-        age = _seconds("fresh_within", fresh_within)
-        return (default, default) if age is None else (age, age)
-    if strange := set(fresh_within) - {"yes", "no"}:
-        raise ConfigurationError(
-            f"fresh_within takes the keys 'yes' and 'no', not {', '.join(map(repr, strange))}"
-        )
-    return _seconds("fresh_within", fresh_within.get("yes")), _seconds("fresh_within", fresh_within.get("no"))
-
-
 def _checked_ledger(ledger: object) -> None:
     # Not isinstance(ledger, Store): a protocol tells little, and its properties would be evaluated.
     known = (str, os.PathLike, Ledger)
@@ -897,41 +833,3 @@ def _checked_ledger(ledger: object) -> None:
         raise ConfigurationError(f"ledger must be a path or a Store, not {ledger!r}")
     if ledger == "":
         raise ConfigurationError("ledger is an empty string: pass the path of a file")
-
-
-def _seconds(name: str, value: object) -> float | None:
-    """Return a time span in seconds; raise ConfigurationError if it is none."""
-    if value is None:
-        return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-        raise ConfigurationError(
-            f"{name} must be a timedelta or a number of seconds, 0 or more, not {value!r}"
-        )
-    return float(seconds)
-
-
-def _checked_url(base_url: str) -> str:
-    """Return the base URL without a trailing slash, if credentials may be sent there."""
-    try:
-        parts = urlsplit(base_url.strip())
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigurationError(f"base_url is not a URL: {base_url!r}") from None
-    if parts.username is not None or parts.password is not None:
-        # The URL stays out of the message: it holds a password.
-        raise ConfigurationError(
-            "base_url must not contain a user name or password: use api_id and api_secret"
-        )
-    if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
-        raise ConfigurationError(
-            "base_url must not contain a query or a fragment: remove everything from ? or #"
-        )
-    if not host or parts.scheme not in ("https", "http"):
-        raise ConfigurationError(f"base_url must look like {BASE_URL}, not {base_url!r}")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise ConfigurationError(
-            "base_url must be https, because calls carry your credentials (http works for localhost only),"
-            f" not {base_url!r}"
-        )
-    return base_url.strip().rstrip("/")

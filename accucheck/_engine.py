@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, next_claim_wait
+from accucheck._arguments import Timeouts
 from accucheck._attempt import Attempt, Host
 from accucheck._budgets import CallBudget
 from accucheck._concurrency import EngineTask, settled
@@ -35,7 +36,6 @@ from accucheck._schedule import RatePlan
 from accucheck._settler import Settler
 from accucheck._shared_gate import SharedGate
 from accucheck._store import Endpoint, PermitStore, Query, Store
-from accucheck._timeouts import Timeouts
 
 __all__ = ["Checks", "OpenStores", "SharedStore", "ledger_name", "total"]
 

@@ -10,10 +10,10 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
+from accucheck._arguments import Timeouts
 from accucheck._client import Client, LedgerLike, Numeric, StreamOptions
 from accucheck._models import Check, Outcome, Stats
 from accucheck._stream import Stream
-from accucheck._timeouts import Timeouts
 
 if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal

@@ -26,7 +26,7 @@ from urllib.request import getproxies, getproxies_environment, proxy_bypass
 import anyio
 import httpx
 
-from accucheck._credentials import is_loopback
+from accucheck._arguments import is_loopback
 from accucheck._errors import ConfigurationError
 from accucheck._http._limits import check_descriptor
 from accucheck._http._reply import connect_error, os_words, read_whole

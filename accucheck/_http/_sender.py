@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import httpx
 
+from accucheck._arguments import Timeouts
 from accucheck._errors import ConfigurationError
 from accucheck._http._dial import ProxyTransport, Verify, default_context, proxy_for, tls_context
 from accucheck._http._limits import Deadlines, Slots, open_files_limit
@@ -26,7 +27,6 @@ from accucheck._http._reply import (
     read_whole,
 )
 from accucheck._http._transport import FastTransport, GuardedTransport, is_in_tests
-from accucheck._timeouts import Timeouts
 from accucheck._wire import (
     CONTENT_TYPES,
     Answered,

@@ -16,10 +16,10 @@ from typing import Any
 
 import httpx
 
+from accucheck._arguments import Timeouts
 from accucheck._http._connection import Connection
 from accucheck._http._dial import ResolverCache, Verify, connect, default_context, tls_context
 from accucheck._http._reply import Headers, WholeReply, connect_error
-from accucheck._timeouts import Timeouts
 from accucheck._wire import not_sent
 
 __all__ = [

@@ -21,8 +21,14 @@ from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._help import with_fields
 from accucheck._models import Check, Settlement
 from accucheck._store import _owner, _tables
-from accucheck._store._errors import translate_errors
-from accucheck._store._file import VERSION, accounts_folder, files_of, open_ledger, open_reader
+from accucheck._store._file import (
+    VERSION,
+    accounts_folder,
+    files_of,
+    open_ledger,
+    open_reader,
+    translate_errors,
+)
 from accucheck._store._packing import (
     FAILED,
     KEY_SHIFT,

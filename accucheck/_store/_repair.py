@@ -15,7 +15,6 @@ import msgspec
 from accucheck._errors import LedgerError
 from accucheck._models import Check
 from accucheck._store import _owner
-from accucheck._store._errors import translate_errors
 from accucheck._store._file import (
     CUT_SHORT,
     OVERWRITTEN,
@@ -24,6 +23,7 @@ from accucheck._store._file import (
     create_ledger,
     files_of,
     open_ledger,
+    translate_errors,
 )
 from accucheck._store._packing import FAILED, Row, instant, number_of, settlement_of
 from accucheck._store._tables import Tables, in_transaction, upsert

@@ -18,8 +18,7 @@ from typing import Final, Generic, TypeVar, cast
 from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import _repair
-from accucheck._store._errors import is_full, ledger_error
-from accucheck._store._file import SET_BACK
+from accucheck._store._file import SET_BACK, is_full, ledger_error
 from accucheck._store._owner import RESERVE_BYTES
 from accucheck._store._packing import key_of, row_of
 from accucheck._store._permits import PermitRequest, Permits

@@ -17,7 +17,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from accucheck._admission import ASKED_AGAIN
-from accucheck._client import FreshWithin
+from accucheck._arguments import FreshWithin
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
 from accucheck._store import (

@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO, cast
 import msgspec
 from cyclopts import App, Group, Parameter
 
-from accucheck._client import BASE_URL
+from accucheck._arguments import BASE_URL
 from accucheck._errors import ConfigurationError, ProtocolError
 from accucheck._models import Check, Settlement
 from accucheck._phone import normalize

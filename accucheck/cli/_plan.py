@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from accucheck._client import BASE_URL
+from accucheck._arguments import BASE_URL
 from accucheck._costs import Cost, Prices
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import RatePlan

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from accucheck._credentials import Credentials
+from accucheck._arguments import Credentials
 from accucheck._errors import ConfigurationError
 
 ID, SECRET = "id-0123456789", "hush-9876543210"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from accucheck._credentials import is_loopback
+from accucheck._arguments import is_loopback
 from accucheck._errors import ConfigurationError
 from accucheck._http._dial import bypasses, proxy_for
 

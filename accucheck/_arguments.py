@@ -1,0 +1,257 @@
+"""What a client is made of, checked: credentials, timeouts, ages, addresses. Each check raises ConfigurationError.
+
+Credentials do not show themselves, and go without TLS to this machine alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import ipaddress
+import math
+import os
+from collections.abc import AsyncIterable, Iterable, Mapping
+from datetime import timedelta
+from typing import Final, Literal, NoReturn, SupportsIndex, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+
+from accucheck._errors import ConfigurationError
+from accucheck._help import with_fields
+
+BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
+"""The vendor's ("1. API Specification")."""
+FreshWithin: TypeAlias = timedelta | Mapping[Literal["yes", "no"], timedelta]
+"""How old a known answer may be, in all or by verdict; a verdict that is left out never ages."""
+_HIDDEN = "Credentials(api_id='•••', api_secret='•••')"
+
+
+class _Headers(dict[str, str]):
+    """Shows its names only."""
+
+    def __repr__(self) -> str:
+        return f"<headers {', '.join(self)}>"
+
+
+class Credentials:
+    """An API id and secret ("2.1 Request Header" of the vendor's page).
+
+    Hidden in repr, str and format, and so in logs and in tracebacks that show local variables; refuses
+    to be pickled. ``headers()`` is the one way out.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, api_id: str, api_secret: str) -> None:
+        for name, value in (("api_id", api_id), ("api_secret", api_secret)):
+            if not value.isascii() or not value.isprintable():
+                # The value stays out of the message: it may be a secret with a stray character.
+                raise ConfigurationError(
+                    f"{name} contains a character that an HTTP header cannot carry: copy it again"
+                )
+        self._values = (api_id, api_secret)
+
+    @classmethod
+    def find(
+        cls, api_id: str | None, api_secret: str | None, environment: Mapping[str, str] | None = None
+    ) -> Credentials:
+        """Take the arguments, or else ACCUCHECK_API_ID and ACCUCHECK_API_SECRET.
+
+        Raises ConfigurationError, naming what is missing.
+        """
+        environment = os.environ if environment is None else environment
+        found = {
+            "ACCUCHECK_API_ID": (
+                api_id if api_id is not None else environment.get("ACCUCHECK_API_ID", "")
+            ).strip(),
+            "ACCUCHECK_API_SECRET": (
+                api_secret if api_secret is not None else environment.get("ACCUCHECK_API_SECRET", "")
+            ).strip(),
+        }
+        missing = [name for name, value in found.items() if not value]
+        if missing:
+            raise ConfigurationError(
+                f"no AccuAuth credentials found: set {' and '.join(missing)} in the environment,"
+                " or pass api_id and api_secret"
+            )
+        return cls(*found.values())
+
+    def headers(self) -> dict[str, str]:
+        """Return the two request headers that the vendor's page requires."""
+        api_id, api_secret = self._values
+        return _Headers({"X-DF-API-ID": api_id, "X-DF-API-SECRET": api_secret})
+
+    @property
+    def account(self) -> str:
+        """Eight hexadecimal digits that stand for the API id where it must not be stored."""
+        return hashlib.sha256(self._values[0].encode()).hexdigest()[:8]
+
+    def __repr__(self) -> str:
+        return _HIDDEN
+
+    def __format__(self, _specification: str) -> str:
+        return _HIDDEN
+
+    def __copy__(self) -> Credentials:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Credentials:
+        return self
+
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("credentials cannot be pickled: let each process read them from its own environment")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its name or address: 127.0.0.0/8, ::1, localhost and names below it.
+
+    Such a host is reached in plain http if need be, and never through a proxy, which would read the credentials.
+    """
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return address.is_loopback or (mapped is not None and mapped.is_loopback)
+
+
+@with_fields
+class Timeouts(msgspec.Struct, frozen=True):
+    """Limits of one HTTP attempt, in seconds: positive and finite, for a call that never ends never settles.
+
+    Raises ConfigurationError for anything else.
+    """
+
+    connect: float = 10.0
+    """Finding the address, connecting, and the TLS handshake, together."""
+    read: float = 30.0
+    """Silence: the longest wait for the next byte of the reply."""
+    attempt: float = 60.0
+    """The whole attempt, connecting included."""
+
+    def __post_init__(self) -> None:
+        for phase in self.__struct_fields__:
+            seconds = getattr(self, phase)
+            if (
+                isinstance(seconds, bool)
+                or not isinstance(seconds, int | float)
+                or not 0 < seconds < math.inf
+            ):
+                raise ConfigurationError(
+                    f"The {phase} timeout must be a positive, finite number of seconds, not {seconds!r}."
+                )
+
+
+def check_items(name: str, items: object) -> None:
+    """Raise ConfigurationError unless ``items`` are many, one by one."""
+    kind = type(items)
+    if hasattr(kind, "columns") and hasattr(kind, "shape"):
+        raise ConfigurationError(
+            f"{name} is a whole {kind.__name__}: pass one of its columns, or use"
+            " accucheck.frames.enrich(frame, number=...), which appends the answers to it"
+        )
+    if isinstance(items, Iterable | AsyncIterable):
+        return
+    if inspect.iscoroutine(items):
+        items.close()
+        raise ConfigurationError(f"{name} is a coroutine: await it first")
+    if callable(items):
+        raise ConfigurationError(f"{name} is a function: call it and pass what it returns")
+    raise ConfigurationError(f"{name} must be an iterable or an async iterable, not {items!r}")
+
+
+def check_number_function(number: object) -> None:
+    if isinstance(number, str):
+        raise ConfigurationError(
+            f"number is a function that takes the number out of an item: number=lambda row: row[{number!r}]"
+        )
+    if inspect.iscoroutinefunction(number) or inspect.iscoroutinefunction(getattr(number, "__call__", None)):  # noqa: B004
+        raise ConfigurationError(
+            "number is an async function, and must be a plain one: await in an async generator that makes the items"
+        )
+    check_callable("number", number)
+
+
+def as_timeouts(timeout: Timeouts | float) -> Timeouts:
+    """Return the limits of each call of one check."""
+    if isinstance(timeout, Timeouts):
+        return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ConfigurationError(
+            f"timeout is a positive number of seconds, or a Timeouts such as Timeouts(read=10), not {timeout!r}"
+        )
+    usual = Timeouts()
+    return Timeouts(
+        connect=min(usual.connect, timeout), read=min(usual.read, timeout), attempt=float(timeout)
+    )
+
+
+def check_at_least_one(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number, 1 or more, not {value!r}")
+
+
+def check_instance(name: str, value: object, kind: type, what: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigurationError(f"{name} is {what}, not {value!r}")
+
+
+def check_callable(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{name} is a function, not {value!r}")
+
+
+def as_ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple[float | None, float | None]:
+    """Return the seconds for which a "yes" and a "no" count as known."""
+    if not isinstance(fresh_within, Mapping):
+        age = as_seconds("fresh_within", fresh_within)
+        return (default, default) if age is None else (age, age)
+    if strange := set(fresh_within) - {"yes", "no"}:
+        raise ConfigurationError(
+            f"fresh_within takes the keys 'yes' and 'no', not {', '.join(map(repr, strange))}"
+        )
+    return as_seconds("fresh_within", fresh_within.get("yes")), as_seconds(
+        "fresh_within", fresh_within.get("no")
+    )
+
+
+def as_seconds(name: str, value: object) -> float | None:
+    """Return a time span in seconds; raise ConfigurationError if it is none."""
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise ConfigurationError(
+            f"{name} must be a timedelta or a number of seconds, 0 or more, not {value!r}"
+        )
+    return float(seconds)
+
+
+def as_base_url(base_url: str) -> str:
+    """Return the base URL without a trailing slash, if credentials may be sent there."""
+    try:
+        parts = urlsplit(base_url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"base_url is not a URL: {base_url!r}") from None
+    if parts.username is not None or parts.password is not None:
+        # The URL stays out of the message: it holds a password.
+        raise ConfigurationError(
+            "base_url must not contain a user name or password: use api_id and api_secret"
+        )
+    if parts.query or parts.fragment or "?" in base_url or "#" in base_url:
+        raise ConfigurationError(
+            "base_url must not contain a query or a fragment: remove everything from ? or #"
+        )
+    if not host or parts.scheme not in ("https", "http"):
+        raise ConfigurationError(f"base_url must look like {BASE_URL}, not {base_url!r}")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ConfigurationError(
+            "base_url must be https, because calls carry your credentials (http works for localhost only),"
+            f" not {base_url!r}"
+        )
+    return base_url.strip().rstrip("/")
