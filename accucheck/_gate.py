@@ -244,6 +244,11 @@ class PacedGate:
         """The account's limit in calls per second, once a refusal has shown it."""
         return self._pace.learned
 
+    @property
+    def pause(self) -> float:
+        """Seconds until quotas and hours allow a call."""
+        return self._schedule.wait() if self._schedule else 0.0
+
     def now(self) -> float:
         """Return the time on the gate's clock: the event loop's, which the bucket uses too."""
         clock = self._clock

@@ -77,8 +77,21 @@ class Hours(NamedTuple):
             is_open = local >= self.opens or local < self.closes
         if is_open:
             return 0.0
-        day = now.date() if local < self.opens else now.date() + timedelta(days=1)
-        return max(datetime.combine(day, self.opens, self.zone).timestamp() - wall, 0.001)
+        return self._until(self.opens, now)
+
+    def span(self, wall: float, seconds: float) -> float:
+        """Return how long it takes from a moment until so many seconds of open hours have passed."""
+        end = wall
+        while True:
+            end += self.wait(end)
+            left = self._until(self.closes, datetime.fromtimestamp(end, self.zone))
+            if seconds <= left:
+                return end + seconds - wall
+            end, seconds = end + left, seconds - left
+
+    def _until(self, moment: time_of_day, now: datetime) -> float:
+        day = now.date() if now.time() < moment else now.date() + timedelta(days=1)
+        return max(datetime.combine(day, moment, self.zone).timestamp() - now.timestamp(), 0.001)
 
 
 class RatePlan(NamedTuple):

@@ -123,6 +123,12 @@ class SharedGate:
             self._found = self._controller.learned
         return self._found
 
+    @property
+    def pause(self) -> float:
+        """Seconds until quotas and hours allow a call."""
+        closed_for = self._hours.wait() if self._hours is not None else 0.0
+        return max(self._quota_at - asyncio.get_running_loop().time(), closed_for, 0.0)
+
     def try_acquire(self) -> float | None:
         if self._closed:
             raise closed_error()

@@ -274,6 +274,11 @@ class Stream(Generic[Item]):
         return self._admission.unasked() if self._entered else []
 
     @property
+    def pause(self) -> float:
+        """Seconds until the quotas and hours of the client's ``rate`` allow a call; 0.0 if they allow one now."""
+        return getattr(self._attempt.gate, "pause", 0.0)
+
+    @property
     def stats(self) -> Stats:
         """A snapshot of the run; readable at any time, also after the end."""
         if not self._entered:

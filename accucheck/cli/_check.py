@@ -36,7 +36,7 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
-from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
+from accucheck.cli._run import Ending, RunNotice, run_meter, run_stream, run_to_end
 from accucheck.cli._summary import say_what_ended_it
 
 __all__ = ["check"]
@@ -112,10 +112,12 @@ def check(
             store = None if book is None else book.store
             await stack.enter_async_context(client)
             notice = RunNotice(job.host, job.outage_deadline, job.prices)
+            stream = await job.stream(client, numbers, store, on_event=notice)
             ending = await run_stream(
-                await job.stream(client, numbers, store, on_event=notice),
+                stream,
                 keep,
                 interruption=interruption,
+                view=run_meter(stream, notice),
                 progress="none" if len(numbers) == 1 else talk.shown,
             )
             return ending if store is None else await with_job_totals(ending, job, store)

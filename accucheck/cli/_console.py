@@ -22,7 +22,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, BinaryIO, TextIO, cast
 
@@ -39,6 +39,7 @@ __all__ = [
     "has_standard_output",
     "in_money",
     "json_line",
+    "moment",
     "prepare_streams",
     "print_json",
     "report",
@@ -150,6 +151,20 @@ def age(then: datetime, now: datetime | None = None) -> str:
         if seconds < 2 * 86_400
         else count(round(seconds / 86_400), "day")
     )
+
+
+def moment(wall: float, now: float, zone: tzinfo | None = None) -> str:
+    """Return a moment (seconds since 1970) in words: ``08:00``, ``Fri 08:00``, ``3 Dec 08:00``.
+
+    In the local time zone; in another one with its name: ``08:00 America/Lima``.
+    """
+    then, today = datetime.fromtimestamp(wall, zone), datetime.fromtimestamp(now, zone)
+    place = "" if then.utcoffset() == then.astimezone().utcoffset() or zone is None else f" {zone}"
+    then += timedelta(seconds=59)  # a pause never ends before the minute that is shown
+    days = (then.date() - today.date()).days
+    if days == 0:
+        return f"{then:%H:%M}{place}"
+    return f"{then:%a %H:%M}{place}" if days < 7 else f"{then.day} {then:%b %H:%M}{place}"
 
 
 def short_path(path: str) -> str:

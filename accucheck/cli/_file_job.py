@@ -41,9 +41,9 @@ from accucheck.cli._output import (
     remember_output,
     write_rows,
 )
-from accucheck.cli._progress import PassMeter, RunMeter, reporting
+from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._report import make_paper, run_figures
-from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
+from accucheck.cli._run import Ending, RunNotice, run_meter, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, how_to_continue, say_what_ended_it, summarize_all
 from accucheck.cli._survey import Survey, survey_list
 from accucheck.files import FileError, Source, local_name
@@ -205,11 +205,14 @@ async def _ask(
     """Ask one endpoint for what the ledger does not know."""
     notice = RunNotice(job.host, job.outage_deadline, job.prices)
     stream = await job.stream(client, numbers, store, on_event=notice)
+    most_calls = await job.max_calls(store)
+    if most_calls is not None:
+        most_calls -= await store.calls_made(job.name)
     ending = await run_stream(
         stream,
         lambda outcome: None,  # the second pass reads it from the ledger
         interruption=interruption,
-        view=RunMeter(lambda: stream.stats, to_ask, notice.spent),
+        view=run_meter(stream, notice, to_ask, most_calls=most_calls, rate=job.pace.rate_with_hours),
         progress=job.talk.shown,
         grace=job.grace,
         metrics=job.metrics(lambda: notice.cost),

@@ -25,7 +25,7 @@ from accucheck.cli._ledger import known_in, nothing_known, open_book
 from accucheck.cli._lists import WhyNot, reader_of, several_of, why_not
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._output import Tally, answered_rows, columns_of, number_of
-from accucheck.cli._run import Ending, RunNotice, run_stream, run_to_end
+from accucheck.cli._run import Ending, RunNotice, run_meter, run_stream, run_to_end
 from accucheck.cli._summary import ListResult, conclude, write_summary
 from accucheck.files import Row, Source, StreamSink, local_name
 
@@ -153,16 +153,18 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                         book.say()
                 await stack.enter_async_context(client)
                 store = None if book is None else book.store
+                stream = await job.stream(
+                    client,
+                    live or _to_ask(source, reason),
+                    store,
+                    on_event=notice,
+                    number=lambda item: number_of(item[1], read) or item[1].number,
+                )
                 ending = await run_stream(
-                    await job.stream(
-                        client,
-                        live or _to_ask(source, reason),
-                        store,
-                        on_event=notice,
-                        number=lambda item: number_of(item[1], read) or item[1].number,
-                    ),
+                    stream,
                     write,
                     interruption=interruption,
+                    view=run_meter(stream, notice),
                     # On a terminal the rows themselves show the progress.
                     progress="none" if sys.stdout.isatty() else job.talk.shown,
                     grace=job.grace,

@@ -19,8 +19,10 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TextIO
 
 from accucheck._models import Stats
+from accucheck._schedule import RatePlan
 from accucheck.cli import _console
-from accucheck.cli._console import count, duration, thousands, wrapped
+from accucheck.cli._console import count, duration, moment, thousands, wrapped
+from accucheck.cli._time_left import LONG_PAUSE, UNKNOWN, Forecast, TimeLeft
 
 __all__ = [
     "PassMeter",
@@ -44,17 +46,8 @@ JSON_PERIOD = 1.0
 """Seconds between two lines of JSON."""
 SAMPLE_PERIOD = 0.2
 """Seconds between two counts that are kept to tell the speed from."""
-SHORTEST_WINDOW = 5.0
-LONGEST_WINDOW = 60.0
-"""Seconds that the ETA looks back on: half the run so far, within these bounds."""
 SPEED_WINDOW = 20.0
 """Seconds that the speed looks back on, at most."""
-ENOUGH_SECONDS = 2.0
-"""Seconds of a run that tell its speed."""
-SEARCHING = 60.0
-"""Seconds after which a rate that still moves is taken as it is."""
-STEADY = 1.3
-"""The rate may vary by this factor within the window for an ETA to mean something."""
 WIDEST = 60
 """Columns of the bar and of the facts below it, so that a terminal that is made narrower seldom has to wrap them."""
 
@@ -99,6 +92,11 @@ class RunMeter:
         read: Gives the counts.
         to_check: How many distinct numbers the run has to ask; None if nobody knows.
         price: Gives what the run has cost, in words; "" if there is no price.
+        most_calls: How many calls this run may make; None if no cap ends it.
+        plan: The quotas and hours that it keeps to.
+        pause: Gives the seconds until quotas and hours allow a call; 0 if they do.
+        outage: Says whether calls wait for the end of an outage.
+        wall: Returns seconds since 1970.
     """
 
     def __init__(
@@ -106,28 +104,36 @@ class RunMeter:
         read: Callable[[], Stats],
         to_check: int | None = None,
         price: Callable[[Stats], str] = lambda _: "",
+        *,
+        most_calls: int | None = None,
+        plan: RatePlan | None = None,
+        pause: Callable[[], float] = lambda: 0.0,
+        outage: Callable[[], bool] = lambda: False,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._read = read
         self._to_check = to_check
         self._price = price
+        self._plan = plan
+        self._pause = pause
+        self._outage = outage
+        self._wall = wall
         self._past: deque[Stats] = deque()
-        self._last_answer: float | None = None
-        """When the run is over, by the last estimate that there was."""
+        self._time_left = (
+            None if to_check is None else TimeLeft(to_check, most_calls=most_calls, plan=plan, wall=wall)
+        )
 
     def __call__(self) -> View:
         now = self._read()
         if not self._past or now.elapsed - self._past[-1].elapsed >= SAMPLE_PERIOD:
             self._past.append(now)
-        # The longer a run, the steadier its speed, and the longer the look back that evens out chance.
-        window = min(max(now.elapsed / 2, SHORTEST_WINDOW), LONGEST_WINDOW)
-        while len(self._past) > 1 and now.elapsed - self._past[1].elapsed >= window:
+        while len(self._past) > 1 and now.elapsed - self._past[0].elapsed > SPEED_WINDOW:
             self._past.popleft()
-        recent = next(
-            (past for past in self._past if now.elapsed - past.elapsed <= SPEED_WINDOW), self._past[-1]
-        )
-        calls = _calls_per_second(recent, now)
+        calls = _calls_per_second(self._past[0], now)
         done = now.yes + now.no + now.failed
-        eta = self._eta(self._past[0], now)
+        pause, outage = self._pause(), self._outage()
+        long_pause = pause > LONG_PAUSE
+        eta = UNKNOWN if self._time_left is None else self._time_left(now, paused=long_pause or outage)
         facts = [
             *([count(now.delivered, "row")] if self._to_check is None else []),
             *numbers_facts(now, self._to_check),
@@ -136,8 +142,12 @@ class RunMeter:
         ]
         if spent := self._price(now):
             facts.append(spent)
-        if self._to_check is not None:
-            facts.append("ETA " + ("-" if eta is None else duration(eta)))
+        if long_pause:
+            facts.append(f"paused until {self._moment(pause)}")
+        elif outage:
+            facts.append("waiting for AccuAuth")
+        elif self._time_left is not None:
+            facts.append(_eta_in_words(eta))
         data = {
             "phase": "checking",
             "done": done,
@@ -152,40 +162,37 @@ class RunMeter:
             "calls_per_second": round(calls, 2),
             "limit": now.rate,
             "spent": spent.removeprefix("spent ") or None,
-            "eta_seconds": None if eta is None else round(eta),
+            "eta_seconds": None if eta.seconds is None else round(eta.seconds),
+            "eta_bound": eta.bound,
+            "paused_until": _iso(self._wall() + pause) if long_pause else None,
+            "outage": outage,
             "elapsed_seconds": round(now.elapsed, 1),
         }
         return View(facts, done / self._to_check if self._to_check else None, data)
 
+    def _moment(self, pause: float) -> str:
+        """Return when a pause ends: in the time zone of the hours, where there are any."""
+        now = self._wall()
+        hours = None if self._plan is None else self._plan.hours
+        return moment(now + pause, now) if hours is None else moment(now + pause, now, hours.zone)
+
     @staticmethod
     def _pace(calls: float, limit: float | None) -> str:
-        return f"{calls:,.0f} calls/s" + (f" of {limit:,.0f}" if limit is not None else "")
+        few = calls < 10 and (limit is None or limit < 10)
+        speed = f"{calls:.1f}" if few else f"{calls:,.0f}"
+        if limit is None:
+            return f"{speed} calls/s"
+        return f"{speed} calls/s of {limit:.1f}" if few else f"{speed} calls/s of {limit:,.0f}"
 
-    def _eta(self, first: Stats, now: Stats) -> float | None:
-        """Return the seconds that are left; None while nobody can know.
 
-        What is left is calls: those that a number takes on average, for every number that was not asked yet. Those that
-        were asked last may be pending, and that comes on top. While the limit is searched for, no speed says anything.
-        """
-        calls = _calls_per_second(first, now)
-        if self._to_check is None or now.elapsed - first.elapsed < ENOUGH_SECONDS or calls <= 0:
-            return None
-        if now.elapsed < SEARCHING and first.rate is not None and now.rate is not None:
-            low, high = sorted((first.rate, now.rate))
-            if high > low * STEADY:
-                return None
-        begun = now.yes + now.no + now.failed + now.delayed + now.in_flight
-        left = self._to_check - begun
-        arrivals = (now.pending - first.pending) / (now.elapsed - first.elapsed)
-        if left > 0:
-            # How long a number stays pending, by Little's law, which overstates it while the queue builds up.
-            wait = (first.pending_now + now.pending_now) / 2 / arrivals if arrivals > 0 else 0.0
-            wait = min(wait, now.elapsed / 2)
-            self._last_answer = now.elapsed + left * now.calls / max(begun, 1) / calls + wait
-        if self._last_answer is None:
-            return None
-        rest = self._last_answer - now.elapsed
-        return rest if rest >= 1 else None  # the last numbers take longer than others did
+def _eta_in_words(eta: Forecast) -> str:
+    if eta.seconds is None:
+        return "ETA -"
+    return f"ETA {f'{eta.bound} ' if eta.bound else ''}{duration(eta.seconds)}"
+
+
+def _iso(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="seconds")
 
 
 def _calls_per_second(first: Stats, last: Stats) -> float:

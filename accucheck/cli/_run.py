@@ -21,12 +21,13 @@ from accucheck._costs import Cost, Prices, spent
 from accucheck._errors import ConfigurationError, RunEnded
 from accucheck._events import CallEnded, CircuitChanged, Event
 from accucheck._models import Outcome, Stats
+from accucheck._schedule import Rate, RatePlan
 from accucheck._stream import Stream
 from accucheck.cli._console import duration, in_money, say
 from accucheck.cli._exit import Interrupted, Interruption
 from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, recording, reporting
 
-__all__ = ["GRACE", "Ending", "MetricsFile", "RunNotice", "run_stream", "run_to_end"]
+__all__ = ["GRACE", "Ending", "MetricsFile", "RunNotice", "run_meter", "run_stream", "run_to_end"]
 
 PERIOD = 5.0
 """Seconds between two writings: node exporters are asked every 15 s or more."""
@@ -222,6 +223,8 @@ class RunNotice:
         self._host = host
         self._deadline = deadline.total_seconds()
         self._last_failure = ""
+        self.outage = False
+        """Whether calls wait for the end of an outage."""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, CallEnded):
@@ -229,6 +232,7 @@ class RunNotice:
             if event.reply != "OK":
                 self._last_failure = self._in_words(event)
         elif isinstance(event, CircuitChanged):
+            self.outage = event.opened
             if event.opened:
                 self._begins()
             else:
@@ -284,12 +288,32 @@ class Ending:
     """Whether a second signal cut off the calls in flight."""
 
 
+def run_meter(
+    stream: Stream[Any],
+    notice: RunNotice,
+    to_check: int | None = None,
+    *,
+    most_calls: int | None = None,
+    rate: Rate = "auto",
+) -> RunMeter:
+    """Return what shows the progress of a run; see ``RunMeter``."""
+    return RunMeter(
+        lambda: stream.stats,
+        to_check,
+        notice.spent,
+        most_calls=most_calls,
+        plan=RatePlan.read(rate),
+        pause=lambda: stream.pause,
+        outage=lambda: notice.outage,
+    )
+
+
 async def run_stream(
     stream: Stream[Item],
     take: Callable[[Outcome[Item]], object],
     *,
     interruption: Interruption,
-    view: Callable[[], View] | None = None,
+    view: Callable[[], View],
     progress: ProgressMode = "auto",
     grace: float = GRACE,
     metrics: MetricsFile | None = None,
@@ -344,7 +368,7 @@ async def run_stream(
                 async with (
                     nullcontext() if metrics is None else metrics.keep(lambda: stream.stats),
                     recording(lambda: stream.stats) as record,
-                    reporting(view or RunMeter(lambda: stream.stats), progress),
+                    reporting(view, progress),
                 ):
                     async for outcome in stream:
                         deliver(outcome)

@@ -26,8 +26,8 @@ from accucheck.cli._ledger import Find, known_in, open_book
 from accucheck.cli._lists import ReadNumbers, WhyNot, numbers_to_ask, reader_of, why_not
 from accucheck.cli._options import Rate, Talk
 from accucheck.cli._output import CHUNK
-from accucheck.cli._progress import PassMeter, RunMeter, reporting
-from accucheck.cli._run import RunNotice, run_stream, run_to_end
+from accucheck.cli._progress import PassMeter, reporting
+from accucheck.cli._run import RunNotice, run_meter, run_stream, run_to_end
 from accucheck.cli._summary import calls_facts, cost_facts, cost_in_words, say_what_ended_it
 from accucheck.files import Source, local_name
 from accucheck.report._tally import confidence_interval
@@ -251,7 +251,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
                     stream,
                     lambda outcome: None,
                     interruption=interruption,
-                    view=RunMeter(lambda: stream.stats, len(draw.chosen), notice.spent),
+                    view=run_meter(stream, notice, len(draw.chosen), rate=job.pace.rate_with_hours),
                     progress=job.talk.shown,
                     grace=job.grace,
                     metrics=job.metrics(lambda: notice.cost),

@@ -1,0 +1,246 @@
+"""How long a run will still take: from its counts alone, so that it can be tested against whole runs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from accucheck._models import Stats
+from accucheck._schedule import RatePlan
+
+__all__ = ["LONG_PAUSE", "UNKNOWN", "Forecast", "TimeLeft"]
+
+STEP = 0.2
+"""Seconds between two counts that are kept."""
+SHORTEST_LOOK = 5.0
+LONGEST_LOOK = 60.0
+"""Seconds that the forecast looks back on: half the run so far, within these bounds."""
+FEW_CALLS = 300
+FEW_CALLS_LOOK = 180.0
+"""With fewer calls than that in the look back it is longer, up to so many seconds: chance has to even out."""
+RECENT = 12.0
+RECENT_CALLS = 36
+CHANGED = 1.2
+"""A limit that has changed shows in the last seconds, if these hold enough calls."""
+ENOUGH_SECONDS = 2.0
+"""Seconds of a run that tell its speed."""
+SEARCHING = 60.0
+"""Seconds after which a rate that still moves is taken as it is."""
+SLOW = 2.0
+"""Calls per second below which a search takes minutes: the run may get faster."""
+STEADY = 1.3
+"""The rate may vary by this factor within the look back for a forecast to mean something."""
+POLLS = 1.4
+"""Polls that a pending number takes once the client has learned when to ask again."""
+LEARNING_WAITS = 3.0
+"""It has learned that after so many of its waits; until then polls are many, and say nothing of what is to come."""
+STRAGGLING = 0.08
+"""The more numbers are pending, the longer the last of them takes: so much of a wait for ten times as many."""
+WAITS_REMEMBERED = 16.0
+"""A pending number's wait counts e times less once so many others were answered after it."""
+LONG_WAIT = 90.0
+"""Seconds that numbers are pending, beyond which nobody can say how much longer they will be."""
+SHORTEST = 2.0
+"""Seconds below which nothing is forecast: the last numbers take longer than others did."""
+LONG_PAUSE = 10.0
+"""Seconds; a shorter pause for a quota is part of the pace."""
+
+
+class _Moment(NamedTuple):
+    active: float
+    """Seconds of the run, pauses and outages aside."""
+    begun: int
+    calls: int
+    pending: int
+    """Numbers that were PENDING at least once."""
+    answered: int
+    """Of these, numbers that are settled."""
+    rate: float | None
+
+
+class Forecast(NamedTuple):
+    """What is known of the end of a run."""
+
+    seconds: float | None
+    """None while nobody can know."""
+    bound: Literal["at most", "at least"] | None = None
+    """At most: the run may get faster yet. At least: pending numbers take minutes, and nobody knows how many."""
+
+
+UNKNOWN = Forecast(None)
+
+
+class TimeLeft:
+    """Forecasts the end of a run, from the counts that it is shown.
+
+    What is left is: to begin the numbers that were not asked yet, at the speed of late, and then to wait for the
+    answers of those that are pending by then.
+
+    Args:
+        to_check: How many distinct numbers the run has to ask.
+        most_calls: How many calls this run may make; None if no cap ends it.
+        plan: The quotas and hours that it keeps to.
+        wall: Returns seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        to_check: int,
+        *,
+        most_calls: int | None = None,
+        plan: RatePlan | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._to_check = to_check
+        self._most_calls = most_calls
+        self._plan = plan
+        self._wall = wall
+        self._past: deque[_Moment] = deque()
+        self._waits: deque[_Moment] = deque()
+        """From when the pending numbers whose answers come now were asked."""
+        self._wait = 0.0
+        """How long numbers are pending."""
+        self._paused = 0.0
+        self._last_elapsed = 0.0
+        self._first_rate: float | None = None
+        self._rate_has_moved = False
+        self._last_pending_at = 0.0
+        self._answered = 0
+        self._most_pending = 0
+
+    def __call__(self, now: Stats, *, paused: bool = False) -> Forecast:
+        """Take note of the counts, and return the forecast. In a pause, call it with ``paused``: none of it counts."""
+        if paused:
+            self._paused += now.elapsed - self._last_elapsed
+            self._last_elapsed = now.elapsed
+            return UNKNOWN
+        self._last_elapsed = now.elapsed
+        here = _Moment(
+            active=now.elapsed - self._paused,
+            begun=now.yes + now.no + now.failed + now.delayed + now.in_flight,
+            calls=now.calls,
+            pending=now.pending,
+            answered=now.pending - now.pending_now,
+            rate=now.rate,
+        )
+        self._note(here)
+        return self._forecast(here, now)
+
+    def _note(self, here: _Moment) -> None:
+        past, waits = self._past, self._waits
+        if self._first_rate is None:
+            self._first_rate = here.rate
+        elif here.rate is not None and abs(here.rate - self._first_rate) > 0.05 * self._first_rate:
+            self._rate_has_moved = True
+        if not past or here.pending > past[-1].pending:
+            self._last_pending_at = here.active
+        if not past or here.active - past[-1].active >= STEP:
+            past.append(here)
+            if not waits or here.pending > waits[-1].pending:
+                waits.append(here)
+        while len(past) > 1 and here.active - past[1].active >= FEW_CALLS_LOOK:
+            past.popleft()
+        self._most_pending = max(self._most_pending, here.pending - here.answered)
+        if here.answered > self._answered:
+            while len(waits) > 1 and waits[0].pending < here.answered:
+                waits.popleft()
+            share = math.exp((self._answered - here.answered) / WAITS_REMEMBERED) if self._answered else 0.0
+            self._wait = share * self._wait + (1 - share) * (here.active - waits[0].active)
+            self._answered = here.answered
+
+    def _forecast(self, here: _Moment, now: Stats) -> Forecast:
+        first = self._look_back(here)
+        seconds = here.active - first.active
+        if seconds < ENOUGH_SECONDS or here.calls <= first.calls:
+            return UNKNOWN
+        if here.active < SEARCHING and first.rate is not None and here.rate is not None:
+            low, high = sorted((first.rate, here.rate))
+            if high > low * STEADY:
+                return UNKNOWN
+        left = max(self._to_check - here.begun, 0)
+        pace = (here.calls - first.calls) / seconds
+        change = self._change(here, first)
+        if change < 1 or pace >= SLOW:  # a slow search speeds up for moments
+            pace *= change
+        if left:
+            begun = here.begun - first.begun
+            if begun <= 0:
+                return UNKNOWN
+            wait = max(self._longest_wait(), here.active - self._oldest(here))
+            calls_left = left * (here.calls - first.calls) / begun
+            if here.active < LEARNING_WAITS * wait:
+                calls_left = min(calls_left, self._calls_left_once_learned(here, now, left, wait, pace))
+            # The last one to be pending may be asked a while before the end.
+            rest = calls_left / pace + max(wait - here.active / max(here.pending, 1), 0)
+        else:
+            calls_left = float(here.answered < here.pending)
+            rest = self._until_the_last_answer(here)
+        if self._most_calls is not None and self._most_calls - here.calls < calls_left:
+            calls_left = max(self._most_calls - here.calls, 0)
+            rest = calls_left / pace
+        if rest < SHORTEST:
+            return UNKNOWN
+        return Forecast(self._with_pauses(rest, calls_left, now), self._bound(here, left, pace))
+
+    def _bound(self, here: _Moment, left: int, pace: float) -> Literal["at most", "at least"] | None:
+        if max(self._wait, here.active - self._oldest(here)) > LONG_WAIT:
+            return "at least"
+        return "at most" if pace < SLOW and left and self._rate_has_moved else None
+
+    def _look_back(self, here: _Moment) -> _Moment:
+        least = min(max(here.active / 2, SHORTEST_LOOK), LONGEST_LOOK)
+        for past in reversed(self._past):
+            if here.active - past.active >= least and here.calls - past.calls >= FEW_CALLS:
+                return past
+        return self._past[0]
+
+    def _change(self, here: _Moment, first: _Moment) -> float:
+        """Return how many times as fast the run is now as it was over the look back, if that is certain."""
+        for past in reversed(self._past):
+            if here.active - past.active >= RECENT and here.calls - past.calls >= RECENT_CALLS:
+                lately = (here.calls - past.calls) / (here.active - past.active)
+                change = lately * (here.active - first.active) / max(here.calls - first.calls, 1)
+                return 1.0 if 1 / CHANGED < change < CHANGED else change
+        return 1.0
+
+    def _calls_left_once_learned(
+        self, here: _Moment, now: Stats, left: int, wait: float, pace: float
+    ) -> float:
+        share = here.pending / max(here.begun, 1)
+        others = max(here.calls - now.polls - here.begun, 0) / max(here.begun, 1)
+        each = 1 + others + share * POLLS
+        owed_at_the_end = share * pace / each * wait
+        return max(left * each + now.pending_now - owed_at_the_end, left)
+
+    def _until_the_last_answer(self, here: _Moment) -> float:
+        """Return the seconds until the pending numbers are answered, where all are asked."""
+        if self._wait > LONG_WAIT:
+            return 0.0
+        rest = self._last_pending_at + self._longest_wait() - here.active
+        for past in reversed(self._past):
+            if here.active - past.active >= RECENT:
+                answered, pending = here.answered - past.answered, here.pending - here.answered
+                if answered >= pending and answered >= RECENT_CALLS:  # many answers, and few to come
+                    return (rest + pending / answered * (here.active - past.active)) / 2
+                break
+        return rest
+
+    def _longest_wait(self) -> float:
+        """Return how long the last pending number waits: about as long as those that are answered now."""
+        return self._wait * (1 + STRAGGLING * math.log10(max(self._most_pending / 100, 1)))
+
+    def _oldest(self, here: _Moment) -> float:
+        """Return when the number was asked that is pending for the longest time."""
+        return next((asked.active for asked in self._waits if asked.pending > here.answered), here.active)
+
+    def _with_pauses(self, rest: float, calls_left: float, now: Stats) -> float:
+        plan = self._plan
+        if plan is None:
+            return rest
+        least = plan._replace(hours=None).seconds_for(round(now.calls + calls_left))
+        if plan.quotas and least is not None:
+            rest = max(rest, least - now.elapsed)
+        return rest if plan.hours is None else plan.hours.span(self._wall(), rest)
