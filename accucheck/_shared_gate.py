@@ -93,6 +93,9 @@ class SharedGate:
         self._first_rate = RateController(low=self._low, high=self._high, start=self._start).rate(0.0)
         self._waiters = Waiters()
         self._permits: deque[float] = deque()  # moments of the loop
+        self._single = False
+        """Whether the permit is for the one call that everybody waits for."""
+        self._not_tried = False
         self._outcomes = Outcomes()
         self._controller: RateController | None = None  # while this process leads
         self._published: Pacing | None = None
@@ -189,6 +192,8 @@ class SharedGate:
                 await self._store.lease_permits(self._request(0, leaves=True))
 
     def _void(self) -> None:
+        if self._single and self._permits:
+            self._not_tried = True
         self._unused += len(self._permits)
         self._permits.clear()
 
@@ -197,7 +202,7 @@ class SharedGate:
     def _take(self, now: float) -> bool:
         """Take a permit if one is due."""
         permits = self._permits
-        while permits and permits[0] <= now - _EXPIRY:
+        while permits and permits[0] <= now - _EXPIRY and not self._single:
             permits.popleft()
             self._unused += 1
         if not permits or permits[0] > now or self._hold_until > now:
@@ -226,6 +231,8 @@ class SharedGate:
         paused = self._pause(now) if self._waiters else 0.0
         while self._waiters and self._take(now):
             self._waiters.give(now)
+        if self._single and not self._waiters:
+            self._void()
         if self._asking is None and self._is_worth_asking(now) and (self._urgent or now >= self._ask_at):
             self._urgent = False
             starting = self._controller is not None and self._controller.phase is Phase.STARTUP
@@ -235,7 +242,7 @@ class SharedGate:
                 self._ask(), name="accucheck permits", context=contextvars.Context()
             )
             self._asking.add_done_callback(self._on_answer)
-        if not self._waiters and not self._outcomes and now - self._used_at > _QUIET:
+        if not self._waiters and not self._outcomes and not self._not_tried and now - self._used_at > _QUIET:
             return  # nothing to ask and nothing to tell: another may lead
         due = [] if self._asking is not None else [max(self._ask_at, now + 0.001)]
         if paused and due and not self._outcomes:
@@ -270,7 +277,7 @@ class SharedGate:
     # The store
 
     def _is_worth_asking(self, now: float) -> bool:
-        if self._outcomes.refused:
+        if self._outcomes.refused or self._not_tried:
             return True
         if self._quota_at > now or (self._hours is not None and self._hours.wait()):
             return bool(self._outcomes)  # another may lead
@@ -283,6 +290,7 @@ class SharedGate:
     def _request(self, wanted: int, *, leaves: bool = False) -> PermitRequest:
         outcomes, self._outcomes = self._outcomes, Outcomes()
         unused, self._unused = self._unused, 0
+        not_tried, self._not_tried = self._not_tried, False
         pacing = None
         if self._controller is not None:
             self._hear(outcomes)
@@ -296,6 +304,7 @@ class SharedGate:
             seat=self._seat,
             quotas=self._quotas,
             unused=unused,
+            not_tried=not_tried,
             leaves=leaves,
         )
 
@@ -307,7 +316,8 @@ class SharedGate:
         wanted = len(self._waiters) + len(self._sent_lately) - len(self._permits) if self._waiters else 0
         if self._controller is None and self._high < math.inf:
             wanted = min(wanted, math.ceil(self._high * HORIZON))
-        permits = await self._store.lease_permits(self._request(max(wanted, 0)))
+        request = self._request(max(wanted, 0))
+        permits = await self._store.lease_permits(request)
         after = loop.time()
         if after - now <= self._least_trip:
             self._least_trip, self._offset = after - now, permits.now - (now + after) / 2
@@ -319,6 +329,7 @@ class SharedGate:
         first_at = permits.first_at - self._offset
         if permits.granted:
             self._hold_until = min(self._hold_until, first_at)  # the store knows of our refusals by now
+            self._single = permits.single
         self._permits.extend(first_at + n * permits.interval for n in range(permits.granted))
         if not permits.leads:
             self._controller = None
@@ -330,6 +341,7 @@ class SharedGate:
                 )
                 if not permits.found and self._start is None:
                     self._controller.resume_startup(permits.rate)
+                self._hear(request.outcomes)
             for report in permits.reports:
                 self._hear(report)
             pacing, published = self._pacing(self._controller), self._published

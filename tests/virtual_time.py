@@ -29,7 +29,7 @@ from __future__ import annotations
 import asyncio
 import math
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
@@ -59,20 +59,30 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """See the module's docstring. ``give_up_after`` is in virtual seconds from the start."""
+    """See the module's docstring. ``give_up_after`` is in virtual seconds from the start.
 
-    def __init__(self, give_up_after: float = 86_400.0) -> None:
+    ``lateness`` gives the seconds by which the next timer is late, as on a busy machine.
+    """
+
+    def __init__(self, give_up_after: float = 86_400.0, lateness: Callable[[], float] | None = None) -> None:
         selector = _JumpingSelector()
         selector.loop = self
         self._now = START
         self._give_up_after = give_up_after
         self._end = START + give_up_after
         self._spins = 0
+        self._lateness = lateness
         self.executor_jobs = 0
         super().__init__(selector)
 
     def time(self) -> float:
         return self._now
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        late = 0.0 if self._lateness is None else self._lateness()
+        return super().call_at(when + late, callback, *args, context=context)
 
     def pass_time(self, timeout: float | None) -> None:
         """Jump to the next timer; ``timeout`` is what a real loop would have slept, None if for ever."""
@@ -128,7 +138,12 @@ VIRTUAL_TIME: Final[tuple[str, dict[str, object]]] = ("asyncio", {"loop_factory"
 """What an ``anyio_backend`` fixture returns so that a module's async tests run in virtual time."""
 
 
-def run(coroutine: Coroutine[Any, Any, Result], *, give_up_after: float = 86_400.0) -> Result:
+def run(
+    coroutine: Coroutine[Any, Any, Result],
+    *,
+    give_up_after: float = 86_400.0,
+    lateness: Callable[[], float] | None = None,
+) -> Result:
     """Run ``coroutine`` to its end in virtual time, as ``asyncio.run`` would in real time."""
-    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(give_up_after)) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(give_up_after, lateness)) as runner:
         return runner.run(coroutine)

@@ -109,9 +109,8 @@ class Search:
     def run(self, now: float, step: float, *, queued: bool) -> None:
         """Let so many seconds pass, in which calls could be sent; ``queued`` says whether callers wait for them."""
         calls = self._calls
-        starved = queued and self.phase is Phase.STARTUP
-        if not calls.saturate(self.rate, step, constants.SATURATED_BUSY if starved else constants.SATURATED):
-            if self.phase is Phase.STARTUP and not starved:
+        if not calls.saturate(self.rate, step, constants.SATURATED_BUSY if queued else constants.SATURATED):
+            if self.phase is Phase.STARTUP and not queued:
                 self.rate = self._bounded(self.startup.unused(self.rate, step))
             return
         step = min(step, max(constants.LONGEST_LOOK, 2 / self.rate))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -25,7 +24,6 @@ __all__ = [
     "PermitStore",
     "Permits",
     "lease",
-    "lease_within",
     "seat_of",
 ]
 
@@ -113,6 +111,8 @@ class PermitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """At most so many calls in any span of so long, over all processes."""
     unused: int = 0
     """Permits that were granted earlier and have expired: they count against no quota."""
+    not_tried: bool = False
+    """Whether a single call that was granted is not made: nobody wants it any more."""
     leaves: bool = False
     """Whether this is the process's last request."""
 
@@ -129,6 +129,8 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     hold_until: float
     epoch: int
     """If it has changed, permits that were granted before are void."""
+    single: bool = False
+    """Whether everyone waits for the reply to this one call: it is to be made, however late."""
     found: bool = False
     """Whether ``rate`` is that of a limit: see ``Pacing.found``."""
     wait: float = 0.0
@@ -137,8 +139,12 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     """Processes that call the account now."""
     leads: bool
     """Whether this process is to set the rate."""
-    reports: list[Outcomes]
+    reports: list[Outcomes] = []
     """For the one that does: what became of the others' calls."""
+    share_at: float
+    """For the store: up to when the process's share is used."""
+    usage: str | None = None
+    """For the store: the calls that count against quotas."""
 
 
 class PermitStore(Protocol):
@@ -153,50 +159,81 @@ def seat_of(owner: int, request: PermitRequest) -> int:
     return owner << SEAT_BITS | request.seat & ((1 << SEAT_BITS) - 1)
 
 
-def lease_within(
-    usage: str | None,
-    wall: float,
-    request: PermitRequest,
-    lease: Callable[[PermitRequest], tuple[int, float, float, bool]],
-) -> tuple[tuple[int, float, float, bool], float, str]:
-    """Lease what the quotas of a request allow, by ``lease``.
-
-    ``usage`` tells of earlier calls, ``wall`` the seconds since 1970. Returns what ``lease`` has, the seconds until
-    the quotas allow a call, and the new usage.
-    """
-    schedule = Schedule(request.quotas, wall=lambda: wall)
-    schedule.restore(usage or "{}")
-    schedule.take_back(request.unused)
-    wanted = min(request.wanted, schedule.room() or 0)
-    wait = schedule.wait() if request.wanted else 0.0
-    found = lease(msgspec.structs.replace(request, wanted=wanted))
-    if found[0]:
-        schedule.count(found[0])
-    others = {} if usage is None else json.loads(usage)
-    return found, wait, json.dumps(others | json.loads(schedule.usage()))
-
-
 def lease(
-    pace: Pace, request: PermitRequest, *, owner: int, share_at: float, members: int, now: float
-) -> tuple[int, float, float, bool]:
-    """Bring a pace up to date for a request of ``owner``, whose fair share is used up to ``share_at``.
+    pace: Pace,
+    request: PermitRequest,
+    *,
+    owner: int,
+    share_at: float,
+    members: int,
+    now: float,
+    usage: str | None = None,
+    wall: float = 0.0,
+) -> Permits:
+    """Lease permits to ``owner``, whose fair share is used up to ``share_at``, and bring the pace up to date.
 
-    Returns how many permits are granted, the moment of the first, up to when the share is used now, and whether the
-    owner leads.
+    ``usage`` tells of earlier calls that count against the quotas; ``wall`` are the seconds since 1970.
     """
+    wanted, wait, schedule = request.wanted, 0.0, None
+    if request.quotas:
+        schedule = Schedule(request.quotas, wall=lambda: wall)
+        schedule.restore(usage or "{}")
+        schedule.take_back(request.unused)
+        wait = schedule.wait() if wanted else 0.0
+        wanted = min(wanted, schedule.room() or 0)
+    leads = _lead(pace, request, owner=owner, members=members, now=now)
+    granted, first_at, share_at = _grant(
+        pace, request, wanted, owner=owner, share_at=share_at, members=members, now=now
+    )
+    if schedule is not None:
+        if granted:
+            schedule.count(granted)
+        others = {} if usage is None else json.loads(usage)
+        usage = json.dumps(others | json.loads(schedule.usage()))
+    return Permits(
+        now=now,
+        granted=granted,
+        first_at=first_at,
+        interval=1 / pace.rate,
+        rate=pace.rate,
+        hold_until=max(pace.hold_until, pace.refused_until),
+        epoch=pace.epoch,
+        single=pace.single,
+        found=pace.found,
+        wait=wait,
+        members=members,
+        leads=leads,
+        share_at=share_at,
+        usage=usage,
+    )
+
+
+def _lead(pace: Pace, request: PermitRequest, *, owner: int, members: int, now: float) -> bool:
+    """Return whether ``owner`` is to set the rate, and take the rate that it sets."""
     leads = pace.leader == owner or now >= pace.leader_until
     if leads and pace.leader != owner and members == 1:
-        pace.rate, pace.single, pace.found = (
-            request.start.rate,
-            False,
-            False,
-        )  # nobody else calls: begin as after any pause
+        # Nobody else calls: begin as after any pause.
+        pace.rate, pace.single, pace.found = request.start.rate, False, False
     if leads:
-        pace.leader, pace.leader_until = owner, now + _LEADS
+        pace.leader, pace.leader_until = owner, now if request.leaves else now + _LEADS
         if request.pacing is not None:
             pace.rate, pace.single = request.pacing.rate, request.pacing.single
             pace.found = request.pacing.found
             pace.hold_until = request.pacing.hold_until
+    return leads
+
+
+def _grant(
+    pace: Pace,
+    request: PermitRequest,
+    wanted: int,
+    *,
+    owner: int,
+    share_at: float,
+    members: int,
+    now: float,
+) -> tuple[int, float, float]:
+    """Return how many permits are granted, the moment of the first, and up to when the share is used then."""
     if request.outcomes.refused and request.pacing is None:
         asked = [
             min(seconds, _LONGEST_HOLD) for *_, seconds in request.outcomes.refused if seconds is not None
@@ -204,31 +241,30 @@ def lease(
         pace.refused_until = max(
             pace.refused_until, now + max([min(_FIRST_HOLD / pace.rate, HORIZON), *asked])
         )
-    if request.leaves and leads:
-        pace.leader_until = now
     if pace.trial_by == owner and (request.outcomes.admitted or request.outcomes.refused):
         pace.trial_by, pace.trial_until = -1, now + _TOLD
+    elif pace.trial_by == owner and request.not_tried:
+        pace.trial_by, pace.trial_until = -1, now
     held_until = max(pace.hold_until, pace.refused_until)
     if pace.next_at > now and (held_until > now + HORIZON or (request.outcomes.refused and members == 1)):
         # What was leased is void, and the schedule begins again at the end of the hold.
         pace.epoch += 1
         pace.next_at = now
-    nothing = 0, now, share_at, leads
-    if request.wanted <= 0:
-        return nothing
+    if wanted <= 0:
+        return 0, now, share_at
     if pace.single:
         if now < max(held_until, pace.trial_until):
-            return nothing
+            return 0, now, share_at
         pace.trial_by, pace.trial_until = owner, now + _TRIAL
-        return 1, now, share_at, leads
+        return 1, now, share_at
     start = max(pace.next_at, held_until, now - _LATE)
     share_at = max(share_at, now - HORIZON)
     until = now + HORIZON
     if share_at > until:
         until = now + HORIZON / 2  # more only of what the others leave
     if start > until:
-        return 0, now, share_at, leads
+        return 0, now, share_at
     free = min(until - start, HORIZON / members) * pace.rate
-    granted = min(request.wanted, max(1, math.floor(free)))
+    granted = min(wanted, max(1, math.floor(free)))
     pace.next_at = start + granted / pace.rate
-    return granted, start, share_at + granted * members / pace.rate, leads
+    return granted, start, share_at + granted * members / pace.rate

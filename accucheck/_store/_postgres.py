@@ -11,7 +11,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -27,7 +26,6 @@ from accucheck._store._permits import (
     PermitRequest,
     Permits,
     lease,
-    lease_within,
     seat_of,
 )
 from accucheck._store._protocol import COUNTS_MONEY, Claims, Endpoint, Query
@@ -590,26 +588,30 @@ class PostgresStore:
             pace, now, callers = _pace_of(row[0]), row[1], _callers_of(row[2])
             others = [owner for owner, seen, _ in callers if seen > now - ACTIVE and owner != seat]
             share_at = max((share for owner, _, share in callers if owner == seat), default=0.0)
-            ask = partial(lease, pace, owner=seat, share_at=share_at, members=len(others) + 1, now=now)
-            wait = 0.0
+            name, usage = f"quota {account}", None
             if request.quotas:
-                name = f"quota {account}"
                 cursor = await connection.execute(
                     "SELECT value FROM accucheck.settings WHERE name = %s", (name,)
                 )
                 known = await cursor.fetchone()
-                (granted, first_at, share_at, leads), wait, usage = lease_within(
-                    None if known is None else known[0], now, request, ask
-                )
-                await connection.execute(_REMEMBER, (name, usage))
-            else:
-                granted, first_at, share_at, leads = ask(request)
-            reports: list[Outcomes] = []
-            if leads and not request.leaves:
+                usage = None if known is None else known[0]
+            permits = lease(
+                pace,
+                request,
+                owner=seat,
+                share_at=share_at,
+                members=len(others) + 1,
+                now=now,
+                usage=usage,
+                wall=now,
+            )
+            if permits.usage is not None:
+                await connection.execute(_REMEMBER, (name, permits.usage))
+            if permits.leads and not request.leaves:
                 cursor = await connection.execute(
                     "DELETE FROM accucheck.reports WHERE account = %s RETURNING outcomes", (account,)
                 )
-                reports = [_outcomes_of(report[0]) for report in await cursor.fetchall()]
+                permits.reports.extend(_outcomes_of(report[0]) for report in await cursor.fetchall())
             elif request.outcomes:
                 await connection.execute(
                     "INSERT INTO accucheck.reports (account, outcomes) VALUES (%s, %s)",
@@ -623,26 +625,13 @@ class PostgresStore:
                 await connection.execute(
                     """INSERT INTO accucheck.callers VALUES (%s, %s, %s, %s)
                     ON CONFLICT (account, owner) DO UPDATE SET seen = excluded.seen, share_at = excluded.share_at""",
-                    (account, seat, now, share_at),
+                    (account, seat, now, permits.share_at),
                 )
             await connection.execute(
                 "UPDATE accucheck.paces SET pace = %s WHERE account = %s",
                 (msgspec.json.encode(pace).decode(), account),
             )
-        return Permits(
-            now=now,
-            granted=granted,
-            first_at=first_at,
-            interval=1 / pace.rate,
-            rate=pace.rate,
-            hold_until=max(pace.hold_until, pace.refused_until),
-            epoch=pace.epoch,
-            found=pace.found,
-            wait=wait,
-            members=len(others) + 1,
-            leads=leads,
-            reports=reports,
-        )
+        return permits
 
     # The connection
 

@@ -13,7 +13,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -41,7 +40,6 @@ from accucheck._store._permits import (
     PermitRequest,
     Permits,
     lease,
-    lease_within,
     seat_of,
 )
 from accucheck._store._protocol import Query
@@ -375,31 +373,34 @@ class Tables:
                 FROM callers WHERE account = :account""",
                 {"account": account, "seat": seat},
             ).fetchone()
-            ask = partial(lease, pace, owner=seat, share_at=share_at or 0.0, members=others + 1, now=now)
-            wait = 0.0
-            if request.quotas:
-                name = f"quota {account}"
-                (granted, first_at, share_at, leads), wait, usage = lease_within(
-                    self.recall(name), self._now(), request, ask
-                )
-                connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, usage))
-            else:
-                granted, first_at, share_at, leads = ask(request)
+            name = f"quota {account}"
+            permits = lease(
+                pace,
+                request,
+                owner=seat,
+                share_at=share_at or 0.0,
+                members=others + 1,
+                now=now,
+                usage=self.recall(name) if request.quotas else None,
+                wall=self._now(),
+            )
+            if permits.usage is not None:
+                connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, permits.usage))
             if request.leaves:
                 connection.execute("DELETE FROM callers WHERE account = ? AND owner = ?", (account, seat))
             else:
                 connection.execute(
-                    "INSERT OR REPLACE INTO callers VALUES (?, ?, ?, ?)", (account, seat, now, share_at)
+                    "INSERT OR REPLACE INTO callers VALUES (?, ?, ?, ?)",
+                    (account, seat, now, permits.share_at),
                 )
-            reports: list[Outcomes] = []
-            if leads and not request.leaves:
+            if permits.leads and not request.leaves:
                 (found,) = connection.execute(
                     "SELECT json_group_array(json(outcomes)) FROM reports WHERE account = ?", (account,)
                 ).fetchone()
                 if found != "[]":
-                    reports = _reports_of(found)
+                    permits.reports.extend(_reports_of(found))
                     connection.execute("DELETE FROM reports WHERE account = ?", (account,))
-            if request.outcomes and (request.leaves or not leads):
+            elif request.outcomes:
                 connection.execute(
                     "INSERT INTO reports (account, outcomes) VALUES (?, ?)",
                     (account, msgspec.json.encode(request.outcomes).decode()),
@@ -408,20 +409,7 @@ class Tables:
                 "INSERT OR REPLACE INTO paces VALUES (?, ?, ?)",
                 (account, self._boot, msgspec.json.encode(pace).decode()),
             )
-        return Permits(
-            now=now,
-            granted=granted,
-            first_at=first_at,
-            interval=1 / pace.rate,
-            rate=pace.rate,
-            hold_until=max(pace.hold_until, pace.refused_until),
-            epoch=pace.epoch,
-            found=pace.found,
-            wait=wait,
-            members=others + 1,
-            leads=leads,
-            reports=reports,
-        )
+        return permits
 
     # Other processes
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from accucheck import LedgerError
 from accucheck._gate import Gate, Rate
 from accucheck._shared_gate import SharedGate
 from accucheck._store import Outcomes, Pacing, PermitRequest, Permits, SQLiteStore
-from accucheck._store._permits import ACTIVE, Pace, lease, lease_within
+from accucheck._store._permits import ACTIVE, Pace, lease
 from tests import virtual_time
 from tests.gate_conformance import GateConformance
 from tests.unit.simulated_limits import FixedWindow, Limiter, TokenBucket, changing, constant
@@ -61,37 +61,27 @@ class Seat:
         callers = {owner: caller for owner, caller in shared.callers.items() if caller[0] > now - ACTIVE}
         members = len(callers.keys() | {self.owner})
         _, share_at = callers.pop(self.owner, (0.0, 0.0))
-        ask = partial(lease, pace, owner=self.owner, share_at=share_at, members=members, now=now)
-        wait = 0.0
-        if request.quotas:
-            (granted, first_at, share_at, leads), wait, shared.usage = lease_within(
-                shared.usage, now, request, ask
-            )
-        else:
-            granted, first_at, share_at, leads = ask(request)
+        permits = lease(
+            pace,
+            request,
+            owner=self.owner,
+            share_at=share_at,
+            members=members,
+            now=now,
+            usage=shared.usage,
+            wall=now,
+        )
+        shared.usage = permits.usage
         if not request.leaves:
-            callers[self.owner] = now, share_at
+            callers[self.owner] = now, permits.share_at
         shared.callers = callers
-        reports: list[Outcomes] = []
-        if leads and not request.leaves:
-            reports, shared.reports = shared.reports, []
+        if permits.leads and not request.leaves:
+            permits.reports.extend(shared.reports)
+            shared.reports = []
         elif request.outcomes:
             shared.reports.append(request.outcomes)
         await asyncio.sleep(shared.delay)
-        return Permits(
-            now=now,
-            granted=granted,
-            first_at=first_at,
-            interval=1 / pace.rate,
-            rate=pace.rate,
-            hold_until=max(pace.hold_until, pace.refused_until),
-            epoch=pace.epoch,
-            found=pace.found,
-            wait=wait,
-            members=members,
-            leads=leads,
-            reports=reports,
-        )
+        return permits
 
 
 class Process:
@@ -142,7 +132,13 @@ def counted(processes: list[Process], since: float, until: float) -> tuple[int, 
 
 
 def simulate(
-    rate: Rate, limiter: Limiter, *, processes: int = 4, seconds: float = 30.0, **options: float
+    rate: Rate,
+    limiter: Limiter,
+    *,
+    processes: int = 4,
+    seconds: float = 30.0,
+    lateness: Callable[[], float] | None = None,
+    **options: float,
 ) -> list[Process]:
     permits = LocalPermits(**options)
     all_of_them = [Process(permits, owner, limiter, rate) for owner in range(processes)]
@@ -154,7 +150,7 @@ def simulate(
         for process in all_of_them:
             await process.leave()
 
-    virtual_time.run(main())
+    virtual_time.run(main(), lateness=lateness)
     return all_of_them
 
 
@@ -174,6 +170,26 @@ def test_an_unknown_limit_is_found_together(processes: int) -> None:
     assert admitted >= 0.95 * 200 * 25
     assert refused <= 0.01 * (admitted + refused)
     assert max(shares) <= 1.2 * min(shares)
+
+
+def busy(mean: float, seed: int) -> Callable[[], float]:
+    """Return by how many seconds timers are late on a machine that is too busy."""
+    chance = random.Random(seed)
+    return lambda: chance.expovariate(1 / mean)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("limit", "processes", "mean", "share"), [(200.0, 4, 0.02, 0.8), (200.0, 8, 0.01, 0.9)]
+)
+def test_a_busy_machine_is_not_taken_for_a_lower_limit(
+    limit: float, processes: int, mean: float, share: float, seed: int
+) -> None:
+    limiter = TokenBucket(constant(limit), limit / 10)
+    calls = simulate("auto", limiter, processes=processes, seconds=45, lateness=busy(mean, seed))
+    admitted, refused, _ = counted(calls, 15, 45)
+    assert admitted >= share * limit * 30
+    assert refused <= 0.015 * (admitted + refused)
 
 
 @pytest.mark.parametrize("processes", [2, 4, 8])
@@ -472,9 +488,8 @@ def test_no_more_permits_than_the_rate_allows_are_ever_granted(
         request = PermitRequest(
             account="", wanted=wanted, start=Pacing(rate), outcomes=Outcomes(), pacing=None
         )
-        granted, first_at, share_at[owner], _ = lease(
-            pace, request, owner=owner, share_at=share_at[owner], members=4, now=now + 100
-        )
+        permits = lease(pace, request, owner=owner, share_at=share_at[owner], members=4, now=now + 100)
+        granted, first_at, share_at[owner] = permits.granted, permits.first_at, permits.share_at
         assert granted <= wanted
         shares[owner] += granted
         given_at += [first_at + n / rate for n in range(granted)]
@@ -490,5 +505,16 @@ def test_a_single_call_is_let_through_after_a_lockout() -> None:
     request = PermitRequest(account="", wanted=10, start=Pacing(100.0), outcomes=Outcomes())
     granted = []
     for now in (49.0, 50.1, 50.2, 51.0):
-        granted.append(lease(pace, request, owner=2, share_at=0.0, members=2, now=now)[0])
+        granted.append(lease(pace, request, owner=2, share_at=0.0, members=2, now=now).granted)
     assert granted == [0, 1, 0, 0]
+
+
+def test_a_single_call_that_nobody_wants_any_more_is_given_to_the_next_at_once() -> None:
+    pace = Pace(rate=100.0, hold_until=50.0, single=True)
+    request = PermitRequest(account="", wanted=1, start=Pacing(100.0), outcomes=Outcomes())
+    gives_up = PermitRequest(account="", wanted=0, start=Pacing(100.0), outcomes=Outcomes(), not_tried=True)
+    asked = [(2, request), (3, request), (3, gives_up), (3, request), (2, gives_up), (3, request)]
+    granted = [
+        lease(pace, each, owner=owner, share_at=0.0, members=2, now=51.0).granted for owner, each in asked
+    ]
+    assert granted == [1, 0, 0, 0, 0, 1]
