@@ -13,7 +13,6 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import msgspec
@@ -419,6 +418,9 @@ def parse_retry_after(text: str | None, now: Callable[[], datetime] = utc_now) -
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
+    # Here, since hardly any reply needs it, and importing it takes time.
+    from email.utils import parsedate_to_datetime
+
     try:
         at = parsedate_to_datetime(text)
     except (ValueError, OverflowError):

@@ -21,6 +21,7 @@ SUITES = {
     "rate": "riding an account's limit beside the peers",
     "account": "one account, several processes: its limit used and not exceeded",
     "layers": "what each layer costs alone, and everything but the send",
+    "telemetry": "what OpenTelemetry costs a check",
     "memory": "memory against the length of the list",
     "startup": "import time and time to the first result",
     "storm": "cancelled calls: leaks, and the speed afterwards",
@@ -55,10 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    suites = "\n".join(f"  {name:8} {what}" for name, what in SUITES.items())
+    suites = "\n".join(f"  {name:9} {what}" for name, what in SUITES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"{__doc__}\n\nsuites:\n{suites}\n  all      all of them but smoke",
+        description=f"{__doc__}\n\nsuites:\n{suites}\n  all       all of them but smoke",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

@@ -291,3 +291,21 @@ def test_without_the_package_the_way_to_it_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "pip install 'accucheck[otel]'" in done.stdout
+
+
+def test_a_collection_in_the_middle_of_a_stream_has_every_duration_so_far(telemetry: Telemetry) -> None:
+    vendor = Vendor(latency=0.25)
+    scripted(vendor, {"status": "PENDING"})
+    seen: list[tuple[int, int]] = []
+
+    async def main() -> None:
+        async with telemetry.of(client_of(vendor, policy=Policy.fast())) as client:
+            async with client.stream(numbers(100), workers=7) as outcomes:
+                async for _ in outcomes:
+                    ended = client.stats.calls - client.stats.in_flight
+                    points = telemetry.points("http.client.request.duration").values()
+                    seen.append((ended, sum(point.count for point in points)))
+
+    run(main())
+    assert [measured for _, measured in seen] == [ended for ended, _ in seen]
+    assert seen[-1] == (101, 101)
