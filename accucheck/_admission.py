@@ -160,13 +160,14 @@ class Admission(Generic[Item]):
         limits: Limits,
         waiting: Callable[[], int],
         on_ready: Callable[[int], None],
-        on_pending: Callable[[PendingNumber, datetime], bool] | None,
+        on_asked: Callable[[PendingNumber, datetime, bool], bool] | None,
         on_joined: Callable[[PendingNumber, PendingNumber, Settlement | None], None],
         expedite: Callable[[PendingNumber], None],
     ) -> None:
         """``waiting`` counts the numbers delayed or due again; ``on_ready`` is told how many were added, and
-        ``on_joined`` what became of a number that somebody else of the same client was buying. ``on_pending``, of a run
-        that collects, may take a number that an earlier run has left pending, and returns whether it does.
+        ``on_joined`` what became of a number that somebody else of the same client was buying. ``on_asked``, of a run
+        that collects, may take a number that an earlier run has asked, and returns whether it does. It gets when that
+        was and whether the number is known to be pending; if not, the run was killed and may have asked it.
         """
         self.ready: deque[PendingNumber] = deque()
         self.entries: InFlight = {}
@@ -179,14 +180,14 @@ class Admission(Generic[Item]):
         self._no_failure = msgspec.structs.replace(query, failed_since=math.inf)
         # To see when a number was asked last, a run that collects needs its failure, however old it is.
         self._first_query = (
-            query if on_pending is None else msgspec.structs.replace(query, failed_since=-math.inf)
+            query if on_asked is None else msgspec.structs.replace(query, failed_since=-math.inf)
         )
         self._in_flight = in_flight
         self._outcomes = outcomes
         self._limits = limits
         self._waiting = waiting
         self._on_ready = on_ready
-        self._on_pending = on_pending
+        self._on_asked = on_asked
         self._on_joined = on_joined
         self._expedite = expedite
         self._unclaimed: deque[PendingNumber] = deque()
@@ -328,19 +329,23 @@ class Admission(Generic[Item]):
         if not wanted:
             return
         claims = await self._store.claim(wanted, self._first_query)
-        known, taken = dict(claims.known), set(claims.taken)
+        known, taken, asked = dict(claims.known), set(claims.taken), dict(claims.asked)
         failed = [found for found in known.values() if not isinstance(found.result, Check)]
         if failed:
-            await self._claim_failed(failed, known, taken)
-        if not known and not taken and not failed:
+            await self._claim_failed(failed, known, taken, asked)
+        if not known and not taken and not failed and not asked:
             granted = entries if len(wanted) == len(entries) else [self.entries[number] for number in wanted]
             self.ready.extend(granted)
             self._on_ready(len(granted))
             return
-        self._sort(wanted, known, taken)
+        self._sort(wanted, known, taken, asked)
 
     async def _claim_failed(
-        self, failed: Sequence[Settlement], known: dict[int, Settlement], taken: set[int]
+        self,
+        failed: Sequence[Settlement],
+        known: dict[int, Settlement],
+        taken: set[int],
+        asked: dict[int, float],
     ) -> None:
         """Claim those that an earlier run has left to be asked again, and those that are to be retried."""
         # For the first kind no failure counts as known.
@@ -359,8 +364,15 @@ class Admission(Generic[Item]):
                 del known[number]
             known |= again.known
             taken |= again.taken
+            asked |= again.asked
 
-    def _sort(self, wanted: Sequence[int], known: Mapping[int, Settlement], taken: object) -> None:
+    def _sort(
+        self,
+        wanted: Sequence[int],
+        known: Mapping[int, Settlement],
+        taken: set[int],
+        asked: Mapping[int, float],
+    ) -> None:
         """Do with each number what the claim has said: known, taken by somebody else, or ours."""
         ready = 0
         for number in wanted:
@@ -370,21 +382,27 @@ class Admission(Generic[Item]):
                 self._answer(entry, settlement)
                 if self._debugging:
                     logger.debug("%s: known to the ledger; no call", mask(number))
-            elif number in taken:  # type: ignore[operator]
+            elif number in taken:
                 del self._in_flight[number]
                 entry.tell(None)
                 self._taken.delay(entry, entry.claim_wait or FIRST_CLAIM_WAIT)
                 entry.claim_wait = next_claim_wait(entry.claim_wait or FIRST_CLAIM_WAIT)
                 if self._debugging:
                     logger.debug("%s: another process is checking it; waiting for its answer", mask(number))
-            elif (
-                entry.asked_at is None
-                or self._on_pending is None
-                or not self._on_pending(entry, entry.asked_at)
-            ):
+            elif self._on_asked is None or not self._was_asked(entry, asked.get(number)):
                 self.ready.append(entry)
                 ready += 1
         self._on_ready(ready)
+
+    def _was_asked(self, entry: PendingNumber, left_at: float | None) -> bool:
+        """Give a number that an earlier run has asked, or may have asked when it was killed, to a run that collects."""
+        assert self._on_asked is not None
+        at = entry.asked_at
+        is_pending = at is not None
+        if left_at is not None:
+            killed_at = datetime.fromtimestamp(left_at, UTC)
+            at = killed_at if at is None else max(at, killed_at)
+        return at is not None and self._on_asked(entry, at, is_pending)
 
     def _answer(self, entry: PendingNumber, settlement: Settlement) -> None:
         """Answer a number that the store knows."""

@@ -492,13 +492,19 @@ class Attempt:
         It was last asked at ``asked_at``: how long it has been pending before that is not known.
         """
         assert self.later is not None
-        age = min(max((datetime.now(UTC) - asked_at).total_seconds(), 0.0), self.later.floor)
+        age = self.later.floor - self.too_soon(asked_at)
         progress.first_sent_at = progress.pending_at = self._now() - age
         progress.next = "poll"
         progress.polls = 1
         progress.place = self.later.enlist(0.0)
         self.counters.pending += 1
         return self.later.next_look(progress.place, 0.0, age, 0)
+
+    def too_soon(self, asked_at: datetime) -> float:
+        """Return the seconds for which a number must not be asked that may have been asked up to ``asked_at``."""
+        assert self.later is not None
+        age = (datetime.now(UTC) - asked_at).total_seconds()
+        return min(max(self.later.floor - age, 0.0), self.later.floor)
 
     def _warn_of_unknown(self, reply: NoAnswer) -> None:
         """Name a word of the vendor's that we do not know, once each, and not without end."""

@@ -471,7 +471,7 @@ class Checks:
     async def _release(self, number: int) -> None:
         assert self._store is not None
         try:
-            await self._store.release([number], endpoint=self._endpoint)
+            await self._store.release([number])
         except LedgerError as error:
             logger.warning("a claim could not be released: %s", error.reason)
 

@@ -56,7 +56,7 @@ from accucheck._errors import (
 from accucheck._events import Key, Listeners, RunFinished, RunStarted, Settled
 from accucheck._models import Check, Outcome, Settlement, Stats
 from accucheck._settler import Settler
-from accucheck._store import Query, Store
+from accucheck._store import Endpoint, Query, Store
 
 __all__ = ["Enter", "RunContext", "Stream"]
 
@@ -195,9 +195,11 @@ class Stream(Generic[Item]):
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._started_at = self._loop.time()
+        endpoint = run.query.endpoint
+        self._endpoint: Endpoint = "advanced" if endpoint == "cascade" else endpoint
         self._settler: Settler[PendingNumber] = Settler(
             run.store,
-            endpoint=run.query.endpoint,
+            endpoint=self._endpoint,
             job=run.job,
             deliver=self._deliver,
             on_failure=self._end,
@@ -213,7 +215,7 @@ class Stream(Generic[Item]):
             limits=self._limits,
             waiting=self._count_waiting,
             on_ready=self._on_ready,
-            on_pending=None if run.attempt.later is None else self._on_pending,
+            on_asked=None if run.attempt.later is None else self._on_asked,
             on_joined=self._on_joined,
             expedite=self._expedite,
         )
@@ -337,11 +339,15 @@ class Stream(Generic[Item]):
         if self._exhausted:
             self._check_done()  # the last numbers may have been known
 
-    def _on_pending(self, entry: PendingNumber, asked_at: datetime) -> bool:
-        """Collect later what an earlier run has left pending."""
+    def _on_asked(self, entry: PendingNumber, asked_at: datetime, is_pending: bool) -> bool:
+        """Collect later what an earlier run has left pending, and do not ask again too soon what it may have asked."""
         if self._stopping:
             return False
-        self._delayed.delay(entry, self._attempt.collect(entry, asked_at))
+        if is_pending:
+            seconds = self._attempt.collect(entry, asked_at)
+        elif not (seconds := self._attempt.too_soon(asked_at)):
+            return False
+        self._delayed.delay(entry, seconds)
         return True
 
     def _count_waiting(self) -> int:
@@ -651,7 +657,7 @@ class Stream(Generic[Item]):
         if self._run.budget is not None:
             await self._close(self._run.budget.close(lost=self._attempt.counters.cut_off))
         if unused:
-            await self._close(self._store.release(unused, endpoint=self._run.query.endpoint))
+            await self._close(self._store.release(unused))
         if self._run.close is not None:
             await self._close(self._run.close())
 
@@ -666,7 +672,7 @@ class Stream(Generic[Item]):
                 Settlement(int(number), RefusedAlike(why, number=f"+51{number}"))
                 for number in self._attempt.brake.alike
             ],
-            endpoint=self._run.query.endpoint,
+            endpoint=self._endpoint,
         )
 
     async def _flush(self) -> None:

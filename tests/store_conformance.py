@@ -132,6 +132,27 @@ class StoreConformance:
         assert set(await store.find(numbers, Query(endpoint="advanced"))) == {MOBILE}
         assert set(await store.find(numbers, Query(endpoint="basic"))) == set(numbers)
 
+    async def test_a_basic_no_says_all_there_is_and_serves_advanced(self, store: Store) -> None:
+        no = answered(MOBILE, whatsapp=False)
+        await store.settle([no], endpoint="basic")
+        for endpoint in ("advanced", "basic", "cascade"):
+            assert await store.find([MOBILE], Query(endpoint=endpoint)) == {MOBILE: no}
+        assert await store.find([MOBILE], Query(no_since=NOW.timestamp() + 1)) == {}
+
+    async def test_a_cascade_knows_a_number_by_its_last_step(self, store: Store) -> None:
+        cascade = Query(endpoint="cascade")
+        await store.settle([failed(MOBILE), failed(MOBILE + 1)], endpoint="basic")
+        assert set(await store.find([MOBILE, MOBILE + 1], cascade)) == {MOBILE, MOBILE + 1}
+        assert await store.find([MOBILE], ANY) == {}, "the failure of a question that was not asked"
+        late = NOW + timedelta(days=20_000)
+        await store.settle([answered(MOBILE, checked_at=late)], endpoint="basic")
+        assert await store.find([MOBILE], cascade) == {}, "it has come to the next step"
+        await store.settle([failed(MOBILE)])
+        assert all_told(await store.find([MOBILE], cascade)) == {MOBILE: told(failed(MOBILE))}
+        advanced = answered(MOBILE, checked_at=late)
+        await store.settle([advanced])
+        assert await store.find([MOBILE], cascade) == {MOBILE: advanced}
+
     async def test_half_a_character_does_not_fail_its_batch(self, store: Store) -> None:
         await store.settle(
             [answered(MOBILE, signature="a\ud800b", request_id="\udfff"), answered(MOBILE + 1)]
@@ -167,12 +188,22 @@ class StoreConformance:
         claims = await store.claim([MOBILE], Query(failed_since=now() + 1))
         assert (dict(claims.known), set(claims.taken)) == ({}, set())
 
-    async def test_each_endpoint_has_its_own_claims(self, store: Store) -> None:
-        await store.claim([MOBILE], Query(endpoint="basic"))
-        assert (await store.claim([MOBILE], ANY)).taken == set()
-        await store.release([MOBILE], endpoint="basic")
+    async def test_a_number_is_claimed_for_all_endpoints(self, store: Store) -> None:
+        queries = [Query(endpoint="basic"), Query(endpoint="advanced"), Query(endpoint="cascade")]
+        for query in queries:
+            assert (await store.claim([MOBILE], query)).taken == set()
+            for other in queries:
+                assert (await store.claim([MOBILE], other)).taken == {MOBILE}
+            await store.release([MOBILE])
+
+    async def test_an_answer_that_is_only_the_first_keeps_its_claim(self, store: Store) -> None:
+        await store.claim([MOBILE], Query(endpoint="cascade"))
+        await store.settle([answered(MOBILE)], endpoint="basic", release=False)
+        assert set(await store.find([MOBILE], Query(endpoint="basic"))) == {MOBILE}
         assert (await store.claim([MOBILE], ANY)).taken == {MOBILE}
-        assert (await store.claim([MOBILE], Query(endpoint="basic"))).taken == set()
+        await store.settle([answered(MOBILE)])
+        assert set((await store.claim([MOBILE], ANY)).known) == {MOBILE}
+        assert (await store.claim([MOBILE], Query(yes_since=math.inf))).taken == set()
 
     async def test_what_was_not_claimed_is_stored_all_the_same(self, store: Store) -> None:
         await store.claim([MOBILE], ANY)
@@ -210,9 +241,12 @@ class StoreConformance:
         assert (await other.claim([MOBILE], ANY)).taken == {MOBILE}, "it is not the other's claim"
         await store.settle([answered(MOBILE)])
         assert (await other.claim([MOBILE], ANY)).known == {MOBILE: answered(MOBILE)}
+        assert (await other.claim([MOBILE + 1], Query(endpoint="basic"))).taken == {MOBILE + 1}
         assert (await store.claim([MOBILE + 2], ANY)).taken == {MOBILE + 2}
         await other.aclose()
-        assert (await store.claim([MOBILE + 2], ANY)).taken == set(), "who closes releases its claims"
+        closed = await store.claim([MOBILE + 2], ANY)
+        assert closed.taken == set(), "who closes releases its claims"
+        assert not closed.asked, "and has settled what it asked for"
 
     async def test_what_is_settled_outlives_the_store(
         self, store: Store, make_store: Callable[[], Store]

@@ -142,7 +142,8 @@ _TABLES: Final[tuple[str, ...]] = (
     """CREATE TRIGGER keep_earlier BEFORE UPDATE ON answers WHEN old.at <> new.at BEGIN
         INSERT OR IGNORE INTO earlier VALUES (old.key, old.at, old.packed); END""",
     """CREATE TABLE claims (
-        key INTEGER PRIMARY KEY,        -- as in answers
+        key INTEGER PRIMARY KEY,        -- national number << 3
+        -- of an owner; if negative, seconds since 1970: a process that died by then had it
         owner INTEGER)""",
     """CREATE TABLE owners (
         id INTEGER PRIMARY KEY AUTOINCREMENT,   -- never used again, so that a claim cannot pass to a stranger

@@ -118,17 +118,21 @@ class MemoryStore:
         if self._full is not None:
             raise self._full
         known = self._find(numbers, query)
-        code = key_of(0, query.endpoint)
-        keys = {code | number << KEY_SHIFT for number in numbers if number not in known}
-        taken = keys & self._claimed
-        self._claimed |= keys
-        return Claims(known, {number_of(key) for key in taken})
+        wanted = {number for number in numbers if number not in known}
+        taken = wanted & self._claimed
+        self._claimed |= wanted
+        return Claims(known, taken)
 
-    async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
-        self._claimed.difference_update(key_of(number, endpoint) for number in numbers)
+    async def release(self, numbers: Sequence[int]) -> None:
+        self._claimed.difference_update(numbers)
 
     async def settle(
-        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+        self,
+        settlements: Sequence[Settlement],
+        *,
+        endpoint: Endpoint = "advanced",
+        job: str = "",
+        release: bool = True,
     ) -> None:
         del job
         now = self._now()
@@ -138,7 +142,8 @@ class MemoryStore:
             number = settlement.number
             key = code | number << KEY_SHIFT
             see(number)
-            claimed.discard(key)
+            if release:
+                claimed.discard(number)
             if not isinstance(settlement.result, Check):
                 key |= FAILED
             before = recent.get(key)

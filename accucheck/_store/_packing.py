@@ -23,6 +23,7 @@ ENDPOINT_CODES: Final[dict[Endpoint, int]] = {endpoint: code for code, endpoint 
 KEY_SHIFT: Final = 3
 """A row's key is ``number << 3 | failed << 2 | endpoint code``: all that is known of a number is in one place."""
 FAILED: Final = 4
+_BASIC: Final = ENDPOINT_CODES["basic"]
 _ENDPOINT_MASK: Final = 3
 _LOW_BITS: Final = (1 << KEY_SHIFT) - 1
 
@@ -67,8 +68,13 @@ _decode: Final = msgspec.msgpack.Decoder(_Packed).decode
 
 
 def key_of(number: int, endpoint: Endpoint) -> int:
-    """Return the key of a national number's answer, and of the claim on it."""
+    """Return the key of a national number's answer."""
     return number << KEY_SHIFT | ENDPOINT_CODES[endpoint]
+
+
+def claim_key(number: int) -> int:
+    """Return the key of the claim on a national number, which is one for all endpoints."""
+    return number << KEY_SHIFT
 
 
 def number_of(key: int) -> int:
@@ -191,13 +197,19 @@ def settlement_of(number: int, stored: bytes) -> Settlement:
 class Choice(Generic[Payload]):
     """Chooses, among what is kept of one number, what a query takes as known."""
 
-    __slots__ = ("_answers", "_failure", "_since")
+    __slots__ = ("_answers", "_failures", "_nos", "_since")
 
     def __init__(self, query: Query) -> None:
-        code = ENDPOINT_CODES[query.endpoint]
-        others = ALSO_ANSWERED_BY.get(query.endpoint, ())
-        self._answers = frozenset({code, *(ENDPOINT_CODES[other] for other in others)})
-        self._failure = code | FAILED
+        endpoint: Endpoint = "advanced" if query.endpoint == "cascade" else query.endpoint
+        code = ENDPOINT_CODES[endpoint]
+        self._answers = frozenset(
+            {code, *(ENDPOINT_CODES[other] for other in ALSO_ANSWERED_BY.get(endpoint, ()))}
+        )
+        # A "no" says all there is to say, so that of a lesser endpoint will do.
+        self._nos = frozenset(
+            ENDPOINT_CODES[lesser] for lesser, others in ALSO_ANSWERED_BY.items() if endpoint in others
+        )
+        self._failures = (code | FAILED, _BASIC | FAILED) if query.endpoint == "cascade" else (code | FAILED,)
         self._since = {
             True: microseconds(query.yes_since),
             False: microseconds(query.no_since),
@@ -206,22 +218,36 @@ class Choice(Generic[Payload]):
 
     def keys(self, number: int) -> list[int]:
         """Return the keys of what may be known of a number."""
-        return [number << KEY_SHIFT | low for low in (*self._answers, self._failure)]
+        return [number << KEY_SHIFT | low for low in (*self._answers, *self._nos, *self._failures)]
 
     def best(self, rows: Iterable[tuple[int, int, bool | None, Payload]]) -> Payload | None:
-        """Return the newest answer that is fresh enough, else the failure if it is and no answer came after it."""
+        """Return the newest answer that is fresh enough, else the newest failure if it is.
+
+        A failure counts only if no answer to the same question came after it.
+        """
         answer: Payload | None = None
-        failure: Payload | None = None
-        answered_at = failed_at = fresh_at = _ALWAYS
+        answered_at = fresh_at = lesser_at = _ALWAYS
+        failures: list[tuple[int, int, Payload]] = []
         for key, at, whatsapp, payload in rows:
             low = key & _LOW_BITS
-            if low in self._answers:
+            if low & FAILED:
+                if low in self._failures and at >= self._since[None]:
+                    failures.append((at, low, payload))
+                continue
+            if low in self._answers or (low in self._nos and not whatsapp):
                 answered_at = max(answered_at, at)
                 if at >= self._since[whatsapp] and at >= fresh_at:
                     answer, fresh_at = payload, at
-            elif low == self._failure and at >= self._since[None]:
-                failure, failed_at = payload, at
-        return failure if answer is None and failed_at >= answered_at else answer
+            elif low in self._nos:
+                lesser_at = at  # an answer to the question of the lesser endpoint only
+        if answer is not None:
+            return answer
+        newest = _ALWAYS
+        for at, low, payload in failures:
+            since = answered_at if low == self._failures[0] else max(answered_at, lesser_at)
+            if at >= since and at >= newest:
+                answer, newest = payload, at
+        return answer
 
 
 def _trace(request_id: str) -> bytes | None:

@@ -17,7 +17,7 @@ import msgspec
 
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
-from accucheck._store._packing import FAILED, Choice, Row, key_of, number_of, row_of, settlement_of
+from accucheck._store._packing import Choice, Row, claim_key, number_of, row_of, settlement_of
 from accucheck._store._permits import (
     ACTIVE,
     SEAT_BITS,
@@ -50,6 +50,8 @@ Result = TypeVar("Result")
 VERSION: Final = 1
 _OLDEST_SERVER: Final = 150_000
 _EXPIRY: Final = "10 seconds"
+_LEFT_FOR: Final = "1 day"
+"""How long the claims of a process that died are kept: longer than anyone waits to ask a number again."""
 _RENEW_SECONDS: Final = 2.0
 _PATIENCE: Final = 30.0
 """Seconds for which a server that cannot be reached is tried again."""
@@ -83,7 +85,7 @@ CREATE TABLE accucheck.owners (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     expires timestamptz NOT NULL);
 CREATE TABLE accucheck.claims (
-    key bigint PRIMARY KEY,
+    key bigint PRIMARY KEY,             -- national number << 3
     owner bigint NOT NULL) WITH (fillfactor = 70);
 CREATE TABLE accucheck.leases (
     owner bigint NOT NULL,
@@ -128,6 +130,12 @@ INSERT INTO accucheck.claims AS claim SELECT key, %(owner)s FROM unnest(%(keys)s
 ON CONFLICT (key) DO UPDATE SET owner = excluded.owner WHERE claim.owner = excluded.owner
     OR NOT EXISTS (SELECT 1 FROM accucheck.owners WHERE id = claim.owner AND expires > clock_timestamp())
 RETURNING key"""
+_LEFT: Final = """
+SELECT key, least(coalesce(extract(epoch FROM expires), -owner), extract(epoch FROM clock_timestamp()))::float8
+FROM accucheck.claims LEFT JOIN accucheck.owners ON id = owner
+WHERE key = ANY(%(keys)s) AND owner <> %(owner)s AND (expires IS NULL OR expires <= clock_timestamp())"""
+"""What others had claimed that were not heard of since, and until when they may have asked for it. The owner of a claim
+whose process is dead is that time, negative."""
 _SPENT: Final = """
 SELECT coalesce((SELECT calls FROM accucheck.jobs WHERE name = %(job)s), 0)
     + coalesce(sum(granted), 0), count(*) FILTER (WHERE owner <> %(owner)s)
@@ -345,7 +353,20 @@ class PostgresStore:
             most = granted if job.startswith(COUNTS_MONEY) else made + claimed
             lost = max(0, min(granted, most) - made) if killed else 0
             await connection.execute(_COUNT, (job, made + lost, 0, lost))
-        await connection.execute("DELETE FROM accucheck.claims WHERE owner = %s", (owner,))
+        if killed:
+            # Whoever claims its numbers next can tell that they may just have been asked.
+            await connection.execute(
+                """UPDATE accucheck.claims SET owner = (SELECT -extract(epoch FROM expires)::bigint
+                FROM accucheck.owners WHERE id = %(owner)s) WHERE owner = %(owner)s""",
+                {"owner": owner},
+            )
+            await connection.execute(
+                """DELETE FROM accucheck.claims
+                WHERE owner < 0 AND -owner < extract(epoch FROM clock_timestamp() - %s::interval)""",
+                (_LEFT_FOR,),
+            )
+        else:
+            await connection.execute("DELETE FROM accucheck.claims WHERE owner = %s", (owner,))
         await connection.execute("DELETE FROM accucheck.callers WHERE owner >> %s = %s", (SEAT_BITS, owner))
         await connection.execute("DELETE FROM accucheck.owners WHERE id = %s", (owner,))
 
@@ -391,54 +412,59 @@ class PostgresStore:
             raise LedgerError(f"ledger {self.name}: an answer cannot be read ({trouble})") from trouble
 
     async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
-        keys = {number: key_of(number, query.endpoint) for number in numbers}
-        taken = {number for number, key in keys.items() if key in self._claimed}
-        free = {number: key for number, key in keys.items() if number not in taken}
-        self._claimed.update(free.values())
+        taken = {number for number in numbers if number in self._claimed}
+        free = [number for number in dict.fromkeys(numbers) if number not in taken]
+        self._claimed.update(free)
         work = asyncio.ensure_future(self._do(lambda connection: self._claim(connection, free, query)))
         # Whatever becomes of the caller, what was claimed for it is known to be so, or released.
         try:
-            known, others = await asyncio.shield(work)
+            claims = await asyncio.shield(work)
         except asyncio.CancelledError:
-            unheard = [*free.values()]
 
             def release(_: object) -> None:
-                self._claimed.difference_update(unheard)
+                self._claimed.difference_update(free)
                 if self._pool is not None and not work.cancelled() and work.exception() is None:
-                    self._releasing = asyncio.ensure_future(self._unclaim(unheard))
+                    self._releasing = asyncio.ensure_future(self._unclaim(free))
 
             work.add_done_callback(release)
             raise
         except BaseException:
-            self._claimed.difference_update(free.values())
+            self._claimed.difference_update(free)
             raise
-        self._claimed.difference_update(keys[number] for number in (*known, *others))
-        return Claims(known, taken | others)
+        self._claimed.difference_update(claims.known, claims.taken)
+        return Claims(claims.known, taken | claims.taken, claims.asked)
 
-    async def _claim(
-        self, connection: AsyncConnection[Any], keys: dict[int, int], query: Query
-    ) -> tuple[dict[int, Settlement], set[int]]:
+    async def _claim(self, connection: AsyncConnection[Any], numbers: list[int], query: Query) -> Claims:
         # First claimed, then looked up: who settles an answer drops its claim with it, so an answer is seen by
         # whoever gets the claim afterwards.
-        cursor = await connection.execute(_CLAIM, {"owner": self._owner, "keys": [*keys.values()]})
+        parameters = {"owner": self._owner, "keys": [claim_key(number) for number in numbers]}
+        cursor = await connection.execute(_LEFT, parameters)
+        left = {number_of(row[0]): row[1] for row in await cursor.fetchall()}
+        cursor = await connection.execute(_CLAIM, parameters)
         granted = {number_of(row[0]) for row in await cursor.fetchall()}
-        known = await self._find(connection, [*keys], query)
-        needless = [keys[number] for number in known if number in granted]
+        known = await self._find(connection, numbers, query)
+        needless = [claim_key(number) for number in known if number in granted]
         if needless:
             await connection.execute(
                 "DELETE FROM accucheck.claims WHERE owner = %s AND key = ANY(%s)", (self._owner, needless)
             )
-        return known, {number for number in keys if number not in granted and number not in known}
+        return Claims(
+            known,
+            {number for number in numbers if number not in granted and number not in known},
+            {number: at for number, at in left.items() if number in granted and number not in known},
+        )
 
-    async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
-        keys = [key for key in (key_of(number, endpoint) for number in numbers) if key in self._claimed]
-        if keys:
+    async def release(self, numbers: Sequence[int]) -> None:
+        held = [number for number in numbers if number in self._claimed]
+        if held:
             try:
-                await self._unclaim(keys)
+                await self._unclaim(held)
             finally:
-                self._claimed.difference_update(keys)
+                self._claimed.difference_update(held)
 
-    async def _unclaim(self, keys: list[int]) -> None:
+    async def _unclaim(self, numbers: list[int]) -> None:
+        keys = [claim_key(number) for number in numbers]
+
         async def work(connection: AsyncConnection[Any]) -> None:
             await connection.execute(
                 "DELETE FROM accucheck.claims WHERE owner = %s AND key = ANY(%s)", (self._owner, keys)
@@ -447,7 +473,12 @@ class PostgresStore:
         await self._do(work)
 
     async def settle(
-        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+        self,
+        settlements: Sequence[Settlement],
+        *,
+        endpoint: Endpoint = "advanced",
+        job: str = "",
+        release: bool = True,
     ) -> None:
         now = self._now()
         rows: dict[int, Row] = {}
@@ -457,10 +488,10 @@ class PostgresStore:
             if before is None or before[1] <= row[1]:
                 rows[row[0]] = row  # a statement may touch a row once
         ordered = [rows[key] for key in sorted(rows)]  # all in one order, so that nobody waits for each other
-        claims = [row[0] & ~FAILED for row in ordered]
+        released = [number_of(row[0]) for row in ordered] if release else []
         parameters = {
             "owner": self._owner,
-            "claims": claims,
+            "claims": [claim_key(number) for number in released],
             "job": job,
             "lost": sum(settlement.possibly_double_charged for settlement in settlements),
             "made": self._made[job],
@@ -474,7 +505,7 @@ class PostgresStore:
             await connection.execute(_UPSERT, parameters)
 
         await self._do(work)
-        self._claimed.difference_update(claims)
+        self._claimed.difference_update(released)
 
     # Calls
 

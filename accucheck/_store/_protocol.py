@@ -25,8 +25,9 @@ ALSO_ANSWERED_BY: Final[Mapping[Endpoint, tuple[Endpoint, ...]]] = {"basic": ("a
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """What counts as known. Times are seconds since 1970 (UTC); by default any age does."""
 
-    endpoint: Endpoint = "advanced"
-    """Answers of "advanced" also serve "basic", but not the other way round."""
+    endpoint: Endpoint | Literal["cascade"] = "advanced"
+    """Answers of "advanced" serve "basic" too, and a "no" of "basic", which says all there is to say, serves
+    "advanced". "cascade" takes what "advanced" takes, and a failure of either endpoint."""
     yes_since: float = -math.inf
     """An answer "on WhatsApp" counts if it was given at this time or later."""
     no_since: float = -math.inf
@@ -45,6 +46,9 @@ class Claims(msgspec.Struct, frozen=True):
     taken: AbstractSet[int]
     """Claimed by somebody else: another process, another client, another task of this one. Claim them again later:
     by then they are known, or free."""
+    asked: Mapping[int, float] = {}
+    """Of those claimed now, the numbers that a process had claimed when it died, with a time (seconds since 1970)
+    after which it cannot have asked for them any more."""
 
 
 class Store(Protocol):
@@ -75,18 +79,24 @@ class Store(Protocol):
         """
 
     async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
-        """Return what is known, and claim the rest for ``query.endpoint``, atomically.
+        """Return what is known, and claim the rest, atomically.
 
-        A claim ends with ``settle``, ``release``, ``aclose`` or the death of the process.
+        A number is claimed for all endpoints: what one brings may serve the others. A claim ends with ``settle``,
+        ``release``, ``aclose`` or the death of the process.
         """
 
-    async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
+    async def release(self, numbers: Sequence[int]) -> None:
         """Give up claims of this store whose numbers will not be settled. Others are left alone."""
 
     async def settle(
-        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+        self,
+        settlements: Sequence[Settlement],
+        *,
+        endpoint: Endpoint = "advanced",
+        job: str = "",
+        release: bool = True,
     ) -> None:
-        """Store answers and failures, and end their claims.
+        """Store answers and failures, and end their claims if ``release``.
 
         A settlement is stored whether or not its number is still claimed: it was paid for. An older answer does not
         replace a newer one, and a failure does not replace an answer.

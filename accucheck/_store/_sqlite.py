@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final, Generic, TypeVar, cast
 
 from accucheck._errors import LedgerError
@@ -20,7 +20,7 @@ from accucheck._models import Settlement
 from accucheck._store import _repair
 from accucheck._store._file import SET_BACK, is_full, ledger_error
 from accucheck._store._owner import RESERVE_BYTES
-from accucheck._store._packing import key_of, row_of
+from accucheck._store._packing import row_of
 from accucheck._store._permits import PermitRequest, Permits
 from accucheck._store._protocol import Claims, Endpoint, Query
 from accucheck._store._tables import Tables
@@ -61,7 +61,7 @@ class SQLiteStore:
         self._now = now
         self._opening = asyncio.Lock()
         self._thread: _Thread[_Ledger] | None = None
-        self._claimed: set[int] = set()  # asked for or granted; the thread sees each key once
+        self._claimed: set[int] = set()  # asked for or granted; the thread sees each number once
         self._slots: dict[str, int] = {}
 
     def __repr__(self) -> str:
@@ -100,49 +100,53 @@ class SQLiteStore:
         return await self._run(lambda ledger: ledger.tables.find(numbers, query))
 
     async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
-        keys = {number: key_of(number, query.endpoint) for number in numbers}
-        taken = {number for number, key in keys.items() if key in self._claimed}
-        free = [number for number in keys if number not in taken]
-        self._claimed.update(keys[number] for number in free)
+        claimed = self._claimed
+        taken = {number for number in numbers if number in claimed}
+        free = [number for number in dict.fromkeys(numbers) if number not in taken]
+        claimed.update(free)
         work = self._submit(lambda ledger: ledger.claim(free, query))
         # Whatever becomes of the caller, what was claimed for it is known to be so, or released.
         try:
-            known, others = await asyncio.shield(work)
+            claims = await asyncio.shield(work)
         except asyncio.CancelledError:
-            work.add_done_callback(partial(self._release_unheard, [keys[number] for number in free]))
+            work.add_done_callback(partial(self._release_unheard, free))
             raise
         except BaseException:
-            self._claimed.difference_update(keys[number] for number in free)
+            claimed.difference_update(free)
             raise
-        self._claimed.difference_update(keys[number] for number in (*known, *others))
-        return Claims(known, taken | others)
+        if claims.known or claims.taken:
+            claimed.difference_update(claims.known, claims.taken)
+        return Claims(claims.known, taken | claims.taken, claims.asked) if taken else claims
 
-    def _release_unheard(
-        self, keys: list[int], work: asyncio.Future[tuple[dict[int, Settlement], set[int]]]
-    ) -> None:
-        self._claimed.difference_update(keys)
+    def _release_unheard(self, numbers: list[int], work: asyncio.Future[Claims]) -> None:
+        self._claimed.difference_update(numbers)
         if not work.cancelled() and work.exception() is None and self._thread is not None:
-            self._thread.submit(lambda ledger: ledger.tables.release(keys))
+            self._thread.submit(lambda ledger: ledger.tables.release(numbers))
 
-    async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
-        keys = [key_of(number, endpoint) for number in numbers]
-        keys = [key for key in keys if key in self._claimed]
-        if keys:
+    async def release(self, numbers: Sequence[int]) -> None:
+        held = [number for number in numbers if number in self._claimed]
+        if held:
             try:
-                await self._run(lambda ledger: ledger.tables.release(keys))
+                await self._run(lambda ledger: ledger.tables.release(held))
             finally:
-                self._claimed.difference_update(keys)
+                self._claimed.difference_update(held)
 
     async def settle(
-        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+        self,
+        settlements: Sequence[Settlement],
+        *,
+        endpoint: Endpoint = "advanced",
+        job: str = "",
+        release: bool = True,
     ) -> None:
         now = self._now()
         rows = [row_of(settlement, endpoint, now) for settlement in settlements]
         calls = sum(settlement.calls for settlement in settlements)
         lost = sum(settlement.possibly_double_charged for settlement in settlements)
         slot = self._slots.get(job)
-        await self._run(lambda ledger: ledger.settle(rows, job, slot, calls, lost))
-        self._claimed.difference_update(key_of(settlement.number, endpoint) for settlement in settlements)
+        await self._run(lambda ledger: ledger.settle(rows, job, slot, calls, lost, release))
+        if release:
+            self._claimed.difference_update([settlement.number for settlement in settlements])
 
     async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
         granted, slot = await self._run(lambda ledger: ledger.lease(wanted, max_calls, job))
@@ -213,7 +217,7 @@ class _Ledger:
         """Return an error as the store raises it."""
         return trouble if isinstance(trouble, RuntimeError) else ledger_error(self.path, trouble)
 
-    def claim(self, numbers: Sequence[int], query: Query) -> tuple[dict[int, Settlement], set[int]]:
+    def claim(self, numbers: Sequence[int], query: Query) -> Claims:
         self._check()
         return self.tables.claim(numbers, query)
 
@@ -228,17 +232,17 @@ class _Ledger:
         slot: int | None,
         calls: int,
         lost: int,
+        release: bool,
     ) -> None:
         self.tick()
-        work = partial(self.tables.settle, rows, job=job, possibly_double_charged=lost)
         try:
-            work()
+            self.tables.settle(rows, job=job, possibly_double_charged=lost, release=release)
         except Exception as trouble:
             if is_full(trouble) and self.tables.owner.release_reserve():
                 self._no_more = ledger_error(self.path, trouble)
             elif not self.look():
                 raise
-            self.tables.settle(rows, job=job, possibly_double_charged=lost)
+            self.tables.settle(rows, job=job, possibly_double_charged=lost, release=release)
         if slot is not None:
             self.tables.owner.count_settled(slot, calls)
 
@@ -254,6 +258,7 @@ class _Ledger:
         if self._opened:
             with suppress(sqlite3.Error):
                 self.tables.drop_settled()
+                self._renew_if_due()  # with every number PENDING nothing else may reach the file for long
 
     def tick(self) -> None:
         """Do what is due from time to time."""
@@ -261,6 +266,10 @@ class _Ledger:
         if now - self._watched_at >= _WATCH_SECONDS:
             self._watched_at = now
             self.look()
+        self._renew_if_due()
+
+    def _renew_if_due(self) -> None:
+        now = time.monotonic()
         if now - self._renewed_at >= _RENEW_SECONDS:
             self._renewed_at = now
             self.tables.renew()
@@ -337,7 +346,14 @@ class _Thread(Generic[Subject]):
 
 
 def _serve(queue: SimpleQueue[Callable[[], None] | None], when_idle: Callable[[], None]) -> None:
-    while (do := queue.get()) is not None:
+    while True:
+        try:
+            do = queue.get(timeout=_RENEW_SECONDS)
+        except Empty:
+            when_idle()
+            continue
+        if do is None:
+            return
         do()
         del do  # it holds the subject and the result
         if queue.empty():

@@ -31,7 +31,7 @@ from accucheck._store._file import (
     open_reader,
 )
 from accucheck._store._owner import Owner
-from accucheck._store._packing import FAILED, KEY_SHIFT, Choice, Row, key_of, number_of, settlement_of
+from accucheck._store._packing import KEY_SHIFT, Choice, Row, claim_key, number_of, settlement_of
 from accucheck._store._permits import (
     ACTIVE,
     SEAT_BITS,
@@ -42,12 +42,14 @@ from accucheck._store._permits import (
     lease,
     seat_of,
 )
-from accucheck._store._protocol import Query
+from accucheck._store._protocol import Claims, Query
 
 __all__ = ["Tables", "find", "in_transaction", "upsert"]
 
 _EXPIRY_SECONDS: Final = 60.0
 """A process that is alive and does not renew its claims for so long, say since it was suspended, loses them."""
+_LEFT_FOR: Final = 86_400.0
+"""Seconds for which the claims of a process that died are kept: longer than anyone waits to ask a number again."""
 _LOOKED_UP_AT_ONCE: Final = 1_000
 _SAMPLE: Final = 32
 """Settled rows of a run whose presence shows that the file was not set back."""
@@ -70,6 +72,11 @@ _CLAIM: Final = """INSERT INTO claims SELECT value, ? FROM json_each(?) WHERE tr
     SET owner = excluded.owner
     WHERE owner = excluded.owner
     OR NOT EXISTS (SELECT 1 FROM owners WHERE id = claims.owner AND expires > ?)"""
+_LEFT: Final = """SELECT json_group_array(json_array(key, min(coalesce(expires, -owner), :now)))
+    FROM claims LEFT JOIN owners ON id = owner
+    WHERE key IN (SELECT value FROM json_each(:keys)) AND owner <> :owner AND coalesce(expires, 0) <= :now"""
+"""What others had claimed that have died since, or were not heard of for too long, and until when they may have asked
+for it. The owner of a claim whose process is dead is that time, negative."""
 _CLAIMED: Final = """SELECT json_group_array(key) FROM claims
     WHERE owner = ? AND key IN (SELECT value FROM json_each(?))"""
 _UNCLAIM: Final = "DELETE FROM claims WHERE owner = ? AND key IN (SELECT value FROM json_each(?))"
@@ -83,6 +90,7 @@ _COUNT: Final = """INSERT INTO jobs VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UP
 
 _pace_of: Final = msgspec.json.Decoder(Pace, strict=False).decode
 _reports_of: Final = msgspec.json.Decoder(list[Outcomes]).decode
+_left_of: Final = msgspec.json.Decoder(list[tuple[int, float]]).decode
 _rows_of: Final = msgspec.json.Decoder(list[tuple[int, int, int | None, str]]).decode
 
 
@@ -204,41 +212,46 @@ class Tables:
     def find(self, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
         return find(self._connection, numbers, query)
 
-    def claim(self, numbers: Sequence[int], query: Query) -> tuple[dict[int, Settlement], set[int]]:
-        """Return what is known, and what others have claimed."""
+    def claim(self, numbers: Sequence[int], query: Query) -> Claims:
+        """Return what is known, and what others have claimed; the rest is claimed now."""
         self.drop_settled()  # before one of them is claimed again
-        known, taken = self._claim(numbers, query)
-        if taken and self.reap():
-            more, taken = self._claim([*taken], query)
-            known |= more
-        return known, taken
+        claims = self._claim(numbers, query)
+        if claims.taken and self.reap():
+            more = self._claim([*claims.taken], query)
+            claims = Claims({**claims.known, **more.known}, more.taken, {**claims.asked, **more.asked})
+        return claims
 
-    def _claim(self, numbers: Sequence[int], query: Query) -> tuple[dict[int, Settlement], set[int]]:
+    def _claim(self, numbers: Sequence[int], query: Query) -> Claims:
         connection = self._connection
         if self._new_list:
             # Nearly all numbers of most lists: one statement, and no answers to fetch.
-            keys = json.dumps([key_of(number, query.endpoint) for number in numbers])
+            keys = json.dumps([claim_key(number) for number in numbers])
             self._synchronize("NORMAL")
             if connection.execute(_CLAIM_NEW, (self._id, keys)).rowcount == len(numbers):
-                return {}, set()
+                return Claims({}, frozenset())
         with self._transaction(durable=False):
             known = find(connection, numbers, query)
             self._new_list = not known
-            rest = [key_of(number, query.endpoint) for number in numbers if number not in known]
+            rest = [claim_key(number) for number in numbers if number not in known]
             if not rest:
-                return known, set()
-            keys = json.dumps(rest)
-            if connection.execute(_CLAIM, (self._id, keys, self._now())).rowcount == len(rest):
-                return known, set()
+                return Claims(known, frozenset())
+            keys, now = json.dumps(rest), self._now()
+            (left,) = connection.execute(_LEFT, {"owner": self._id, "keys": keys, "now": now}).fetchone()
+            asked = {number_of(key): at for key, at in _left_of(left)}
+            if connection.execute(_CLAIM, (self._id, keys, now)).rowcount == len(rest):
+                return Claims(known, frozenset(), asked)
             (granted,) = connection.execute(_CLAIMED, (self._id, keys)).fetchone()
-        return known, {number_of(key) for key in set(rest).difference(json.loads(granted))}
+        return Claims(known, {number_of(key) for key in set(rest).difference(json.loads(granted))}, asked)
 
-    def release(self, keys: Sequence[int]) -> None:
+    def release(self, numbers: Sequence[int]) -> None:
         self._synchronize("NORMAL")
-        self._connection.execute(_UNCLAIM, (self._id, json.dumps([*keys])))
+        keys = json.dumps([claim_key(number) for number in numbers])
+        self._connection.execute(_UNCLAIM, (self._id, keys))
 
-    def settle(self, rows: Sequence[Row], *, job: str, possibly_double_charged: int) -> None:
-        """Store rows durably. This process's claims on them are left for `drop_settled`."""
+    def settle(
+        self, rows: Sequence[Row], *, job: str, possibly_double_charged: int, release: bool = True
+    ) -> None:
+        """Store rows durably. This process's claims on them are left for `drop_settled`, if to be released."""
         connection = self._connection
         if len(rows) <= _WIDTHS[-1] and not possibly_double_charged:
             self._synchronize("FULL")
@@ -247,7 +260,8 @@ class Tables:
             with self._transaction(durable=True):
                 upsert(connection, rows)
                 connection.execute(_COUNT, (job, 0, possibly_double_charged, 0))
-        self._settled += [row[0] & ~FAILED for row in rows]
+        if release:
+            self._settled += [number_of(row[0]) for row in rows]
         if rows:
             self._remember_some(rows[0])
 
@@ -416,8 +430,8 @@ class Tables:
     def reap(self) -> bool:
         """Free the claims and unused calls of processes that have died; return whether there were any."""
         connection, found = self._connection, False
-        for owner, token, boot in connection.execute(
-            "SELECT id, token, boot FROM owners WHERE id <> ?", (self._id,)
+        for owner, token, boot, expires in connection.execute(
+            "SELECT id, token, boot, expires FROM owners WHERE id <> ?", (self._id,)
         ).fetchall():
             if not _owner.dead(self.path, token):
                 continue
@@ -429,14 +443,25 @@ class Tables:
                         # After a power cut the counters may be older than the lease.
                         known = _owner.counters_of(self.path, token, slot) if boot == self._boot else None
                         self._end_lease(owner, job, granted, known, killed=True)
-                    connection.execute("DELETE FROM claims WHERE owner = ?", (owner,))
+                    # Whoever claims its numbers next can tell that they may just have been asked.
+                    connection.execute(
+                        "UPDATE claims SET owner = ? WHERE owner = ?",
+                        (-int(min(expires, self._now())), owner),
+                    )
                     connection.execute("DELETE FROM callers WHERE owner >> ? = ?", (SEAT_BITS, owner))
             _owner.remove(self.path, token)
             found = True
         return found
 
     def _sweep(self) -> None:
-        """Remove files that no row names: of processes killed before they wrote theirs, or while they reaped others."""
+        """Remove what nobody will: claims of processes that died long ago, and files that no row names.
+
+        The files are of processes killed before they wrote their row, or while they reaped others.
+        """
+        with self._transaction(durable=False):
+            self._connection.execute(
+                "DELETE FROM claims WHERE owner BETWEEN ? AND -1", (-int(self._now() - _LEFT_FOR),)
+            )
         tokens = _owner.leftovers(self.path)
         known = {token for (token,) in self._connection.execute("SELECT token FROM owners")}
         for token in tokens:

@@ -220,3 +220,59 @@ def test_processes_that_write_at_once_wait_for_each_other(tmp_path: Path) -> Non
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
     assert Ledger(path).info().yes == 8_000
+
+
+ENDPOINT_BUYER = """
+    import asyncio, os, sys
+    import httpx
+    import accucheck
+
+    endpoint, ledger, log, first, count = sys.argv[1:4] + [int(number) for number in sys.argv[4:6]]
+
+    async def reply(request):
+        number = (await request.aread()).decode().partition("=")[2]
+        sent = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(sent, f"{request.url.path[-8:]} {number}\\n".encode())
+        os.close(sent)
+        await asyncio.sleep(0.002)
+        whatsapp = "yes" if int(number) % 2 else "no"
+        result = {"number": "+51" + number, "whatsapp": whatsapp}
+        return httpx.Response(200, json={"status": "OK", "result": result, "request_id": "T"})
+
+    async def main():
+        async with accucheck.Client(
+            "id", "secret", base_url="http://localhost:1", endpoint=endpoint, body="form",
+            transport=httpx.MockTransport(reply), ledger=ledger, gate=accucheck.AdaptiveGate(5000),
+        ) as client:
+            leads = [str(first + n) for n in range(count)]
+            done = await client.check_many(leads, workers=10)
+            assert all(isinstance(one, accucheck.Checked) for one in done)
+            assert all(one.check.whatsapp == bool(int(one.item) % 2) for one in done)
+
+    asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("endpoints", [("advanced", "basic", "basic")])
+def test_endpoints_wait_for_each_others_answers(tmp_path: Path, endpoints: tuple[str, ...]) -> None:
+    """A "no" is bought once, whoever asks; a "yes" at each endpoint at most once."""
+    path, log, rows = tmp_path / "leads.db", tmp_path / "log", 400
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-c", textwrap.dedent(ENDPOINT_BUYER), endpoint),
+                *(str(path), str(log), str(MOBILE), str(rows)),
+            ],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for endpoint in endpoints
+    ]
+    for process in processes:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    bought = Counter(tuple(line.split()) for line in log.read_text().splitlines())
+    assert set(bought.values()) == {1}
+    no = Counter(number for _, number in bought if not int(number) % 2)
+    assert (len(no), set(no.values())) == (rows // 2, {1})

@@ -16,7 +16,7 @@ from accucheck import BudgetExhausted, LedgerError
 from accucheck._budgets import CallBudget, CallCap
 from accucheck._models import Settlement
 from accucheck._store import Claims, Endpoint, MemoryStore, Query
-from accucheck._store._packing import key_of, row_of
+from accucheck._store._packing import row_of
 from accucheck._store._tables import Tables
 from accucheck._wire import Reply
 from tests.unit.ledger_samples import MOBILE
@@ -170,23 +170,28 @@ class Seat(MemoryStore):
 
     async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
         await self._pause()
-        known, taken = self._tables.claim(numbers, query)
+        claims = self._tables.claim(numbers, query)
         await self._pause()
-        return Claims(known, taken)
+        return claims
 
     async def settle(
-        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
+        self,
+        settlements: Sequence[Settlement],
+        *,
+        endpoint: Endpoint = "advanced",
+        job: str = "",
+        release: bool = True,
     ) -> None:
         await self._pause()
         rows = [row_of(settlement, endpoint, 1.0) for settlement in settlements]
-        self._tables.settle(rows, job=job, possibly_double_charged=0)
+        self._tables.settle(rows, job=job, possibly_double_charged=0, release=release)
         if job in self._tables._slots:
             calls = sum(settlement.calls for settlement in settlements)
             self._tables.owner.count_settled(self._tables._slots[job], calls)
         await self._pause()
 
-    async def release(self, numbers: Sequence[int], *, endpoint: Endpoint = "advanced") -> None:
-        self._tables.release([key_of(number, endpoint) for number in numbers])
+    async def release(self, numbers: Sequence[int]) -> None:
+        self._tables.release(numbers)
 
     async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
         await self._pause()

@@ -18,7 +18,7 @@ import pytest
 from accucheck import Checked, Failed, Stream
 from accucheck._admission import InFlight
 from accucheck._models import Settlement
-from accucheck._store import Endpoint, MemoryStore
+from accucheck._store import MemoryStore
 from accucheck._wire import Answered, Reply, not_sent
 from tests.unit.test_stream import answered, make_stream, numbers, pending
 from tests.virtual_time import VirtualTimeLoop, run
@@ -58,11 +58,9 @@ class SlowLedger(MemoryStore):
         super().__init__()
         self.commit = commit
 
-    async def settle(
-        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
-    ) -> None:
+    async def settle(self, settlements: Sequence[Settlement], **options: Any) -> None:
         await asyncio.sleep(self.commit)
-        await super().settle(settlements, endpoint=endpoint, job=job)
+        await super().settle(settlements, **options)
 
 
 class Scene:

@@ -29,6 +29,7 @@ CAP = 60
 
 numbers = st.lists(st.sampled_from(NUMBERS), unique=True)
 endpoints = st.sampled_from(ENDPOINTS)
+questions = st.sampled_from([*ENDPOINTS, "cascade"])
 ages = st.sampled_from([math.inf, 0.0, 2.5, 20.0])
 which = st.integers(0, 1)
 
@@ -48,7 +49,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="accucheck-model-", dir=FOLDER))
         self.answers: dict[tuple[int, Endpoint], tuple[Settlement, float]] = {}
         self.failures: dict[tuple[int, Endpoint], tuple[Settlement, float]] = {}
-        self.claims: dict[tuple[int, Endpoint], int] = {}
+        self.claims: dict[int, int] = {}
+        self.left: dict[int, float] = {}
+        """Numbers that were claimed when their owner died, and when that was."""
         self.leased: list[int] = [0] * self.count
         self.made = 0
         self.stores = [self.make() for _ in range(self.count)]
@@ -66,47 +69,61 @@ class StoreMachine(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.seconds += seconds
 
-    def query(self, endpoint: Endpoint, yes: float, no: float, failure: float) -> Query:
+    def query(self, endpoint: Any, yes: float, no: float, failure: float) -> Query:
         now = self.clock.seconds
         return Query(endpoint=endpoint, yes_since=now - yes, no_since=now - no, failed_since=now - failure)
 
     def expected(self, query: Query) -> dict[int, Any]:
         known = {}
         for number in NUMBERS:
-            serving: list[Endpoint] = ["advanced", "basic"] if query.endpoint == "basic" else ["advanced"]
-            stored = [self.answers[number, one] for one in serving if (number, one) in self.answers]
+            given = [
+                (settlement, at, endpoint)
+                for endpoint in ENDPOINTS
+                for settlement, at in [self.answers.get((number, endpoint), (None, 0.0))]
+                if settlement is not None
+            ]
+            stored = [
+                (settlement, at)
+                for settlement, at, endpoint in given
+                if endpoint == "advanced"
+                or query.endpoint == "basic"
+                or (isinstance(settlement.result, Check) and not settlement.result.whatsapp)
+            ]
             fresh = [
                 (settlement, at)
                 for settlement, at in stored
                 if isinstance(settlement.result, Check)
                 and at >= (query.yes_since if settlement.result.whatsapp else query.no_since)
             ]
-            failure = self.failures.get((number, query.endpoint))
             if fresh:
                 known[number] = told(max(fresh, key=lambda one: one[1])[0])
-            elif (
-                failure
-                and failure[1] >= query.failed_since
-                and failure[1] >= max((at for _, at in stored), default=-math.inf)
-            ):
-                known[number] = told(failure[0])
+                continue
+            failures = []
+            for endpoint in ENDPOINTS if query.endpoint == "cascade" else (query.endpoint,):
+                settlement, at = self.failures.get((number, endpoint), (None, 0.0))
+                answers = [(one, when) for one, when, _ in given] if endpoint == "basic" else stored
+                after = max((when for _, when in answers), default=-math.inf)
+                if settlement is not None and at >= query.failed_since and at >= after:
+                    failures.append((settlement, at))
+            if failures:
+                known[number] = told(max(failures, key=lambda one: one[1])[0])
         return known
 
-    @rule(who=which, endpoint=endpoints, yes=ages, no=ages, failure=ages)
-    def find(self, who: int, endpoint: Endpoint, yes: float, no: float, failure: float) -> None:
+    @rule(who=which, endpoint=questions, yes=ages, no=ages, failure=ages)
+    def find(self, who: int, endpoint: Any, yes: float, no: float, failure: float) -> None:
         query = self.query(endpoint, yes, no, failure)
         found = self.runner.run(self.stores[who % self.count].find(NUMBERS, query))
         assert {number: told(settlement) for number, settlement in found.items()} == self.expected(query)
 
-    @rule(who=which, wanted=numbers, endpoint=endpoints, yes=ages, no=ages, failure=ages)
+    @rule(who=which, wanted=numbers, endpoint=questions, yes=ages, no=ages, failure=ages)
     def claim(
-        self, who: int, wanted: list[int], endpoint: Endpoint, yes: float, no: float, failure: float
+        self, who: int, wanted: list[int], endpoint: Any, yes: float, no: float, failure: float
     ) -> None:
         who %= self.count
         query = self.query(endpoint, yes, no, failure)
         claims = self.runner.run(self.stores[who].claim(wanted, query))
         known = {number: told for number, told in self.expected(query).items() if number in wanted}
-        taken = {number for number in wanted if (number, endpoint) in self.claims}
+        taken = {number for number in wanted if number in self.claims}
         assert set(claims.taken) <= taken, "only what somebody has claimed"
         assert {
             number: told(settlement) for number, settlement in claims.known.items()
@@ -115,18 +132,31 @@ class StoreMachine(RuleBasedStateMachine):
         assert set(claims.known) | set(claims.taken) >= taken, "what is claimed is not granted again"
         for number in wanted:
             if number not in claims.known and number not in claims.taken:
-                self.claims[number, endpoint] = who
+                self.claims[number] = who
+                if number in self.left:
+                    # It was asked before its owner died, and is asked again no sooner than that allows.
+                    assert claims.asked[number] >= self.left.pop(number) - 1
+                else:
+                    assert number not in claims.asked
 
-    @rule(who=which, wanted=numbers, endpoint=endpoints)
-    def release(self, who: int, wanted: list[int], endpoint: Endpoint) -> None:
+    @rule(who=which, wanted=numbers)
+    def release(self, who: int, wanted: list[int]) -> None:
         who %= self.count
-        self.runner.run(self.stores[who].release(wanted, endpoint=endpoint))
+        self.runner.run(self.stores[who].release(wanted))
         for number in wanted:
-            if self.claims.get((number, endpoint)) == who:
-                del self.claims[number, endpoint]
+            if self.claims.get(number) == who:
+                del self.claims[number]
 
-    @rule(who=which, chosen=numbers, failing=st.sets(st.sampled_from(NUMBERS)), endpoint=endpoints)
-    def settle(self, who: int, chosen: list[int], failing: set[int], endpoint: Endpoint) -> None:
+    @rule(
+        who=which,
+        chosen=numbers,
+        failing=st.sets(st.sampled_from(NUMBERS)),
+        endpoint=endpoints,
+        release=st.booleans(),
+    )
+    def settle(
+        self, who: int, chosen: list[int], failing: set[int], endpoint: Endpoint, release: bool
+    ) -> None:
         who %= self.count
         self.clock.seconds += 1
         now = self.clock.seconds
@@ -138,12 +168,12 @@ class StoreMachine(RuleBasedStateMachine):
             )
             for number in chosen
         ]
-        self.runner.run(self.stores[who].settle(batch, endpoint=endpoint))
+        self.runner.run(self.stores[who].settle(batch, endpoint=endpoint, release=release))
         for settlement in batch:
             kept = self.answers if isinstance(settlement.result, Check) else self.failures
             kept[settlement.number, endpoint] = settlement, now
-            if self.claims.get((settlement.number, endpoint)) == who:
-                del self.claims[settlement.number, endpoint]
+            if release and self.claims.get(settlement.number) == who:
+                del self.claims[settlement.number]
 
     @rule(who=which, wanted=st.integers(1, 20), used=st.integers(0, 20), unused=st.booleans())
     def call(self, who: int, wanted: int, used: int, unused: bool) -> None:
@@ -203,6 +233,8 @@ class SQLiteMachine(StoreMachine):
         store._thread = None
         store._finalizer.detach()
         self.dead.append(store)
+        now = self.clock.seconds
+        self.left |= {number: now for number, owner in self.claims.items() if owner == who}
         self._come_back(who)
 
 

@@ -35,7 +35,7 @@ from accucheck._events import Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Settlement
 from accucheck._polls import LaterPolls
-from accucheck._store import Endpoint, MemoryStore, Query, Store
+from accucheck._store import MemoryStore, Query, Store
 from accucheck._stream import RunContext
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply
 from tests.virtual_time import START, run
@@ -583,11 +583,9 @@ class SlowDisk(MemoryStore):
 
     durable = True
 
-    async def settle(
-        self, settlements: Sequence[Settlement], *, endpoint: Endpoint = "advanced", job: str = ""
-    ) -> None:
+    async def settle(self, settlements: Sequence[Settlement], **options: Any) -> None:
         await asyncio.sleep(1.0)
-        await super().settle(settlements, endpoint=endpoint, job=job)
+        await super().settle(settlements, **options)
 
 
 def test_no_more_is_bought_than_a_kill_may_lose() -> None:
