@@ -299,10 +299,10 @@ class CsvWriter:
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add one row."""
-        others = ""
+        text = self._own_text(row) + self._result_text(result)
         for place in range(self._numbers - 1):
-            others += self._result_text(more[place] if place < len(more) else NO_NUMBER)
-        self._pending.append(f"{self._own_text(row)}{self._result_text(result)}{others}{self._line_end}")
+            text += self._result_text(more[place] if place < len(more) else NO_NUMBER)
+        self._pending.append(text + self._line_end)
         if len(self._pending) >= _WRITE_EVERY:
             self.flush()
 

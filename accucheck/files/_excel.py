@@ -199,44 +199,90 @@ _ODD_CELL = re.compile(
     rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>(?P<value>[^<]*)</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
 _PLACE = re.compile(rb'\br="([A-Z]{0,3})(\d+)"')
-# What is in the XML of a formula with a text, of one that shares the text of an earlier one, and of an error.
-_FORMULA, _SHARED_FORMULA, _ERROR = b"f>", b'si="', b't="e"'
+_ROOT = re.compile(rb"<(\w+:)?worksheet\b")
 _LONGEST_ROW = 64 << 20
 
 
 def _facts(origin: Origin, part: str) -> SheetFacts:
-    """Read the XML of a sheet for what calamine does not tell."""
-    facts = SheetFacts()
-    formulas = False
     with (
         translate_errors(origin.name, *TORN_ARCHIVE),
         origin.open() as stream,
         zipfile.ZipFile(stream) as parts,
         parts.open(part) as sheet,
     ):
-        for chunk in _whole_rows(sheet):
-            if b'hidden="' in chunk:
-                for row in _HIDDEN_ROW.finditer(chunk):
-                    if place := _PLACE.search(row[1]):
-                        facts.hidden.add(int(place[2]))
-            here = _FORMULA in chunk
-            formulas = formulas or here
-            if here or (formulas and _SHARED_FORMULA in chunk) or _ERROR in chunk:
-                _find_odd_cells(chunk, facts)
+        sheet._expected_crc = None  # type: ignore[attr-defined]  # calamine has checked it
+        return facts_in(sheet)
+
+
+def facts_in(sheet: IO[bytes], chunk_size: int = _CHUNK) -> SheetFacts:
+    """Read the XML of a sheet for what calamine does not tell.
+
+    It is searched for marks, and only what is near one is looked at: few sheets have any.
+    """
+    facts, marks = SheetFacts(), _Marks()
+    rest, marked = b"", False
+    while chunk := sheet.read(chunk_size):
+        first = rest + chunk[: chunk.find(b"row>") + 4] if rest else b""  # the row that lies across
+        marked = marked or (bool(first) and marks.are_in(first)) or marks.are_in(chunk)
+        end = chunk.rfind(b"row>") + 4
+        if end < 4 and len(rest) < _LONGEST_ROW:
+            rest += chunk
+            continue
+        if marked:
+            _look_at(rest + chunk[:end], marks, facts)
+        rest = chunk[end:]
+        marked = marked and marks.are_in(rest)
+    if marked or marks.are_in(rest):
+        _look_at(rest, marks, facts)
     return facts
 
 
-def _whole_rows(sheet: IO[bytes]) -> Iterator[bytes]:
-    rest = b""
-    while chunk := sheet.read(_CHUNK):
-        chunk = rest + chunk
-        end = chunk.rfind(b"row>") + 4
-        if end < 4 and len(chunk) < _LONGEST_ROW:
-            rest = chunk
-            continue
-        yield chunk[:end]
-        rest = chunk[end:]
-    yield rest
+class _Marks:
+    """What is in the XML of hidden rows, errors, and formulas without a value.
+
+    Texts of some length that are rare in other rows: they are found several times as fast as short ones.
+    """
+
+    def __init__(self) -> None:
+        self._formula = b""
+        self._unsaved: list[bytes] = []
+        self._formulas = False
+
+    def are_in(self, chunk: bytes) -> bool:
+        """Whether a row in ``chunk`` may be hidden, or have an error or such a formula."""
+        if not self._formula:
+            root = _ROOT.search(chunk)
+            prefix = root[1] or b"" if root else b""
+            self._formula = b"</%bf>" % prefix
+            behind = [
+                b"</%bc>" % prefix,
+                *(b"<%bv%b" % (prefix, end) for end in (b"></", b"/>", b" />")),
+                b"\n",
+                b"\r",
+            ]
+            # One that shares the text of an earlier one is <f t="shared" si="0"/>.
+            self._unsaved = [end + then for end in (self._formula, b"/>") for then in behind]
+        return self.of_hidden_rows(chunk) or self.of_odd_cells(chunk)
+
+    @staticmethod
+    def of_hidden_rows(chunk: bytes) -> bool:
+        # LibreOffice writes hidden="false" into every row.
+        return b'hidden="' in chunk and (b'hidden="1"' in chunk or b'hidden="true"' in chunk)
+
+    def of_odd_cells(self, chunk: bytes) -> bool:
+        self._formulas = self._formulas or self._formula in chunk
+        if b"#" in chunk and b't="e"' in chunk:  # as in #N/A; a single byte is found at once
+            return True
+        return self._formulas and any(mark in chunk for mark in self._unsaved)
+
+
+def _look_at(rows: bytes, marks: _Marks, facts: SheetFacts) -> None:
+    if marks.of_hidden_rows(rows):
+        for row in _HIDDEN_ROW.finditer(rows):
+            if place := _PLACE.search(row[1]):
+                facts.hidden.add(int(place[2]))
+    if marks.of_odd_cells(rows):
+        _find_odd_cells(rows, facts)
 
 
 def _find_odd_cells(chunk: bytes, facts: SheetFacts) -> None:

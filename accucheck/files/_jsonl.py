@@ -80,10 +80,15 @@ class JsonLinesSource(Source):
             return self.columns
         if self._all_columns is None:
             keys = dict.fromkeys(self.columns)
-            for row in self.rows():
-                cells = self._object(row)
-                if not keys.keys() >= cells.keys():
-                    keys.update(dict.fromkeys(cells))
+            with translate_errors(self.name), self._records() as records:
+                for record in records:
+                    value = _decoded(record)
+                    if isinstance(value, dict):
+                        cells = flat(value)
+                        if not keys.keys() >= cells.keys():
+                            keys.update(dict.fromkeys(cells))
+                    elif BARE_VALUE not in keys and record.strip():
+                        keys[BARE_VALUE] = None
             self._all_columns = list(keys)
         return self._all_columns
 

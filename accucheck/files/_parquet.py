@@ -228,11 +228,10 @@ class ParquetWriter:
         if not self._results:
             return
         arrow = self._arrow
-        results = (
-            [printable(cell) if isinstance(cell, str) else cell for cell in column]
-            for column in zip(*self._results, strict=True)
-        )
-        arrays = [arrow.array(cells, kind) for cells, kind in zip(results, self._result_types, strict=True)]
+        arrays = [
+            arrow.array(_printable_cells(cells) if kind == arrow.string() else cells, kind)
+            for cells, kind in zip(zip(*self._results, strict=True), self._result_types, strict=True)
+        ]
         table = arrow.Table.from_arrays([*self._own_arrays(), *arrays], schema=self._schema)
         self._writer.write_table(table, row_group_size=_GROUP_ROWS)
         self._rows, self._results = [], []
@@ -266,6 +265,13 @@ class ParquetWriter:
         width = self._own_width
         padded = ([*cells, *[None] * (width - len(cells))] for cells in self._rows)
         return [arrow.array(cells, arrow.string()) for cells in zip(*padded, strict=True)]
+
+
+def _printable_cells(cells: Sequence[str | None]) -> Sequence[str | None]:
+    # All at once: hardly a group has a cell with anything to take out.
+    if "".join([cell for cell in cells if cell]).isprintable():
+        return cells
+    return [cell and printable(cell) for cell in cells]
 
 
 def cells_of(arrow: Any, column: Any) -> list[object]:

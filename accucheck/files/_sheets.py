@@ -141,6 +141,25 @@ class SheetSource(Source):
             cells[place] = cell
         return cells
 
+    def numbers(self) -> Iterator[str]:
+        table = self.tables[0]
+        facts, index = table.facts, self.number_column.index
+        odd = facts.unsaved or facts.errors or (self._visible_only and facts.hidden)
+        if odd or len(self.tables) > 1 or len(self.number_columns) > 1:
+            yield from super().numbers()
+            return
+        self._begun = True
+        self.blank_rows = self.faulty_rows = 0
+        line = above = table.skipped
+        for line, cells in enumerate(islice(table.sheet.rows(), above, None), above + 1):
+            number = cells[index]
+            if not number and not any(cell not in ("", None) for cell in cells):
+                self.blank_rows += 1
+                continue
+            self._done = line
+            yield number if type(number) is str else as_text(number)
+        self.rows_total = line - above - self.blank_rows
+
     def _rows(self) -> Iterator[Row]:
         self._done = 0
         for place, table in enumerate(self.tables):

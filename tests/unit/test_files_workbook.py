@@ -6,13 +6,18 @@ import re
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from accucheck.files import RESULT_COLUMNS, FileError, FileSink, ResultColumns, open_source
 from accucheck.files._errors import OutputError
+from accucheck.files._excel import facts_in
+from accucheck.files._sheets import SheetFacts
 
 calamine = pytest.importorskip("python_calamine")
 xlsxwriter = pytest.importorskip("xlsxwriter")
@@ -184,6 +189,56 @@ def test_a_formula_without_a_value_and_an_error_are_no_empty_cells(leads: Path) 
     assert [[cell.value for cell in row[:3]] for row in after] == [
         [cell.value for cell in row] for row in before
     ]
+
+
+CELLS = [
+    '<c r="{}" t="inlineStr"><is><t>Calle #5</t></is></c>',
+    '<c r="{}"><v>987654321</v></c>',
+    '<c r="{}" s="1"/>',
+    '<c r="{}"><f>A1+1</f><v>7</v></c>',
+    '<c r="{}"><f ca="1">A1&amp;"x"</f></c>',
+    '<c r="{}"><f t="shared" si="0"/><v></v></c>',
+    '<c r="{}" t="str">\n<f>B2</f>\n<v />\n</c>',
+    '<c r="{}" t="e"><f>VLOOKUP(A1,Hoja2!A:B,2,0)</f><v>#N/A</v></c>',
+    '<c r="{}" t="e"><v>#REF!</v></c>',
+]
+ROW_STARTS = ["", ' hidden="1"', ' hidden="true"', ' hidden="false"']
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from(ROW_STARTS), st.lists(st.sampled_from(range(len(CELLS))), max_size=4)),
+        max_size=12,
+    ),
+    prefix=st.sampled_from(["", "x:"]),
+    size=st.integers(40, 300),
+)
+def test_what_is_odd_in_a_sheet_is_found_wherever_its_xml_is_cut(
+    rows: list[tuple[str, list[int]]], prefix: str, size: int
+) -> None:
+    rows.insert(0, ("", [4]))  # the formula that others share
+    facts, xml = SheetFacts(), ""
+    for line, (start, cells) in enumerate(rows, start=1):
+        if "1" in start or "true" in start:
+            facts.hidden.add(line)
+        texts = {
+            place: text
+            for place, kind in enumerate(cells, start=1)
+            if (text := {4: '=A1&"x"', 5: "=", 6: "=B2", 7: "#N/A", 8: "#REF!"}.get(kind))
+        }
+        for odd in (facts.errors, facts.unsaved):
+            if own := {
+                place: text for place, text in texts.items() if (text[0] == "#") == (odd is facts.errors)
+            }:
+                odd[line] = own
+        xml += f'<row r="{line}"{start}>'
+        xml += (
+            "".join(CELLS[kind].format(f"{chr(64 + at)}{line}") for at, kind in enumerate(cells, start=1))
+            + "</row>"
+        )
+    xml = f'<worksheet xmlns:x="main"><sheetData>{xml}</sheetData></worksheet>'
+    xml = re.sub(r"<(/?)(\w)", rf"<\1{prefix}\2", xml)
+    assert facts_in(BytesIO(xml.encode()), size) == facts
 
 
 def test_a_column_of_formulas_without_values_is_refused(leads: Path) -> None:
