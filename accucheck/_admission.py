@@ -120,23 +120,23 @@ def check_kind(number: object, item: object) -> None:
     """Raise ConfigurationError if ``number`` is of a kind that holds no number by itself."""
     if number is None or isinstance(number, str | int | float | bytes):
         return
-    where = "the items are" if number is item else "number= returns"
+    where = "the items are" if number is item else "number= returned"
     if inspect.isawaitable(number):
         if inspect.iscoroutine(number):
             number.close()
         raise ConfigurationError(
-            f"{where} coroutines: await them in an async generator that makes the items, and give that"
+            f"{where} coroutines: await them in an async generator, and pass that instead"
         )
     if isinstance(number, Mapping):
         name = next((name for name in number if _PHONE_NAME.search(str(name))), next(iter(number), "phone"))
         raise ConfigurationError(
-            f"{where} of the kind {type(number).__name__}: say which field is the number, such as"
+            f"{where} {type(number).__name__} objects: say which field holds the number, such as"
             f" number=lambda row: row[{name!r}]"
         )
     if isinstance(number, Iterable) or any(hasattr(number, mark) for mark in _RECORDS):
         raise ConfigurationError(
-            f"{where} of the kind {type(number).__name__}, which is not a number: give"
-            " number=, a function that takes the number out of an item"
+            f"{where} {type(number).__name__} objects, not numbers: pass number=, a function that returns the"
+            " number of an item"
         )
 
 

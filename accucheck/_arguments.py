@@ -166,12 +166,10 @@ def check_items(name: str, items: object) -> None:
 
 def check_number_function(number: object) -> None:
     if isinstance(number, str):
-        raise ConfigurationError(
-            f"number is a function that takes the number out of an item: number=lambda row: row[{number!r}]"
-        )
+        raise ConfigurationError(f"number must be a function, such as number=lambda row: row[{number!r}]")
     if inspect.iscoroutinefunction(number) or inspect.iscoroutinefunction(getattr(number, "__call__", None)):  # noqa: B004
         raise ConfigurationError(
-            "number is an async function, and must be a plain one: await in an async generator that makes the items"
+            "number must not be an async function: await in an async generator, and pass that as the items"
         )
     check_callable("number", number)
 
@@ -182,7 +180,7 @@ def as_timeouts(timeout: Timeouts | float) -> Timeouts:
         return timeout
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
         raise ConfigurationError(
-            f"timeout is a positive number of seconds, or a Timeouts such as Timeouts(read=10), not {timeout!r}"
+            f"timeout must be a positive number of seconds, or a Timeouts such as Timeouts(read=10), not {timeout!r}"
         )
     usual = Timeouts()
     return Timeouts(
@@ -197,12 +195,12 @@ def check_at_least_one(name: str, value: object) -> None:
 
 def check_instance(name: str, value: object, kind: type, what: str) -> None:
     if value is not None and not isinstance(value, kind):
-        raise ConfigurationError(f"{name} is {what}, not {value!r}")
+        raise ConfigurationError(f"{name} must be {what}, not {value!r}")
 
 
 def check_callable(name: str, value: object) -> None:
     if value is not None and not callable(value):
-        raise ConfigurationError(f"{name} is a function, not {value!r}")
+        raise ConfigurationError(f"{name} must be a function, not {value!r}")
 
 
 def as_ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple[float | None, float | None]:
@@ -212,7 +210,7 @@ def as_ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple
         return (default, default) if age is None else (age, age)
     if strange := set(fresh_within) - {"yes", "no"}:
         raise ConfigurationError(
-            f"fresh_within takes the keys 'yes' and 'no', not {', '.join(map(repr, strange))}"
+            f"fresh_within can have the keys 'yes' and 'no', not {', '.join(map(repr, strange))}"
         )
     return as_seconds("fresh_within", fresh_within.get("yes")), as_seconds(
         "fresh_within", fresh_within.get("no")

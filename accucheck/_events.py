@@ -138,7 +138,9 @@ def guarded_key(key: Key) -> Key:
             return key(item)
         except Exception:
             if not complained:
-                logging.getLogger("accucheck").exception("key failed; the run continues without keys")
+                logging.getLogger("accucheck").exception(
+                    "key raised an exception; the run continues without keys"
+                )
                 complained = True
             return None
 

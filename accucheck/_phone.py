@@ -265,7 +265,7 @@ def _without_links(cell: str, text: str) -> str:
     if "@" in text:
         text = _WHATSAPP_ID.sub(r" \1 ", text)
         if "@" in text:
-            _refuse(cell, "letters", "is an e-mail address or a user name, not a phone number")
+            _refuse(cell, "letters", "is an email address or a user name, not a phone number")
     if "/" in text:
         text = _read_links(cell, text)
     return _EXTENSION.sub("\n", text)

@@ -664,9 +664,7 @@ class Stream(Generic[Item]):
     async def _forgive(self, error: UniformRefusals) -> None:
         """Have the next run ask again for the numbers that were refused alike: the refusals say nothing of them."""
         assert self._attempt.brake is not None
-        why = (
-            f"{error.numbers} numbers in a row were refused alike ({error.vendor_status}): it is asked again"
-        )
+        why = f"{error.numbers} numbers in a row were refused alike ({error.vendor_status}): the next run asks again"
         await self._store.settle(
             [
                 Settlement(int(number), RefusedAlike(why, number=f"+51{number}"))

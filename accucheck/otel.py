@@ -285,13 +285,13 @@ class _Meters:
             explicit_bucket_boundaries_advisory=_BOUNDARIES,
         )
         meter.create_observable_counter(
-            "accucheck.replies", [self._replies], "{call}", "Calls that ended, by what they brought"
+            "accucheck.replies", [self._replies], "{call}", "Calls that ended, by reply"
         )
         meter.create_observable_counter(
             "accucheck.answers", [self._answers], "{number}", "Numbers settled, by verdict"
         )
         meter.create_observable_counter(
-            "accucheck.spend", [self._spend], "{currency}", "What the calls probably cost"
+            "accucheck.spend", [self._spend], "{currency}", "Likely cost of the calls"
         )
         meter.create_observable_up_down_counter(
             "accucheck.circuit.open",
@@ -303,7 +303,7 @@ class _Meters:
             "accucheck.in_flight",
             [self._gauge(lambda client: client.stats.in_flight)],
             "{call}",
-            "Calls under way",
+            "Calls in flight",
         )
         meter.create_observable_up_down_counter(
             "accucheck.delayed",
@@ -315,7 +315,7 @@ class _Meters:
             "accucheck.permits.rate",
             [self._gauge(lambda client: client.stats.rate)],
             "{call}/s",
-            "Calls that the gate lets through",
+            "Calls that the gate allows",
         )
         meter.create_observable_gauge(
             "accucheck.permits.limit",

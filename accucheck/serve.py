@@ -225,7 +225,7 @@ class _Service:
                 f'accucheck_replies_total{{status="{status}"}} {count}'
                 for status, count in sorted(self.replies.items())
             ),
-            "# HELP accucheck_queue Checks under way or waiting.",
+            "# HELP accucheck_queue Checks in progress or waiting.",
             "# TYPE accucheck_queue gauge",
             f"accucheck_queue {len(self._under_way)}",
         ]
@@ -240,8 +240,8 @@ class _Service:
                 "Calls whose reply was lost.",
                 stats.possibly_double_charged,
             ),
-            ("in_flight", "gauge", "Calls to AccuAuth under way.", stats.in_flight),
-            ("rate", "gauge", "Calls per second let through now.", stats.rate),
+            ("in_flight", "gauge", "Calls to AccuAuth in flight.", stats.in_flight),
+            ("rate", "gauge", "Calls per second allowed now.", stats.rate),
         ):
             if value is not None:
                 name = f"accucheck_{name}"
@@ -370,7 +370,7 @@ async def _body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY:
-            raise ValueError("the body is too long: send the field number alone")
+            raise ValueError("the body is too long: send only the field number")
     return body
 
 
@@ -398,11 +398,15 @@ def _yes_no(flag: bool | None) -> str:
 
 _REPLIES: Final = (
     (200, "OK", "The answer. A number that was answered before costs nothing."),
-    (400, "PENDING", "It takes longer: send the same request again. The check continues and is paid once."),
+    (
+        400,
+        "PENDING",
+        "The check is taking longer: send the same request again. It continues and is paid for once.",
+    ),
     (400, "INVALID_ARGUMENT", "The number is missing or not Peruvian; no call was made."),
     (401, "UNAUTHORIZED", "The id and the secret are not this server's own key."),
     (403, "NO_PERMISSION", "The account behind this server may not use this API."),
-    (403, "OUT_OF_QUOTA", "The calls of the account, or those that this server may make, are used up."),
+    (403, "OUT_OF_QUOTA", "The account's calls, or those that this server may make, are used up."),
     (429, "RATE_LIMIT_EXCEEDED", "The queue is full: send it again after Retry-After seconds."),
     (404, "NOT_FOUND", "There is nothing at this address."),
     (500, "INTERNAL_ERROR", "There is no answer; reason says why."),
@@ -515,7 +519,7 @@ pre {{ overflow-x: auto; padding: .75rem 1rem; border: 1px solid #8886; border-r
 table {{ border-collapse: collapse; width: 100%; }}
 td {{ border-top: 1px solid #8884; padding: .25rem .75rem .25rem 0; vertical-align: top; }}
 </style></head><body><main><h1>accucheck serve</h1>
-<p>Checks Peru phone numbers on WhatsApp. Same contract as AccuAuth's, with this server's own key:</p>
+<p>Checks Peru phone numbers on WhatsApp. It works like AccuAuth's API, with this server's own key:</p>
 <pre>curl https://THIS-HOST{path} \\
   -H 'X-DF-API-ID: …' -H 'X-DF-API-SECRET: …' \\
   -d number=987654321</pre>

@@ -201,8 +201,8 @@ def tls_context(verify: Verify) -> ssl.SSLContext | None:
         return verify
     if verify is False:
         raise ConfigurationError(
-            "verify=False is not possible, since every call carries the credentials: give the CA certificate"
-            " that the server's was signed with, as verify='ca.pem'"
+            "verify=False is not supported, because every call carries your credentials: pass the CA that signed"
+            " the server's certificate, as verify='ca.pem'"
         )
     if not isinstance(verify, str | os.PathLike):
         raise ConfigurationError(

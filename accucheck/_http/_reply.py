@@ -110,7 +110,7 @@ def lacks_descriptors(error: BaseException) -> bool:
 _FATES: Sequence[tuple[type[httpx.TransportError], Phase, bool, str]] = (
     (httpx.ConnectTimeout, "connect", False, "could not connect in time"),
     (httpx.ConnectError, "connect", False, "no connection"),
-    (httpx.PoolTimeout, "connect", False, "no connection of the transport became free in time"),
+    (httpx.PoolTimeout, "connect", False, "no connection became free in time"),
     (httpx.ProxyError, "connect", False, "the proxy refused"),
     (httpx.UnsupportedProtocol, "connect", False, "the transport does not support this URL's protocol"),
     (AttemptTimeout, "timeout", True, "the reply was not complete in time"),

@@ -124,7 +124,7 @@ _NETWORK: Final = frozenset(
 _NAME: Final = "ledger "
 CUT_SHORT: Final = "was cut short"
 OVERWRITTEN: Final = "was overwritten"
-SET_BACK: Final = "was set back to an earlier state, as by restoring a backup,"
+SET_BACK: Final = "was rolled back to an earlier state, for example by restoring a backup,"
 # Without NOT NULL where many rows are written in one statement: one that may fail in the middle first copies every
 # page that it changes, which makes it three times as slow.
 _TABLES: Final[tuple[str, ...]] = (

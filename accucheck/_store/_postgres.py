@@ -706,14 +706,14 @@ def psycopg_module() -> Any:
 def check_server(connection: AsyncConnection[Any] | Connection[Any], name: str) -> None:
     version = connection.info.server_version
     if version < _OLDEST_SERVER:
-        raise LedgerError(f"ledger {name}: PostgreSQL 15 or newer is needed, not {version // 10_000}")
+        raise LedgerError(f"ledger {name}: PostgreSQL 15 or later is required, not {version // 10_000}")
 
 
 def ledger_error(name: str, trouble: Exception) -> LedgerError:
     words = " ".join(str(trouble).split())
     kind = type(trouble).__name__
     if kind == "InsufficientPrivilege":
-        reason = f"the database role lacks a permission: grant what the documentation lists ({words})"
+        reason = f"the database role lacks a permission: grant the permissions listed in the documentation ({words})"
     elif kind in ("DiskFull", "OutOfMemory"):
         reason = f"the server is out of space: {words}"
     else:

@@ -177,7 +177,7 @@ class PostgresLedger(Ledger):
             (found,) = self._one(connection, "SELECT to_regclass('accucheck.meta') IS NOT NULL")
             if not found:
                 raise LedgerError(
-                    f"ledger {self.name}: it has no tables yet: accucheck ledger init makes them"
+                    f"ledger {self.name}: it has no tables yet: create them with accucheck ledger init"
                 )
             connection.rollback()
         except BaseException:

@@ -128,7 +128,7 @@ def _versions() -> Iterator[Finding]:
         import uvloop  # noqa: F401
     except ImportError:
         yield Finding(
-            "uvloop", "warning", "not installed", "pip install 'accucheck[fast]' makes runs cheaper"
+            "uvloop", "warning", "not installed", "pip install 'accucheck[fast]' makes runs use less CPU"
         )
 
 
@@ -173,7 +173,7 @@ def _network(account: Account) -> Iterator[Finding]:
         if proxy is None:
             yield Finding("DNS", "failed", found, "check --base-url and the network")
             return
-        yield Finding("DNS", "ok", f"{found}; the proxy looks it up")
+        yield Finding("DNS", "ok", f"{found}; the proxy resolves it")
         yield from _answer(account, proxy)
         return
     yield Finding("DNS", "ok", f"{host} is {', '.join(addresses)} ({_ms(began)})")
@@ -188,7 +188,7 @@ def _network(account: Account) -> Iterator[Finding]:
                     if certificate.state == "failed":
                         return
         except OSError as error:
-            advice = "a firewall may block it: ask for a way out, or give a --proxy"
+            advice = "a firewall may block it: ask your network administrator, or set --proxy"
             yield Finding("TCP", "failed", f"{host}:{port}: {error.strerror or error}", advice)
             return
     yield from _answer(account, proxy)
@@ -223,12 +223,17 @@ def _certificate(raw: socket.socket, host: str, account: Account) -> Finding:
             certificate: dict[str, Any] = wrapped.getpeercert() or {}
             version = wrapped.version()
     except ssl.SSLCertVerificationError as error:
-        advice = "if a proxy or virus scanner opens TLS, give its certificate with --ca-file"
+        advice = "if a proxy or virus scanner intercepts TLS, pass its certificate with --ca-file"
         if "expired" in error.verify_message or "not yet valid" in error.verify_message:
             advice = f"is this machine's clock right? It says {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         return Finding("TLS", "failed", error.verify_message, advice)
     except (OSError, ssl.SSLError) as error:
-        return Finding("TLS", "failed", str(error), "is this an https port, and is nothing in between?")
+        return Finding(
+            "TLS",
+            "failed",
+            str(error),
+            "check that this is an https port and that nothing intercepts the connection",
+        )
     days = int((ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / 86_400)
     issuer = next(
         (
@@ -260,7 +265,7 @@ def _answer(account: Account, proxy: str | None) -> Iterator[Finding]:
     try:
         ahead = (datetime.now(UTC) - parsedate_to_datetime(reply.headers["date"])).total_seconds()
     except (KeyError, TypeError, ValueError):
-        yield Finding("clock", "ok", "not compared: the server does not tell its time")
+        yield Finding("clock", "ok", "not compared: the server did not send the time")
         return
     if abs(ahead) > _SKEW_SECONDS:
         side = "ahead of" if ahead > 0 else "behind"

@@ -243,7 +243,7 @@ def repair_ledger(
     book = existing_ledger(ledger, which.api_id, which.base_url)
     if is_postgres(book.place):
         raise ConfigurationError(
-            f"{book.name}: only files are repaired: restore the database from its backup, as its server's manual says"
+            f"{book.name}: only ledger files can be repaired: restore the database from a backup"
         )
     found = repair(book.path)
     say(

@@ -53,7 +53,7 @@ def expand(names: Iterable[str]) -> list[str]:
         elif is_remote(name):
             at_place = addresses(name) if glob.has_magic(name) else [name]
             if not at_place:
-                raise FileError(f"{name}: no file has such a name")
+                raise FileError(f"{name}: no file matches")
             found += at_place
         elif os.path.isdir(name):
             inside = sorted(str(path) for path in Path(name).rglob("*") if _is_list(path))
@@ -136,7 +136,7 @@ class Exclusion:
         for column, value in self.conditions:
             if _plain(column) not in plain:
                 raise FileError(
-                    f"{source.name}: --where names the column {column!r}; there are {', '.join(columns)}"
+                    f"{source.name}: there is no column {column!r} for --where; there are {', '.join(columns)}"
                 )
             found.append((plain.index(_plain(column)), columns[plain.index(_plain(column))], value))
         return found

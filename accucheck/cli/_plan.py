@@ -302,7 +302,9 @@ def _facts(estimate: Estimate, pace: RatePlan) -> list[tuple[str, str]]:
         facts.append(("cost", f"{cost_in_words(cost)}, at {_prices_in_words(estimate)}"))
         if estimate.answered_share < 1:
             share = f"{estimate.answered_share:.1%}"
-            facts.append(("", f"likely: {share} get an answer, as among the list's numbers in the ledger"))
+            facts.append(
+                ("", f"likely: {share} get an answer, like the list's numbers already in the ledger")
+            )
     return facts + _comparison(estimate)
 
 
@@ -325,5 +327,5 @@ def _comparison(estimate: Estimate) -> list[tuple[str, str]]:
         )
         cheaper = "cascade" if cascade.likely < one.likely else "advanced"
         facts.append(("cheaper", f"--endpoint {cheaper}"))
-    facts.append(("", f"cascade is cheaper while less than {even:.1%} are on WhatsApp"))
+    facts.append(("", f"cascade is cheaper if less than {even:.1%} are on WhatsApp"))
     return facts

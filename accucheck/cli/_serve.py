@@ -78,7 +78,7 @@ def serve(
         )
     if key[1] == os.environ.get("ACCUCHECK_API_SECRET"):
         raise ConfigurationError(
-            "callers would get your AccuAuth secret: set ACCUCHECK_SERVE_API_SECRET to a value of its own"
+            "callers would get your AccuAuth secret: set ACCUCHECK_SERVE_API_SECRET to a different value"
         )
     if not 0 <= port <= 65_535:
         raise ConfigurationError(f"--port is a number from 0 to 65535, not {port}")

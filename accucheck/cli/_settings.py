@@ -261,7 +261,7 @@ def _checked(table: Any, name: str, *, of_user: bool) -> dict[str, Any]:
             )
         if key in _USER_ONLY and not of_user:
             raise ConfigurationError(
-                f"{name} may not set {key}, since anyone could have written that file; put it in {user_file()}"
+                f"{name} may not set {key}, because anyone could have written that file; put it in {user_file()}"
             )
         if isinstance(value, dict) or (
             isinstance(value, list) and any(isinstance(each, dict) for each in value)

@@ -168,10 +168,10 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
     (b"Rar!", "a RAR archive", _UNPACK),
-    (b"PK\x05\x06", "an empty zip archive", "give a list"),
+    (b"PK\x05\x06", "an empty zip archive", "choose another file"),
     (b"MIME-Version:", "a web archive (.mht)", "open it in Excel and save it as .xlsx"),
-    (b"MZ", "a program", "give a list"),
-    (b"\x7fELF", "a program", "give a list"),
+    (b"MZ", "a program", "choose another file"),
+    (b"\x7fELF", "a program", "choose another file"),
 )
 _SQL = re.compile(
     r"(?:--.*?\n|/\*.*?\*/;?|\s)*(?:INSERT\s+INTO|CREATE\s+TABLE|SET\s+\w+\s*=|BEGIN TRANSACTION)\b",
@@ -185,13 +185,13 @@ _OTHER_TEXT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             r"\u200e?\[?\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4},? \d{1,2}:\d\d(?::\d\d)?\s?"
             r"(?:[aApP]\.?\s?[mM]\.?)?(?:\]| -) ",
             "a WhatsApp chat",
-            "put its numbers into one column of a table",
+            "put its numbers in one column of a table",
         ),
-        (r"(?i)BEGIN:VCALENDAR", "a calendar", "give a list"),
-        (r"(?i)(?:version: \d+\s+)?dn::? ", "an export of a directory (LDIF)", _AS_TABLE),
+        (r"(?i)BEGIN:VCALENDAR", "a calendar", "choose another file"),
+        (r"(?i)(?:version: \d+\s+)?dn::? ", "a directory export (LDIF)", _AS_TABLE),
         (
             r"(?:From|To|Subject|Date|Received|Return-Path|Delivered-To|X-[\w-]+): .*\n(?:[\w-]+: |[ \t])",
-            "an e-mail",
+            "an email",
             "save its attachment",
         ),
         (r"ID;P[A-Z]{3};?", "a SYLK spreadsheet", "save it as .xlsx"),
@@ -204,7 +204,7 @@ _OTHER_TEXT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
         (
             r"(?:[^\n]*\n)?[ |+:=-]*(?:-{3}[+|]|[+|][ :]?-{3})[ |+:=-]*(?:\r?\n|$)",
             "a table drawn as text",
-            "let the program write CSV (psql --csv, mysql --batch)",
+            "have the program write CSV (psql --csv, mysql --batch)",
         ),
     )
 )
@@ -292,7 +292,7 @@ def _refuse_what_is_no_workbook(origin: Origin) -> None:
     if "WordDocument".encode("utf-16-le") in content:
         raise FileError(f"{origin.name}: this is a Word document, not a list; {_AS_TABLE}")
     if "__substg1.0_".encode("utf-16-le") in content:
-        raise FileError(f"{origin.name}: this is an Outlook e-mail, not a list; save its attachment")
+        raise FileError(f"{origin.name}: this is an Outlook email, not a list; save its attachment")
 
 
 _OF_OFFICE = (
@@ -333,7 +333,7 @@ def _open_zip(origin: Origin, options: dict[str, Any]) -> Source:
         inner.close()
         raise
     source.input_path = origin.path
-    source.notes.insert(0, f"{members[0]!r} from the zip archive is read")
+    source.notes.insert(0, f"reading {members[0]!r} from the zip archive")
     return source
 
 

@@ -111,7 +111,7 @@ class RemoteFile:
             with _translated(address, OutputError):
                 there = self._system.exists(bucket)
             if not there:
-                raise OutputError(f"{address}: there is no bucket {bucket}, or it may not be listed")
+                raise OutputError(f"{address}: there is no bucket {bucket}, or you may not list it")
         self.stream: BinaryIO = cast("BinaryIO", tempfile.TemporaryFile("w+b", buffering=_BUFFER))  # noqa: SIM115
 
     def commit(self) -> None:
@@ -139,8 +139,8 @@ def _refuse_secrets(address: str) -> None:
     if parts.password is not None or parts.query:
         part = "a password" if parts.password is not None else "a query"
         raise FileError(
-            f"{parts.scheme}://{parts.hostname or ''}{parts.path}: the address holds {part}, which could end up in a"
-            " log; give credentials as the tools of the store take them, or pipe the list in:"
+            f"{parts.scheme}://{parts.hostname or ''}{parts.path}: the address contains {part}, which could end up in"
+            " a log; set the credentials for the store's own tools, or pipe the list in:"
             " curl … | accucheck bulk - -o checked.csv"
         )
 
@@ -162,9 +162,7 @@ def _file_system(address: str) -> tuple[Any, str]:
             raise needs("remote", f"{scheme}://") from None
         raise FileError(f"{scheme}:// needs an extra package: pip install {package}") from None
     except ValueError:
-        raise FileError(
-            f"{address}: {scheme}:// stands for no store that is known; s3://, gs:// and https:// do"
-        ) from None
+        raise FileError(f"{address}: {scheme}:// is not supported; use s3://, gs:// or https://") from None
     return system, path
 
 
@@ -178,7 +176,7 @@ def _translated(address: str, kind: type[FileError]) -> Iterator[None]:
         raise kind(f"{address}: there is no such object, or no such bucket") from error
     except PermissionError as error:
         raise kind(
-            f"{address}: the store refuses access; check the credentials and what they allow"
+            f"{address}: the store refuses access; check the credentials and their permissions"
         ) from error
     except NotImplementedError as error:
         raise kind(f"{address}: this kind of address can only be read") from error

@@ -28,13 +28,13 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "spent": "of the calls in this run",
         "duration": "Duration",
         "retries": "{polls} polls, {retries} retries, {refusals} slowed down",
-        "outcomes": "What became of every row",
+        "outcomes": "Result of every row",
         "outcome": "Outcome",
         "share": "Share",
         "by": "WhatsApp share by {column}",
         "interval": "95 % interval",
-        "interval_note": "The line on each bar is the 95 % confidence interval (Wilson): where the lines of two groups"
-        " overlap, their difference may be chance.",
+        "interval_note": "The line on each bar is the 95 % confidence interval (Wilson): if the lines of two groups"
+        " overlap, the difference may be due to chance.",
         "empty": "(empty)",
         "others": "{n} more groups",
         "age": "Age of the status text",
@@ -48,25 +48,25 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "reason": "Reason",
         "examples": "Examples (digits hidden)",
         "speed": "Answers per second",
-        "speed_note": "When the answers came. Those of an earlier run are shown at their own time.",
+        "speed_note": "When the answers arrived. Answers from an earlier run are shown at the time they arrived.",
         "limit": "limit found",
         "run_speed": "Calls per second",
-        "run_speed_note": "Of this run, against the account's rate limit as far as it was known at that moment.",
+        "run_speed_note": "In this run, compared with the account's rate limit as known at the time.",
         "calls_per_second": "Calls/s",
         "sheet": "Summary",
         "all_rows": "All rows",
-        "figure": "Figure",
+        "figure": "Metric",
         "this_run": "This run",
         "seconds": "Duration in seconds",
         "limit_found": "Rate limit found, calls/s",
-        "not_grouped": "The rows are not grouped by {column}: it holds more than {n} different values, or phone"
+        "not_grouped": "The rows are not grouped by {column}: it contains more than {n} different values, or phone"
         " numbers or email addresses.",
         "time": "Time (UTC)",
         "per_second": "Answers/s",
         "table": "Show as a table",
         "accounts": "Accounts",
         "none": "No rows.",
-        "made_by": "Made by accucheck. It holds no phone numbers. An answer tells what was true when it was bought.",
+        "made_by": "Made with accucheck. Contains no phone numbers. Each answer was true when it was bought.",
     },
     "es": {
         "title": "Verificación de WhatsApp",
@@ -85,18 +85,18 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "price_each": "{n} números respondidos, {price} cada uno",
         "spent": "de las consultas de esta corrida",
         "duration": "Duración",
-        "retries": "{polls} por espera, {retries} reintentos, {refusals} frenadas",
+        "retries": "{polls} por espera, {retries} reintentos, {refusals} limitadas",
         "outcomes": "Resultado de cada fila",
         "outcome": "Resultado",
         "share": "Porcentaje",
         "by": "Porcentaje con WhatsApp por {column}",
         "interval": "Intervalo del 95 %",
         "interval_note": "La línea sobre cada barra es el intervalo de confianza del 95 % (Wilson): si las líneas de"
-        " dos grupos se superponen, la diferencia puede ser casual.",
+        " dos grupos se superponen, la diferencia puede deberse al azar.",
         "empty": "(vacío)",
         "others": "{n} grupos más",
         "age": "Antigüedad del texto de estado",
-        "age_note": "De las cuentas con WhatsApp. Un estado antiguo no significa que la cuenta no se use.",
+        "age_note": "De las cuentas con WhatsApp. Un estado antiguo no significa que la cuenta esté en desuso.",
         "days": "hasta {n} días",
         "years": "hasta {n} años",
         "year": "hasta 1 año",
@@ -106,10 +106,10 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "reason": "Motivo",
         "examples": "Ejemplos (dígitos ocultos)",
         "speed": "Respuestas por segundo",
-        "speed_note": "Cuándo llegaron las respuestas. Las de una corrida anterior aparecen en su propia hora.",
+        "speed_note": "Cuándo llegaron las respuestas. Las de una corrida anterior aparecen a la hora en que llegaron.",
         "limit": "límite encontrado",
         "run_speed": "Consultas por segundo",
-        "run_speed_note": "De esta corrida, frente al límite de la cuenta según lo que se sabía en cada momento.",
+        "run_speed_note": "En esta corrida, comparadas con el límite de la cuenta conocido en cada momento.",
         "calls_per_second": "Consultas/s",
         "sheet": "Resumen",
         "all_rows": "Todas las filas",
@@ -137,13 +137,13 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
         "UNCHECKED": "Not checked yet",
         "EXCLUDED": "Excluded",
         "PENDING": "AccuAuth is still checking",
-        "REFUSED_ALIKE": "Refused like all others; checked again by the next run",
+        "REFUSED_ALIKE": "Refused like all the others; the next run checks it again",
         "PENDING_TIMEOUT": "AccuAuth was still checking when the run gave up",
         "UNDETERMINED": "AccuAuth could not tell",
         "TRANSPORT_ERROR": "No reply arrived",
         "INTERNAL_ERROR": "AccuAuth failed",
         "INVALID_ARGUMENT": "AccuAuth refused the number",
-        "RATE_LIMIT_EXCEEDED": "Slowed down for too long",
+        "RATE_LIMIT_EXCEEDED": "Rate-limited for too long",
         "PROTOCOL_ERROR": "AccuAuth's reply could not be understood",
     },
     "es": {
@@ -153,17 +153,17 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
         "UNCHECKED": "Aún sin verificar",
         "EXCLUDED": "Excluida",
         "PENDING": "AccuAuth todavía está verificando",
-        "REFUSED_ALIKE": "Rechazado como todos; se verifica en la próxima corrida",
+        "REFUSED_ALIKE": "Rechazado como todos los demás; se verificará en la próxima corrida",
         "PENDING_TIMEOUT": "AccuAuth seguía verificando al terminar la corrida",
         "UNDETERMINED": "AccuAuth no pudo determinarlo",
         "TRANSPORT_ERROR": "No llegó respuesta",
         "INTERNAL_ERROR": "Falla de AccuAuth",
         "INVALID_ARGUMENT": "AccuAuth rechazó el número",
-        "RATE_LIMIT_EXCEEDED": "Frenada por demasiado tiempo",
-        "PROTOCOL_ERROR": "La respuesta de AccuAuth no se entendió",
+        "RATE_LIMIT_EXCEEDED": "Limitado por demasiado tiempo",
+        "PROTOCOL_ERROR": "No se pudo interpretar la respuesta de AccuAuth",
     },
 }
-"""Of rows without an answer by their status; a status that is not here is shown as it is."""
+"""By status, for rows without an answer. A status that is not listed is shown as it is."""
 
 _REASONS_ES: Final = [
     (re.compile(english), spanish)
@@ -177,25 +177,25 @@ _REASONS_ES: Final = [
             r"was rounded by a spreadsheet.*",
             "fue redondeado por una hoja de cálculo y perdió dígitos: exporte la columna como texto",
         ),
-        (r"is an e-mail address.*", "es un correo o un nombre de usuario"),
+        (r"is an email address.*", "es un correo o un nombre de usuario"),
         (r"is a link.*", "es un enlace sin número de teléfono"),
-        (r"is labeled.*", "dice ser otro dato, no un teléfono"),
-        (r"contains letters or symbols.*", "tiene letras o signos que no son de un teléfono"),
+        (r"is labeled.*", "está rotulado como otro dato, no como teléfono"),
+        (r"contains letters or symbols.*", "tiene letras o signos que no van en un teléfono"),
         (r"has (?:.* )?between its digits", "tiene una palabra entre los dígitos"),
         (r"is text.*", "es texto, no un teléfono"),
-        (r"contains a prefix.*", "tiene un prefijo y ningún número"),
+        (r"contains a prefix.*", "tiene un prefijo, pero ningún número"),
         (
             r"is not a Peruvian landline: area code (\d+).*",
-            r"no es un fijo del Perú: el código \1 no tiene ese número",
+            r"no es un fijo del Perú: ese número no existe con el código \1",
         ),
         (r"looks like a landline without.*", "parece un fijo sin código de ciudad (01 para Lima)"),
         (
             r"is too short: it has (\d+) digits.*",
-            r"es corto: tiene \1 dígitos; un celular peruano tiene 9 (¿error de tipeo?)",
+            r"es muy corto: tiene \1 dígitos; un celular peruano tiene 9 (¿error de tipeo?)",
         ),
         (
             r"is too long: it has (\d+) digits.*",
-            r"es largo: tiene \1 dígitos; un celular peruano tiene 9 (¿error de tipeo?)",
+            r"es muy largo: tiene \1 dígitos; un celular peruano tiene 9 (¿error de tipeo?)",
         ),
         (
             r"has the area code (\d+) before a mobile.*",
@@ -205,11 +205,11 @@ _REASONS_ES: Final = [
         (r"has a country code that is not Peru's.*", "tiene un código de país que no es el del Perú (+51)"),
         (
             r"has 9 digits but does not start with 9.*",
-            "tiene 9 dígitos y no empieza con 9, como los celulares",
+            "tiene 9 dígitos, pero no empieza con 9 como los celulares",
         ),
         (
             r"The cell contains the formula.*",
-            "La celda tiene una fórmula sin valor guardado: ábrala en Excel y guárdela",
+            "La celda tiene una fórmula sin valor guardado: abra el archivo en Excel, guárdelo y repita",
         ),
         (r"The cell contains the error (.*)", r"La celda tiene el error \1"),
     )
@@ -217,7 +217,7 @@ _REASONS_ES: Final = [
 
 
 def reason_in(language: Language, reason: str) -> str:
-    """Return why a row has no usable number in the language of the report; as it is where there are no words for it."""
+    """Return why a row has no usable number, in the report's language; unknown reasons stay as they are."""
     if language == "es":
         for english, spanish in _REASONS_ES:
             if match := english.fullmatch(reason):

@@ -79,7 +79,7 @@ def page(
 <dl>{"".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles)}</dl>
 {_chart(int(counts.uptime), history)}
 <div><span class="key admitted"></span>admitted<span class="key refused"></span>refused by the rate limit<span
- class="key other"></span>refused otherwise</div>
+ class="key other"></span>refused for other reasons</div>
 <p class="note"><b>Charged twice</b> counts numbers that were paid for more than once at the same endpoint. A
 careful client causes it only by asking again after a reply was lost on the way (<b>charged but lost</b>), because
 AccuAuth has no way to ask what became of a call.</p>

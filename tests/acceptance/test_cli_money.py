@@ -229,7 +229,7 @@ def test_answers_of_both_endpoints_serve_a_cascade(start_sandbox: Any, tmp_path:
     [
         (("--yes-share", "0.3"), "--endpoint cascade"),
         (("--yes-share", "0.7"), "--endpoint advanced"),
-        ((), "cascade is cheaper while less than 60.0% are on WhatsApp"),
+        ((), "cascade is cheaper if less than 60.0% are on WhatsApp"),
     ],
 )
 def test_a_plan_compares_two_prices(tmp_path: Path, options: tuple[str, ...], says: str) -> None:

@@ -331,6 +331,6 @@ async def test_the_commands_work_on_a_ledger_in_postgresql(url: str, tmp_path: P
     assert "erased 1 of 1 number" in err
     code, _, err = await run("repair", url)
     assert code == 2
-    assert "only files are repaired" in err
+    assert "only ledger files can be repaired" in err
     assert (await run("purge", url, "--older-than", "0d", "--yes"))[0] == 0
     assert [*Ledger(url).settlements()] == []

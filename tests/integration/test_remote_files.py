@@ -127,9 +127,9 @@ def test_nothing_is_bought_for_an_output_that_cannot_be_kept(
     before = len(accucheck_sandbox.requests)
     for output, words in (
         ("s3://no-such-bucket/x.csv", "no bucket no-such-bucket"),
-        ("nosuch://x/y.csv", "nosuch:// stands for no store"),
-        ("sftp://me:hush@host/y.csv", "the address holds a password"),
-        (f"{s3}/bucket/y.csv?X-Amz-Signature=hush", "the address holds a query"),
+        ("nosuch://x/y.csv", "nosuch:// is not supported"),
+        ("sftp://me:hush@host/y.csv", "the address contains a password"),
+        (f"{s3}/bucket/y.csv?X-Amz-Signature=hush", "the address contains a query"),
     ):
         done = run(
             "bulk", "leads.csv", "-o", output, "--ledger", "none", sandbox=accucheck_sandbox, cwd=tmp_path

@@ -142,7 +142,7 @@ def test_a_run_that_ends_early_says_how(caplog: pytest.LogCaptureFixture) -> Non
     run(main())
     assert heard[-1].status == "BUDGET_EXHAUSTED"
     assert {event.key for event in heard if isinstance(event, CallEnded)} == {None}
-    assert sum("key failed" in record.message for record in caplog.records) == 1
+    assert sum("key raised" in record.message for record in caplog.records) == 1
 
 
 def test_a_call_runs_in_the_context_of_its_own_check_or_of_the_run_never_in_that_of_another_item() -> None:
@@ -320,10 +320,10 @@ LEADS = [{"name": "Ana", "Teléfono": NUMBER}]
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        (LEADS, r"the items are of the kind dict: say which .* number=lambda row: row\['Teléfono'\]"),
-        ([Record(NUMBER)], "kind Record, which is not a number: give number="),
-        ([Row(NUMBER, "Ana")], "kind Row, which is not a number: give number="),
-        ([[NUMBER, "Ana"]], "kind list, which is not a number: give number="),
+        (LEADS, r"the items are dict objects: say which .* number=lambda row: row\['Teléfono'\]"),
+        ([Record(NUMBER)], "Record objects, not numbers: pass number="),
+        ([Row(NUMBER, "Ana")], "Row objects, not numbers: pass number="),
+        ([[NUMBER, "Ana"]], "list objects, not numbers: pass number="),
         (pandas.DataFrame({"phone": [NUMBER]}), r"items is a whole DataFrame: .* accucheck\.frames\.enrich"),
         (polars.DataFrame({"phone": [NUMBER]}), "items is a whole DataFrame"),
         (pyarrow.table({"phone": [NUMBER]}), "items is a whole Table"),
@@ -348,11 +348,11 @@ def test_items_that_are_no_numbers_are_refused_and_the_way_out_is_named(items: A
     ("number", "message"),
     [
         ("phone", r"number=lambda row: row\['phone'\]"),
-        (asynchronous, "async function, and must be a plain one"),
-        (Asynchronous(), "async function, and must be a plain one"),
-        (lambda row: asynchronous(row), "number= returns coroutines"),
-        (lambda row: row, "number= returns of the kind dict|the items are of the kind dict"),
-        (5, "number is a function"),
+        (asynchronous, "must not be an async function"),
+        (Asynchronous(), "must not be an async function"),
+        (lambda row: asynchronous(row), "number= returned coroutines"),
+        (lambda row: row, "number= returned dict objects|the items are dict objects"),
+        (5, "number must be a function"),
     ],
 )
 def test_a_number_function_that_gives_no_number_is_refused(number: Any, message: str) -> None:

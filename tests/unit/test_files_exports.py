@@ -291,7 +291,7 @@ def tar() -> bytes:
         ("[12/03/24, 10:01:22] Ana: 987654321\n", "a WhatsApp chat"),
         ("BEGIN:VCALENDAR\nVERSION:2.0\nEND:VCALENDAR\n", "a calendar"),
         ("dn: cn=Ana,dc=x\ncn: Ana\nmobile: 987654321\n", "LDIF"),
-        ("From: a@x.pe\nTo: b@x.pe\nSubject: leads\n\n987654321\n", "an e-mail"),
+        ("From: a@x.pe\nTo: b@x.pe\nSubject: leads\n\n987654321\n", "an email"),
         ('ID;PWXL;N;E\nC;Y1;X1;K"Celular"\nC;Y2;X1;K987654321\nE\n', "a SYLK spreadsheet"),
         ('TABLE\r\n0,1\r\n"EXCEL"\r\n', "a DIF spreadsheet"),
         ("- nombre: Ana\n  celular: 987654321\n", "a YAML document"),

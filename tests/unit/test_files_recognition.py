@@ -284,7 +284,7 @@ def test_the_one_file_of_a_zip_archive_is_read(tmp_path: Path) -> None:
         leads = zipped(tmp_path / name, dict(members))
         with open_source(leads) as source:
             assert list(source.numbers()) == [N1]
-            assert source.notes == ["'export/leads.csv' from the zip archive is read"]
+            assert source.notes == ["reading 'export/leads.csv' from the zip archive"]
             with pytest.raises(FileError, match="would overwrite the input"):
                 FileSink(leads, source, file_format="csv")
     with open_source("-", stdin=io.BytesIO((tmp_path / "leads.zip").read_bytes())) as source:

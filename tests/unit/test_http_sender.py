@@ -332,7 +332,7 @@ async def test_a_given_transport_is_entered_and_closed_with_the_sender() -> None
         ({"proxy": "nonsense"}, "The proxy from proxy= cannot be used"),
         ({"proxy": 5}, "The proxy from proxy= cannot be used"),
         ({"proxy": "socks://127.0.0.1:1080"}, "The proxy from proxy= cannot be used"),
-        ({"verify": False}, "verify=False is not possible"),
+        ({"verify": False}, "verify=False is not supported"),
         ({"verify": None}, "verify must be True"),
         ({"verify": 5}, "verify must be True"),
         ({"verify": "/nowhere/ca.pem"}, "cannot be read: No such file"),

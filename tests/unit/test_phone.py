@@ -201,7 +201,7 @@ def test_one_number_is_taken_whatever_stands_around_it(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem", "why"),
     [
-        ("987654321@gmail.com", "letters", "e-mail address"),
+        ("987654321@gmail.com", "letters", "email address"),
         ("https://wa.me/message/ABC123", "letters", "link without a phone number"),
         ("https://chat.whatsapp.com/Ab987654321", "letters", "link without a phone number"),
         ("https://example.com/987654321", "letters", "link without a phone number"),
