@@ -60,6 +60,12 @@ _EXTENSION = re.compile(
     re.IGNORECASE,
 )
 
+# 12/11/2025 could be read as a landline in Lima. People write no landline in this form.
+_DATE = re.compile(
+    r"(?<!\d)(?<!\d[/.-])(?:[0-3]?\d([/.-])[0-3]?\d\1(?:19|20)\d\d|(?:19|20)\d\d([/.-])[01]?\d\2[0-3]?\d)"
+    r"(?:(?:T|,?\s+)[0-2]?\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?(?:\s*[AaPp]\.?\s?[Mm]\b\.?|Z|[+-]\d\d:?\d\d)?)?(?![/.-]?\d)"
+)
+
 _BETWEEN_DIGITS = " \t\r\n\v\f-–—.,/\\()[]_·•+*#~:;|&'’"
 _DROP_SEPARATORS = str.maketrans("", "", _BETWEEN_DIGITS)
 _WORD = re.compile(r"([^\d" + re.escape(_BETWEEN_DIGITS) + r"]+)|(?=\+)")
@@ -188,6 +194,10 @@ def _read(cell: str) -> _Found:
     if text.lower() in _NOTHING:
         _refuse(cell, "empty", "contains no number")
     text = _undo_spreadsheet(cell, text)
+    if _DATE.search(text):
+        text = _DATE.sub("\n", text)
+        if not any(map(str.isdigit, text)):
+            _refuse(cell, "letters", "is a date, not a phone number")
     digits = text.translate(_DROP_SEPARATORS)
     if not digits:
         _refuse(cell, "empty", "contains no number")
@@ -458,7 +468,8 @@ def _say_why_not(cell: str, digits: str, international: bool) -> NoReturn:
             "too_long",
             f"has the area code 0{digits[:2]} before a mobile number, which needs none: remove it",
         )
-    if length > 9 and (length > 10 or digits[0] != "9") and (country := _country_of(digits)):
+    # Of a list of Peruvian leads, 99364200777 is a mobile with two digits too many, and not from Turkmenistan.
+    if length > 9 and (length > 11 or digits[0] != "9") and (country := _country_of(digits)):
         _refuse(cell, "other_country", f"looks like a number from another country ({country})")
     if length > 9:
         _refuse(cell, "too_long", f"is too long: it has {length} digits; a Peruvian mobile has 9 (typo?)")

@@ -13,7 +13,6 @@ look like fixed lines).
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -75,8 +74,6 @@ _SAMPLE_CELL = 80
 
 _MOST_ROWS = 10
 """Rows that are looked at for a header, blank ones not counted."""
-
-_DATE = re.compile(r"\s*\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}\s*")
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -349,12 +346,12 @@ def header_place(sample: Sequence[Sequence[str]]) -> int | None:
     if found is not None and _is_certain(_filled(top), single):
         return found
     widths = Counter(len(_filled(row)) for _, row in rows if _holds_numbers(row))
-    width = widths.most_common(1)[0][0] if widths else 0
+    width = max(widths, key=lambda width: (widths[width], width), default=0)
     widest = 0
     for (place, row), below in zip(rows[:_MOST_ROWS], [*rows[1:], None], strict=False):
-        if _holds_numbers(row) or widest >= max(2, width):
-            break
         names = _filled(row)
+        if widest >= max(2, width) or (_holds_numbers(row) and not _is_remark(names, width)):
+            break
         if single:
             found = place if is_a_phone_name(names[0]) else found
         elif widest and _is_below_a_title(names, width, widest, below[1] if below else None):
@@ -385,13 +382,18 @@ def _is_below_a_title(names: Sequence[str], width: int, widest: int, below: Sequ
     )
 
 
+def _is_remark(cells: Sequence[str], width: int) -> bool:
+    """Whether a row is about the table, ``width`` wide, such as ``Ask Rosa, 987654321``, and not one of its rows."""
+    bare = any(looks_like_a_number(cell) and not any(map(str.isalpha, cell)) for cell in cells)
+    return 2 * len(cells) <= width and not bare
+
+
 def _filled(row: Sequence[str]) -> list[str]:
     return [cell for cell in row if cell.strip()]
 
 
 def _holds_numbers(row: Sequence[str]) -> bool:
-    # The date in a title could be a fixed line, if it stood in a column of those.
-    return any(looks_like_a_number(cell) and not _DATE.fullmatch(cell) for cell in row)
+    return any(map(looks_like_a_number, row))
 
 
 def _is_wordy(cell: str) -> bool:

@@ -357,6 +357,35 @@ def test_a_program_that_drops_trailing_zeros_of_a_float_has_lost_nothing() -> No
     assert normalize("9.876543E8") == 987_654_300
 
 
+DATES = ["12/11/2025", "1/1/1999", "31-12-2024", "12.11.2025", "2025-11-12", "2025/1/2", "11/12/2025 10:30",
+         "2025-11-12T10:30:15.25Z", "12/11/2025, 10:30 a. m.", "2025-11-12 10:30:00-05:00"]  # fmt: skip
+
+
+@pytest.mark.parametrize("date", DATES)
+def test_a_date_is_not_a_phone_number(date: str) -> None:
+    for text in (date, f"Actualizado: {date}", f"'{date}"):
+        with pytest.raises(InvalidNumber, match="is a date, not a phone number"):
+            normalize(text)
+    for text in (
+        f"987 654 321 {date}",
+        f"987654321 ({date})",
+        f"{date}: 987654321",
+        f"Ana\n{date}\n987-654-321",
+    ):
+        assert numbers_in(text) == [987654321] == [normalize(text)]
+
+
+@pytest.mark.parametrize("text", ["1-211-2025", "(01) 211-2025", "12 11 2025", "1211-2025", "01 211 2025"])
+def test_a_landline_that_is_not_written_like_a_date_stays_one(text: str) -> None:
+    assert normalize(text) == 12112025
+
+
+@pytest.mark.parametrize("text", ["99364200777", "93012345678", "9821234567"])
+def test_a_mobile_with_a_digit_or_two_too_many_is_a_typo_and_not_from_abroad(text: str) -> None:
+    with pytest.raises(InvalidNumber, match="is too long"):
+        normalize(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
