@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
-from heapq import heappop, heappush
+from operator import itemgetter
 from typing import Final
 
 from accucheck._errors import LedgerError
@@ -36,9 +36,13 @@ _STARTUP_TICK: Final = 0.02
 """The same for the leader while the rate grows from call to call."""
 _EXPIRY: Final = 0.02
 """Seconds after which a permit that nobody took is lost."""
+_KEPT: Final = 2 * _TICK
+"""The same for a block worth no more than that at the rate: used at once, it is what late permits may be."""
 _REPORTED: Final = 0.12
 """Seconds after which the leader has heard of everything: two requests, and the way to the store."""
 _SENT, _ADMITTED, _REFUSED = range(3)
+_MOMENT: Final = itemgetter(0, 1)
+"""When it happened, a call before its reply. Not by what follows, which cannot always be compared."""
 _LAG: Final = 0.27
 """Seconds from what a controller learns to the last call that does not heed it yet: reports, a request, a block."""
 _FIRST_HOLD: Final = 1.5
@@ -93,6 +97,7 @@ class SharedGate:
         self._first_rate = RateController(low=self._low, high=self._high, start=self._start).rate(0.0)
         self._waiters = Waiters()
         self._permits: deque[float] = deque()  # moments of the loop
+        self._expiry = _EXPIRY
         self._single = False
         """Whether the permit is for the one call that everybody waits for."""
         self._not_tried = False
@@ -108,6 +113,7 @@ class SharedGate:
         self._hold_until = self._digested = self._told_at = -math.inf
         self._used_at = self._ceiling_at = -math.inf
         self._sent_lately: deque[float] = deque()
+        self._loop_time: Callable[[], float] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
         self._ask_at = -math.inf
@@ -130,12 +136,12 @@ class SharedGate:
     def pause(self) -> float:
         """Seconds until quotas and hours allow a call."""
         closed_for = self._hours.wait() if self._hours is not None else 0.0
-        return max(self._quota_at - asyncio.get_running_loop().time(), closed_for, 0.0)
+        return max(self._quota_at - self._now(), closed_for, 0.0)
 
     def try_acquire(self) -> float | None:
         if self._closed:
             raise closed_error()
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if self._waiters or not self._take(now):
             return None
         return now
@@ -154,14 +160,14 @@ class SharedGate:
             raise
 
     def admitted(self, sent_at: float) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         self._outcomes.admitted.append((self._sane(sent_at, now), now + self._offset))
         self._used_at = now
         if self._timer is None and self._asking is None:
             self._pump()
 
     def refused(self, sent_at: float, retry_after: float | None = None) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         makes_sense = retry_after is not None and 0 < retry_after < math.inf
         self._outcomes.refused.append(
             (self._sane(sent_at, now), now + self._offset, retry_after if makes_sense else None)
@@ -172,6 +178,12 @@ class SharedGate:
         self._used_at = now
         self._urgent = True
         self._pump()
+
+    def _now(self) -> float:
+        if self._loop_time is None:
+            # Kept: up to Python 3.11 asking for the running loop is a system call.
+            self._loop_time = asyncio.get_running_loop().time
+        return self._loop_time()
 
     def _sane(self, sent_at: float, now: float) -> float:
         """Return the store's time of a moment in the past minutes; now for any other."""
@@ -202,7 +214,7 @@ class SharedGate:
     def _take(self, now: float) -> bool:
         """Take a permit if one is due."""
         permits = self._permits
-        while permits and permits[0] <= now - _EXPIRY and not self._single:
+        while permits and permits[0] <= now - self._expiry and not self._single:
             permits.popleft()
             self._unused += 1
         if not permits or permits[0] > now or self._hold_until > now:
@@ -313,7 +325,10 @@ class SharedGate:
         now = loop.time()
         while self._sent_lately and self._sent_lately[0] < now - 4 * _TICK:
             self._sent_lately.popleft()
-        wanted = len(self._waiters) + len(self._sent_lately) - len(self._permits) if self._waiters else 0
+        wanted = 0
+        # Others may use what nobody waits for here.
+        if self._waiters or (self._alone and not self._single and not self._quotas):
+            wanted = len(self._waiters) + len(self._sent_lately) - len(self._permits)
         if self._controller is None and self._high < math.inf:
             wanted = min(wanted, math.ceil(self._high * HORIZON))
         request = self._request(max(wanted, 0))
@@ -330,6 +345,7 @@ class SharedGate:
         if permits.granted:
             self._hold_until = min(self._hold_until, first_at)  # the store knows of our refusals by now
             self._single = permits.single
+            self._expiry = _KEPT if permits.granted * permits.interval <= _EXPIRY else _EXPIRY
         self._permits.extend(first_at + n * permits.interval for n in range(permits.granted))
         if not permits.leads:
             self._controller = None
@@ -359,17 +375,13 @@ class SharedGate:
 
     # The leader
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time() + self._offset
-
     def _hear(self, outcomes: Outcomes) -> None:
         """Take in what became of calls, one's own or another's."""
-        for sent_at in outcomes.sent:
-            heappush(self._heard, (sent_at, _SENT, sent_at, None))
-        for sent_at, at in outcomes.admitted:
-            heappush(self._heard, (at, _ADMITTED, sent_at, None))
-        for sent_at, at, retry_after in outcomes.refused:
-            heappush(self._heard, (at, _REFUSED, sent_at, retry_after))
+        heard = self._heard
+        heard += [(sent_at, _SENT, sent_at, None) for sent_at in outcomes.sent]
+        heard += [(at, _ADMITTED, sent_at, None) for sent_at, at in outcomes.admitted]
+        heard += [(at, _REFUSED, sent_at, retry_after) for sent_at, at, retry_after in outcomes.refused]
+        heard.sort(key=_MOMENT)
 
     def _digest(self, controller: RateController) -> float:
         """Tell the controller what has happened, in order and at its true time; return up to when.
@@ -377,19 +389,26 @@ class SharedGate:
         It lives a moment ago: a limit is measured by the calls that were sent until a refusal, and is found too low
         while some of them are still to be reported.
         """
-        now = self._now()
+        now = self._now() + self._offset
         at_once = self._alone or controller.phase is Phase.LOCKOUT
         controller.lag = 0.0 if self._alone else _LAG
         self._digested = until = max(self._digested, now if at_once else now - _REPORTED)
-        while self._heard and self._heard[0][0] <= until:
-            at, kind, sent_at, retry_after = heappop(self._heard)
-            at = self._told_at = max(at, self._told_at)
+        heard = 0
+        for at, kind, sent_at, retry_after in self._heard:
+            if at > until:
+                break
+            heard += 1
+            if at < self._told_at:
+                at = self._told_at
+            else:
+                self._told_at = at
             if kind == _SENT:
                 controller.sent(at)
             elif kind == _ADMITTED:
                 controller.admitted(at, sent_at)
             else:
                 controller.refused(at, sent_at, retry_after)
+        del self._heard[:heard]
         self._told_at = until
         return until
 

@@ -329,6 +329,31 @@ def test_a_refusal_anywhere_holds_everyone_within_a_tenth_of_a_second() -> None:
     assert counted(calls, refused_at + 3.0, refused_at + 5)[0] > 0
 
 
+def test_far_below_the_rate_nobody_waits_for_a_busy_store() -> None:
+    async def main() -> float:
+        permits = LocalPermits(delay=0.01)
+        process = Process(permits, 1, TokenBucket(constant(1e6), 1e6), rate=1e6)
+        process.work(workers=100, latency=0.005)
+        await asyncio.sleep(4)
+        await process.leave()
+        admitted, _, _ = counted([process], 2, 4)
+        return admitted / 2
+
+    assert virtual_time.run(main()) > 0.97 * 100 / 0.005
+
+
+def test_refusals_of_the_same_moment_are_told_apart() -> None:
+    async def main() -> None:
+        process = Process(LocalPermits(), 1, TokenBucket(constant(50), 1), rate="auto")
+        sent_at = await process.gate.acquire()
+        process.gate.refused(sent_at)
+        process.gate.refused(sent_at, 0.5)
+        assert await process.gate.acquire() >= sent_at + 0.5
+        await process.leave()
+
+    virtual_time.run(main())
+
+
 def test_nothing_is_asked_of_the_store_while_nothing_happens() -> None:
     permits = LocalPermits()
 
