@@ -56,9 +56,11 @@ def accucheck_sandbox(
             yield sandbox
         finally:
             stand_in.pop()
-        if sandbox.unexpected:
+        unexpected = sandbox.unexpected
+        sandbox.forget()
+        if unexpected:
             pytest.fail(
-                f"accucheck checked numbers that this test has no answer for: {', '.join(sandbox.unexpected)}",
+                f"accucheck checked numbers that this test has no answer for: {', '.join(unexpected)}",
                 pytrace=False,
             )
 

@@ -69,6 +69,15 @@ class Written:
         """Numbers that were asked although nothing is written for them, while strict."""
         return list(self._scripts.unexpected)
 
+    def assert_all_expected(self) -> None:
+        """Raise AssertionError if a number was asked that nothing is written for, while strict."""
+        if self._scripts.unexpected:
+            numbers = ", ".join(self._scripts.unexpected)
+            raise AssertionError(
+                f"accucheck checked numbers that this test has no answer for: {numbers}. Write them with answers(), or "
+                "set strict=False"
+            )
+
     def _tighten(self) -> None:
         self._scripts.strict = self.strict is not False
 
@@ -89,6 +98,10 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
         replies: Written replies, see ``answers``.
         settings: How the account behaves: rate limit, quota, errors, soft answers, prices.
         strict: See ``strict``.
+
+    An unexpected number is refused (``InvalidArgument``), and the client that has this transport raises AssertionError
+    when it closes, so that the test fails even if the code under test swallows the first error. As a context manager,
+    the vendor raises it itself.
 
     A reply that is lost on purpose raises the httpx error that a socket would: ``reset`` ReadError, ``cut``
     RemoteProtocolError, ``stall`` ReadTimeout (at once: a test does not wait).
@@ -123,6 +136,18 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
         """Return what was charged, by day (UTC) and endpoint."""
         return self._account.invoice()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.assert_all_expected()
+
+    async def aclose(self) -> None:
+        """Called by the client that closes. Raises AssertionError, see ``assert_all_expected``."""
+        self.assert_all_expected()
+
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()
         call = call_from(
@@ -156,7 +181,8 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
 class SandboxThread(Written):
     """The sandbox on a free port of loopback, in a thread of its own: for code that opens its own sockets.
 
-    A context manager. ``url`` is what to give as ``base_url``; the credentials are "sandbox" and "sandbox".
+    A context manager, which raises AssertionError at its end if an unexpected number was asked. ``url`` is what to give
+    as ``base_url``; the credentials are "sandbox" and "sandbox".
     """
 
     def __init__(self, settings: Settings | None = None, *, strict: bool | None = None) -> None:
@@ -185,6 +211,7 @@ class SandboxThread(Written):
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+        self.assert_all_expected()
 
     def _run(self) -> None:
         async def serving() -> None:

@@ -404,7 +404,8 @@ def _chosen_transport(
             raise ConfigurationError(
                 "proxy and verify are settings of the transport: set them on the transport you pass."
             )
-        return transport
+        dials = isinstance(transport, FastTransport | httpx.AsyncHTTPTransport)
+        return GuardedTransport(transport) if dials and is_in_tests(url) else transport
     if is_in_tests(url):
         return GuardedTransport()
     address = proxy_for(url, proxy)

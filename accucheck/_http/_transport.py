@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -413,13 +414,40 @@ def _allowed() -> bool:
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """Answers by the stand-in of the test that runs. Without one, a call raises RuntimeError."""
+    """Answers by the stand-in of the test that runs, or by what respx or pytest-httpx made of a given transport.
+
+    Otherwise a call raises RuntimeError: a test without a mock would pay.
+    """
+
+    def __init__(self, given: httpx.AsyncBaseTransport | None = None) -> None:
+        self._given = given
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if stand_in:
             return await stand_in[-1].handle_async_request(request)
+        if isinstance(self._given, httpx.AsyncHTTPTransport) and _is_mocked():
+            return await self._given.handle_async_request(request)
         raise RuntimeError(
             f"a test tried to call the real AccuAuth ({request.url.host}), which costs money. Use the fixture "
             "accucheck_sandbox or transport=accucheck.testing.FakeVendor(); with respx or pytest-httpx give "
-            f"transport=httpx.AsyncHTTPTransport(). To pay for real calls, set {REAL_CALLS}=1."
+            "transport=httpx.AsyncHTTPTransport(). To pay for real calls, or to record and replay them with a tool "
+            f"such as VCR, set {REAL_CALLS}=1."
         )
+
+    async def aclose(self) -> None:
+        if self._given is not None:
+            await self._given.aclose()
+
+
+def _is_mocked() -> bool:
+    """Whether respx (which replaces httpcore's pool) or pytest-httpx (httpx's transport) is at work.
+
+    A recorder such as VCR replaces them too, and would call AccuAuth for what it has not recorded yet.
+    """
+    import httpcore
+
+    seams = (httpx.AsyncHTTPTransport.handle_async_request, httpcore.AsyncConnectionPool.handle_async_request)
+    owners = {
+        Path(code.co_filename).parent.name for seam in seams if (code := getattr(seam, "__code__", None))
+    }
+    return bool(owners & {"pytest_httpx", "respx"})

@@ -149,6 +149,56 @@ async def check(**arguments):
     run(pytester, monkeypatch, test, settings="addopts = -p no:asyncio").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("transport", ["httpx.AsyncHTTPTransport()", "accucheck.FastTransport()"])
+def test_a_transport_of_ones_own_does_not_dial_the_real_vendor_either(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    test = f"""
+def client():
+    return accucheck.Client("a-test-id", "a-test-secret", transport={transport})
+
+@pytest.mark.anyio
+async def test_it():
+    async with client() as checker:
+        with pytest.raises(RuntimeError, match="tried to call the real AccuAuth .* costs money"):
+            await checker.check("987654321")
+
+@pytest.mark.anyio
+async def test_the_sandbox_stands_in(accucheck_sandbox):
+    accucheck_sandbox.answers({{"987654321": "yes"}})
+    async with client() as checker:
+        assert (await checker.check("987654321")).whatsapp is True
+"""
+    run(pytester, monkeypatch, test).assert_outcomes(passed=2)
+
+
+def test_an_unexpected_number_of_the_vendor_without_sockets_fails_the_test(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = """
+import unittest
+from accucheck.testing import FakeVendor
+
+class Test(unittest.IsolatedAsyncioTestCase):
+    async def check(self, number):
+        vendor = FakeVendor({"987654321": "yes"})
+        async with accucheck.Client("a-test-id", "a-test-secret", transport=vendor) as client:
+            try:
+                return await client.check(number)
+            except accucheck.CheckError:
+                return None  # as code does that takes a failure for "unknown"
+
+    async def test_expected(self):
+        self.assertTrue((await self.check("987654321")).whatsapp)
+
+    async def test_unexpected(self):
+        await self.check("912345678")
+"""
+    result = run(pytester, monkeypatch, test)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*checked numbers that this test has no answer for: 912345678*"])
+
+
 def test_an_explicit_yes_dials(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     test = """
 from accucheck._http import FastTransport

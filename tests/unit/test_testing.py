@@ -52,12 +52,41 @@ async def test_every_failure_can_be_written(replies: str, error: type[Exception]
             await checker.check(NUMBER)
 
 
-async def test_a_strict_vendor_refuses_numbers_that_nothing_is_written_for() -> None:
-    vendor = FakeVendor(strict=True)
-    async with client(vendor) as checker:
-        with pytest.raises(accucheck.InvalidArgument, match="did not expect"):
-            await checker.check(NUMBER)
+UNEXPECTED = rf"has no answer for: {NUMBER}\."
+
+
+async def test_an_unexpected_number_is_refused_and_fails_the_test_when_the_client_closes() -> None:
+    vendor = FakeVendor({"912345678": "yes"})
+    checker = client(vendor)
+    with pytest.raises(accucheck.InvalidArgument, match="did not expect"):
+        await checker.check(NUMBER)
     assert vendor.unexpected == [NUMBER]
+    with pytest.raises(AssertionError, match=UNEXPECTED):
+        await checker.aclose()
+
+
+async def test_a_vendor_that_nobody_closes_can_be_asked_for_unexpected_numbers() -> None:
+    vendor = FakeVendor(strict=True)
+    vendor.assert_all_expected()
+    checker = client(vendor)
+    with pytest.raises(AssertionError, match=UNEXPECTED):
+        with vendor:
+            with pytest.raises(accucheck.InvalidArgument):
+                await checker.check(NUMBER)
+    vendor.forget()
+    vendor.assert_all_expected()
+    await checker.aclose()
+
+
+async def test_numbers_that_nobody_wrote_are_expected_where_it_is_not_strict() -> None:
+    async with client(FakeVendor({"912345678": "yes"}, strict=False)) as checker:
+        assert (await checker.check(NUMBER)).whatsapp is (truth(NUMBER)["whatsapp"] == "yes")
+
+
+def test_an_unexpected_number_fails_at_the_end_of_a_sandbox_in_a_thread() -> None:
+    with pytest.raises(AssertionError, match=UNEXPECTED):
+        with SandboxThread(strict=True) as sandbox, pytest.raises(accucheck.InvalidArgument):
+            accucheck.check_sync(NUMBER, api_id="sandbox", api_secret="sandbox", base_url=sandbox.url)
 
 
 def test_a_sandbox_in_a_thread_is_usable_from_code_without_a_loop() -> None:
