@@ -23,6 +23,7 @@ from typing import Final
 from accucheck._errors import LedgerError
 from accucheck._gate import _QUEUE, Waiters, closed_error
 from accucheck._rate import Phase, RateController
+from accucheck._rate._constants import CRUISE_SHARE
 from accucheck._schedule import Rate, RatePlan, Schedule
 from accucheck._store import HORIZON, Outcomes, Pacing, PermitRequest, Permits, PermitStore
 
@@ -355,7 +356,7 @@ class SharedGate:
                 self._controller = RateController(
                     low=self._low, high=self._high, start=self._start_from(permits)
                 )
-                if not permits.found and self._start is None:
+                if not permits.limit and self._start is None:
                     self._controller.resume_startup(permits.rate)
                 self._hear(request.outcomes)
             for report in permits.reports:
@@ -369,9 +370,9 @@ class SharedGate:
 
     def _start_from(self, permits: Permits) -> float | None:
         """Return where to continue as the new leader; None to begin."""
-        if not permits.found:
+        if not permits.limit:
             return self._start
-        return min(max(permits.rate, self._low), self._high)
+        return min(max(CRUISE_SHARE * permits.limit, self._low), self._high)
 
     # The leader
 
@@ -420,7 +421,5 @@ class SharedGate:
             rate=rate,
             hold_until=max(controller.resume_at, 0.0),
             single=controller.phase is Phase.LOCKOUT,
-            found=controller.learned is not None
-            if controller.phase is Phase.LOCKOUT
-            else controller.phase is not Phase.STARTUP,
+            limit=controller.limit or 0.0,
         )

@@ -68,6 +68,14 @@ class RateController:
         return self._search.phase
 
     @property
+    def limit(self) -> float | None:
+        """The limit in calls per second as far as it is known, be it from an earlier run; None in the startup."""
+        search = self._search
+        if search.limit is None or search.phase not in (Phase.CLIMB, Phase.CONFIRM, Phase.PROBE):
+            return search.limit
+        return max(search.limit, search.rate)  # what passes at present
+
+    @property
     def learned(self) -> float | None:
         """The limit in calls per second, to be kept for the next run; None if no refusal was seen."""
         return self._search.limit if self._calls.refused else None

@@ -37,6 +37,8 @@ ACTIVE: Final = 1.0
 """A process that has not asked for so many seconds has no share of the permits."""
 _LEADS: Final = 1.0
 """Seconds without a sign of the one that sets the rate after which another one does."""
+_PAUSE: Final = 60.0
+"""Seconds in which nobody has led after which the search begins again. Less is a store that was away, or a restart."""
 _FIRST_HOLD: Final = 1.5
 """Calls for which everyone waits after a refusal, until the one that sets the rate has heard of it."""
 _LONGEST_HOLD: Final = 60.0
@@ -56,8 +58,8 @@ class Pacing(msgspec.Struct, frozen=True):
     """Nobody calls before; in seconds of the store's clock, as all times here."""
     single: bool = False
     """Then one call goes, and nobody follows before its reply."""
-    found: bool = False
-    """Whether the rate is that of a limit, not one on the way to it: who leads next continues from it."""
+    limit: float = 0.0
+    """The limit in calls per second, once one was found: who leads next continues from it."""
 
 
 class Pace(msgspec.Struct, kw_only=True):
@@ -70,7 +72,7 @@ class Pace(msgspec.Struct, kw_only=True):
     refused_until: float = 0.0
     """The same, from the refusals that the leader has not heard of yet."""
     single: bool = False
-    found: bool = False
+    limit: float = 0.0
     trial_until: float = 0.0
     """A single call is out, or its reply is; nobody follows before the leader has heard of it."""
     trial_by: int = -1
@@ -131,8 +133,8 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     """If it has changed, permits that were granted before are void."""
     single: bool = False
     """Whether everyone waits for the reply to this one call: it is to be made, however late."""
-    found: bool = False
-    """Whether ``rate`` is that of a limit: see ``Pacing.found``."""
+    limit: float = 0.0
+    """See ``Pacing.limit``."""
     wait: float = 0.0
     """Seconds until the quotas allow a call."""
     members: int
@@ -199,7 +201,7 @@ def lease(
         hold_until=max(pace.hold_until, pace.refused_until),
         epoch=pace.epoch,
         single=pace.single,
-        found=pace.found,
+        limit=pace.limit,
         wait=wait,
         members=members,
         leads=leads,
@@ -211,14 +213,13 @@ def lease(
 def _lead(pace: Pace, request: PermitRequest, *, owner: int, members: int, now: float) -> bool:
     """Return whether ``owner`` is to set the rate, and take the rate that it sets."""
     leads = pace.leader == owner or now >= pace.leader_until
-    if leads and pace.leader != owner and members == 1:
-        # Nobody else calls: begin as after any pause.
-        pace.rate, pace.single, pace.found = request.start.rate, False, False
+    if leads and pace.leader != owner and members == 1 and now > pace.leader_until + _PAUSE:
+        pace.rate, pace.single, pace.limit = request.start.rate, False, 0.0
     if leads:
         pace.leader, pace.leader_until = owner, now if request.leaves else now + _LEADS
         if request.pacing is not None:
             pace.rate, pace.single = request.pacing.rate, request.pacing.single
-            pace.found = request.pacing.found
+            pace.limit = request.pacing.limit
             pace.hold_until = request.pacing.hold_until
     return leads
 

@@ -36,6 +36,8 @@ class LocalPermits:
         self.reports: list[Outcomes] = []
         self.requests = 0
         self.usage: str | None = None
+        self.away = 0.0, 0.0
+        """From when to when it cannot be reached, in seconds since the start."""
 
     def seat(self, owner: int) -> Seat:
         return Seat(self, owner)
@@ -48,13 +50,18 @@ class Seat:
         self.permits = permits
         self.owner = owner
         self.error: Exception | None = None
-        self.skew = 0.0
+        self.patience = 1.0
 
     async def lease_permits(self, request: PermitRequest) -> Permits:
         if self.error is not None:
             raise self.error
         shared = self.permits
         await asyncio.sleep(shared.delay)
+        pause = 0.05 * self.patience
+        gone, back = (virtual_time.START + moment for moment in shared.away)
+        while gone <= asyncio.get_running_loop().time() < back:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 1.0)
         shared.requests += 1
         now = asyncio.get_running_loop().time() + shared.ahead
         pace = shared.pace = shared.pace or Pace(rate=request.start.rate)
@@ -263,6 +270,30 @@ def test_a_leader_that_is_killed_before_the_limit_is_found_does_not_leave_its_lo
 
     virtual_time.run(main())
     assert counted(calls, 18, 30)[0] >= 0.9 * 200 * 12
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_when_the_store_comes_back_all_continue_as_before(first: int) -> None:
+    permits = LocalPermits()
+    permits.away = 20.0, 24.0
+    limiter = TokenBucket(constant(200.0), 20)
+    calls = [Process(permits, owner, limiter, "auto") for owner in range(4)]
+
+    async def main() -> None:
+        for owner, process in enumerate(calls):
+            seat = process.gate._store
+            assert isinstance(seat, Seat)
+            seat.patience = 1.0 + (owner - first) % 4 / 10
+            process.work()
+        await asyncio.sleep(40)
+        for process in calls:
+            await process.leave()
+
+    virtual_time.run(main())
+    admitted, refused, _ = counted(calls, 26, 40)
+    assert admitted >= 0.95 * 200 * 14
+    _, refused, _ = counted(calls, 20, 40)
+    assert refused <= 0.005 * admitted
 
 
 def test_a_process_that_leaves_frees_its_share_within_two_seconds() -> None:
