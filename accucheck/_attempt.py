@@ -29,24 +29,24 @@ logger = logging.getLogger("accucheck")
 
 
 Send: TypeAlias = Callable[..., Awaitable[Reply]]
-"""Makes exactly one HTTP attempt for a national number, perhaps with ``Timeouts``; a failure is a value too."""
+"""Makes exactly one HTTP attempt for a national number, optionally with ``Timeouts``; returns failures as values."""
 
 
 _MOST_WARNINGS = 10
-"""Unknown words that are named in warnings."""
+"""The most unknown statuses named in warnings."""
 
 
 class Progress(msgspec.Struct, eq=False):
-    """How far one number has come; the times are the gate's clock."""
+    """How far one number has come; times are on the gate's clock."""
 
     national: str
     index: int = -1
-    """In the input; -1 for a single check."""
+    """Its place in the input; -1 for a single check."""
     item: Any = None
     timeouts: Timeouts | None = None
-    """Limits of its calls; None for the client's."""
+    """Time limits for its calls; None for the client's."""
     calling: bool = False
-    """Whether a call for it is under way."""
+    """Whether a call for it is in flight."""
     calls: int = 0
     failures: int = 0
     polls: int = 0
@@ -56,9 +56,9 @@ class Progress(msgspec.Struct, eq=False):
     waited: float = 0.0
     first_sent_at: float = 0.0
     pending_at: float = 0.0
-    """When the last call was sent that was answered PENDING."""
+    """When the last call with a PENDING reply was sent."""
     place: int = -1
-    """In the line of those that are collected later."""
+    """Its place in the line of numbers collected later; -1 if it is not in it."""
     failing_since: float = 0.0
     refused_since: float = 0.0
     next: CallKind = "first"
@@ -81,24 +81,24 @@ class Counters:
 
     def __init__(self) -> None:
         self.replies: Counter[str] = Counter()
-        """Calls that brought no answer, by the name of their row in the status table."""
+        """Calls without an answer, by the name of their row in the status table."""
         self.calls = self.cut_off = self.in_flight = self.lost = self.pending = self.polls = self.refusals = (
             self.retries
         ) = 0
 
     def by_reply(self) -> dict[str, int]:
-        """Return the calls that have ended, by what they brought; ``OK`` is an answer."""
+        """Return the calls that have ended, by the name of their reply; ``OK`` is an answer."""
         answers = self.calls - self.in_flight - self.cut_off - self.replies.total()
         counts = Counter({"OK": answers, ANSWER_LOST.name: self.cut_off}) + self.replies
         return dict(counts)
 
 
 _NOTICEABLE: Final = 0.1
-"""The share by which the rate must have changed before the log says so."""
+"""The share by which the rate must change before it is logged."""
 
 
 class Host:
-    """What all calls of a client to one host share: the circuit, the retry budget, the times that answers take."""
+    """What all calls of a client to one host share: the circuit, the retry budget, and how long answers take."""
 
     def __init__(self, name: str, *, retries: RetryBudget, events: Listeners) -> None:
         self.name = name
@@ -106,21 +106,21 @@ class Host:
         self.retries = retries
         self.polls = PollTimes()
         self.body = BodyChoice("form")
-        """How the number is encoded; ``Client(body="auto")`` puts one here that has to find out."""
+        """How the number is encoded; with ``Client(body="auto")``, it finds out."""
         self.use_body: Callable[[BodyStyle], None] = lambda style: None
-        """Called with the encoding of the next call, when that changes."""
+        """Called with the encoding of the next call when it changes."""
         self.first_call = asyncio.Lock()
-        """Held by the call that finds out about the body."""
+        """Held by the call that finds out the body encoding."""
         self.cause = ""
-        """What became of the last call that failed, in a few words."""
+        """Why the last failed call failed, in a few words."""
         self.was_open = False
         self.listeners: set[Callable[[], None]] = set()
-        """Called when the circuit has opened or closed, and when a probe may go."""
+        """Called when the circuit opens or closes, and when a probe may be sent."""
         self._events = events
         self._timer: asyncio.TimerHandle | None = None
 
     def follow(self, now: float) -> None:
-        """Tell of what has become of the circuit. Called after every call while it is open, or was."""
+        """Announce changes of the circuit. Called after every call while it is open or just was."""
         circuit = self.circuit
         if circuit.opened != self.was_open:
             self.was_open = circuit.opened
@@ -136,7 +136,7 @@ class Host:
             self._tell()
         self.close()
         if circuit.opened:
-            # A millisecond late, since uvloop's timers fire up to one early.
+            # A millisecond late, because uvloop's timers fire up to one early.
             delay = max(circuit.retry_at - now, 0.0) + 0.001
             self._timer = asyncio.get_running_loop().call_later(delay, self._tell)
 
@@ -152,20 +152,20 @@ class Host:
 
 
 class Caller(Protocol):
-    """Who has a call made: a worker of a stream, or a single check."""
+    """Who requests a call: a worker of a stream, or a single check."""
 
     def wait(self, change: int) -> None:
-        """Note that it begins (1) or ends (-1) to wait for a permit."""
+        """Note that it starts (1) or stops (-1) waiting for a permit."""
 
     def wants(self) -> bool:
         """Return whether ``choose`` would find a number now."""
 
     def choose(self) -> Progress | None:
-        """Return the number that gets the permit; None if there is none any more."""
+        """Return the number that gets the permit; None if there is none left."""
 
 
 class _Recorded:
-    """A caller whose choice is kept: it chooses the same number again."""
+    """A caller that remembers its choice and makes the same one again."""
 
     def __init__(self, caller: Caller) -> None:
         self.chosen: Progress | None = None
@@ -229,13 +229,13 @@ class Attempt:
         Returns None if no call was made: the circuit is open, or there was nothing to choose. Raises
         BudgetExhausted, and what the store and the transport raise.
         """
-        # Not a coroutine around another: that would be one more frame for every call.
+        # Not a coroutine around another, which would add a frame to every call.
         if self.host.body.settled:
             return self._make(caller, urgent=urgent)
         return self._make_first(caller, urgent=urgent)
 
     async def _make_first(self, caller: Caller, *, urgent: bool) -> Decision | None:
-        """Wait until it is known how the body is encoded, or find it out."""
+        """Wait until the body encoding is known, or find it out."""
         first_call = self.host.first_call
         caller.wait(1)
         try:
@@ -250,7 +250,7 @@ class Attempt:
         return await self._make(caller, urgent=urgent)
 
     async def _find_body(self, caller: Caller, *, urgent: bool) -> Decision | None:
-        """Make the call that finds out how the body is encoded, alone; perhaps once more, in the other encoding."""
+        """Make the call that finds out the body encoding, alone, and if needed once more in the other encoding."""
         body = self.host.body
         style = body.style
         first = _Recorded(caller)
@@ -306,7 +306,7 @@ class Attempt:
             if isinstance(error, ConfigurationError) or was_not_sent(error):
                 self._take_back(progress)
             else:
-                # Cut off in mid-call: the answer is lost, and may have been charged.
+                # Cut off during the call: the answer is lost and may have been charged.
                 progress.lost += 1
                 counters.lost += 1
                 counters.cut_off += 1
@@ -328,7 +328,7 @@ class Attempt:
         if isinstance(reply, Answered):
             if brake is not None and not brake.quiet:
                 brake.succeeded()
-            # The common way, told apart so that a good reply builds no AttemptHistory and draws no chance.
+            # The common path, kept separate so that it builds no AttemptHistory and draws no random number.
             self.gate.admitted(sent_at)
             circuit.record(True, sent_at, probe=probe)
             if host.was_open:
@@ -357,7 +357,7 @@ class Attempt:
         return decision
 
     def _tell_of(self, progress: Progress, reply: Reply, seconds: float) -> None:
-        """Tell the listeners of a call that has ended."""
+        """Tell the listeners that a call has ended."""
         tell, key = self._events.tell, self._key
         assert tell is not None
         reason = ""
@@ -396,7 +396,7 @@ class Attempt:
             if not progress.refusals:
                 progress.refused_since = sent_at
         elif not isinstance(reply, Broken) or reply.sent:
-            # What never reached the vendor was not let through by it either.
+            # A call that never reached the vendor was not admitted by it.
             self.gate.admitted(sent_at)
         if failing and not progress.failures:
             progress.failing_since = sent_at
@@ -421,7 +421,7 @@ class Attempt:
             waited=progress.waited,
             learned_poll_wait=self._poll_wait(progress, now, chance) if row.fate == "poll" else 0.0,
             collects_later=self.later is not None,
-            # While the circuit is open it paces the retries by itself.
+            # While the circuit is open, it paces the retries.
             budget_wait=host.retries.wait(now) if row.draws_retry_budget and not host.circuit.opened else 0.0,
         )
         decision = decide(attempt, reply, self._policy, chance)
@@ -457,7 +457,7 @@ class Attempt:
                     self.host.retries.take(now)
 
     def _poll_wait(self, progress: Progress, now: float, chance: float) -> float:
-        """Return the seconds until a number that is PENDING now should be asked, or looked at, again."""
+        """Return the seconds until a PENDING number should be asked for or looked at again."""
         age = now - progress.first_sent_at
         later = self.later
         if later is None:
@@ -469,7 +469,7 @@ class Attempt:
         return later.next_look(progress.place, age, age, progress.polls)
 
     def too_early(self, progress: Progress) -> float:
-        """Return the seconds for which a number whose wait is over should still wait, as has become clear since."""
+        """Return how many seconds longer a number should wait after its wait is over, judging by others since."""
         if self.later is None or progress.next != "poll" or self._policy.poll_wait is not None:
             return 0.0
         first = progress.first_sent_at
@@ -477,7 +477,7 @@ class Attempt:
         return self.later.next_look(progress.place, asked, age, progress.polls - 1)
 
     def still_pending(self, progress: Progress) -> StillPending:
-        """Return what a number that is PENDING ends with when the run ends before it is answered."""
+        """Return the error of a number that is still PENDING when the run ends."""
         return StillPending(
             f"still pending after {progress.calls} calls: the next run collects the answer",
             number="+51" + progress.national,
@@ -487,9 +487,9 @@ class Attempt:
         )
 
     def collect(self, progress: Progress, asked_at: datetime) -> float:
-        """Take a number that an earlier run has left pending into the line; return the seconds until it may be asked.
+        """Put a number that an earlier run left pending in line; return the seconds until it may be asked.
 
-        It was last asked at ``asked_at``: how long it has been pending before that is not known.
+        It was last asked at ``asked_at``; how long it was pending before that is unknown.
         """
         assert self.later is not None
         age = self.later.floor - self.too_soon(asked_at)
@@ -501,13 +501,13 @@ class Attempt:
         return self.later.next_look(progress.place, 0.0, age, 0)
 
     def too_soon(self, asked_at: datetime) -> float:
-        """Return the seconds for which a number must not be asked that may have been asked up to ``asked_at``."""
+        """Return the seconds until a number that was last asked at ``asked_at`` at the latest may be asked again."""
         assert self.later is not None
         age = (datetime.now(UTC) - asked_at).total_seconds()
         return min(max(self.later.floor - age, 0.0), self.later.floor)
 
     def _warn_of_unknown(self, reply: NoAnswer) -> None:
-        """Name a word of the vendor's that we do not know, once each, and not without end."""
+        """Warn of an unknown status, once each, up to a limit."""
         word = reply.status if isinstance(reply, StatusReply) else reply.row.name
         if word not in self._unknown and len(self._unknown) < _MOST_WARNINGS:
             self._unknown.add(word)
@@ -524,7 +524,7 @@ class Attempt:
             self.counters.retries += 1
 
     def _take_call(self) -> bool:
-        """Take a call from every cap, or from none; return whether there was one."""
+        """Take a call from every cap, or from none; return whether it did."""
         cap, cost, budget = self._cap, self._cost, self._budget
         if budget is not None and not budget.take():
             return False
@@ -540,7 +540,7 @@ class Attempt:
     async def _reserve(self) -> None:
         """Wait until every cap has a call, and take it. Raises BudgetExhausted if one is reached.
 
-        Nothing is held while it waits: a call that one holds and does not make is one that others miss.
+        Holds nothing while it waits, so that others can make those calls.
         """
         cap, cost, budget = self._cap, self._cost, self._budget
         while not self._take_call():
@@ -551,7 +551,7 @@ class Attempt:
                     await each.wait()
 
     def _spend(self, progress: Progress | None) -> None:
-        """Use the call that was taken from the caps, or give it back if there is no number for it."""
+        """Spend the call that was taken from the caps, or give it back if there is no number for it."""
         if progress is None:
             if self._cap is not None:
                 self._cap.give_back()
@@ -566,7 +566,7 @@ class Attempt:
             self._budget.sending()
 
     def _take_back(self, progress: Progress) -> None:
-        """Undo the counting of a call of which nothing was sent: it was not made, and cannot have been charged."""
+        """Undo the count of a call of which nothing was sent: it was not made and cannot have been charged."""
         progress.calls -= 1
         self.counters.calls -= 1
         if progress.next == "poll":
@@ -605,5 +605,5 @@ def _ago(seconds: float) -> datetime:
 
 
 def _cause(reply: NoAnswer) -> str:
-    """Return what became of a call, in a few words for a person."""
+    """Return how a call ended, in a few words for a person."""
     return reply.reason or reply.row.name

@@ -69,14 +69,14 @@ __all__ = ["Client", "LedgerLike", "Numeric", "StreamOptions"]
 
 Item = TypeVar("Item")
 Numeric: TypeAlias = str | int | float | None
-"""What a phone number may come as: text, or what a spreadsheet or a dataframe makes of it."""
+"""Accepted types of phone numbers: text, or what a spreadsheet or a dataframe turns it into."""
 NumericItem = TypeVar("NumericItem", bound=Numeric)
 LedgerLike: TypeAlias = Store | Ledger | str | os.PathLike[str]
 """A ledger: the path of a file, or an object that keeps answers (see ``Store``)."""
 
 
 class StreamOptions(TypedDict, total=False):
-    """The options of ``Client.stream`` besides ``items`` and ``number``, for functions that hand them on."""
+    """The options of ``Client.stream`` besides ``items`` and ``number``, for functions that pass them on."""
 
     workers: int
     rate: Rate | None
@@ -277,18 +277,18 @@ class Client:
         ledger: LedgerLike | None = None,
         key: object = None,
     ) -> Check:
-        """Check one number: polls while it is PENDING, and retries after failures. Goes ahead of all streams.
+        """Check one number: poll while it is PENDING, and retry after failures. Goes ahead of all streams.
 
         Several tasks that check the same number share one call. A task that gives up (a timeout, a disconnected web
         client) does not affect the others, and its call in flight settles in the background.
 
         Args:
-            number: The number, as people write it: ``"987 654 321"``, ``"+51 987 654 321"``, ``"(01) 456-7890"``.
-            deadline: Maximum total time to wait; a number means seconds. Default: up to ``policy``.
+            number: The number in any common notation: ``"987 654 321"``, ``"+51 987 654 321"``, ``"(01) 456-7890"``.
+            deadline: Maximum total time to wait; a number means seconds. Default: ``policy`` decides.
             timeout: Time limits for each call, instead of the client's; a number is the seconds for one whole call. A
                 call cut short may be charged and is retried, so to limit the wait use ``deadline``.
             ledger: Where to look up and store the answer, instead of the client's.
-            key: A value of yours, such as a request id, that every event of this number carries; see ``CallEnded.key``.
+            key: Your own value, such as a request id, that every event of this number carries; see ``CallEnded.key``.
 
         Raises:
             InvalidNumber: The text is not a Peru number; no call was made.
@@ -343,7 +343,7 @@ class Client:
             options: As for ``stream``: ``ledger``, ``workers``, ``rate``, ``max_calls`` and so on.
 
         Raises:
-            RunEnded: The run ended early. ``error.outcomes`` holds the outcomes that came before, in order.
+            RunEnded: The run ended early. ``error.outcomes`` holds the outcomes up to then, in order.
             ConfigurationError: An argument is wrong.
         """
         found: list[Outcome[Any]] = []
@@ -358,7 +358,7 @@ class Client:
 
     @property
     def stats(self) -> Stats:
-        """What all checks and streams of this client have come to so far; ``rate`` is the client's own."""
+        """The totals of all checks and streams of this client so far; ``rate`` is the client's own."""
         runs = [*self._past, *(stream.stats for stream in tuple(self._streams))]
         runs += [checks.stats for checks, _ in self._checks_opened]
         began = self._opened_at
@@ -420,11 +420,12 @@ class Client:
         """Check many numbers: ``async with client.stream(rows) as outcomes: async for outcome in outcomes``.
 
         Memory does not grow with the input, and a slow reader slows the input down. A number that appears twice is
-        checked once. A number that fails is a ``Failed`` outcome; what ends the run is raised by the iteration, after
-        every outcome that was already paid for.
+        checked once. A number that fails is a ``Failed`` outcome. An error that ends the run is raised by the
+        iteration, after every outcome that was already paid for.
 
-        However you leave the block, no new calls are made and calls in flight settle first. Outcomes that you did not
-        iterate over are in ``outcomes.undelivered()``, items that were read but not checked in ``outcomes.unasked``.
+        However you leave the block, no new calls are made, and calls in flight settle first. Outcomes that you did not
+        iterate over are in ``outcomes.undelivered()``; items that were read but not checked are in
+        ``outcomes.unasked``.
 
         Args:
             items: Any iterable or async iterable. A generator is closed with the block. A plain iterable is read on
@@ -432,27 +433,27 @@ class Client:
                 in its thread, such as a slow sqlite3 cursor, in an async generator.
             number: Function that returns an item's phone number. Default: the item is the number.
             workers: Maximum calls in flight, 1 or more. Only as many are used as rate and latency require.
-            rate: A rate for this stream alone. Default: the client's, shared with its other calls.
+            rate: A rate for this stream only. Default: the client's, shared with its other calls.
             burst: Like the client's, for a stream with its own ``rate``.
             ordered: Yield in the input's order; an early PENDING row then holds back later ones.
             max_calls: A hard cap on calls, including polls and retries; with a ledger, over all runs of a job.
-            max_cost: A hard cap on what calls may cost by ``prices``, as exact as ``max_calls``: what the vendor may
-                have charged counts, what the status table calls free does not. With a ledger, over the runs and
-                processes of a job; calls that were under way in a kill count as charged, and so do those before the
-                job's first ``max_cost``.
+            max_cost: A hard cap on what calls may cost by ``prices``, as exact as ``max_calls``. It counts every call
+                that the vendor may have charged, but none that the status table calls free. With a ledger, it counts
+                over all runs and processes of a job. Calls in flight during a kill, and calls made before the job's
+                first ``max_cost``, count as charged.
             prices: What calls cost; with ``max_cost``.
             ledger: Where each answer is stored before it is yielded, so that it is never bought again: a path, or a
                 ``Store``. Default: the client's; without one, answers are kept for this stream only.
-            fresh_within: With a ledger: re-check answers older than this; by verdict with
-                ``{"yes": timedelta(days=90), "no": timedelta(days=14)}``. By default the client's.
+            fresh_within: With a ledger: re-check answers older than this, or by verdict:
+                ``{"yes": timedelta(days=90), "no": timedelta(days=14)}``. Default: the client's.
             retry_failed: With a ledger: re-check numbers that failed in an earlier run.
-            job: With a ledger that several lists share: the name that ``max_calls`` counts for.
+            job: With a ledger that several lists share: the name under which ``max_calls`` counts.
             keep_going: Continue even if every number is refused for the same reason. By default the run ends with
                 ``UniformRefusals`` after the first 20, or 50 in a row once a call has succeeded, so that a wrong
                 setting (such as ``body``) does not use up a list.
-            pending: What to do with PENDING numbers. "wait" polls each until it is answered, for up to 10 minutes: for
-                answers that take seconds. "later" requests all numbers first, then collects the answers for up to 6
-                hours: for when AccuAuth has a long queue. Numbers still pending at the end are ``Failed`` with
+            pending: What to do with PENDING numbers. "wait" polls each until it is answered, for up to 10 minutes; use
+                it when answers take seconds. "later" requests all numbers first, then collects the answers for up to 6
+                hours; use it when AccuAuth has a long queue. Numbers still pending at the end are ``Failed`` with
                 ``StillPending``; with a ledger, the next run collects them.
             poll_floor: With "later": minimum time between two polls of a number; a plain number means seconds.
             max_delayed: Maximum numbers waiting for a poll, a retry or another process; they occupy no worker. Default:
@@ -461,8 +462,8 @@ class Client:
             grace: How long calls in flight may take to settle when you leave the block early; a number means seconds.
             outage_after: End the run with ``Outage`` when no call has succeeded for this long. None: never.
             on_event: Called with every ``Event``, for metrics. Exceptions it raises are logged and ignored.
-            key: Function that returns what an item's events carry as ``key``, such as ``lambda row: row["id"]``. Only
-                called while something listens for events.
+            key: Function that returns the ``key`` of an item's events, such as ``lambda row: row["id"]``. Called only
+                while something listens for events.
 
         Raises:
             ConfigurationError: An argument is wrong.
@@ -488,7 +489,7 @@ class Client:
         if rate is None and burst is not None:
             raise ConfigurationError("burst needs rate: pass both here, or both to the client")
         if rate is not None:
-            AdaptiveGate(rate, burst)  # a wrong rate is told here, not on entering
+            AdaptiveGate(rate, burst)  # report a wrong rate here, not on entering
         check_number_function(number)
         check_callable("on_event", on_event)
         check_callable("key", key)
@@ -570,7 +571,7 @@ class Client:
             except BaseException:
                 await self._leave(shared, None, self._gate)
                 raise
-        # Nothing is awaited from here to the attempt, which is how the next one sees that this gate is in use.
+        # No await from here to the attempt: that is how the next stream sees that this gate is in use.
         gate, pacing = self._take_gate(shared, None if rate is None else AdaptiveGate(rate, burst))
         key = None if key is None else guarded_key(key)
         attempt = self._attempt(
@@ -619,12 +620,12 @@ class Client:
         )
 
     async def _checks_with(self, ledger: LedgerLike | None) -> Checks:
-        """Return what checks numbers with a ledger, opened once."""
+        """Return the ``Checks`` for a ledger, opened once."""
         _checked_ledger(ledger)
         name = None if ledger is None else ledger_name(ledger)
         opening = self._openings.get(name)
         if opening is None:
-            # No context: it is opened for every check to come.
+            # An empty context, because it serves all later checks.
             opening = self._openings[name] = EngineTask(
                 self._open_checks(name, ledger),
                 name="opening",
@@ -663,18 +664,18 @@ class Client:
     def _take_gate(
         self, shared: SharedStore | None, own: Gate | None = None
     ) -> tuple[Gate, SharedStore | None]:
-        """Return the gate for calls whose answers are kept in ``shared``, and the store that it is in, to be left.
+        """Return the gate for calls whose answers are kept in ``shared``, and the store of that gate, if any, to leave.
 
-        ``own`` is that of a stream which has a rate for itself. All other calls of the client pass one gate: the
-        client's own, or that of the first store which can pace all processes of the account, if it was there before
-        them, as long as it is open.
+        ``own`` is the gate of a stream with its own rate. All other calls of the client pass one gate: the client's
+        own, or that of the first open store that can pace all processes of the account, unless calls already passed
+        the client's own.
         """
         plan = None if own is not None or self._own_gate is None else shareable_plan(self._own_gate)
-        if self._pacing is not None and not self._pacing.users:  # it has just been closed
+        if self._pacing is not None and not self._pacing.users:  # just closed
             self._pacing, self._gate = None, self._own_gate or self._gate
         gate = own or self._gate
         if self._pacing is None and shared is not None:
-            # Not while others pass the client's own gate: theirs must not change, and two would exceed the rate.
+            # Not while others use the client's own gate: it must not change under them, and two would exceed the rate.
             in_use = any(attempt.gate is self._own_gate for attempt in self._attempts)
             paced = None if in_use else shared.gate_for(self._account, plan)
             if paced is None:
@@ -686,7 +687,7 @@ class Client:
         return self._gate, self._stores.hold(self._pacing)
 
     async def _leave(self, shared: SharedStore | None, pacing: SharedStore | None, gate: Gate) -> None:
-        """Give up what ``_take_gate`` has returned. May raise LedgerError."""
+        """Release what ``_take_gate`` returned. May raise LedgerError."""
         try:
             if shared is not None:
                 await self._stores.leave(shared, gate, body=self._host.body.memory)
@@ -767,7 +768,7 @@ class Client:
         self._sender.body = style
 
     def _recall_body(self, remembered: str | None) -> None:
-        """Take what an earlier run found, unless this client has already begun to find out by itself."""
+        """Use what an earlier run found, unless this client has already started to find out."""
         body = self._host.body
         if remembered is not None and not body.settled and not self._host.first_call.locked():
             self._host.body = BodyChoice(remembered)
@@ -789,7 +790,7 @@ def _raise_first(results: Iterable[object]) -> None:
 
 
 def _checked_ledger(ledger: object) -> None:
-    # Not isinstance(ledger, Store): a protocol tells little, and its properties would be evaluated.
+    # Not isinstance(ledger, Store): that would evaluate the protocol's properties.
     known = (str, os.PathLike, Ledger)
     if not (ledger is None or isinstance(ledger, known) or hasattr(ledger, "settle")):
         raise ConfigurationError(f"ledger must be a path or a Store, not {ledger!r}")

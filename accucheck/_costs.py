@@ -1,8 +1,8 @@
 """What calls cost: one model for plans, forecasts, progress, caps and statements. Pure.
 
-The vendor publishes no price list and sends no invoice with its replies, so a cost is an estimate: the prices are the
-caller's, and whether a reply is charged is what the status table knows (``Row.charge``), none of it confirmed by the
-vendor. Money is decimal, in whatever currency the prices are in.
+The vendor publishes no price list and its replies state no price, so every cost is an estimate: the caller supplies the
+prices, and the status table says which replies are charged (``Row.charge``), which the vendor has not confirmed. Money
+is decimal, in whatever currency the prices are in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from accucheck._statuses import Charge, rows
 __all__ = ["Cost", "Money", "Prices", "forecast", "money", "spent"]
 
 Money: TypeAlias = Decimal | int | float | str
-"""An amount; a float is taken as it is written, so that 0.1 is a tenth."""
+"""An amount of money; a float is read as written, so 0.1 is exactly a tenth."""
 
 _CHARGES: Final[Mapping[str, Charge]] = {row.name: row.charge for row in rows()}
 
@@ -39,7 +39,7 @@ def money(name: str, amount: Money) -> Decimal:
 
 
 class Prices:
-    """What one call costs by what it brings, 0 or more each."""
+    """What one call costs, by its reply; 0 or more each."""
 
     __slots__ = ("answer", "pending", "refused")
 
@@ -60,7 +60,7 @@ class Prices:
 
     @property
     def unit(self) -> Decimal:
-        """The largest amount of which every price is a multiple; 0 if all are 0."""
+        """The largest amount that divides every price; 0 if all are 0."""
         prices = (self.answer, self.pending, self.refused)
         places = max(0, *(-int(price.normalize().as_tuple().exponent) for price in prices))
         return Decimal(math.gcd(*(int(price.scaleb(places)) for price in prices))).scaleb(-places)
@@ -72,7 +72,7 @@ class Prices:
         )
 
     def _at_most(self, charge: Charge) -> Decimal:
-        """Return what it costs if every doubt goes against us."""
+        """Return the most that it can cost."""
         return self.dearest if charge == "unknown" else self._likely(charge)
 
 
@@ -80,9 +80,9 @@ class Cost(msgspec.Struct, frozen=True):
     """An estimate."""
 
     likely: Decimal
-    """By the status table; calls whose answer was lost are taken to be free."""
+    """By the status table, assuming that calls whose answer was lost were free."""
     at_most: Decimal
-    """If those calls were charged, too."""
+    """Assuming that those calls were charged."""
 
 
 def spent(replies: Mapping[str, int], prices: Prices) -> Cost:
@@ -97,9 +97,9 @@ def forecast(
 ) -> Cost:
     """Return the cost of asking for ``numbers`` more numbers.
 
-    ``replies`` are those to ``sampled`` numbers that are settled already: the rest is taken to be like them. At most,
-    every number is answered, and charged, besides what the sample needed per number of other calls. Without
-    a sample every number is taken to be answered at once.
+    ``replies`` are those of ``sampled`` numbers that are already settled; the rest are assumed to be like them. The
+    most it can cost assumes that every number is answered and charged, and needs as many other calls as the sample did.
+    Without a sample, every number is assumed to be answered at the first call.
     """
     every = prices.answer * numbers
     if not sampled or replies is None:

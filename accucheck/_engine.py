@@ -43,10 +43,10 @@ logger = logging.getLogger("accucheck")
 Result = TypeVar("Result")
 
 _RECENT_SECONDS: Final = 60.0
-"""How long a client without a ledger remembers the answers of its checks, unless ``fresh_within`` says otherwise."""
+"""Seconds that a client without a ledger remembers the answers of its checks, unless ``fresh_within`` is set."""
 _RECENT_ANSWERS: Final = 10_000
 _KEEP_USAGE: Final = 5.0
-"""Seconds between two times that the calls of a quota are kept: those in between are forgotten by a kill."""
+"""Seconds between saves of the calls that count against a quota; a kill loses the calls since the last one."""
 
 
 class SharedStore:
@@ -61,13 +61,13 @@ class SharedStore:
         self._learned: float | None = None
         self._usage: str | None = None
         self.body: str | None = None
-        """What earlier runs have found about the encoding of the body."""
+        """What earlier runs found out about the body encoding."""
         self._keeping: dict[AdaptiveGate, EngineTask[None]] = {}
         self._gates: dict[str, SharedGate] = {}
         self._opening: EngineTask[None] | None = None
 
     async def open(self, rate_key: str) -> None:
-        """Open the store, once for all who ask. Raises LedgerError."""
+        """Open the store, once for all callers. Raises LedgerError."""
         if self._opening is None:
             self._opening = EngineTask(
                 self._open(rate_key),
@@ -95,7 +95,7 @@ class SharedStore:
         return f"body {self._rate_key}"
 
     def gate_for(self, account: str, plan: RatePlan | None) -> SharedGate | None:
-        """Return the gate that all processes on this store share for an account; None if there can be none."""
+        """Return the gate that all processes on this store share for an account; None if it cannot be shared."""
         if plan is None or not hasattr(self.store, "lease_permits"):
             return None
         gate = self._gates.get(account)
@@ -105,7 +105,7 @@ class SharedStore:
         return gate
 
     def prepare(self, gate: Gate) -> None:
-        """Tell a gate what earlier runs have found; from now on the calls that count against its quotas are kept."""
+        """Tell a gate what earlier runs found, and from now on save the calls that count against its quotas."""
         if not isinstance(gate, AdaptiveGate) or gate in self._keeping:
             return
         if self._learned is not None:
@@ -122,13 +122,13 @@ class SharedStore:
             await asyncio.sleep(_KEEP_USAGE)
             usage = gate.usage
             if usage is not None and usage != kept:
-                # A store that fails here fails where answers are stored, too, and is heard of there.
+                # A store that fails here also fails when it stores answers, and that error is raised.
                 with contextlib.suppress(LedgerError):
                     await self.store.remember(self._usage_key, usage)
                     kept = usage
 
     async def keep_found(self, gate: Gate, body: str | None) -> None:
-        """Keep what was found about the rate and the body, for the next run. May raise LedgerError."""
+        """Save what was found about the rate and the body for the next run. May raise LedgerError."""
         if not self.store.durable:
             return
         if body is not None and body != self.body:
@@ -142,7 +142,7 @@ class SharedStore:
             await self.store.remember(self._usage_key, gate.usage)
 
     async def aclose(self) -> None:
-        """Stop keeping, and close the store if it is ours."""
+        """Stop saving, and close the store if it is ours."""
         tasks, self._keeping = [*self._keeping.values()], {}
         for task in tasks:
             task.end()
@@ -156,7 +156,7 @@ class SharedStore:
 
 
 class OpenStores:
-    """The stores that a client has open: the same path, or the same object, is opened once."""
+    """The stores that a client has open. The same path or object is opened once."""
 
     def __init__(self, make_store: Callable[[Any], Store], rate_key: str) -> None:
         """``make_store`` turns a path or an address into a store; ``rate_key`` is where the rate is remembered."""
@@ -186,7 +186,7 @@ class OpenStores:
         return shared
 
     async def leave(self, shared: SharedStore, gate: Gate, *, body: str | None) -> None:
-        """Give up a use, and keep what was found meanwhile: see ``keep_found``. May raise LedgerError."""
+        """End a use, and save what was found; see ``keep_found``. May raise LedgerError."""
         try:
             await shared.keep_found(gate, body)
         finally:
@@ -200,7 +200,7 @@ class OpenStores:
 
 
 def ledger_name(ledger: Any) -> object:
-    """Return one name for all names of a file; a store is its own."""
+    """Return the same name for all paths of a file; a store is its own name."""
     if hasattr(ledger, "settle"):
         return ledger
     text: str = os.fspath(getattr(ledger, "place", ledger))
@@ -216,17 +216,17 @@ class _Waiter:
         self.future: asyncio.Future[Settlement | None] = asyncio.get_running_loop().create_future()
         self.expires = expires
         self.run: _Run | None = None
-        """None where it waits for a number of a stream."""
+        """None if it waits for a stream's number."""
 
     def tell(self, result: Settlement | Exception | None) -> None:
-        """Let the caller go on; None means that it must see to its number itself."""
+        """Let the caller continue; None means that it must get the answer itself."""
         if self.future.done():
             return
         if isinstance(result, Exception):
             if self.run is not None:
                 self.run.failed = True
             self.future.set_exception(result)
-            self.future.exception()  # heard, also if its caller has just given up
+            self.future.exception()  # mark it as retrieved, in case the caller has just given up
         else:
             self.future.set_result(result)
 
@@ -241,24 +241,24 @@ class _Run:
         self.waiters: set[_Waiter] = set()
         self.task: EngineTask[None] | None = None
         self.claimed = False
-        self.asking = False  # claimed, so that only the vendor can tell
+        self.asking = False  # claimed, so only the vendor can answer
         self.counted = False  # as known, answered or failed
-        self.failed = False  # a caller was given an error; it counts unless an answer comes after all
+        self.failed = False  # a caller got an error; it counts unless an answer arrives after all
         self.stored: asyncio.Future[Exception | None] | None = None
 
     def wait(self, change: int) -> None:
-        """Do not count: there is one task for one number."""
+        """Do nothing: each task has one number."""
 
     def wants(self) -> bool:
         return bool(self.waiters)
 
     def choose(self) -> PendingNumber | None:
-        """Call the number, if anybody still waits for it."""
+        """Choose the number, if anybody still waits for it."""
         return self.entry if self.waiters else None
 
     @property
     def paid(self) -> bool:
-        """Whether something is under way that is, or may be, paid for."""
+        """Whether a call that is or may be paid for is in flight or not yet stored."""
         return self.entry.calling or self.stored is not None
 
 
@@ -324,7 +324,7 @@ class Checks:
             raise RuntimeError("the client is closed: create a new one")
         if self._settler is not None and self._settler.failed is not None:
             try:
-                await self._settler.flush()  # whoever cannot keep answers must not buy any
+                await self._settler.flush()  # do not buy answers that cannot be stored
             except Exception:
                 self._failed += 1
                 raise
@@ -354,7 +354,7 @@ class Checks:
         try:
             settlement = await waiter.future
             if settlement is None and joins:
-                self._duplicates -= 1  # it is asked for by this caller now
+                self._duplicates -= 1  # now this caller asks for it
             return settlement
         except Exception as error:  # noqa: BLE001 (the same error may reach several callers)
             raise _again(error).with_traceback(error.__traceback__) from error.__cause__
@@ -404,7 +404,7 @@ class Checks:
                     self._fail_fast(run)
 
     def _fail_fast(self, run: _Run) -> None:
-        """Tell callers without a deadline at once that the vendor is unavailable."""
+        """Tell callers without a deadline immediately that the vendor is unavailable."""
         for waiter in run.waiters:
             if waiter.expires is None:
                 waiter.tell(self._unavailable(run.entry.number))
@@ -435,7 +435,7 @@ class Checks:
         self._in_flight[number] = entry
         run = self._runs[number] = _Run(entry)
         run.task = EngineTask(self._drive(run), name="check", on_cancel=lambda: self._shut_down(run))
-        run.task.add_done_callback(lambda _: self._forget(run))  # also if it was ended before it began
+        run.task.add_done_callback(lambda _: self._forget(run))  # even if it was ended before it began
         return run
 
     async def _drive(self, run: _Run) -> None:
@@ -496,11 +496,11 @@ class Checks:
 
     def _query(self) -> Query:
         since = -math.inf if self._fresh_within is None else time.time() - self._fresh_within
-        # A failure is nothing that a single check should be answered with: it asks again.
+        # A known failure is no answer for a single check: it asks again.
         return Query(endpoint=self._endpoint, yes_since=since, no_since=since, failed_since=math.inf)
 
     async def _buy(self, run: _Run) -> Settlement | None:
-        """Call until the number is settled; None if nobody waits for it any more."""
+        """Call until the number is settled; None if nobody waits for it any longer."""
         entry, circuit = run.entry, self._host.circuit
         while run.waiters:
             if circuit.opened and not circuit.admits(self._loop.time()):
@@ -516,7 +516,7 @@ class Checks:
                 case Wait(seconds, then):
                     if circuit.opened:
                         self._fail_fast(run)
-                    if then != "refused" and run.waiters:  # a refusal holds the gate, where this waits next
+                    if then != "refused" and run.waiters:  # after a refusal, the wait is at the gate
                         await asyncio.sleep(seconds)
                 case Stop(error):
                     raise error
@@ -564,7 +564,7 @@ class Checks:
                 run.stored.set_result(None)
 
     def _on_not_stored(self, error: Exception) -> None:
-        """Tell the callers; the answers stay with the settler, to be stored as soon as that is possible."""
+        """Tell the callers; the settler keeps the answers and stores them as soon as possible."""
         for run in self._runs.values():
             if run.stored is not None and not run.stored.done():
                 run.stored.set_result(error)
@@ -572,7 +572,7 @@ class Checks:
     # The end
 
     def _shut_down(self, run: _Run) -> None:
-        """End a number whose answer is not paid for; the event loop is being shut down."""
+        """The event loop is shutting down: end a number that is not paid for."""
         self._closed = True
         if run.task is not None:
             if run.paid:
@@ -581,7 +581,7 @@ class Checks:
                 run.task.end()
 
     async def aclose(self, grace: float) -> None:
-        """Let paid calls settle, ``grace`` seconds at most, and store what is not stored. May raise LedgerError."""
+        """Give paid calls up to ``grace`` seconds to settle, and store what is not stored. May raise LedgerError."""
         self._closed = True
         self._host.listeners.discard(self._on_circuit)
         for run in tuple(self._runs.values()):
@@ -597,7 +597,7 @@ class Checks:
                 task.end()
             if late:
                 await asyncio.wait(late)
-        for waiter in tuple(self._waiters):  # those that wait for a stream's number
+        for waiter in tuple(self._waiters):  # those waiting for a stream's number
             waiter.tell(RuntimeError("the client was closed"))
         try:
             if self._settler is not None:
@@ -611,7 +611,7 @@ class Checks:
 
     @property
     def stats(self) -> Stats:
-        """What the checks have come to."""
+        """The totals of the checks."""
         calls = self._attempt.counters
         return Stats(
             read=self._read,
@@ -632,7 +632,7 @@ class Checks:
 
 
 def _again(error: Exception) -> Exception:
-    """Return a copy of an error for one of several callers, so that tracebacks do not pile up."""
+    """Return a copy of an error for one of several callers, so that tracebacks do not accumulate."""
     try:
         return copy.copy(error)
     except Exception:  # noqa: BLE001 (not every error of a transport can be copied)

@@ -1,4 +1,4 @@
-"""Everything that accucheck raises, or hands out in a ``Failed`` outcome.
+"""Everything that accucheck raises or returns in a ``Failed`` outcome.
 
 AccucheckError
 ├── ConfigurationError          an argument or a credential is missing or wrong (also a ValueError)
@@ -79,7 +79,7 @@ NumberProblem = Literal[
 
 
 def mask(number: str | int) -> str:
-    """Return ``9876•••21`` for 987654321: fit for a log.
+    """Return a number masked for logs: ``9876•••21`` for 987654321.
 
     Only digits are ever shown, at least three stay hidden, and the country code is left out.
     """
@@ -256,9 +256,9 @@ class StillPending(CheckError):
 
 
 class RefusedAlike(CheckError):
-    """One of the numbers whose refusals ended a run with ``UniformRefusals``: nothing is known of it.
+    """One of the numbers whose refusals ended a run with ``UniformRefusals``; nothing is known about it.
 
-    Only a ledger holds it. The next run asks for the number again.
+    It occurs only in a ledger. The next run asks for the number again.
     """
 
     status = "REFUSED_ALIKE"
@@ -301,7 +301,7 @@ class RunEnded(AccucheckError):
 
     @property
     def outcomes(self) -> list[Any]:
-        """The outcomes that ``check_many`` had when the run ended, in order; of a stream, the caller has them."""
+        """The outcomes that ``check_many`` had when the run ended, in order; empty for a stream."""
         return list(self._outcomes)
 
     @outcomes.setter
@@ -388,7 +388,7 @@ class Outage(RunEnded):
 
 
 class BudgetExhausted(RunEnded):
-    """``max_calls`` calls have been made, or ``max_cost`` is spent."""
+    """``max_calls`` calls have been made, or ``max_cost`` has been spent."""
 
     status = "BUDGET_EXHAUSTED"
 
@@ -426,4 +426,4 @@ CHECK_ERRORS: dict[str, type[CheckError]] = {
         VendorUnavailable,
     )
 }
-"""The errors of a number that was admitted, by the word that the ledger and the outputs keep."""
+"""The errors of numbers that were admitted, by the status that the ledger and the outputs keep."""

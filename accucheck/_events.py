@@ -1,4 +1,4 @@
-"""What a run tells a program that keeps its own metrics. No number and no secret is in any of it but the key."""
+"""Events for programs that keep their own metrics. Apart from ``key``, they contain no numbers and no secrets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _KEPT: Final = 10_000
-"""Events that wait for a slow reader at most; then the oldest are dropped."""
+"""The most events that wait for a slow reader; after that, the oldest are dropped."""
 
 CallKind: TypeAlias = Literal["first", "retry", "poll", "refused"]
 """Why a call is made; ``refused`` is a rate-limited call, made again."""
@@ -44,16 +44,16 @@ class CallEnded(msgspec.Struct, frozen=True, gc=False):
     seconds: float
     """From the permit to the reply."""
     reason: str = ""
-    """What the vendor gave as its reason, or what went wrong where no whole reply came back. Numbers are masked."""
+    """The vendor's reason, or what went wrong if no complete reply came back. Numbers are masked."""
     http_status: int | None = None
     """The HTTP code of the reply; None if none came."""
     call: int = 1
-    """Which call for this number it was, from 1."""
+    """The position of this call among the number's calls, from 1."""
     index: int | None = None
     """The item's place in the input of its stream, from 0; None for a single check. Rows of one number share the
     first one's call."""
     key: Any = None
-    """Your own: what ``stream(key=...)`` made of the item, or what was given as ``check(key=...)``."""
+    """Your own value: what ``stream(key=...)`` returned for the item, or what you passed as ``check(key=...)``."""
     run_id: str = ""
     """The stream's ``run_id``, or ``""`` for a single check."""
 
@@ -73,7 +73,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     status: str
     """``OK``, or the status of the error."""
     calls: int
-    """Calls that the number cost."""
+    """Calls made for the number."""
     whatsapp: bool | None = None
     """The verdict; None without an answer."""
     index: int | None = None
@@ -89,7 +89,7 @@ class RunStarted(msgspec.Struct, frozen=True, gc=False):
     """A stream was entered."""
 
     run_id: str
-    """The stream's ``run_id``: every event of it has this one."""
+    """The stream's ``run_id``, which all its events carry."""
     job: str = ""
     """The stream's ``job``."""
 
@@ -101,7 +101,7 @@ class RunFinished(msgspec.Struct, frozen=True, gc=False):
     run_id: str
     """The stream's ``run_id``."""
     stats: Stats
-    """What it has come to."""
+    """The totals of the stream."""
     status: str = "OK"
     """``OK``, or the status of the error that ended it."""
 
@@ -109,11 +109,11 @@ class RunFinished(msgspec.Struct, frozen=True, gc=False):
 Event: TypeAlias = CallEnded | CircuitChanged | RunFinished | RunStarted | Settled
 OnEvent: TypeAlias = Callable[[Event], None]
 Key: TypeAlias = Callable[[Any], object]
-"""Makes the key that an item's events carry."""
+"""Returns the key that an item's events carry."""
 
 
 def guarded(on_event: OnEvent) -> OnEvent:
-    """Return a hook that cannot harm the run: what it raises is logged, once."""
+    """Return a hook that cannot harm the run: its first exception is logged, all are ignored."""
     complained = False
 
     def tell(event: Event) -> None:
@@ -129,7 +129,7 @@ def guarded(on_event: OnEvent) -> OnEvent:
 
 
 def guarded_key(key: Key) -> Key:
-    """Return a key function that cannot harm the run: what it raises is logged, once, and the key is None."""
+    """Return a key function that cannot harm the run: if it raises, the key is None; the first exception is logged."""
     complained = False
 
     def make(item: Any) -> object:
@@ -148,7 +148,7 @@ def guarded_key(key: Key) -> Key:
 
 
 class Listeners:
-    """Who hears of the events of a client, or of one stream of it. ``tell`` is None while nobody does."""
+    """Who listens to the events of a client or of one of its streams. ``tell`` is None while nobody does."""
 
     def __init__(self, *hooks: OnEvent, parent: Listeners | None = None) -> None:
         self.tell: OnEvent | None = None
@@ -178,12 +178,12 @@ class Listeners:
         return reader
 
     def close(self) -> None:
-        """Let every reader come to its end."""
+        """End every reader."""
         for reader in tuple(self._readers):
             reader.end()
 
     def broadcast(self, event: Event) -> None:
-        """Tell of an event that concerns every stream of the client, too."""
+        """Send an event that also concerns every stream of the client."""
         for listeners in (self, *self._children):
             for hook in listeners._hooks:
                 hook(event)
@@ -191,7 +191,7 @@ class Listeners:
             reader.put(event)
 
     def _refresh(self) -> None:
-        """Find out once who hears, not with every event: that took most of the time of telling."""
+        """Collect the listeners once, not with every event, which took most of the time."""
         targets = [*self._hooks, *(_weak_put(reader) for reader in tuple(self._readers))]
         if self._parent is not None:
             targets += self._parent._targets
@@ -207,7 +207,7 @@ def _tell_all(targets: list[OnEvent], event: Event) -> None:
 
 
 def _weak_put(reader: EventReader) -> OnEvent:
-    """Return what gives an event to a reader, without keeping the reader alive."""
+    """Return a hook that passes events to a reader without keeping the reader alive."""
     weak = weakref.ref(reader)
 
     def put(event: Event) -> None:
@@ -219,13 +219,13 @@ def _weak_put(reader: EventReader) -> OnEvent:
 
 
 class EventReader(AsyncIterator[Event]):
-    """The events of a client, as they happen. Ends with the client; a slow reader misses the oldest."""
+    """The events of a client as they happen. Ends with the client; a slow reader misses the oldest events."""
 
     def __init__(self, listeners: Listeners) -> None:
         self._waiting: deque[Event] = deque(maxlen=_KEPT)
         self._news = asyncio.Event()
         self._ended = False
-        # Not only to be forgotten with this reader: then nobody may be left who listens.
+        # When this reader is gone, nobody may be listening any more.
         weakref.finalize(self, listeners._refresh).atexit = False
 
     def put(self, event: Event) -> None:
@@ -234,7 +234,7 @@ class EventReader(AsyncIterator[Event]):
         self._news.set()
 
     def end(self) -> None:
-        """End after the events that wait."""
+        """End after the waiting events."""
         self._ended = True
         self._news.set()
 

@@ -34,11 +34,11 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     avatar: bool | None = None
     """Whether the account shows a picture; None if the vendor does not say."""
     request_id: str = ""
-    """The vendor's id of the request that brought this answer."""
+    """The vendor's id of the request that returned this answer."""
     checked_at: datetime
-    """When the answer came, in UTC."""
+    """When the answer arrived, in UTC."""
     extra: Mapping[str, Any] = {}
-    """Fields of the result that AccuAuth's page does not name, unchanged."""
+    """Fields of the result that AccuAuth's page does not list, unchanged."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values (dates in ISO 8601)."""
@@ -64,7 +64,7 @@ class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
     """The outcome of an item whose number has an answer."""
 
     item: Item_co
-    """The caller's own item, as it came in."""
+    """The caller's own item, unchanged."""
     check: Check
     """The answer."""
     calls: int = 0
@@ -97,7 +97,7 @@ class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
     """The outcome of an item whose number has no answer; never a "no"."""
 
     item: Item_co
-    """The caller's own item, as it came in."""
+    """The caller's own item, unchanged."""
     error: CheckError
     """Why there is no answer: ``InvalidNumber`` if no call was made, another CheckError otherwise."""
     calls: int = 0
@@ -133,11 +133,11 @@ def _plain(outcome: Checked[Any] | Failed[Any], **first: Any) -> dict[str, Any]:
     return {"item": msgspec.to_builtins(outcome.item, enc_hook=str, str_keys=True)} | first | rest
 
 
-# For pydantic, and so for FastAPI: these records as fields and return types. Called by pydantic only.
+# For pydantic, and thus FastAPI: lets these records be fields and return types. Only pydantic calls these.
 
 
 def _pydantic_schema(kind: type, convert: Callable[[Any], Any] | None = None) -> Any:
-    """Return the schema of a record: an instance as it is (or what ``convert`` makes one of), ``to_dict`` to write."""
+    """Return the schema of a record: accepts an instance (or what ``convert`` turns into one), writes ``to_dict``."""
     from pydantic_core import core_schema
 
     instance = core_schema.is_instance_schema(kind)
@@ -167,14 +167,14 @@ def _json_schema_of_outcome(own: dict[str, Any]) -> dict[str, Any]:
 
 @with_fields
 class Settlement(msgspec.Struct, frozen=True):
-    """What is known of one number once it is settled: the unit that the ledger keeps."""
+    """What is known about one number once it is settled; the unit that the ledger keeps."""
 
     number: int
     """The national number; Peru has no leading zeros, so an integer is exact."""
     result: Check | CheckError
     """The answer, or why there is none."""
     calls: int = 0
-    """Calls that it cost."""
+    """Calls made for it."""
     possibly_double_charged: int = 0
     """Of these, calls whose answer was lost after they were sent."""
 
@@ -211,7 +211,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     pending: int = 0
     """Numbers that were PENDING at least once."""
     pending_now: int = 0
-    """Of these, numbers whose answer is still awaited."""
+    """Of these, numbers still waiting for an answer."""
     polls: int = 0
     """Polls of PENDING numbers."""
     retries: int = 0
@@ -223,14 +223,14 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int = 0
     """Outcomes that the caller has taken."""
     replies: Mapping[str, int] = {}
-    """Calls by their result: ``OK`` or another name in the status table. What they cost follows from it."""
+    """Calls by their result: ``OK`` or another name in the status table. Costs are computed from these."""
     rate: float | None = None
-    """Calls per second the gate lets through now; None if it does not limit."""
+    """Calls per second that the gate allows now; None if it does not limit them."""
     elapsed: float = 0.0
     """Seconds since the start."""
 
     @property
     def unsettled(self) -> int:
-        """Numbers that have no outcome yet; at the end, those that were not asked or given up by their caller."""
+        """Numbers without an outcome yet; at the end, those that were never asked or that their callers gave up."""
         settled = self.yes + self.no + self.failed
         return self.read - self.rejected - self.duplicates - self.known - settled

@@ -1,25 +1,25 @@
-"""The engine of a stream: admission, bounded workers, delays, and outcomes as they come.
+"""The engine of a stream: admission, bounded workers, delays, and outcomes as they arrive.
 
-The way of one number, with no back and forth::
+The path of one number::
 
     items -> Input -> Admission -> ready -> a worker: Attempt.make -> Settler -> _deliver -> OutcomeQueue
                           |          ^            |
-                          |          +- DelayQueue <-+   (a poll or a retry: its worker is free meanwhile)
-                          +-> known to the store, or bought by somebody else: its answer is yielded as it is
+                          |          +- DelayQueue <-+   (a poll or a retry; the worker is free in the meantime)
+                          +-> known to the store, or bought elsewhere: its answer is yielded unchanged
 
 1. ``Input.read`` takes items out of the caller's iterable, in the reader task.
-2. ``Admission`` normalizes, joins rows of one number, and claims numbers in the store, in the claimer task. What the
-   store knows is an outcome at once. A number that another stream or check of this client is buying is joined; one
-   that another process is buying is claimed again a little later.
-3. What is left stands ``ready``. A worker waits for a permit, takes a number (``_take``), sends once and decides, all
-   in ``Attempt.make``.
-4. ``_act``: a settled number goes to the ``Settler``; one that must wait goes to the ``DelayQueue``, which hands it
-   back to ``_due``; what ends the run is kept, to be raised after the outcomes.
-5. The settler stores answers in groups; ``_deliver`` turns what is stored into outcomes for the caller.
+2. ``Admission`` normalizes, joins rows with the same number, and claims numbers in the store, in the claimer task. A
+   number that the store knows is an outcome at once. One that another stream or check of this client is buying is
+   joined. One that another process is buying is claimed again a little later.
+3. The rest are ``ready``. A worker waits for a permit, takes a number (``choose``), sends once and decides, all in
+   ``Attempt.make``.
+4. ``_act``: a settled number goes to the ``Settler``. One that must wait goes to the ``DelayQueue``, which hands it
+   back to ``_due``. An error that ends the run is kept and raised after the outcomes.
+5. The settler stores answers in groups; ``_deliver`` turns stored answers into outcomes for the caller.
 
-Every task here is an ``EngineTask``: no cancel scope of the caller's reaches it, and leaving the block, however that
-happens, lets the supervisor settle what is paid for. A stream is a context manager, not an async generator: a task
-group inside a generator keeps making paid calls after ``break`` (PEP 789).
+Every task here is an ``EngineTask``: the caller's cancel scopes do not reach it, and however the block is left, the
+supervisor settles what is paid for. A stream is a context manager, not an async generator: a task group inside a
+generator keeps making paid calls after ``break`` (PEP 789).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _SECONDS_A_MINUTE: Final = 60
 
 
 class RunContext(msgspec.Struct, frozen=True):
-    """What a run works with; made when the stream is entered, so that one never entered holds nothing."""
+    """What a run works with. Created on entering, so that a stream never entered holds nothing."""
 
     attempt: Attempt
     store: Store
@@ -78,17 +78,17 @@ class RunContext(msgspec.Struct, frozen=True):
     job: str = ""
     budget: CallBudget | None = None
     close: Callable[[], Awaitable[None]] | None = None
-    """Awaited once, at the end of the run; may raise LedgerError."""
+    """Awaited once at the end of the run; may raise LedgerError."""
 
 
 class Enter(Protocol):
-    """Makes what a stream works with."""
+    """Creates a stream's context."""
 
     async def __call__(self, stream: Stream[Any]) -> RunContext: ...
 
 
 class _Worker:
-    """A task that makes calls. Only while it has a number must it be let finish."""
+    """A task that makes calls. While it has a number, it must be allowed to finish."""
 
     __slots__ = ("entry", "only", "stream", "task")
 
@@ -97,7 +97,7 @@ class _Worker:
         self.task: EngineTask[None] | None = None
         self.entry: PendingNumber | None = None
         self.only = only
-        """The one number that it calls."""
+        """The only number that it calls; None: it takes the next ones."""
 
     def wait(self, change: int) -> None:
         """Count the workers at the gate."""
@@ -110,7 +110,7 @@ class _Worker:
         return has_one and not stream._stopping
 
     def choose(self) -> PendingNumber | None:
-        """Take the number that a permit goes to; None if there is none any more."""
+        """Take the number that gets the permit; None if there is none left."""
         stream = self.stream
         if stream._stopping:
             return None
@@ -119,7 +119,7 @@ class _Worker:
             ready, due = stream._admission.ready, stream._due
             if not (ready or due):
                 return None
-            # New numbers keep half of the permits while any are waiting, however many polls are due.
+            # New numbers get half of the permits while any are waiting, however many polls are due.
             repeat = stream._repeated_last = bool(due) and (not ready or not stream._repeated_last)
             entry = due.popleft() if repeat else ready.popleft()
             stream._admission.make_room()
@@ -131,9 +131,9 @@ class _Worker:
 class Stream(Generic[Item]):
     """Outcomes as they finish: ``async with client.stream(...) as outcomes: async for outcome in outcomes``.
 
-    Errors that end the run are raised from the iteration, after every outcome that was already paid for. However
-    the block is left, calls under way get a grace period to settle. Made by ``Client.stream``; several tasks may
-    iterate over one stream.
+    Errors that end the run are raised by the iteration, after every outcome that was already paid for. However the
+    block is left, calls in flight get a grace period to settle. Created by ``Client.stream``; several tasks may iterate
+    over one stream.
     """
 
     def __init__(
@@ -157,19 +157,19 @@ class Stream(Generic[Item]):
         self._outcomes: OutcomeQueue[Item] = OutcomeQueue(ordered=ordered)
         self._due: deque[PendingNumber] = deque()
         self._delayed: DelayQueue[PendingNumber] = DelayQueue(self._release)
-        self._repeated_last = False  # when both wait, repeated and new calls alternate
+        self._repeated_last = False  # if both are waiting, repeated and new calls alternate
 
         self._entering = self._entered = False
         self._workers: set[_Worker] = set()
         self._spawned = 0
         self._idle: list[asyncio.Future[None]] = []
-        self._exposed = 0  # calls sent whose answers are not stored yet
+        self._exposed = 0  # calls sent whose answers are not yet stored
         self._most_exposed = sys.maxsize
         self._unproven: Brake | None = None  # until something has succeeded
-        self._claims = 0  # workers at the gate, each for one of the numbers that wait
+        self._claims = 0  # workers at the gate, each waiting for one of the waiting numbers
         self._outage_timer: asyncio.TimerHandle | None = None
 
-        self._exhausted = False  # the input has ended, or is not read any more, and is closed
+        self._exhausted = False  # the input has ended or is no longer read, and is closed
         self._stopping = False
         self._all_done = asyncio.Event()
         self._left = asyncio.Event()
@@ -179,7 +179,7 @@ class Stream(Generic[Item]):
         self._ended_at: float | None = None
         self._closing_error: LedgerError | None = None
 
-    # The caller's side
+    # For the caller
 
     async def __aenter__(self) -> Stream[Item]:
         if self._entering:
@@ -189,8 +189,8 @@ class Stream(Generic[Item]):
         self._attempt, self._host, self._store = run.attempt, run.attempt.host, run.store
         self._unproven = run.attempt.brake
         if run.store.durable:
-            # As many answers may wait for the disk as calls may be under way. Half of it cost a quarter of the
-            # checks/s at full speed (200 workers, 14,000/s): the workers waited for commits.
+            # As many answers may wait for the disk as calls may be in flight. With half as many, workers at full speed
+            # waited for commits, which cost a quarter of the checks/s.
             self._most_exposed = 2 * self._limits.workers
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
@@ -238,7 +238,7 @@ class Stream(Generic[Item]):
         self._supervisor.result()
         unsaid = self._outcomes.error or self._closing_error
         if error is None and isinstance(unsaid, LedgerError):
-            # Left early, with an answer that could not be stored: that must not pass in silence.
+            # The block was left early, with an answer that could not be stored: say so.
             raise unsaid
 
     def __aiter__(self) -> AsyncIterator[Outcome[Item]]:
@@ -252,26 +252,26 @@ class Stream(Generic[Item]):
         return outcome
 
     def stop(self) -> None:
-        """Stop admission: calls under way settle, their outcomes are yielded, then the iteration ends.
+        """Stop admission: calls in flight settle, their outcomes are yielded, then the iteration ends.
 
-        Nothing is raised for it. Rows without an outcome were not asked, or were still waiting: see ``unasked``.
+        Raises nothing. For items without an outcome, see ``unasked``.
         """
         self._end(None)
 
     @property
     def run_id(self) -> str:
-        """Names this run in its events and in telemetry: 16 hexadecimal digits."""
+        """The id of this run in its events and in telemetry: 16 hexadecimal digits."""
         return self._run_id
 
     def undelivered(self) -> list[Outcome[Item]]:
-        """Take the outcomes that are settled and were not iterated over. After leaving the block: all of them."""
+        """Take the settled outcomes that you did not iterate over; complete after leaving the block."""
         return self._outcomes.drain()
 
     @property
     def unasked(self) -> list[Item]:
         """Items that were read from the input and have no outcome, in the order of the input.
 
-        To be read after leaving the block. Calls that did not settle within the grace period are among them.
+        Read it after leaving the block. It includes items whose calls did not settle within the grace period.
         """
         return self._admission.unasked() if self._entered else []
 
@@ -282,7 +282,7 @@ class Stream(Generic[Item]):
 
     @property
     def stats(self) -> Stats:
-        """A snapshot of the run; readable at any time, also after the end."""
+        """A snapshot of the run; readable at any time, even after the end."""
         if not self._entered:
             return Stats()
         calls, admission = self._attempt.counters, self._admission
@@ -340,7 +340,7 @@ class Stream(Generic[Item]):
             self._check_done()  # the last numbers may have been known
 
     def _on_asked(self, entry: PendingNumber, asked_at: datetime, is_pending: bool) -> bool:
-        """Collect later what an earlier run has left pending, and do not ask again too soon what it may have asked."""
+        """Delay a number that an earlier run left pending, or asked for too recently; return whether it is delayed."""
         if self._stopping:
             return False
         if is_pending:
@@ -354,7 +354,7 @@ class Stream(Generic[Item]):
         return len(self._delayed) + len(self._due) + self._admission.waiting
 
     def _on_joined(self, entry: PendingNumber, other: PendingNumber, settlement: Settlement | None) -> None:
-        """Go on with a number that another stream or check of this client has been buying."""
+        """Continue with a number that another stream or check of this client was buying."""
         if self._stopping and settlement is None:
             return
         if settlement is None:
@@ -399,9 +399,9 @@ class Stream(Generic[Item]):
         if len(self._admission.ready) + len(self._due) <= self._claims:
             return False
         if self._exposed + self._claims >= self._most_exposed:
-            return False  # no more may be bought than a kill may lose; the next commit wakes us
+            return False  # buy no more than a kill may lose; the next commit wakes us
         if self._unproven is not None and not self._unproven.admits(self._calls_begun()):
-            return False  # few calls until the first has succeeded; then we are woken
+            return False  # few calls until the first has succeeded, which wakes us
         circuit = self._host.circuit
         return not circuit.opened or circuit.admits(self._loop.time())
 
@@ -409,7 +409,7 @@ class Stream(Generic[Item]):
         return self._attempt.counters.in_flight + self._claims
 
     def _expedite(self, entry: PendingNumber) -> None:
-        """Call a number that stands ready before all others: a single check waits for it."""
+        """Call a ready number before all others, because a single check waits for it."""
         if self._stopping or entry not in self._admission.ready:
             return
         self._admission.ready.remove(entry)
@@ -443,7 +443,7 @@ class Stream(Generic[Item]):
                 if self._stopping and then == "poll" and self._attempt.later is not None:
                     self._settle_pending([entry])
                 elif then == "refused":
-                    self._due.appendleft(entry)  # it has waited longest; the gate holds everyone meanwhile
+                    self._due.appendleft(entry)  # it has waited longest; meanwhile the gate holds everyone
                 else:
                     self._delayed.delay(entry, seconds)
             case Stop(error):
@@ -459,9 +459,9 @@ class Stream(Generic[Item]):
         await woken
 
     def _wake(self, jobs: int) -> None:
-        """Put so many workers to work: idle ones, last to rest first, then new ones.
+        """Wake this many workers, most recently idle first, then start new ones.
 
-        So no more run than rate and latency keep busy (Little's law), on the warmest connections.
+        This way, only as many run as rate and latency keep busy (Little's law), on the warmest connections.
         """
         if self._stopping or not self._entered:
             return
@@ -483,7 +483,7 @@ class Stream(Generic[Item]):
         self._wake(len(entries))
 
     def _delay_again(self, entry: PendingNumber) -> bool:
-        """Put a number back whose answer is not to be expected yet, as others have shown meanwhile."""
+        """Put back a number whose answer cannot be expected yet, judging by others since."""
         seconds = self._attempt.too_early(entry)
         if seconds > 0:
             self._delayed.delay(entry, seconds)
@@ -492,13 +492,13 @@ class Stream(Generic[Item]):
     def _settle_pending(self, entries: list[PendingNumber]) -> None:
         """Settle numbers as StillPending: the run ends, and a later one collects their answers."""
         for entry in entries:
-            if entry.place >= 0 and entry.calls:  # otherwise the store has it as it is
+            if entry.place >= 0 and entry.calls:  # otherwise the store already has it
                 self._exposed += 1
                 error = self._attempt.still_pending(entry)
                 self._settler.add(entry, Settlement(entry.number, error, entry.calls, entry.lost))
 
     def _on_circuit(self) -> None:
-        """Follow the circuit, which may have opened or closed, or let one call through."""
+        """React to the circuit, which opened, closed or let one call through."""
         if self._stopping:
             return
         waiting = len(self._admission.ready) + len(self._due)
@@ -529,14 +529,14 @@ class Stream(Generic[Item]):
     # Store -> outcomes
 
     def _deliver(self, entries: Sequence[PendingNumber], settlements: Sequence[Settlement]) -> None:
-        """Turn what is stored into outcomes, for the run's own rows and for whoever has joined."""
+        """Turn stored answers into outcomes, for the run's own rows and for everyone who joined."""
         admission, put_settled, in_flight = self._admission, self._outcomes.put_settled, self._run.in_flight
         tell = self._run.events.tell
         for entry, settlement in zip(entries, settlements, strict=True):
             number = entry.number
             del admission.entries[number]
             result = settlement.result
-            if not entry.calls:  # bought by another of this client
+            if not entry.calls:  # bought by another stream or check of this client
                 admission.known += 1
                 admission.known_failed += not isinstance(result, Check)
             else:
@@ -581,14 +581,14 @@ class Stream(Generic[Item]):
     # The end
 
     def _close_soon(self, error: BaseException) -> EngineTask[None]:
-        """Leave as if the block had been left; ``error`` is raised from the iteration. Returns what to wait for."""
+        """End as if the block had been left, and raise ``error`` from the iteration. Return a task to wait for."""
         if not self._supervisor.done():
             self._end(error)
             self._leave()
         return self._supervisor
 
     def _end(self, error: BaseException | None) -> None:
-        """Stop admission; calls under way go on. The first error is the one that is raised."""
+        """Stop admission; calls in flight continue. The first error is raised."""
         if not self._entered:
             return
         self._outcomes.end_with(error)
@@ -607,13 +607,13 @@ class Stream(Generic[Item]):
             if task is not current:
                 task.end()
         for worker in self._workers:
-            # Those at the gate or without a job have nothing to settle, and a hold may be long.
+            # Workers at the gate or without a job have nothing to settle, and a hold may be long.
             if worker.entry is None and worker.task is not None and worker.task is not current:
                 worker.task.end()
         self._check_done()
 
     def _end_if_cancelled(self) -> None:
-        """End the run if a task was cancelled, and not by the engine."""
+        """End the run if a task was cancelled by anyone but the engine."""
         if not self._stopping:
             self._end(RuntimeError("the run ended: an internal task was cancelled from outside accucheck"))
 
@@ -625,7 +625,7 @@ class Stream(Generic[Item]):
             self._all_done.set()
 
     def _leave(self) -> None:
-        """End the run, and give the calls under way their grace."""
+        """End the run, and give calls in flight their grace period."""
         self._left.set()
         self._end(None)
         if self._cut_timer is None and not self._supervisor.done():
@@ -639,7 +639,7 @@ class Stream(Generic[Item]):
                 worker.task.end()
 
     async def _supervise(self) -> None:
-        """Wait for the last call, make sure that its answer is stored, close the channel, and let go of the store."""
+        """Wait for the last call and until its answer is stored, then close the outcomes and release the store."""
         await self._all_done.wait()
         self._end(None)
         await self._flush()
@@ -647,7 +647,7 @@ class Stream(Generic[Item]):
             await self._close(self._forgive(self._outcomes.error))
         self._finish()
         if self._settler.unstored:
-            # The caller may make room on the disk before it leaves.
+            # The caller may free disk space before it leaves.
             await self._left.wait()
             await self._flush()
         if self._cut_timer is not None:
@@ -662,7 +662,7 @@ class Stream(Generic[Item]):
             await self._close(self._run.close())
 
     async def _forgive(self, error: UniformRefusals) -> None:
-        """Have the next run ask again for the numbers that were refused alike: the refusals say nothing of them."""
+        """Have the next run ask again for numbers that were refused alike: the refusals say nothing about them."""
         assert self._attempt.brake is not None
         why = f"{error.numbers} numbers in a row were refused alike ({error.vendor_status}): the next run asks again"
         await self._store.settle(
@@ -674,7 +674,7 @@ class Stream(Generic[Item]):
         )
 
     async def _flush(self) -> None:
-        """Wait until every answer so far is stored, and so yielded."""
+        """Wait until every answer so far is stored, and thus yielded."""
         try:
             await self._settler.flush()
         except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration or the block)
