@@ -19,9 +19,11 @@ import logging
 import os
 import re
 import sys
+import textwrap
+import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, BinaryIO, TextIO, cast
@@ -32,10 +34,12 @@ __all__ = [
     "SayHandler",
     "TerminalWriter",
     "age",
+    "columns_of",
     "complain",
     "count",
     "duration",
     "finish_streams",
+    "folded",
     "has_standard_output",
     "in_money",
     "json_line",
@@ -190,6 +194,41 @@ def wrapped(facts: Iterable[str], width: int) -> list[str]:
     return lines
 
 
+NARROWEST = 24
+"""Columns that a value needs beside its name."""
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """Return the width of a terminal; None if ``stream`` is none."""
+    with suppress(OSError, ValueError):
+        if stream.isatty():
+            return os.get_terminal_size(stream.fileno()).columns or 80
+    return None
+
+
+def folded(text: str, stream: TextIO, indent: int = 2) -> str:
+    """Return ``text`` broken between words to fit the terminal; as it is if ``stream`` is none.
+
+    Lines after the first are indented. A word that is longer than a line, such as a path, stays whole.
+    """
+    width = columns_of(stream)
+    if width is None or len(text) <= width:
+        return text
+    lead = text[: len(text) - len(text.lstrip())]
+    body = re.sub(r"(?<=\S) {2,}", lambda match: "\xa0" * len(match[0]), text.lstrip())
+    lines = textwrap.wrap(
+        body,
+        max(width, indent + 8),
+        initial_indent=lead,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines).replace("\xa0", " ")
+
+
+screen = threading.RLock()
+"""Held while something is written to the terminal: the progress bar may be drawn by a thread."""
 before_message: Callable[[], None] | None = None
 """Takes the progress bar off the screen, where there is one: it is drawn again below the message."""
 
@@ -268,12 +307,12 @@ def _discard(stream: TextIO) -> None:
 
 def say(message: str, *, hint: str | None = None) -> None:
     """Print one line on standard error, and ``hint`` below it."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError), screen:
         if before_message is not None:
             before_message()
-        print(f"accucheck: {terminal_safe(message)}", file=sys.stderr)
+        print(folded(f"accucheck: {terminal_safe(message)}", sys.stderr), file=sys.stderr)
         if hint:
-            print(f"hint: {terminal_safe(hint)}", file=sys.stderr)
+            print(folded(f"hint: {terminal_safe(hint)}", sys.stderr), file=sys.stderr)
         sys.stderr.flush()
 
 
@@ -297,13 +336,16 @@ def complain(error: Exception) -> ExitCode:
 def report(facts: Iterable[tuple[str, str]], stream: TextIO | None = None) -> None:
     """Print named facts, one a line, with the values aligned; on standard error unless ``stream`` is given."""
     rows = list(facts)
-    widest = max((len(name) for name, _ in rows), default=0)
-    lines = [f"{name:<{widest}}  {terminal_safe(value)}".rstrip() for name, value in rows]
-    if stream is not None:
-        print(*lines, sep="\n", file=stream, flush=True)
-        return
-    with suppress(OSError, ValueError):
-        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    target = stream or sys.stderr
+    indent = max((len(name) for name, _ in rows), default=0) + 2
+    if (width := columns_of(target)) is not None and width - indent < NARROWEST:
+        indent = 4  # the values begin below their names
+    lines = []
+    for name, value in rows:
+        label = f"{name:<{indent}}" if len(name) < indent - 1 else f"{name}  "
+        lines.append(folded((label + terminal_safe(value)).rstrip(), target, indent))
+    with nullcontext() if stream is not None else suppress(OSError, ValueError):
+        print(*lines, sep="\n", file=target, flush=True)
 
 
 def print_json(record: Mapping[str, Any]) -> None:

@@ -29,6 +29,7 @@ from accucheck.cli._job import Job
 from accucheck.cli._ledger import Find
 from accucheck.cli._lists import ReadNumbers, WhyNot
 from accucheck.cli._options import STANDARD_STREAM
+from accucheck.cli._progress import WaitMeter, showing
 from accucheck.cli._report import Paper
 from accucheck.files import (
     FileError,
@@ -294,6 +295,8 @@ class Outputs:
     def __init__(self, job: Job, source: Source, *, paper: Paper | None = None, numbers: int = 1) -> None:
         self._only = job.only
         self._paper = paper
+        self._shown = job.talk.shown
+        self._names = " and ".join(os.path.basename(output) for output in job.outputs.values())
         summary = None if paper is None else paper.sheet
         self._stack = ExitStack()
         self._sinks: dict[str, FileSink] = {}
@@ -332,7 +335,11 @@ class Outputs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, traceback)
+        if kind is not None:
+            self._stack.__exit__(kind, error, traceback)
+            return
+        with showing(WaitMeter(f"saving {self._names}"), self._shown):  # a workbook is packed only now
+            self._stack.__exit__(None, None, None)
 
 
 _VERDICTS: dict[bool | None, str] = {True: "yes", False: "no"}

@@ -10,13 +10,14 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple, Protocol, TextIO
 
 from accucheck._models import Stats
 from accucheck._schedule import RatePlan
@@ -30,9 +31,11 @@ __all__ = [
     "RunMeter",
     "SpeedRecord",
     "View",
+    "WaitMeter",
     "numbers_facts",
     "recording",
     "reporting",
+    "showing",
 ]
 
 ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
@@ -83,6 +86,24 @@ class PassMeter:
         if done:
             facts.append(f"{done:.0%}")
         return View(facts, done or None, {"phase": self._what, "rows": rows, "fraction": done or None})
+
+
+class WaitMeter:
+    """Work that does not tell how far it is: how long it takes so far.
+
+    Args:
+        what: What is being done, in words.
+    """
+
+    def __init__(self, what: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._what = what
+        self._clock = clock
+        self._began = clock()
+
+    def __call__(self) -> View:
+        seconds = self._clock() - self._began
+        facts = [self._what, duration(seconds)] if seconds >= 1 else [self._what]
+        return View(facts, None, {"phase": self._what, "elapsed_seconds": round(seconds, 1)})
 
 
 class RunMeter:
@@ -272,12 +293,20 @@ async def reporting(
     view: Callable[[], View], mode: ProgressMode = "auto", *, stream: TextIO | None = None
 ) -> AsyncIterator[None]:
     """Show ``view`` on ``stream`` (standard error by default) again and again while the block runs."""
-    target = stream or sys.stderr
-    show = _chosen(mode, target)
-    if show is None:
+    display = _display(mode, stream or sys.stderr)
+    if display is None:
         yield
         return
-    task = asyncio.create_task(show(view, target))
+
+    async def show() -> None:
+        try:
+            while True:
+                display.show(view())
+                await asyncio.sleep(display.period)
+        finally:
+            display.close()
+
+    task = asyncio.create_task(show())
     try:
         yield
     finally:
@@ -287,13 +316,62 @@ async def reporting(
             await task
 
 
-def _chosen(mode: ProgressMode, target: TextIO) -> Callable[[Callable[[], View], TextIO], Any] | None:
+@contextmanager
+def showing(
+    view: Callable[[], View], mode: ProgressMode = "auto", *, stream: TextIO | None = None
+) -> Iterator[None]:
+    """Show ``view`` while a block runs that leaves no time to the event loop: from a thread."""
+    display = _display(mode, stream or sys.stderr)
+    if display is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def show() -> None:
+        with suppress(OSError, ValueError):
+            try:
+                while True:
+                    display.show(view())
+                    if ended.wait(display.period):
+                        return
+            finally:
+                display.close()
+
+    thread = threading.Thread(target=show, name="accucheck progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class _Display(Protocol):
+    """One way of showing progress."""
+
+    @property
+    def period(self) -> float:
+        """Seconds until it shows the next view."""
+
+    def show(self, view: View) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _display(mode: ProgressMode, target: TextIO) -> _Display | None:
     if mode == "auto":
         # Log lines would tear a bar apart.
         debugging = logging.getLogger("accucheck").isEnabledFor(logging.DEBUG)
         able = target.isatty() and os.environ.get("TERM", "") != "dumb" and not debugging
         mode = "bar" if able else "lines"
-    return {"bar": _show_bar, "lines": _show_lines, "json": _show_json, "none": None}[mode]
+    match mode:
+        case "bar":
+            return _Bar(target)
+        case "lines":
+            return _Lines(target)
+        case "json":
+            return _JsonLines(target)
+    return None
 
 
 class _Bar:
@@ -302,8 +380,21 @@ class _Bar:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._drawn: list[str] = []
+        self._plain = not (getattr(stream, "encoding", None) or "").lower().startswith("utf")
         if os.name == "nt":
             os.system("")  # noqa: S605, S607 makes the Windows console understand escape sequences
+        _console.before_message = self.clear
+
+    @property
+    def period(self) -> float:
+        return BAR_PERIOD
+
+    def show(self, view: View) -> None:
+        self.draw(_drawing(view, min(self.size().columns - 1, WIDEST), plain=self._plain))
+
+    def close(self) -> None:
+        _console.before_message = None
+        self.clear()
 
     def size(self) -> os.terminal_size:
         with suppress(OSError, ValueError):
@@ -312,14 +403,16 @@ class _Bar:
 
     def draw(self, lines: list[str]) -> None:
         lines = lines[: max(self.size().lines - 1, 1)]
-        self._stream.write(self._erasing() + "\n".join(lines))
-        self._stream.flush()
-        self._drawn = lines
+        with _console.screen:
+            self._stream.write(self._erasing() + "\n".join(lines))
+            self._stream.flush()
+            self._drawn = lines
 
     def clear(self) -> None:
-        self._stream.write(self._erasing())
-        self._stream.flush()
-        self._drawn = []
+        with _console.screen:
+            self._stream.write(self._erasing())
+            self._stream.flush()
+            self._drawn = []
 
     def _erasing(self) -> str:
         if not self._drawn:
@@ -329,19 +422,6 @@ class _Bar:
         rows = sum(max(-(-len(line) // width), 1) for line in self._drawn)
         up = f"\x1b[{rows - 1}A" if rows > 1 else ""
         return f"\r{up}\x1b[J"
-
-
-async def _show_bar(view: Callable[[], View], stream: TextIO) -> None:
-    bar = _Bar(stream)
-    plain = not (getattr(stream, "encoding", None) or "").lower().startswith("utf")
-    _console.before_message = bar.clear
-    try:
-        while True:
-            bar.draw(_drawing(view(), min(bar.size().columns - 1, WIDEST), plain=plain))
-            await asyncio.sleep(BAR_PERIOD)
-    finally:
-        _console.before_message = None
-        bar.clear()
 
 
 def _drawing(shown: View, width: int, *, plain: bool) -> list[str]:
@@ -354,17 +434,41 @@ def _drawing(shown: View, width: int, *, plain: bool) -> list[str]:
     return lines
 
 
-async def _show_lines(view: Callable[[], View], stream: TextIO) -> None:
-    while True:
-        for _ in range(SAMPLES_A_LINE):
-            view()  # the speed is that of late, not of the whole minute
-            await asyncio.sleep(LINE_PERIOD / SAMPLES_A_LINE)
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        print(f"accucheck: {now}  {'  '.join(view().facts)}", file=stream, flush=True)
+class _Lines:
+    """A line a minute, for a log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._seen = 0
+
+    @property
+    def period(self) -> float:
+        return LINE_PERIOD / SAMPLES_A_LINE  # the speed is that of late, not of the whole minute
+
+    def show(self, view: View) -> None:
+        self._seen += 1
+        if self._seen > SAMPLES_A_LINE:
+            self._seen = 1
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            print(f"accucheck: {now}  {'  '.join(view.facts)}", file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing is left to erase."""
 
 
-async def _show_json(view: Callable[[], View], stream: TextIO) -> None:
-    while True:
+class _JsonLines:
+    """A line of JSON a second, for a program."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def period(self) -> float:
+        return JSON_PERIOD
+
+    def show(self, view: View) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        print(json.dumps({"event": "progress", "at": at, **view().data}), file=stream, flush=True)
-        await asyncio.sleep(JSON_PERIOD)
+        print(json.dumps({"event": "progress", "at": at, **view.data}), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing is left to erase."""

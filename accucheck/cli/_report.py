@@ -21,12 +21,13 @@ from accucheck.cli._console import report as print_facts
 from accucheck.cli._exit import ExitCode
 from accucheck.cli._job import Job
 from accucheck.cli._options import DEFAULT_TALK, Talk
+from accucheck.cli._progress import PassMeter, showing
 from accucheck.cli._run import Ending
 from accucheck.files import FileError, ResultColumns, Row, Source, open_source
 from accucheck.files._sink import format_of_output
 from accucheck.files._summary import SummarySheet
 from accucheck.report import Run, check_path, write
-from accucheck.report import report as write_report
+from accucheck.report import _report as write_report
 from accucheck.report._page import summary_lines
 from accucheck.report._tally import Tally, best_of
 from accucheck.report._words import WORDS, Language
@@ -81,6 +82,9 @@ def report(
         currency=currency,
         run=Run() if summary is None else _read_summary(summary),
         column=column,
+        watch=lambda rows, tally: showing(
+            PassMeter(f"reading {checked.name}", lambda: tally.total.rows, lambda: rows.fraction), talk.shown
+        ),
     )
     if not talk.quiet:
         say(f"report written to {output}: open it in a browser, or print it")
@@ -209,7 +213,7 @@ def diff(
     json
         Print one JSON object per number that has changed.
     """
-    before, after = _verdicts(old), _verdicts(new)
+    before, after = _verdicts(old, talk), _verdicts(new, talk)
     counts: Counter[str] = Counter()
     for number, was, now in changes(before, after):
         words = _WORDS.get((was, now))
@@ -239,7 +243,7 @@ def changes(before: dict[int, str], after: dict[int, str]) -> Iterator[tuple[int
             yield number, was, now
 
 
-def _verdicts(path: Path) -> dict[int, str]:
+def _verdicts(path: Path, talk: Talk) -> dict[int, str]:
     """Return ``yes``, ``no`` or ``""`` for every number of a checked list. An answer wins over a row without one."""
     with closing(open_source(path)) as source:
         columns = [column.casefold() for column in source.all_columns()]
@@ -250,14 +254,16 @@ def _verdicts(path: Path) -> dict[int, str]:
             raise FileError(f"{path} has no column whatsapp: is it an output of accucheck bulk?")
         place = found[-1]  # of a list that was checked twice, the newer one
         verdicts: dict[int, str] = {}
-        for row in source.rows():
-            try:
-                number = normalize(row.number)
-            except InvalidNumber:
-                continue
-            cells = source.values(row)
-            cell = cells[place] if place < len(cells) else None
-            verdict = {"true": "yes", "false": "no"}.get(word := str(cell).strip().lower(), word)
-            if verdict in ("yes", "no") or number not in verdicts:
-                verdicts[number] = verdict if verdict in ("yes", "no") else ""
+        read = 0
+        with showing(PassMeter(f"reading {path.name}", lambda: read, lambda: source.fraction), talk.shown):
+            for read, row in enumerate(source.rows(), start=1):  # noqa: B007 (it is the progress)
+                try:
+                    number = normalize(row.number)
+                except InvalidNumber:
+                    continue
+                cells = source.values(row)
+                cell = cells[place] if place < len(cells) else None
+                verdict = {"true": "yes", "false": "no"}.get(word := str(cell).strip().lower(), word)
+                if verdict in ("yes", "no") or number not in verdicts:
+                    verdicts[number] = verdict if verdict in ("yes", "no") else ""
     return verdicts

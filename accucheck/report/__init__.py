@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from accucheck._errors import ConfigurationError
-from accucheck.files import FileError, open_source
+from accucheck.files import FileError, Source, open_source
 from accucheck.files._atomic import AtomicFile, is_stream
 from accucheck.files._errors import translate_output_errors
 from accucheck.report._page import render
@@ -80,6 +81,34 @@ def report(
         FileError: The list cannot be read, was not written by accucheck, or the report cannot be written.
         ConfigurationError: An argument is wrong.
     """
+    _report(
+        source,
+        output,
+        title=title,
+        language=language,
+        by=by,
+        price=price,
+        currency=currency,
+        run=run,
+        column=column,
+        watch=lambda rows, tally: nullcontext(),
+    )
+
+
+def _report(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    title: str | None,
+    language: Language,
+    by: Iterable[str] | None,
+    price: float | None,
+    currency: str,
+    run: Run | None,
+    column: str | int | None,
+    watch: Callable[[Source, Tally], AbstractContextManager[None]],
+) -> None:
+    """Do what ``report`` does, with ``watch`` around the pass over the list."""
     if language not in ("en", "es"):
         raise ConfigurationError(f"language must be 'en' or 'es', not {language!r}")
     if price is not None and not 0 <= price < float("inf"):
@@ -90,9 +119,10 @@ def report(
         columns = CheckedColumns(names, rows.name)
         phones = [each.index for each in rows.number_columns]
         tally = Tally(names, source=rows.name, numbers=phones, by=by)
-        for row in rows.rows():
-            cells = rows.values(row)
-            tally.count(cells, columns.result(cells), row.number)
+        with watch(rows, tally):
+            for row in rows.rows():
+                cells = rows.values(row)
+                tally.count(cells, columns.result(cells), row.number)
     write(
         tally,
         output,

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import re
+import threading
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -16,7 +17,16 @@ from accucheck._costs import Cost, Prices
 from accucheck._models import Stats
 from accucheck.cli import _progress
 from accucheck.cli._console import say
-from accucheck.cli._progress import PassMeter, ProgressMode, RunMeter, View, _Bar, reporting
+from accucheck.cli._progress import (
+    PassMeter,
+    ProgressMode,
+    RunMeter,
+    View,
+    WaitMeter,
+    _Bar,
+    reporting,
+    showing,
+)
 from accucheck.cli._run import RunNotice
 from accucheck.cli._summary import calls_facts, cost_facts
 from accucheck.testing import Settings
@@ -320,3 +330,44 @@ async def test_a_terminal_that_goes_away_does_not_end_the_run(monkeypatch: pytes
         async with reporting(view, mode, stream=Gone()):  # type: ignore[arg-type]
             for _ in range(5):
                 await anyio.sleep(0)
+
+
+def test_work_that_blocks_is_shown_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(_progress, "BAR_PERIOD", 0.0)
+    stream = Terminal()
+    seen = threading.Event()
+
+    def shown() -> View:
+        seen.set()
+        return view()
+
+    with showing(shown, stream=stream):
+        assert seen.wait(30)
+        say("a message")
+    screen = Screen(80)
+    screen.feed(stream.getvalue())
+    assert screen.rows == [""]
+
+
+def test_a_program_gets_lines_of_json_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    with showing(view, "json", stream=stream):
+        pass
+    assert json.loads(stream.getvalue().splitlines()[0])["done"] == 3
+
+
+def test_a_terminal_that_goes_away_does_not_end_work_that_blocks() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with showing(view, "json", stream=Gone()):
+        pass
+
+
+def test_work_that_does_not_tell_how_far_it_is_shows_its_time() -> None:
+    now = iter([0.0, 0.5, 12.0])
+    meter = WaitMeter("saving checked.xlsx", lambda: next(now))
+    assert meter().facts == ["saving checked.xlsx"]
+    assert meter().facts == ["saving checked.xlsx", "12 s"]
