@@ -47,6 +47,8 @@ LINE_PERIOD = 60.0
 SAMPLES_A_LINE = 60
 JSON_PERIOD = 1.0
 """Seconds between two lines of JSON."""
+SURE_OF_A_PASS = 5.0
+"""Seconds of a pass that tell its speed."""
 SAMPLE_PERIOD = 0.2
 """Seconds between two counts that are kept to tell the speed from."""
 SPEED_WINDOW = 20.0
@@ -75,17 +77,35 @@ class PassMeter:
         fraction: Gives how much is done, 0 to 1; 0 if nobody knows.
     """
 
-    def __init__(self, what: str, rows: Callable[[], int], fraction: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        what: str,
+        rows: Callable[[], int],
+        fraction: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._what = what
         self._rows = rows
         self._fraction = fraction
+        self._clock = clock
+        self._began = clock()
 
     def __call__(self) -> View:
         rows, done = self._rows(), self._fraction()
+        elapsed, left = self._clock() - self._began, None
         facts = [f"{self._what}: {count(rows, 'row')}"]
         if done:
             facts.append(f"{done:.0%}")
-        return View(facts, done or None, {"phase": self._what, "rows": rows, "fraction": done or None})
+            if elapsed >= SURE_OF_A_PASS and done < 1:
+                left = elapsed / done - elapsed
+                facts.append(f"ETA {duration(max(left, 1))}")
+        data = {
+            "phase": self._what,
+            "rows": rows,
+            "fraction": done or None,
+            "eta_seconds": None if left is None else round(left),
+        }
+        return View(facts, done or None, data)
 
 
 class WaitMeter:

@@ -316,9 +316,17 @@ def calls_facts(stats: Stats) -> list[tuple[str, str]]:
         facts.append(("  lost replies", f"{thousands(lost)}; {them} made again"))
     if stats.known:
         facts.append(("known", _known(stats)))
-    speed = (stats.yes + stats.no) / stats.elapsed if stats.elapsed > 0 else 0.0
-    facts.append(("time", f"{duration(stats.elapsed)} ({speed:,.0f} checks/s)"))
+    facts.append(("time", duration(stats.elapsed) + _speed(stats)))
     return facts
+
+
+def _speed(stats: Stats) -> str:
+    """Return how fast the run was; nothing where nothing was asked."""
+    answered = stats.yes + stats.no
+    if not answered or not stats.elapsed:
+        return ""
+    speed = answered / stats.elapsed
+    return f" ({speed:,.1f} checks/s)" if speed < 10 else f" ({speed:,.0f} checks/s)"
 
 
 def cost_facts(cost: Cost | None) -> list[tuple[str, str]]:

@@ -85,6 +85,17 @@ class Survey:
     oldest: datetime | None = None
     """When the oldest of the known answers was given."""
 
+    def counts(self) -> dict[str, int]:
+        """Return what a run over the list would count, if all its numbers are known: fields of ``Stats``."""
+        rejected = self.invalid.total()
+        return {
+            "read": rejected + self.duplicates + self.known,
+            "rejected": rejected,
+            "duplicates": self.duplicates,
+            "known": self.known,
+            "known_failed": self.failed,
+        }
+
     @property
     def distinct(self) -> int:
         """Distinct valid numbers."""

@@ -208,8 +208,10 @@ def test_a_pass_shows_rows_and_how_much_is_done() -> None:
     assert meter() == View(
         ["reading the list: 1,200 rows", "25%"],
         0.25,
-        {"phase": "reading the list", "rows": 1200, "fraction": 0.25},
+        {"phase": "reading the list", "rows": 1200, "fraction": 0.25, "eta_seconds": None},
     )
+    now = iter([0.0, 30.0])
+    assert PassMeter("x", lambda: 1, lambda: 0.25, lambda: next(now))().facts[-1] == "ETA 1 min 30 s"
     assert PassMeter("x", lambda: 1, lambda: 0.0)().fraction is None
 
 

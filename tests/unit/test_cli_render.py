@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
+import sys
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accucheck.cli import _console
 from accucheck.cli._console import duration, json_line, terminal_safe, wrapped
 
 
@@ -83,3 +86,45 @@ def test_wrapped_facts_are_whole_and_fit_where_they_can(facts: list[str], width:
     lines = wrapped(facts, width)
     assert "  ".join(lines) == "  ".join(facts)
     assert all(len(line) <= width or line in facts for line in lines)
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40, 12])
+def test_text_breaks_between_words_and_continues_indented(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_console, "columns_of", lambda stream: width)
+    text = (
+        "accucheck: " + "this job has used 1,606 calls; the cap is 200; " * 4 + "/a/path/that/is/never/broken"
+    )
+    first, *rest = _console.folded(text, sys.stderr).split("\n")
+    assert " ".join([first, *(line.strip() for line in rest)]) == text
+    assert all(line.startswith("  ") and not line.startswith("   ") for line in rest)
+    assert all(len(line) <= width for line in (first, *rest) if len(line.split()) > 1)
+
+
+def test_values_continue_below_each_other_or_on_a_narrow_terminal_below_their_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = [
+        ("rows", "5"),
+        ("  INVALID_NUMBER", "2"),
+        ("numbers", "yes 5 (60.0%), no 3, failed 5, pending 3"),
+    ]
+    monkeypatch.setattr(_console, "columns_of", lambda stream: 50)
+    out = io.StringIO()
+    _console.report(facts, out)
+    assert out.getvalue().splitlines() == [
+        "rows              5",
+        "  INVALID_NUMBER  2",
+        "numbers           yes 5 (60.0%), no 3, failed 5,",
+        "                  pending 3",
+    ]
+    monkeypatch.setattr(_console, "columns_of", lambda stream: 30)
+    out = io.StringIO()
+    _console.report(facts, out)
+    assert out.getvalue().splitlines()[-2:] == ["numbers  yes 5 (60.0%), no 3,", "    failed 5, pending 3"]
+
+
+def test_a_file_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    _console.say("word " * 60 + "end")
+    assert capsys.readouterr().err.count("\n") == 1
