@@ -182,6 +182,7 @@ _REASONS_ES: Final = [
         (r"is labeled.*", "está rotulado como otro dato, no como teléfono"),
         (r"contains letters or symbols.*", "tiene letras o signos que no van en un teléfono"),
         (r"has (?:.* )?between its digits", "tiene una palabra entre los dígitos"),
+        (r"is a date.*", "es una fecha, no un teléfono"),
         (r"is text.*", "es texto, no un teléfono"),
         (r"contains a prefix.*", "tiene un prefijo, pero ningún número"),
         (
