@@ -1,4 +1,4 @@
-"""From the caller's items to numbers that need a call: normalize, know, join, claim, stand ready."""
+"""From the caller's items to numbers that need a call: normalize, look up, join, claim, make ready."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ Item = TypeVar("Item")
 logger = logging.getLogger("accucheck")
 
 _PHONE_NAME: Final = re.compile("phone|mobile|whats|tel|cel|n[uú]m|m[oó]vil", re.IGNORECASE)
-"""Names of fields that tend to hold the number; for a message only."""
+"""Field names that often hold the number; used only in a message."""
 _RECORDS: Final = ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__", "__attrs_attrs__")
 ASKED_AGAIN: Final = (StillPending, RefusedAlike)
-"""What is kept of a number that the next run asks for again by itself."""
+"""Stored failures of numbers that the next run asks for again automatically."""
 _CHUNK: Final = 256
-"""Items read and numbers claimed in one step: a bound on how long the event loop is held."""
+"""Items read and numbers claimed in one step, which bounds how long the event loop is blocked."""
 FIRST_CLAIM_WAIT: Final = 0.05
 _CLAIM_WAIT_GROWTH: Final = 1.6
 _LONGEST_CLAIM_WAIT: Final = 1.0
@@ -49,7 +49,7 @@ _LONGEST_CLAIM_WAIT: Final = 1.0
 
 
 def next_claim_wait(seconds: float) -> float:
-    """Return how long to wait after waiting ``seconds`` in vain."""
+    """Return how long to wait after ``seconds`` were not enough."""
     return min(seconds * _CLAIM_WAIT_GROWTH, _LONGEST_CLAIM_WAIT)
 
 
@@ -57,67 +57,67 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of a run; counts are 1 or more."""
 
     workers: int
-    """Calls under way at once."""
+    """Maximum calls in flight."""
     delayed: int
-    """Numbers waiting for a poll, a retry, or somebody else's answer."""
+    """Maximum numbers waiting for a poll, a retry, or an answer bought elsewhere."""
     buffered: int
-    """Outcomes waiting for the caller."""
+    """Maximum outcomes waiting for the caller."""
     grace: float
-    """Seconds that calls under way get to settle when the block is left early."""
+    """Seconds that calls in flight get to settle when the block is left early."""
 
     @property
     def ready(self) -> int:
-        """Numbers that should stand ready, so that no worker waits for the input."""
+        """Numbers to keep ready, so that no worker waits for the input."""
         return max(2, self.workers)
 
     @property
     def outstanding(self) -> int:
-        """Items read and not yet taken by the caller."""
+        """Maximum items read and not yet taken by the caller."""
         return self.delayed + self.buffered + 4 * self.workers
 
 
 Joined: TypeAlias = Callable[[Settlement | None], None]
-"""Called once, with what became of somebody else's number; None if it was not bought now, so that one must see to it
-oneself."""
+"""Called once with the settlement of a number that another run was buying; None if it gave up, so the caller must buy
+the number itself."""
 
 
 class PendingNumber(Progress, eq=False, kw_only=True):
-    """A number under way, and who waits for it: rows of its own run, and others of the same client."""
+    """A number in progress, and who waits for it: rows of its own run, and other runs of the same client."""
 
     number: int
     store: Store | None
     more: list[tuple[int, Any]] | None = None
     claim_wait: float = 0.0
     asked_at: datetime | None = None
-    """When an earlier run has asked for it, and left it pending."""
+    """When an earlier run asked for it and left it pending."""
     joined: dict[object, Joined] | None = None
     expedite: Callable[[PendingNumber], None] | None = None
-    """Lets it go first, for a single check that waits for it."""
+    """Moves it to the front, because a single check waits for it."""
 
     def join(self, key: object, joined: Joined) -> None:
-        """Have ``joined`` called when it is settled, or given up."""
+        """Have ``joined`` called when it is settled or given up."""
         if self.joined is None:
             self.joined = {}
         self.joined[key] = joined
 
     def leave(self, key: object) -> None:
-        """Forget who has joined by ``key``."""
+        """Remove the one who joined with ``key``."""
         if self.joined is not None:
             self.joined.pop(key, None)
 
     def tell(self, settlement: Settlement | None) -> None:
-        """Tell those who have joined."""
+        """Tell everyone who joined."""
         joined, self.joined = self.joined, None
         for call in (joined or {}).values():
             call(settlement)
 
 
 InFlight: TypeAlias = dict[int, PendingNumber]
-"""The numbers that a client is buying, by number: those who want one of them join it."""
+"""The numbers that a client is buying; whoever else wants one of them joins it."""
 
 
 def check_kind(number: object, item: object) -> None:
-    """Raise ConfigurationError if ``number`` is of a kind that holds no number by itself."""
+    """Raise ConfigurationError if ``number`` has a type that cannot be a number."""
     if number is None or isinstance(number, str | int | float | bytes):
         return
     where = "the items are" if number is item else "number= returned"
@@ -141,10 +141,10 @@ def check_kind(number: object, item: object) -> None:
 
 
 class Admission(Generic[Item]):
-    """Reads the input as fast as there is room, and no faster; claims what is new.
+    """Reads the input only as fast as there is room, and claims new numbers.
 
-    ``ready`` holds the numbers to call, ``entries`` every number of the run that is not settled yet: the same number
-    again joins the one under way.
+    ``ready`` holds the numbers to call. ``entries`` holds every number of the run that is not settled yet; a row with
+    the same number joins it.
     """
 
     def __init__(
@@ -164,10 +164,10 @@ class Admission(Generic[Item]):
         on_joined: Callable[[PendingNumber, PendingNumber, Settlement | None], None],
         expedite: Callable[[PendingNumber], None],
     ) -> None:
-        """``waiting`` counts the numbers delayed or due again; ``on_ready`` is told how many were added, and
-        ``on_joined`` what became of a number that somebody else of the same client was buying. ``on_asked``, of a run
-        that collects, may take a number that an earlier run has asked, and returns whether it does. It gets when that
-        was and whether the number is known to be pending; if not, the run was killed and may have asked it.
+        """``waiting`` counts numbers delayed or due again; ``on_ready`` gets how many were added. ``on_joined`` gets
+        the settlement of a number that another run of the same client was buying. ``on_asked``, if the run collects,
+        may take a number that an earlier run asked for, and returns whether it does. It gets the time, and whether the
+        number is known to be pending; if not, the run was killed and may have asked for it.
         """
         self.ready: deque[PendingNumber] = deque()
         self.entries: InFlight = {}
@@ -178,7 +178,7 @@ class Admission(Generic[Item]):
         self._store = store
         self._query = query
         self._no_failure = msgspec.structs.replace(query, failed_since=math.inf)
-        # To see when a number was asked last, a run that collects needs its failure, however old it is.
+        # A run that collects needs a number's failure, however old, to see when it was last asked.
         self._first_query = (
             query if on_asked is None else msgspec.structs.replace(query, failed_since=-math.inf)
         )
@@ -203,15 +203,15 @@ class Admission(Generic[Item]):
         self._debugging = logger.isEnabledFor(logging.DEBUG)
 
     async def read_all(self) -> None:
-        """Read to the end of the input. Raises what the input raises, after admitting what came before."""
+        """Read to the end of the input. Raises what the input raises, after admitting the items before it."""
         source: Input[Item] | None = None
         try:
             source = Input(self._items)
             while items := await source.read(min(_CHUNK, 2 * self._limits.ready)):
                 self._admit(items)
-                if len(items) > 1:  # those that come one by one are claimed together, by the other task
+                if len(items) > 1:  # items that arrive one by one are claimed in groups, by the other task
                     await self._claim_some()
-                # Admission does not wait by itself; the workers and the caller must have their turn.
+                # Admission may not await anything otherwise; give the workers and the caller a turn.
                 if self._is_full():
                     await self._wait_for_room()
                 elif len(items) > 1:
@@ -224,13 +224,13 @@ class Admission(Generic[Item]):
                     self._not_admitted += source.left
 
     async def claim_all(self) -> None:
-        """Claim numbers as they come, for ever. Raises LedgerError."""
+        """Claim numbers as they arrive, until cancelled. Raises LedgerError."""
         while True:
             if not self._unclaimed:
                 self._news.clear()
                 await self._news.wait()
             await self._claim_some()
-            self.make_room()  # where all were known or taken, no worker makes any
+            self.make_room()  # if all were known or taken, no worker does it
 
     async def _claim_some(self) -> None:
         unclaimed = self._unclaimed
@@ -242,19 +242,19 @@ class Admission(Generic[Item]):
         await self._claim(entries)
 
     def claim_again(self, entries: Sequence[PendingNumber]) -> None:
-        """Claim numbers that somebody else had claimed before."""
+        """Claim numbers again that someone else had claimed."""
         self._unclaimed.extend(entries)
         self._news.set()
 
     def make_room(self) -> None:
-        """Resume reading, if there is room again. Called when something was taken away."""
+        """Resume reading if there is room again. Called whenever something is taken."""
         if self._awaits_room and self._is_hungry():
             self._awaits_room = False
             self._room.set()
 
     @property
     def waiting(self) -> int:
-        """Numbers that wait for somebody else's answer."""
+        """Numbers waiting for an answer that someone else is buying."""
         return len(self._taken) + self._joined
 
     def unasked(self) -> list[Item]:
@@ -265,7 +265,7 @@ class Admission(Generic[Item]):
         return [item for _, item in sorted(rows, key=lambda row: row[0])] + self._not_admitted
 
     def close(self) -> list[int]:
-        """Give up every number that is not settled, so that others may buy it; return those to release."""
+        """Give up every unsettled number, so that others may buy it; return those to release."""
         self._taken.close()
         given_up = []
         for entry in self.entries.values():
@@ -286,7 +286,7 @@ class Admission(Generic[Item]):
                 self._admit_one(item)
                 place += 1
         finally:
-            # A number function that raises must not strand the rows that were read with this one.
+            # If the number function raises, keep the rows that were read with this one.
             self._not_admitted += items[place:]
             self._news.set()
 
@@ -347,8 +347,8 @@ class Admission(Generic[Item]):
         taken: set[int],
         asked: dict[int, float],
     ) -> None:
-        """Claim those that an earlier run has left to be asked again, and those that are to be retried."""
-        # For the first kind no failure counts as known.
+        """Claim numbers that an earlier run left to be asked again, and those to retry."""
+        # For the former, no failure counts as known.
         by_query: dict[Query, list[int]] = {}
         for found in failed:
             result = found.result
@@ -373,7 +373,7 @@ class Admission(Generic[Item]):
         taken: set[int],
         asked: Mapping[int, float],
     ) -> None:
-        """Do with each number what the claim has said: known, taken by somebody else, or ours."""
+        """Handle each number by the result of its claim: known, taken by someone else, or ours."""
         ready = 0
         for number in wanted:
             entry = self.entries[number]
@@ -395,7 +395,7 @@ class Admission(Generic[Item]):
         self._on_ready(ready)
 
     def _was_asked(self, entry: PendingNumber, left_at: float | None) -> bool:
-        """Give a number that an earlier run has asked, or may have asked when it was killed, to a run that collects."""
+        """Offer ``on_asked`` a number that an earlier run asked for, or may have asked for when it was killed."""
         assert self._on_asked is not None
         at = entry.asked_at
         is_pending = at is not None
@@ -418,7 +418,7 @@ class Admission(Generic[Item]):
         self._outcomes.put_settled(settlement, entry.index, entry.item, first=False)
         for index, item in entry.more or ():
             self._outcomes.put_settled(settlement, index, item, first=False)
-        entry.tell(None)  # how old it may be is everyone's own affair
+        entry.tell(None)  # each run decides how old an answer may be
 
     def _join(self, entry: PendingNumber, other: PendingNumber) -> None:
         self._joined += 1

@@ -1,4 +1,4 @@
-"""The caps of a run: on its calls, and on what they may cost; exact over processes, runs and kills."""
+"""The caps of a run: on its calls and on what they may cost. Exact across processes, runs and kills."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ class CallCap:
 
 
 _BLOCK: Final = 1_000
-"""Calls leased at once. Under a cap fewer: what one holder has leased and not used, another cannot use."""
+"""Calls leased at once. Fewer under a cap, because others cannot use what one process has leased."""
 _BLOCKS_IN_A_CAP: Final = 50
 _AHEAD: Final = 4
-"""The next block is leased when a fourth of this one is left, so that nobody waits for it."""
+"""The next block is leased when a quarter of this one is left, so that nobody waits for it."""
 _IDLE: Final = 0.5
-"""Seconds between two looks at whether calls that are leased are used at all."""
+"""Seconds between checks whether leased calls are used at all."""
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 0.5
-"""Seconds until a lease is asked for again while others hold the last calls of a cap."""
+"""Seconds until the next request for a lease while others hold the last calls of a cap."""
 
 
 class CallBudget:
-    """Calls leased from a store in blocks: with ``max_calls`` a cap that holds over processes and runs.
+    """Calls leased from a store in blocks; with ``max_calls``, a cap across processes and runs.
 
-    The cap is reached when so many calls were made, not when they are leased: what others hold and do not use comes
-    back, and is waited for. Nobody keeps calls for long without making any, so that wait is short.
+    The cap is reached when ``max_calls`` calls were made, not when they are leased: calls that others lease and do not
+    use come back, and this waits for them. Nobody keeps unused calls for long, so the wait is short.
     """
 
     def __init__(self, store: Store, *, job: str = "", max_calls: int | None = None, each: int = 1) -> None:
-        """``each`` is what one call takes of the budget."""
+        """``each`` is what one call takes from the budget."""
         self._store = store
         self._each = each
         self._job = job
@@ -67,9 +67,9 @@ class CallBudget:
             self._block = min(max(max_calls // _BLOCKS_IN_A_CAP, each), self._block)
         self._left = 0
         self._left_before = -1
-        """What was left when ``_give_idle_back`` last looked."""
+        """What was left at the last ``_look``."""
         self._busy: EngineTask[None] | None = None
-        """Leases, or gives back."""
+        """The task that leases or gives back."""
         self._napping = False
         self._waiting = 0
         self._news = asyncio.Event()
@@ -77,7 +77,7 @@ class CallBudget:
         self._error: Exception | None = None
 
     def take(self) -> bool:
-        """Take one call; return False if a block must be waited for."""
+        """Take one call; return False if it must wait for a block."""
         left = self._left
         if left < self._each:
             return False
@@ -129,14 +129,14 @@ class CallBudget:
 
     @property
     def _may_come_back(self) -> bool:
-        """Whether calls under way may turn out not to count."""
+        """Whether calls in flight may turn out not to count."""
         return False
 
     def _exhausted(self) -> BudgetExhausted:
         return budget_exhausted()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        # No context: it leases for many numbers, whichever of them comes first.
+        # An empty context, because it leases for many numbers.
         self._busy = EngineTask(work, name="lease", on_cancel=lambda: None, context=contextvars.Context())
 
     async def _lease(self) -> None:
@@ -158,7 +158,7 @@ class CallBudget:
                     return
                 if self._left >= self._each or not self._waiting or self._error is not None:
                     return
-                if self._left:  # less than a call takes: another may have the rest of it
+                if self._left:  # less than a call needs: let another process have it
                     unused, self._left = self._left, 0
                     await store.return_calls(unused, job=self._job)
                 self._napping = True
@@ -176,7 +176,7 @@ class CallBudget:
             self._timer = asyncio.get_running_loop().call_later(_IDLE, self._look)
 
     def _look(self) -> None:
-        """Give back what nobody has needed since the last look: another process may be waiting for it."""
+        """Give back calls that nobody has used since the last look, because another process may be waiting for them."""
         self._timer = None
         if self._error is not None and self._left == 0:
             return
@@ -190,7 +190,7 @@ class CallBudget:
         unused, self._left = self._left, 0
         try:
             await self._store.return_calls(unused, job=self._job)
-        except Exception:  # noqa: BLE001 (whoever needs the store next meets it, too)
+        except Exception:  # noqa: BLE001 (the next use of the store raises it, too)
             self._left += unused
             self._watch()
         finally:
@@ -203,11 +203,11 @@ def budget_exhausted() -> BudgetExhausted:
 
 
 class CostBudget(CallBudget):
-    """A cap on what calls may cost: a budget of money, which a call takes at the price of the dearest reply.
+    """A cap on what calls may cost. Each call takes the price of the most expensive reply from a budget of money.
 
-    Money is counted in units: the largest amount that divides every price, so that it is exact in whole numbers. The
-    store leases units as it leases calls, for a job of their own. What a reply proves to be free comes back, so that a
-    kill leaves the calls under way as spent, and nothing more. Made by ``open``.
+    Money is counted in units, the largest amount that divides every price, so it is exact in whole numbers. The store
+    leases units as it leases calls, for a separate job. If a reply turns out to be cheaper, the difference comes back.
+    So after a kill, only the calls in flight count as spent. Created by ``open``.
     """
 
     def __init__(self, store: Store, prices: Prices, limit: int, job: str) -> None:
@@ -221,8 +221,7 @@ class CostBudget(CallBudget):
     async def open(cls, store: Store, max_cost: Money, prices: Prices, *, job: str = "") -> CostBudget | None:
         """Return the budget of a job; None if calls are free.
 
-        What the job has spent at other prices counts, and so do its calls before it had a ``max_cost``, as if all
-        were charged.
+        Money spent at other prices counts. Calls that the job made before it had a ``max_cost`` count as charged.
 
         Raises ConfigurationError and LedgerError.
         """
@@ -232,7 +231,7 @@ class CostBudget(CallBudget):
         unit = f"{prices.unit.normalize():f}"
         units = await _units(store, job)
         if not units:
-            # Nobody has counted what these calls cost, so each counts as charged.
+            # Nobody counted what these calls cost, so each counts as charged.
             await store.remember(_BEFORE + job, str(await store.calls_made(job) * prices.dearest))
         if unit not in units:
             await store.remember(_UNITS + job, " ".join([*units, unit]))
@@ -241,7 +240,7 @@ class CostBudget(CallBudget):
         return cls(store, prices, limit, _name(job, unit))
 
     def sending(self) -> None:
-        """Note that a call is being sent: until its reply is there, it counts as charged."""
+        """Note that a call is being sent; until its reply arrives, it counts as charged."""
         self._under_way += 1
         super().sending()
 
@@ -250,7 +249,7 @@ class CostBudget(CallBudget):
         super().not_sent()
 
     def settle(self, row: Row) -> None:
-        """Note a reply: what it does not cost comes back."""
+        """Note a reply, and return what it did not cost."""
         self._under_way -= 1
         back = self._back[row.charge]
         if back:

@@ -1,7 +1,7 @@
-"""What keeps trouble from multiplying calls: a circuit breaker, a shared retry budget, a brake. Pure.
+"""What keeps failures from multiplying calls: a circuit breaker, a shared retry budget, a brake. Pure.
 
-The circuit looks at the last few replies only, never at the lifetime: a run that has gone well for
-an hour must notice within a dozen calls that the vendor is down.
+The circuit looks only at the last few replies: a run that has gone well for an hour must notice within a dozen calls
+that the vendor is down.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from accucheck._errors import Undetermined, UniformRefusals
 from accucheck._wire import NoAnswer, StatusReply
 
 WINDOW: Final = 12
-"""Replies looked at: few, so that an outage costs few calls. At 30 % errors 11 of 12 fail once in 65,000."""
+"""Replies considered: few, so that an outage costs few calls. At 30 % errors, 11 of 12 fail once in 65,000."""
 FAILURES_TO_OPEN: Final = 11
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 5.0
-"""Seconds between probes: an outage of 20 s costs about six."""
+"""Seconds between probes; an outage of 20 s costs about six."""
 LEAST_RETRIES: Final = 10.0
-"""Retries a second that a run may make however few answers come (as Finagle's RetryBudget has it), so that a list
-of which a third fails at first comes to its end."""
+"""Retries per second that a run may make however few answers arrive (as in Finagle's RetryBudget), so that a list still
+finishes if a third of it fails at first."""
 
 
 class Circuit:
-    """Closed lets every call through, open none; after a pause one probe decides."""
+    """Closed: every call may be sent. Open: none, until a probe after a pause succeeds."""
 
     def __init__(self) -> None:
         self._recent: deque[bool] = deque(maxlen=WINDOW)
@@ -35,25 +35,25 @@ class Circuit:
         self.opened = False
         """Whether calls are held back now."""
         self.retry_at = 0.0
-        """When the next probe may go, if opened."""
+        """When the next probe may be sent, if opened."""
 
     def admits(self, now: float) -> bool:
         """Return whether a call may be sent now."""
         return not self.opened or (not self._probing and now >= self.retry_at)
 
     def sending(self) -> bool:
-        """Note that a call goes out; return whether it is the probe."""
+        """Note that a call is being sent; return whether it is the probe."""
         if not self.opened or self._probing:
             return False
         self._probing = True
         return True
 
     def abandon_probe(self) -> None:
-        """Note that the probe was not answered and tells nothing, so that another may go."""
+        """Note that the probe ended without a result, so another one may be sent."""
         self._probing = False
 
     def record(self, ok: bool, now: float, *, probe: bool) -> None:
-        """Note how a call ended. While open, only the probe counts: older calls tell of the past."""
+        """Note how a call ended. While open, only the probe counts: the other calls are older."""
         if self.opened:
             if not probe:
                 return
@@ -74,13 +74,13 @@ class Circuit:
 
 
 class RetryBudget:
-    """A bucket that retries drain; answers refill it, and time does slowly (Finagle's RetryBudget).
+    """A bucket that retries drain and that answers, and slowly time, refill (Finagle's RetryBudget).
 
-    With nothing left a retry is not refused but waits: it takes what will have come in by its turn.
+    When it is empty, a retry is not refused but waits for what comes in later.
     """
 
     def __init__(self, *, allowance: float, share: float, per_second: float = LEAST_RETRIES) -> None:
-        """``allowance`` is the first content and the most, ``share`` what an answer puts in."""
+        """``allowance`` is the initial and the maximum content, ``share`` what an answer adds."""
         self._tokens = self._most = allowance
         self._share = share
         self._per_second = per_second
@@ -92,17 +92,17 @@ class RetryBudget:
             self._tokens = min(self._most, self._tokens + self._share)
 
     def wait(self, now: float) -> float:
-        """Return the seconds until there is one for the next retry; 0 if there is."""
+        """Return the seconds until the next retry is allowed; 0 if it is now."""
         self._run_on(now)
         return max(0.0, (1 - self._tokens) / self._per_second)
 
     def take(self, now: float) -> None:
-        """Take one, for now or for later."""
+        """Take one retry, now or in advance."""
         self._run_on(now)
         self._tokens -= 1
 
     def widen(self, allowance: float) -> None:
-        """Raise the first content and the most to ``allowance``, if that is more."""
+        """Raise the content and its maximum to ``allowance``, if that is more."""
         if allowance > self._most:
             self._tokens += allowance - self._most
             self._most = allowance
@@ -116,25 +116,25 @@ class RetryBudget:
 
 
 FIRST_ALIKE: Final = 20
-"""Numbers refused alike that end a run in which nothing has succeeded yet."""
+"""Numbers refused alike that end a run if nothing has succeeded yet."""
 LATER_ALIKE: Final = 50
-"""The same, in a row, once something has: a stretch of bad numbers in a good list is shorter."""
+"""The same, in a row, once something has succeeded: bad stretches of good lists are shorter."""
 UNPROVEN_IN_FLIGHT: Final = FIRST_ALIKE + 4
-"""Calls refused or under way at most before anything has succeeded: a wrong setting costs 24 calls."""
+"""The most calls refused or in flight before anything has succeeded, so a wrong setting costs 24 calls."""
 _DIGITS: Final = re.compile(r"\d+")
 
 
 class Brake:
-    """Notices that number after number is refused alike: a wrong setting, not a list of bad numbers.
+    """Notices that number after number is refused alike, which means a wrong setting, not bad numbers.
 
-    With a wrong body encoding, say, every call is INVALID_ARGUMENT, and a list of a million is gone in an hour.
+    With a wrong body encoding, for example, every call is INVALID_ARGUMENT and would use up a long list.
     """
 
     def __init__(self) -> None:
         self.proven = False
-        """Whether any call of the run has succeeded: was answered, or is being checked."""
+        """Whether any call of the run has succeeded: answered or PENDING."""
         self.quiet = False
-        """Whether ``succeeded`` has nothing to change: on the common way it need not be called."""
+        """Whether ``succeeded`` would change nothing, so the common path can skip it."""
         self._alike: tuple[str, str] | None = None
         self._numbers: set[str] = set()
 
@@ -144,11 +144,11 @@ class Brake:
         return frozenset(self._numbers)
 
     def admits(self, in_flight: int) -> bool:
-        """Return whether another call may go while ``in_flight`` are under way."""
+        """Return whether another call may be made while ``in_flight`` calls are in flight."""
         return self.proven or in_flight + len(self._numbers) < UNPROVEN_IN_FLIGHT
 
     def succeeded(self) -> None:
-        """Note an answer, or a PENDING: the vendor understands what it is asked."""
+        """Note an answer or a PENDING: the vendor understands the request."""
         self.proven = self.quiet = True
         self._alike = None
         self._numbers.clear()
@@ -156,12 +156,12 @@ class Brake:
     def refused(self, number: str, reply: NoAnswer) -> UniformRefusals | None:
         """Note a reply that leaves a number without an answer; return the error that ends the run, if it should.
 
-        Outages and rate limits are for the circuit and the gate, so they neither count nor clear anything.
+        Outages and rate limits neither count nor reset anything; the circuit and the gate handle them.
         """
         row = reply.row
         if row.fate not in ("final", "ask_once_more") and row.error is not Undetermined:
             return None
-        # A reason may name the number, or how many bytes came: what differs in digits only is alike.
+        # Reasons that differ only in digits are alike: they may contain the number or a byte count.
         alike = row.name, _DIGITS.sub("#", reply.reason)
         if alike != self._alike:
             self._alike = alike

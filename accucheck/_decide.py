@@ -1,7 +1,7 @@
-"""What one reply means for its number: pure rules, no clock, no I/O, no randomness of their own.
+"""What one reply means for its number: pure rules without a clock, I/O or randomness.
 
-The reply brings its row of the status table; ``decide`` turns the row's fate, the number's history and the policy
-into what to do next. Time, chance and what the run knows come in with the history.
+Each reply has its row of the status table. ``decide`` turns the row's fate, the number's history and the policy into
+what to do next. Time, chance and what the run knows are inputs.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ POLLED_FOR: Final = 600.0
 POLLED_LATER_FOR: Final = 6 * 3_600.0
 """Seconds: how long a number is polled by default."""
 LONGEST_WAIT: Final = 300.0
-"""Seconds. A longer Retry-After is cut to this, so that one odd header cannot stop a run for a day."""
+"""Seconds. A longer Retry-After is reduced to this, so that one odd header cannot stop a run for a day."""
 
 
 class _FullJitter(tenacity.wait_exponential):
-    """From 0 to the exponential wait, evenly (M. Brooker, "Exponential Backoff And Jitter", 2015).
+    """Uniform from 0 to the exponential wait (M. Brooker, "Exponential Backoff And Jitter", 2015).
 
-    That is tenacity's ``wait_random_exponential``, with the attempt's own chance instead of the global ``random``.
+    This is tenacity's ``wait_random_exponential``, but with the attempt's chance instead of the global ``random``.
     """
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
@@ -43,7 +43,7 @@ class _FullJitter(tenacity.wait_exponential):
 @with_fields
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """When to ask again, and when to give up. Any tenacity wait or stop strategy works, and is taken as it is::
+    """When to ask again, and when to give up. Accepts any tenacity wait or stop strategy::
 
         from tenacity import stop_after_delay, wait_exception, wait_fixed
 
@@ -52,32 +52,32 @@ class Policy:
         Policy(poll_wait=wait_fixed(20), poll_stop=stop_after_delay(3_600))
         Policy(retry_stop=lambda state: isinstance(state.outcome.exception(), accucheck.TransportError))
 
-    A strategy is given a full ``tenacity.RetryCallState``: ``outcome`` holds the CheckError that the number would
-    fail with now, ``args`` its number, ``attempt_number`` counts from 1, and ``seconds_since_start`` from the first
-    call of its kind: the first failed try, the first ask of a PENDING number, or the first rate-limited call.
-    ``idle_for`` is the time spent waiting so far, ``upcoming_sleep`` (for a stop) the wait that would come.
+    A strategy gets a full ``tenacity.RetryCallState``: ``outcome`` holds the CheckError that the number would fail
+    with now, and ``args`` its number. ``attempt_number`` counts from 1. ``seconds_since_start`` counts from the first
+    call of its kind: the first failed try, the first request of a PENDING number, or the first rate-limited call.
+    ``idle_for`` is the time spent waiting so far, and ``upcoming_sleep`` (for a stop) the next wait.
 
-    A Retry-After of the vendor (up to 5 minutes) and the retry budget can make a wait longer, never shorter.
+    The vendor's Retry-After (up to 5 minutes) and the retry budget can make a wait longer, never shorter.
     """
 
     retry_wait: WaitBaseT = field(default_factory=lambda: _FullJitter(multiplier=1, max=30))
-    """The wait before the next try after a failure. Default: 0 to 1 s, evenly at random, then 0 to 2, 4 … 30 s."""
+    """The wait before the next try after a failure. Default: random, up to 1 s at first, then up to 2, 4 … 30 s."""
     retry_stop: StopBaseT = field(default_factory=lambda: tenacity.stop_after_attempt(5))
-    """When a number that fails is given up. Default: after its fifth failed try."""
+    """When to give up on a failing number. Default: after its fifth failed try."""
     poll_wait: WaitBaseT | None = None
-    """The wait before asking a PENDING number again; None learns it from how long answers take."""
+    """The wait before polling a PENDING number; None learns it from how long answers take."""
     poll_stop: StopBaseT | None = None
-    """When a PENDING number is given up. None: 10 minutes after it was first asked (``pending="later"``: 6 hours)."""
+    """When to give up on a PENDING number. None: 10 minutes after its first call (``pending="later"``: 6 hours)."""
     refusal_stop: StopBaseT = field(default_factory=lambda: tenacity.stop_after_delay(900))
-    """When a rate-limited number is given up. Default: after 15 minutes of it."""
+    """When to give up on a rate-limited number. Default: after it has been rate-limited for 15 minutes."""
     long_wait: float = 60.0
-    """Seconds until a number is asked once more whose reply was unclear (a status nobody knows, or
-    ABNORMAL_BEHAVIOURS_DETECTED). After the second unclear reply it is ``Undetermined``."""
+    """Seconds until a number is asked once more if its reply was unclear (an unknown status, or
+    ABNORMAL_BEHAVIOURS_DETECTED). After a second unclear reply, it is ``Undetermined``."""
     on_lost_answer: Literal["retry", "fail"] = "retry"
-    """Whether to make a call again whose answer was lost after it was sent, and may have been charged."""
+    """Whether to repeat a call whose answer was lost after it was sent; the lost call may have been charged."""
     retry_budget: float = 0.5
-    """Retries that the run may make for each answered call, 0 to 1, beyond a first allowance and ten a second.
-    With none left a number waits for its turn: the run slows down, and no number fails for it."""
+    """Retries that the run may make for each answered call, 0 to 1, in addition to a first allowance and ten a second.
+    When none are left, numbers wait their turn: the run slows down, but no number fails because of it."""
 
     @classmethod
     def fast(cls) -> Policy:
@@ -106,16 +106,16 @@ class Policy:
 
 
 class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a number has come, at the moment that a reply to it arrived."""
+    """How far a number has come when a reply to it arrives."""
 
     number: str = ""
     """In E.164."""
     now: float = 0.0
     """The clock, in seconds."""
     calls: int = 0
-    """Calls made for the number, this one included."""
+    """Calls made for the number, including this one."""
     lost: int = 0
-    """Calls whose answer was lost after they were sent, this one included."""
+    """Calls whose answer was lost after they were sent, including this one."""
     failures: int = 0
     """Failed tries before this one."""
     failing_for: float = 0.0
@@ -123,38 +123,38 @@ class AttemptHistory(msgspec.Struct, frozen=True, kw_only=True):
     polls: int = 0
     """PENDING replies before this one."""
     pending_for: float = 0.0
-    """Seconds since the number was first asked."""
+    """Seconds since the number's first call."""
     refusals: int = 0
     """Rate-limited calls before this one."""
     refused_for: float = 0.0
     """Seconds since the first of them."""
     unclear: int = 0
-    """Replies before this one that only a second ask could clear up."""
+    """Unclear replies before this one."""
     waited: float = 0.0
     """Seconds spent between tries so far."""
     learned_poll_wait: float = 2.0
-    """Seconds until the next poll, as learned by the run; used when the policy brings no ``poll_wait``."""
+    """Seconds until the next poll, as learned by the run; used if the policy has no ``poll_wait``."""
     collects_later: bool = False
     """Whether PENDING may last for hours (``pending="later"``)."""
     budget_wait: float = 0.0
-    """Seconds until the run's shared retry budget has one for this number."""
+    """Seconds until the run's shared retry budget allows this number a retry."""
 
 
 class Done(msgspec.Struct, frozen=True):
-    """The number is settled: by an answer, or by an error that is its own."""
+    """The number is settled, by an answer or by an error of this number only."""
 
     result: Check | CheckError
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Ask again after so many seconds. A refusal's wait holds everyone; the gate owns it."""
+    """Ask again after this many seconds. After a refusal, everyone waits, and the gate decides how long."""
 
     seconds: float
     then: Literal["retry", "poll", "refused"]
 
 
 class Stop(msgspec.Struct, frozen=True):
-    """The run cannot go on; the number has no answer."""
+    """The run cannot continue; the number has no answer."""
 
     error: RunEnded
 
@@ -165,7 +165,7 @@ Decision: TypeAlias = Done | Wait | Stop
 def decide(attempt: AttemptHistory, reply: Reply, policy: Policy, chance: float) -> Decision:
     """Return what a reply means for its number.
 
-    ``chance`` is drawn once by the caller, evenly from [0, 1), and is all the randomness there is.
+    ``chance`` is the only randomness: one draw from [0, 1), made by the caller.
     """
     if isinstance(reply, Answered):
         return Done(reply.check)
@@ -180,7 +180,7 @@ def decide(attempt: AttemptHistory, reply: Reply, policy: Policy, chance: float)
             if attempt.unclear:
                 return Done(_error(attempt, reply))
             return Wait(max(policy.long_wait, _asked_for(reply)), "retry")
-        case "final" | "answer":  # an answer without a check cannot be: the wire makes it BAD_RESULT
+        case "final" | "answer":  # never an answer without a check: the wire makes that BAD_RESULT
             return Done(_error(attempt, reply))
         case "end":
             return Stop(_ending(reply))
@@ -227,7 +227,7 @@ def _asked_for(reply: NoAnswer) -> float:
 
 
 def _keepable(seconds: float) -> float:
-    """Return a strategy's wait as one that a clock can keep: people bring their own strategies."""
+    """Return a strategy's wait as a finite number of seconds, 0 or more, since users supply strategies."""
     if 0 <= seconds < math.inf:
         return float(seconds)
     return LONGEST_WAIT if seconds == math.inf else 0.0
@@ -236,14 +236,14 @@ def _keepable(seconds: float) -> float:
 def _error(
     attempt: AttemptHistory, reply: NoAnswer, message: str = "", *, kind: type[CheckError] | None = None
 ) -> CheckError:
-    """Return the error that the number fails with, if it fails with this reply."""
+    """Return the error that the number would fail with after this reply."""
     kind = kind or reply.row.error  # type: ignore[assignment]
     assert kind is not None
     assert issubclass(kind, CheckError)
     said = reply.reason
     if not message:
         message = _filled(reply)
-        if issubclass(kind, Undetermined):  # the vendor's word must stay
+        if issubclass(kind, Undetermined):  # keep the vendor's word
             message += f" ({said})" if said else ""
         elif said:
             message = said
@@ -272,7 +272,7 @@ def _filled(reply: NoAnswer) -> str:
 
 
 class CallState(tenacity.RetryCallState):
-    """What a strategy looks at. No retrying object drives it, but all that strategies read is there."""
+    """What a strategy gets. No ``Retrying`` drives it, but it has everything that strategies read."""
 
     def __init__(
         self,
@@ -294,7 +294,7 @@ class CallState(tenacity.RetryCallState):
 
 
 def check(number: str) -> Check:
-    """Stand for ``Client.check`` in what tenacity's strategies and their logs show."""
+    """A stand-in for ``Client.check`` in tenacity's strategies and logs."""
     raise NotImplementedError
 
 
@@ -302,11 +302,11 @@ _RETRYING: Final = tenacity.Retrying()
 
 
 class BodyChoice:
-    """Finds out how the vendor wants the number encoded (``body="auto"``): its page does not say.
+    """Finds out how the vendor wants the number encoded (``body="auto"``), which its page does not say.
 
-    The form is tried first. Only if the very first call is refused as a wrong encoding would be is its number asked
-    once more, as JSON. What works is remembered for the account, and so is what did not: at most two extra calls
-    in its life, and none once anything has succeeded.
+    A form is tried first. If the first call is refused in the way that a wrong encoding would be, its number is asked
+    once more, as JSON. The account remembers what worked and what did not, so it makes at most two extra calls ever,
+    and none after anything has succeeded.
     """
 
     def __init__(self, remembered: str | None = None) -> None:
@@ -314,7 +314,7 @@ class BodyChoice:
         self.style: BodyStyle = "json" if remembered == "json" else "form"
         """The encoding of the next call."""
         self.known = remembered in ("form", "json")
-        """Whether a call has succeeded with ``style``: there is nothing more to hear."""
+        """Whether a call has succeeded with ``style``, so nothing more can be learned."""
         self.settled = self.known
         """Whether no other encoding will be tried."""
         self.memory: str | None = None
@@ -323,11 +323,11 @@ class BodyChoice:
         self._tried = int(tried) if tried.isdecimal() else 0
 
     def admits(self, in_flight: int) -> bool:
-        """Return whether another call may go: the very first one goes alone."""
+        """Return whether another call may be made; the first one is made alone."""
         return self.settled or in_flight == 0
 
     def heard(self, reply: Reply) -> bool:
-        """Learn from a reply; return whether to ask the same number again at once, as ``style`` now says."""
+        """Learn from a reply; return whether to ask the same number again at once, with the new ``style``."""
         row = reply.row
         if self.known or not row.vendor_up or row.fate in ("slow_down", "end"):
             return False  # a failure, a rate limit or the credentials say nothing about the body

@@ -1,4 +1,4 @@
-"""Reads the caller's items, whatever kind of iterable they come in, and closes what it has read from."""
+"""Reads the caller's items from any kind of iterable, and closes it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LONGEST_READ: Final = 0.01
 """Seconds that one read may hold the event loop, unless a single item takes longer."""
 _SLOW: Final = 0.02
 _SLOW_ITEMS: Final = 3
-"""An iterator of which so many items took so many seconds each is read in a thread from then on. Not earlier: some
-iterators are bound to their thread (a sqlite3 cursor), and of these only the first item tends to be slow."""
+"""Once this many items took this many seconds each, the iterator is read in a thread. Not earlier: some iterators are
+bound to their thread (a sqlite3 cursor), and of these usually only the first item is slow."""
 _CLOSING_SECONDS: Final = 1.0
-"""How long a thread may take to finish its item before it is left to itself; it closes the iterator then."""
+"""How long to wait for a thread to finish its item; after that, it closes the iterator on its own time."""
 
 
 class Input(Generic[Item]):
-    """The items of one stream. One task reads; generators are closed in the task, or the thread, that read them."""
+    """The items of one stream. One task reads. Generators are closed in the task or thread that read them."""
 
     def __init__(self, items: Iterable[Item] | AsyncIterable[Item]) -> None:
         self._async: AsyncIterator[Item] | None = None
@@ -40,13 +40,11 @@ class Input(Generic[Item]):
 
     @property
     def left(self) -> list[Item]:
-        """Items that a thread has read and nobody has taken."""
+        """Items that the thread has read and nobody has taken."""
         return [] if self._thread is None else self._thread.left
 
     async def read(self, most: int) -> list[Item]:
-        """Return the next items, ``most`` at most; none at the end. Raises what the iterable raises, after those
-        that came before.
-        """
+        """Return up to ``most`` items; none at the end. Raises what the iterable raises, after the items before it."""
         if self._thread is not None:
             return await self._thread.read(most)
         if self._async is not None:
@@ -61,7 +59,7 @@ class Input(Generic[Item]):
         return self._read_here(most)
 
     async def aclose(self) -> None:
-        """Close a generator, with the file or the cursor that it holds open."""
+        """Close a generator, and with it the file or cursor that it holds open."""
         if self._thread is not None:
             await self._thread.aclose()
         elif isinstance(self._async, AsyncGenerator):
@@ -97,7 +95,7 @@ def _raising(error: Exception) -> Iterator[Any]:
 
 
 class _ReadingThread(Generic[Item]):
-    """Takes items out of an iterator that blocks. A daemon: it cannot be woken from a read that never ends."""
+    """Reads from a blocking iterator. A daemon thread, because a read that never ends cannot be interrupted."""
 
     def __init__(self, iterator: Iterator[Item]) -> None:
         self.left: list[Item] = []
@@ -121,7 +119,7 @@ class _ReadingThread(Generic[Item]):
         return reply or []
 
     async def aclose(self) -> None:
-        """Wait until the iterator is closed: after the item that is being read, if that comes soon."""
+        """Wait until the iterator is closed, after the current item, if that does not take too long."""
         self._stopping = True
         self._wanted.put(0)
         with suppress(TimeoutError):
@@ -157,5 +155,5 @@ class _ReadingThread(Generic[Item]):
         return items, None
 
     def _send(self, reply: list[Item] | BaseException | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed, so nobody waits any longer
             self._loop.call_soon_threadsafe(self._items.put_nowait, reply)

@@ -2,15 +2,14 @@
 
 ``PollTimes`` serves answers that take seconds, ``LaterPolls`` those that take minutes or hours (``pending="later"``).
 
-A poll that comes too early is a call wasted, one that comes late only keeps a number waiting. So the
-first poll goes out when most answers are there, the next when most of the rest are.
+A poll that is too early wastes a call; one that is late only delays a number. So the first poll is made when most
+answers are ready, the next when most of the rest are.
 
-An answer found by a poll came at some moment between the last PENDING and that poll: what is known of each
-time to answer is an interval. The distribution is estimated from the intervals as in B. Turnbull, "The
-Empirical Distribution Function with Arbitrarily Grouped, Censored and Truncated Data" (1976), one answer at a
-time: an answer's weight is spread over its interval as the answers before it are, and old answers fade.
-That alone could never notice that answers come sooner than the first poll, so one number in eight is polled
-earlier.
+An answer found by a poll became ready between the last PENDING and that poll, so each time to answer is known only as
+an interval. The distribution is estimated from the intervals as in B. Turnbull, "The Empirical Distribution Function
+with Arbitrarily Grouped, Censored and Truncated Data" (1976), one answer at a time: an answer's weight is spread over
+its interval in proportion to earlier answers, and old answers fade. On its own, this could never notice that answers
+are ready before the first poll, so one number in eight is polled earlier.
 """
 
 from __future__ import annotations
@@ -25,40 +24,39 @@ __all__ = ["LaterPolls", "PollTimes"]
 FIRST_WAIT: Final = 2.0
 WAIT_GROWTH: Final = 1.6
 LONGEST_WAIT: Final = 30.0
-"""Seconds: the schedule while nothing is known, 2, 3.2, 5.1 … 30, and beyond all known answers."""
+"""Seconds. The schedule while nothing is known, and beyond all known answers: 2, 3.2, 5.1 … 30."""
 SHORTEST_WAIT: Final = 0.1
 SPREAD: Final = 0.1
-"""Waits are drawn from the planned one to 10 % more: numbers delayed together do not come back together."""
+"""Waits are randomly up to 10 % longer than planned, so that numbers delayed together do not return together."""
 MOST_ANSWERS: Final = 0.85
-"""A poll is timed so that this share of the answers still awaited is there."""
+"""A poll is timed so that this share of the outstanding answers is ready."""
 EXPLORED_SHARE: Final = 1 / 8
-"""Numbers whose first poll comes early, at 40 to 95 % of the time: a price of 0.1 polls per number."""
+"""The share of numbers whose first poll is early, at 40 to 95 % of the time. Costs 0.1 polls per number."""
 EXPLORED_FROM, EXPLORED_TO = 0.4, 0.95
 ANSWERS_TO_TRUST: Final = 8
 MEMORY: Final = 64.0
-"""An answer counts e times less once this many have come after it."""
+"""An answer counts e times less after this many newer ones."""
 NOTICED: Final = 0.02
-"""The share of remaining weight below which a number has outlasted all that is known."""
+"""If less than this share of the weight remains, a number has waited longer than all known answers."""
 UNSEEN: Final = 0.01
-"""The weight of a moment at which no answer has come yet: what makes the unheard-of possible."""
+"""The weight of a time at which no answer has arrived so far; it keeps new times possible."""
 
 _EDGES: Final = [0.05 * 1.1**step for step in range(100)]
 """The upper edges of the histogram's bins in seconds: 0.05 s to 10 minutes, each 10 % wider than the last."""
 
 
 class PollTimes:
-    """The vendor's times to answer, and the poll schedule that follows from them. Its size is fixed."""
+    """How long the vendor takes to answer, and the poll schedule that follows. Uses constant memory."""
 
     def __init__(self) -> None:
         self._weights = [0.0] * len(_EDGES)
         self._answers = 0
 
     def answered(self, seconds: float, still_pending_at: float | None = None) -> None:
-        """Learn from a number that was PENDING and is answered now, ``seconds`` after it was first asked.
+        """Learn from a number that was PENDING and is now answered, ``seconds`` after its first call.
 
-        ``still_pending_at`` is when it was last PENDING, in seconds after it was first asked; None if that
-        is not known, and then the answer is taken to be as late as it was found. Times that a clock cannot
-        have measured (negative, not finite) are ignored.
+        ``still_pending_at`` is when it was last PENDING, in seconds after its first call; None if unknown, in which
+        case the answer is assumed to be as late as it was found. Impossible times (negative, not finite) are ignored.
         """
         if not 0 <= seconds < math.inf:
             return
@@ -77,8 +75,8 @@ class PollTimes:
     def next_wait(self, pending_for: float, polls: int, chance: float) -> float:
         """Return the seconds to wait before asking again.
 
-        ``pending_for`` is the seconds since the number was first asked, ``polls`` the polls made so far
-        (0: it has just become PENDING), ``chance`` a draw from [0, 1) that spreads the polls.
+        ``pending_for`` is the seconds since the number's first call, ``polls`` the polls made so far (0: it has just
+        become PENDING), and ``chance`` a draw from [0, 1) that spreads the polls.
         """
         planned = self._planned(pending_for) if self._answers >= ANSWERS_TO_TRUST else None
         if planned is None:
@@ -91,7 +89,7 @@ class PollTimes:
         return wait * (1 + SPREAD * chance)
 
     def _planned(self, pending_for: float) -> float | None:
-        """Return the moment at which most of the answers not there by now will be; None if unheard of."""
+        """Return when most of the outstanding answers will be ready; None if none took this long so far."""
         place = bisect_right(_EDGES, pending_for) if pending_for >= 0 else 0
         so_far = list(accumulate(self._weights[place:]))
         if not so_far or so_far[-1] < NOTICED * sum(self._weights):
@@ -102,20 +100,20 @@ class PollTimes:
 FLOOR: Final = 20.0
 """Seconds between two asks for a number: the family's pages say "more than 20 s, not sooner"."""
 SCOUT_EVERY: Final = 16
-"""One pending number in so many is a scout: it is polled ahead of the others, to learn for them."""
+"""One pending number in this many is a scout, which is polled before the others."""
 NEIGHBORS: Final = 4
-"""Scouts that a number listens to on either side: those asked at about the same time, since a queue grows."""
+"""Scouts that a number follows on either side: those asked at about the same time."""
 MOST_SCOUTS: Final = 0.8
-"""A number is due when this share of the scouts that were pending as long as it was are answered."""
+"""A number is due when this share of the scouts that were pending as long as it are answered."""
 SCOUT_GROWTH: Final = 2.0
 SCOUT_PHASES: Final = 4
-"""Scouts poll at doubling ages, at four phases: together they see an age to within a fifth."""
+"""Scouts are polled at doubling ages, in four phases, so that together they cover ages to within a fifth."""
 FOLLOWED_FROM: Final = 1.1
-"""A scout follows a neighbor that was answered, if it was itself last asked at a younger age by this factor."""
+"""A scout follows an answered neighbor if its own last call was at an age younger by this factor."""
 LONGEST_SILENCE: Final = 3_600.0
-"""Seconds after which a number is polled whatever the scouts say."""
+"""Seconds after which a number is polled regardless of the scouts."""
 CLOCK_STEP: Final = 1e-6
-"""Seconds that no clock tells apart: sums of its readings may fall short by less."""
+"""Seconds below which times count as equal, because of rounding."""
 SHORTEST_LOOK: Final = 0.1
 LOOKS_PER_FLOOR: Final = 4
 LOOKS_PER_AGE: Final = 8
@@ -123,21 +121,21 @@ LOOKS_PER_AGE: Final = 8
 
 
 class LaterPolls:
-    """The schedule for answers that may take hours, with little over one poll a number.
+    """The schedule for answers that may take hours, with little more than one poll per number.
 
-    A vendor with a long queue answers PENDING for the whole list, so nothing is known when the waiting begins, and
-    times to answer grow along the list. Few numbers are therefore polled early (scouts); the others are looked at
-    now and then, which costs no call, and become due when the scouts next to them have been answered.
+    A vendor with a long queue answers PENDING for the whole list, so nothing is known at first, and times to answer
+    grow along the list. Therefore only a few numbers are polled early (scouts). The others are looked at now and then,
+    which costs no call, and become due when nearby scouts have been answered.
 
-    Ages are seconds since a number was first asked.
+    Ages are seconds since a number's first call.
     """
 
     def __init__(self, *, floor: float = FLOOR) -> None:
         """``floor`` is the least time between two asks for a number, in seconds."""
         self.floor: Final = floor
         self._pending = 0
-        self._asked: list[float] = []  # of each scout: the age at which it was last PENDING
-        self._ended: list[float | None] = []  # and that at which it was found to be answered
+        self._asked: list[float] = []  # for each scout, the age at which it was last PENDING
+        self._ended: list[float | None] = []  # and the age at which its answer was found
 
     def enlist(self, age: float) -> int:
         """Note a number that is PENDING for the first time; return its place in the line."""
@@ -149,17 +147,17 @@ class LaterPolls:
         return place
 
     def still_pending(self, place: int, age: float) -> None:
-        """Note that a poll brought PENDING again."""
+        """Note another PENDING reply to a poll."""
         if place % SCOUT_EVERY == 0:
             self._asked[place // SCOUT_EVERY] = age
 
     def ended(self, place: int, age: float) -> None:
-        """Note that a number was answered, or given up."""
+        """Note that a number was answered or given up."""
         if place % SCOUT_EVERY == 0:
             self._ended[place // SCOUT_EVERY] = age
 
     def next_look(self, place: int, asked: float, age: float, polls: int) -> float:
-        """Return the seconds until a number should be looked at again; 0 if it should be asked now.
+        """Return the seconds until a number should be looked at again; 0 if it should be polled now.
 
         ``asked`` is the age at which it was last PENDING, ``age`` the present one, ``polls`` the polls so far.
         """
@@ -190,7 +188,7 @@ class LaterPolls:
                 pending += 1
             elif ended > asked:
                 answered += 1
-        if not answered and not pending:  # it has outlasted all of them
+        if not answered and not pending:  # it has been pending longer than all of them
             return asked * 1.5
         if answered >= MOST_SCOUTS * (answered + pending):
             return 0.0

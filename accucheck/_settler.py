@@ -1,4 +1,4 @@
-"""Group commit: answers are gathered, stored together, and only then handed on."""
+"""Group commit: answers are gathered, stored together, and only then delivered."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ Number = TypeVar("Number")
 logger = logging.getLogger("accucheck")
 
 GATHER_SECONDS: Final = 0.01
-"""Commits of a durable store begin at least this far apart; the first after a silence begins at once. Each costs
-0.4 ms of CPU beside a busy loop, and nobody waits for one: a worker goes on when it has settled."""
+"""Commits of a durable store start at least this far apart; the first one after a pause starts at once. Each takes CPU,
+and nobody waits for one: a worker continues once its number is settled."""
 GATHER_ANSWERS: Final = 80
-"""So many answers are not kept waiting. A stream makes no more calls while twice its workers are not stored: with 200
-workers at full speed a commit begun at 80 kept 0.94 of the speed, at 160 or by the clock alone 0.83 to 0.88."""
+"""With this many answers waiting, a commit starts at once. A stream stops calling while twice its workers' answers are
+unstored, so waiting for more made 200 workers at full speed a tenth slower."""
 
 
 class Settler(Generic[Number]):
-    """Stores the settlements of one run, in the order in which they come, and delivers them once they are durable.
+    """Stores the settlements of one run, in order of arrival, and delivers them once they are durable.
 
-    What could not be stored is kept, with all that is settled after it, and stored by the next ``flush`` that
-    succeeds: it was paid for.
+    Settlements that could not be stored were paid for: they are kept, together with all later ones, and stored by the
+    next ``flush`` that succeeds.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Settler(Generic[Number]):
         deliver: Callable[[Sequence[Number], Sequence[Settlement]], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
-        """``deliver`` gets what ``add`` got, once it is stored; ``on_failure`` is called when a batch could not be."""
+        """``deliver`` gets what ``add`` got once it is stored; ``on_failure`` is called if a batch cannot be stored."""
         self._store = store
         self._endpoint: Endpoint = endpoint
         self._job = job
@@ -59,7 +59,7 @@ class Settler(Generic[Number]):
         self._sleeper: asyncio.Future[None] | None = None
         self._wake_at = 1.0
         self._flushing: list[asyncio.Future[None]] = []
-        # A context of its own: it may outlive the request whose check came first.
+        # An empty context, because it may outlive the request that made the first check.
         self._task = EngineTask(
             self._run(), name="settler", on_cancel=lambda: None, context=contextvars.Context()
         )
@@ -75,7 +75,7 @@ class Settler(Generic[Number]):
         return len(self._settlements)
 
     def add(self, number: Number, settlement: Settlement) -> None:
-        """Take one settlement to be stored. Returns at once."""
+        """Queue one settlement to be stored. Returns immediately."""
         self._numbers.append(number)
         self._settlements.append(settlement)
         sleeper = self._sleeper
@@ -84,7 +84,7 @@ class Settler(Generic[Number]):
             sleeper.set_result(None)
 
     async def flush(self) -> None:
-        """Return once everything added so far is stored and delivered; after a failure this tries again.
+        """Return once everything added so far is stored and delivered; after a failure, try again.
 
         Raises what the store raises, as a LedgerError that says how many answers are not stored.
         """
@@ -97,7 +97,7 @@ class Settler(Generic[Number]):
         await stored
 
     async def close(self) -> None:
-        """End the task. What is not stored by now stays unstored."""
+        """End the task. Whatever is not stored by now stays unstored."""
         self._closing = True
         self._wake()
         await asyncio.wait([self._task])
@@ -111,7 +111,7 @@ class Settler(Generic[Number]):
                     return
                 await self._sleep(1 if self._failed is None else math.inf)
                 continue
-            # Not to gather at any load: with few answers every one is stored at once.
+            # With few answers, each one is stored at once.
             wait = began + self._gather_seconds - self._loop.time()
             if (
                 wait > 0
@@ -129,7 +129,7 @@ class Settler(Generic[Number]):
         self._busy = True
         try:
             await self._store.settle(settlements, endpoint=self._endpoint, job=self._job)
-        except Exception as error:  # noqa: BLE001 (told to the run, and raised by flush)
+        except Exception as error:  # noqa: BLE001 (reported to the run, and raised by flush)
             self._numbers[:0], self._settlements[:0] = numbers, settlements
             self._failed = self._not_stored(error)
             self._answer_flushes(self._failed)
@@ -163,7 +163,7 @@ class Settler(Generic[Number]):
                 stored.set_exception(error)
 
     async def _sleep(self, wake_at: float, seconds: float | None = None) -> None:
-        """Sleep until so many settlements are there, ``seconds`` have passed, or ``_wake``."""
+        """Sleep until there are ``wake_at`` settlements, ``seconds`` have passed, or ``_wake`` is called."""
         self._sleeper = sleeper = self._loop.create_future()
         self._wake_at = wake_at
         timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
