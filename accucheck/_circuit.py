@@ -122,6 +122,8 @@ LATER_ALIKE: Final = 50
 UNPROVEN_IN_FLIGHT: Final = FIRST_ALIKE + 4
 """The most calls refused or in flight before anything has succeeded, so a wrong setting costs 24 calls."""
 _DIGITS: Final = re.compile(r"\d+")
+STOPS: Final = ", so the run stops before it makes more calls. "
+"""In the message of ``UniformRefusals``: what was seen comes before it, what to try after it."""
 
 
 class Brake:
@@ -174,8 +176,8 @@ class Brake:
         word = reply.status if isinstance(reply, StatusReply) else row.name
         said = f" ({reply.reason})" if reply.reason else ""
         return UniformRefusals(
-            f"{count} numbers in a row got the same reply: {word}{said}, so the run stops before it makes more calls. "
-            f"{row.if_all} If that is expected for this list, use keep_going",
+            f"{count} numbers in a row got the same reply: {word}{said}{STOPS}{row.if_all} "
+            "If that is expected for this list, use keep_going",
             vendor_status=word,
             vendor_reason=reply.reason,
             numbers=count,

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from accucheck._circuit import STOPS
 from accucheck._costs import Cost
 from accucheck._errors import BudgetExhausted, LedgerError, Outage, OutOfQuota, RunEnded, UniformRefusals
 from accucheck._models import Stats
@@ -226,7 +227,7 @@ def say_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> E
 
 def _say_refusals(error: UniformRefusals) -> None:
     """Say what all refusals had in common and what to try, in the words of the command line."""
-    what, stops, advice = error.reason.rpartition("the run stops before it spends more calls. ")
+    what, stops, advice = error.reason.rpartition(STOPS)
     advice = re.sub(r'\b(\w+)="(\w+)"', r"--\1 \2", advice)
     for name in ("base_url", "endpoint", "keep_going"):
         advice = re.sub(rf"\b{name}\b", f"--{name.replace('_', '-')}", advice)

@@ -135,3 +135,16 @@ def test_a_run_that_is_not_ended_never_waits_for_itself() -> None:
     brake = Brake()
     refuse(brake, NOT_FOUND, FIRST_ALIKE - 1)
     assert brake.admits(0)
+
+
+def test_the_command_line_says_what_happened_and_then_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+    from accucheck.cli._summary import _say_refusals
+
+    error = refuse(Brake(), NOT_FOUND, FIRST_ALIKE)
+    assert error is not None
+    _say_refusals(error)
+    said, hint = capsys.readouterr().err.splitlines()
+    assert said.startswith("accucheck: 20 numbers in a row")
+    assert said.endswith("so the run stops before it makes more calls")
+    assert "--body json" in hint
+    assert "--keep-going" in hint
