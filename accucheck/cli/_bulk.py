@@ -16,8 +16,8 @@ from accucheck._errors import ConfigurationError
 from accucheck._store import Endpoint
 from accucheck.cli._account import find_id, make_client
 from accucheck.cli._exit import ExitCode, Interruption
-from accucheck.cli._file_job import run_file_jobs
 from accucheck.cli._job import Job, Only
+from accucheck.cli._jobs import run_file_jobs, run_pipe_job
 from accucheck.cli._ledger import ANY_AGE, chosen_ledger
 from accucheck.cli._lists import expand, make_exclusion, outputs_in, reports_on
 from accucheck.cli._options import (
@@ -40,7 +40,6 @@ from accucheck.cli._options import (
     StreamOrPath,
     Talk,
 )
-from accucheck.cli._pipe_job import run_pipe_job
 from accucheck.cli._survey import run_sample_job
 from accucheck.files import is_remote
 

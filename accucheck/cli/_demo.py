@@ -25,8 +25,8 @@ from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import e164, normalize
 from accucheck.cli._console import report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
-from accucheck.cli._file_job import run_file_jobs
 from accucheck.cli._job import Job
+from accucheck.cli._jobs import run_file_jobs
 from accucheck.cli._options import DEFAULT_TALK, Talk
 from accucheck.sandbox import request_id, truth
 

@@ -11,7 +11,7 @@ import pytest
 
 from accucheck.sandbox import Faults, Settings
 from accucheck.sandbox._account import Account
-from accucheck.sandbox._page import page
+from accucheck.sandbox._app import page
 from accucheck.sandbox._settings import Soft, parse_outage, parse_rate_at
 
 
