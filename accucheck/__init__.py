@@ -155,9 +155,7 @@ def __getattr__(name: str) -> typing.Any:
         import importlib
 
         return importlib.import_module(f"accucheck.{name}")
-    if (
-        name == "FastTransport"
-    ):  # only then, since httpx is a quarter of the time that importing accucheck would take
+    if name == "FastTransport":  # only then, because httpx would take a quarter of accucheck's import time
         from accucheck._http import FastTransport
 
         return FastTransport

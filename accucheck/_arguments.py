@@ -1,6 +1,6 @@
-"""What a client is made of, checked: credentials, timeouts, ages, addresses. Each check raises ConfigurationError.
+"""Validates a client's arguments: credentials, timeouts, ages, addresses. Each check raises ConfigurationError.
 
-Credentials do not show themselves, and go without TLS to this machine alone.
+Credentials never show in a repr, and are sent without TLS only to this machine.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from accucheck._errors import ConfigurationError
 from accucheck._help import with_fields
 
 BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
-"""The vendor's ("1. API Specification")."""
+"""The vendor's base URL ("1. API Specification")."""
 FreshWithin: TypeAlias = timedelta | Mapping[Literal["yes", "no"], timedelta]
-"""How old a known answer may be, in all or by verdict; a verdict that is left out never ages."""
+"""How old a known answer may be, overall or by verdict; a verdict that is left out never expires."""
 _HIDDEN = "Credentials(api_id='•••', api_secret='•••')"
 
 
 class _Headers(dict[str, str]):
-    """Shows its names only."""
+    """Headers whose repr shows only their names."""
 
     def __repr__(self) -> str:
         return f"<headers {', '.join(self)}>"
@@ -37,8 +37,8 @@ class _Headers(dict[str, str]):
 class Credentials:
     """An API id and secret ("2.1 Request Header" of the vendor's page).
 
-    Hidden in repr, str and format, and so in logs and in tracebacks that show local variables; refuses
-    to be pickled. ``headers()`` is the one way out.
+    Hidden in repr, str and format, and therefore in logs and tracebacks that show local variables. Cannot be pickled.
+    Only ``headers()`` returns them.
     """
 
     __slots__ = ("_values",)
@@ -46,7 +46,7 @@ class Credentials:
     def __init__(self, api_id: str, api_secret: str) -> None:
         for name, value in (("api_id", api_id), ("api_secret", api_secret)):
             if not value.isascii() or not value.isprintable():
-                # The value stays out of the message: it may be a secret with a stray character.
+                # Keep the value out of the message: it may be a secret with a stray character.
                 raise ConfigurationError(
                     f"{name} contains a character that an HTTP header cannot carry: copy it again"
                 )
@@ -56,7 +56,7 @@ class Credentials:
     def find(
         cls, api_id: str | None, api_secret: str | None, environment: Mapping[str, str] | None = None
     ) -> Credentials:
-        """Take the arguments, or else ACCUCHECK_API_ID and ACCUCHECK_API_SECRET.
+        """Use the arguments, or else ACCUCHECK_API_ID and ACCUCHECK_API_SECRET.
 
         Raises ConfigurationError, naming what is missing.
         """
@@ -84,7 +84,7 @@ class Credentials:
 
     @property
     def account(self) -> str:
-        """Eight hexadecimal digits that stand for the API id where it must not be stored."""
+        """Eight hexadecimal digits that replace the API id wherever it must not be stored."""
         return hashlib.sha256(self._values[0].encode()).hexdigest()[:8]
 
     def __repr__(self) -> str:
@@ -104,9 +104,9 @@ class Credentials:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its name or address: 127.0.0.0/8, ::1, localhost and names below it.
+    """Whether a host name or address is this machine: 127.0.0.0/8, ::1, localhost and its subdomains.
 
-    Such a host is reached in plain http if need be, and never through a proxy, which would read the credentials.
+    Plain http is allowed for such a host, and it is never reached through a proxy, which would see the credentials.
     """
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
@@ -121,17 +121,17 @@ def is_loopback(host: str) -> bool:
 
 @with_fields
 class Timeouts(msgspec.Struct, frozen=True):
-    """Limits of one HTTP attempt, in seconds: positive and finite, for a call that never ends never settles.
+    """Time limits of one HTTP attempt, in seconds: positive and finite.
 
     Raises ConfigurationError for anything else.
     """
 
     connect: float = 10.0
-    """Finding the address, connecting, and the TLS handshake, together."""
+    """For name resolution, connecting and the TLS handshake together."""
     read: float = 30.0
-    """Silence: the longest wait for the next byte of the reply."""
+    """The longest wait for the next byte of the reply."""
     attempt: float = 60.0
-    """The whole attempt, connecting included."""
+    """For the whole attempt, including connecting."""
 
     def __post_init__(self) -> None:
         for phase in self.__struct_fields__:
@@ -147,7 +147,7 @@ class Timeouts(msgspec.Struct, frozen=True):
 
 
 def check_items(name: str, items: object) -> None:
-    """Raise ConfigurationError unless ``items`` are many, one by one."""
+    """Raise ConfigurationError unless ``items`` is an iterable of items."""
     kind = type(items)
     if hasattr(kind, "columns") and hasattr(kind, "shape"):
         raise ConfigurationError(
@@ -175,7 +175,7 @@ def check_number_function(number: object) -> None:
 
 
 def as_timeouts(timeout: Timeouts | float) -> Timeouts:
-    """Return the limits of each call of one check."""
+    """Return the time limits for each call of one check."""
     if isinstance(timeout, Timeouts):
         return timeout
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
@@ -218,7 +218,7 @@ def as_ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple
 
 
 def as_seconds(name: str, value: object) -> float | None:
-    """Return a time span in seconds; raise ConfigurationError if it is none."""
+    """Return a time span in seconds; raise ConfigurationError if it is not one."""
     if value is None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
@@ -237,7 +237,7 @@ def as_base_url(base_url: str) -> str:
     except ValueError:
         raise ConfigurationError(f"base_url is not a URL: {base_url!r}") from None
     if parts.username is not None or parts.password is not None:
-        # The URL stays out of the message: it holds a password.
+        # Keep the URL out of the message: it contains a password.
         raise ConfigurationError(
             "base_url must not contain a user name or password: use api_id and api_secret"
         )

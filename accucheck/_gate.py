@@ -1,8 +1,8 @@
-"""The gate: one permit before every call, first attempts, retries and polls alike.
+"""The gate: one permit before every call, whether a first attempt, a retry or a poll.
 
-``Gate`` is what the engine asks of one. ``AdaptiveGate`` finds the account's rate limit and stays just under it;
-``UnlimitedGate`` is for tests, and for accounts whose calls are paced elsewhere. Yours is as good as ours if it
-passes ``tests/gate_conformance.py``.
+``Gate`` is what the engine requires. ``AdaptiveGate`` finds the account's rate limit and stays just below it.
+``UnlimitedGate`` is for tests, and for accounts whose calls are paced elsewhere. Your own gate works if it passes
+``tests/gate_conformance.py``.
 """
 
 from __future__ import annotations
@@ -28,71 +28,71 @@ __all__ = ["AdaptiveGate", "Gate", "Pace", "PacedGate", "Rate", "UnlimitedGate"]
 logger = logging.getLogger("accucheck")
 
 _RECHECK: Final = 0.01
-"""Seconds between two looks at the pace: at 10,000 calls/s a look at each call costs more than the bucket."""
+"""Seconds between checks of the pace. At 10,000 calls/s, checking at each call would cost more than the bucket."""
 _QUEUE: Final = 0.05
-"""Seconds of calls: callers that wait for longer queue, on however busy a machine."""
+"""Seconds of calls. More callers than that are a queue, however busy the machine is."""
 _NOTICEABLE: Final = 0.005
 """The share by which the pace must change before the bucket is swapped."""
 _LATENESS: Final = 0.01
-"""Seconds of calls that a bucket holds beyond the one that is due. A timer fires up to a millisecond late on
-asyncio and ticks in whole milliseconds on uvloop: without it those permits would be lost. More would be a burst."""
+"""Seconds of calls that a bucket holds beyond the one that is due. Timers fire up to a millisecond late on asyncio and
+tick in whole milliseconds on uvloop; without this, those permits would be lost. More would be a burst."""
 _LOOK_AGAIN: Final = 0.05
-"""Seconds between two looks at a hold: a reply may end it early."""
+"""Seconds between checks of a hold, because a reply may end it early."""
 _LONG_HOLD: Final = 60.0
 _LOOK_AGAIN_LATER: Final = 1.0
-"""The same in a hold of more than a minute, where no call is under way any more."""
+"""The same in a hold of more than a minute, when no call is in flight any longer."""
 _BLOCK: Final = 0.001
-"""Seconds of calls taken from a full bucket at once, and kept for no longer than that. One by one a permit costs
-2 µs; at 10,000 calls/s and more, with the limit not binding, a block makes that 0.4."""
+"""Seconds of calls taken from a full bucket at once, and kept no longer than that. Blocks make permits five times
+cheaper at 10,000 calls/s and more."""
 _URGENT_IN_A_ROW: Final = 2
-"""Permits that urgent callers may take one after the other while others wait, too."""
+"""Permits that urgent callers may take in a row while others are waiting."""
 _BLIND_HOLD: Final = 1.0
 """Seconds that ``UnlimitedGate`` waits after a refusal that does not say how long to wait."""
 
 
 @runtime_checkable
 class Gate(Protocol):
-    """Says when the next call may go, for everyone who calls one account.
+    """Decides when the next call may be made, for everyone who calls one account.
 
-    A gate belongs to one event loop; all its times are that loop's (``loop.time()``), in seconds. The engine
-    takes one permit for each call, and reports each reply; a permit that is not used is not given back. Any number
-    of tasks may wait at once, and a waiter that is cancelled must cost the others nothing.
+    A gate belongs to one event loop; all its times are that loop's (``loop.time()``), in seconds. The engine takes one
+    permit for each call and reports each reply; unused permits are not given back. Any number of tasks may wait at
+    once, and cancelling one must cost the others nothing.
     """
 
     @property
     def rate(self) -> float | None:
-        """Calls per second let through at present; None if the gate does not limit them."""
+        """Calls per second allowed now; None if the gate does not limit them."""
 
     async def acquire(self, *, urgent: bool = False) -> float:
-        """Wait for a permit and return the moment it was given.
+        """Wait for a permit and return the time it was given.
 
-        Callers are served in the order in which they came; ``urgent`` ones (single checks) before the others (rows
-        of a list), who still get a share. Raises RuntimeError once the gate is closed.
+        Callers are served in order of arrival, ``urgent`` ones (single checks) before the others (rows of a list), who
+        still get a share. Raises RuntimeError once the gate is closed.
         """
 
     def try_acquire(self) -> float | None:
-        """Return the moment of a permit that is free now; None if one would have to be waited for.
+        """Return the time of a permit if one is free now; None if the caller must wait.
 
-        Overtakes nobody: while others wait, there is none. Raises RuntimeError once the gate is closed.
+        Never overtakes: while others are waiting, none is free. Raises RuntimeError once the gate is closed.
         """
 
     def admitted(self, sent_at: float) -> None:
         """Report that the call whose permit was given at ``sent_at`` was not refused for its rate."""
 
     def refused(self, sent_at: float, retry_after: float | None = None) -> None:
-        """Report that the call whose permit was given at ``sent_at`` was rate-limited: hold everyone.
+        """Report that the call whose permit was given at ``sent_at`` was rate-limited, so everyone must wait.
 
-        ``retry_after`` is the number of seconds that the vendor asks us to wait, if it does.
+        ``retry_after`` is the number of seconds that the vendor asks to wait, if it does.
         """
 
     async def aclose(self) -> None:
-        """Give no more permits. Callers that wait get RuntimeError. May be called twice."""
+        """Give no more permits. Waiting callers get RuntimeError. May be called twice."""
 
 
 class UnlimitedGate:
-    """A ``Gate`` that lets every call through at once.
+    """A ``Gate`` that allows every call at once.
 
-    Only a refusal makes callers wait: for as long as the vendor asks, or a second.
+    Only a refusal makes callers wait, for as long as the vendor asks, or a second.
     """
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class UnlimitedGate:
 
 
 class Waiters:
-    """Who waits for a permit, and who is next: the urgent first, but for every third permit."""
+    """Who waits for a permit, and who is next: urgent callers first, except for every third permit."""
 
     def __init__(self) -> None:
         self._urgent: OrderedDict[asyncio.Future[float], None] = OrderedDict()
@@ -148,20 +148,20 @@ class Waiters:
         return waiter
 
     def leave(self, waiter: asyncio.Future[float]) -> None:
-        """Take out a waiter that was cancelled; a permit that it was given meanwhile goes to the next."""
+        """Remove a cancelled waiter; a permit that it was already given goes to the next one."""
         self._urgent.pop(waiter, None)
         self._others.pop(waiter, None)
         if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
             self.give(waiter.result())
 
     def give(self, now: float) -> None:
-        """Give a permit to who is next."""
+        """Give a permit to the next waiter."""
         others_turn = self._others and self._urgent_in_a_row >= _URGENT_IN_A_ROW
         queue = self._others if others_turn or not self._urgent else self._urgent
         self._urgent_in_a_row = self._urgent_in_a_row + 1 if queue is self._urgent else 0
         while queue:
             waiter, _ = queue.popitem(last=False)
-            if not waiter.done():  # one whose task was cancelled just now has not left yet
+            if not waiter.done():  # if its task was just cancelled, it has not left yet
                 waiter.set_result(now)
                 return
 
@@ -174,24 +174,24 @@ class Waiters:
 
 
 class Pace(Protocol):
-    """How fast to call. All times are one monotonic clock's, in seconds."""
+    """How fast to call. All times are seconds on one monotonic clock."""
 
     queued: bool
-    """Told by the gate: whether more callers wait than a late timer explains."""
+    """Set by the gate: whether more callers are waiting than a late timer explains."""
 
     @property
     def learned(self) -> float | None:
-        """The limit, in calls per second, once one was met; None before."""
+        """The limit in calls per second, once it was reached; None before."""
 
     @property
     def resume_at(self) -> float:
-        """Nobody calls before this moment."""
+        """No calls before this time."""
 
     def rate(self, now: float) -> float:
-        """Calls per second that are right now."""
+        """The right number of calls per second now."""
 
     def sent(self, now: float) -> None:
-        """Note that a call goes out."""
+        """Note that a call is being sent."""
 
     def admitted(self, now: float, sent_at: float) -> None:
         """Note that a call was not refused for its rate."""
@@ -201,9 +201,9 @@ class Pace(Protocol):
 
 
 class PacedGate:
-    """A ``Gate`` that lets calls through at a ``Pace``: a token bucket whose rate may change at any time.
+    """A ``Gate`` that allows calls at a ``Pace``: a token bucket whose rate may change at any time.
 
-    One task takes the permits and hands them on: hundreds waiting on one aiolimiter cost 54 µs an acquire.
+    One task takes the permits and passes them on, because hundreds of tasks waiting on one aiolimiter are slow.
     """
 
     def __init__(
@@ -215,7 +215,7 @@ class PacedGate:
         clock: Callable[[], float] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        # Here, since it looks its own version up on the disk: a tenth of the time of importing accucheck.
+        # Imported here because it looks up its own version on disk, a tenth of accucheck's import time.
         from aiolimiter import AsyncLimiter
 
         self._limiter_class = AsyncLimiter
@@ -226,17 +226,17 @@ class PacedGate:
         self._clock = clock
         self._sleep = sleep
         self._waiters = Waiters()
-        self._server: asyncio.Task[None] | None = None  # runs while anybody waits
+        self._server: asyncio.Task[None] | None = None  # runs while anyone is waiting
         self._closed = False
         self._limiter: AsyncLimiter | None = None
         self._current = 0.0
         self._recheck_at = -math.inf
-        self._block = 0  # permits taken from the bucket and not given yet
+        self._block = 0  # permits taken from the bucket and not yet given out
         self._block_until = -math.inf
 
     @property
     def rate(self) -> float:
-        """Calls per second let through at present."""
+        """Calls per second allowed now."""
         return self._current or self._pace.rate(self.now())
 
     @property
@@ -250,10 +250,10 @@ class PacedGate:
         return self._schedule.wait() if self._schedule else 0.0
 
     def now(self) -> float:
-        """Return the time on the gate's clock: the event loop's, which the bucket uses too."""
+        """Return the time on the gate's clock, the event loop's, which the bucket uses too."""
         clock = self._clock
         if clock is None:
-            # Kept: up to Python 3.11 asking for the running loop is a system call (0.2 µs, four times a check).
+            # Cached because up to Python 3.11, asking for the running loop is a system call.
             clock = self._clock = asyncio.get_running_loop().time
         return clock()
 
@@ -315,7 +315,7 @@ class PacedGate:
         self._waiters.fail(closed_error())
 
     async def _serve(self) -> None:
-        """Take permits from the bucket and give them to those who wait."""
+        """Take permits from the bucket and give them to the waiters."""
         try:
             while self._waiters:
                 now = self.now()
@@ -327,7 +327,7 @@ class PacedGate:
                     continue
                 await self._bucket(now).acquire()
                 now = self.now()
-                # A refusal may have come in while this task waited for the bucket.
+                # A refusal may have arrived while this task waited for the bucket.
                 if self._pace.resume_at <= now:
                     self._sent(now)
                     self._waiters.give(now)
@@ -349,7 +349,7 @@ class PacedGate:
         if self._schedule:
             self._schedule.count()
         self._pace.sent(now)
-        if self._pace.resume_at > now:  # one call was let through, to see whether it passes
+        if self._pace.resume_at > now:  # a single call, to test whether the vendor admits it
             self._block = 0
 
     def _bucket(self, now: float) -> AsyncLimiter:
@@ -370,10 +370,10 @@ class PacedGate:
         return self._limiter_class(depth, depth / rate)
 
     def _take_over(self, old: AsyncLimiter, rate: float) -> AsyncLimiter:
-        """Return a bucket of the new pace with as many permits as the old one, so that a swap is no burst."""
+        """Return a bucket with the new pace and the old one's permits, so that the swap causes no burst."""
         new = self._new_bucket(rate)
         low, high = 0, math.floor(old.max_rate)
-        while low < high:  # has_capacity is all that a limiter tells
+        while low < high:  # has_capacity is all that a limiter exposes
             middle = (low + high + 1) // 2
             low, high = (middle, high) if old.has_capacity(middle) else (low, middle - 1)
         _take_at_once(new, new.max_rate - min(low, new.max_rate))
@@ -381,14 +381,14 @@ class PacedGate:
 
 
 class AdaptiveGate(PacedGate):
-    """The ``Gate`` of a client: finds the account's rate limit and stays just under it.
+    """The ``Gate`` of a client: finds the account's rate limit and stays just below it.
 
     Args:
         rate: Calls per second. "auto" finds the limit from the vendor's refusals; a number is a ceiling, tried at
-            once; ``(low, high)`` bounds the search. Text may add quotas and hours, in which calls are made and those
-            under way not cut off: "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima".
+            once; ``(low, high)`` bounds the search. Text may add quotas, and hours outside of which no call is started:
+            "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima".
         burst: Calls allowed at once after a pause, 1 or more. Default: one, plus those due within 10 ms.
-        learned: The limit that an earlier run has found: see ``start_from``.
+        learned: The limit that an earlier run found; see ``start_from``.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -410,9 +410,9 @@ class AdaptiveGate(PacedGate):
             self.start_from(learned)
 
     def start_from(self, learned: float) -> None:
-        """Begin the search at 90 % of the limit that an earlier run has found, in calls per second.
+        """Start the search at 90 % of the limit that an earlier run found, in calls per second.
 
-        Without effect once a permit was given, and where the rate is a number.
+        Has no effect once a permit was given, or if the rate is a number.
         """
         plan = self._plan
         if self._limiter is None and plan.start is None and 0 < learned < math.inf:
@@ -420,13 +420,13 @@ class AdaptiveGate(PacedGate):
 
     @property
     def usage(self) -> str | None:
-        """The calls that count against a quota, to be kept for the next run; None without a quota."""
+        """The calls that count against a quota, to save for the next run; None without a quota."""
         return self._schedule.usage() if self._schedule and self._plan.quotas else None
 
     def restore_usage(self, usage: str) -> None:
-        """Count the calls that earlier runs have made, as their ``usage`` told them.
+        """Count the calls that earlier runs made, from their ``usage``.
 
-        Without effect once a permit was given: then ``usage`` holds calls of this run.
+        Has no effect once a permit was given, because ``usage`` then contains calls of this run.
         """
         if self._schedule and self._limiter is None:
             self._schedule.restore(usage)
@@ -436,7 +436,7 @@ class AdaptiveGate(PacedGate):
 
 
 def shareable_plan(gate: AdaptiveGate) -> RatePlan | None:
-    """Return what several processes can keep to together; None with a burst, which cannot be shared."""
+    """Return the plan that several processes can share; None with a burst, which cannot be shared."""
     return gate._plan if gate._burst is None else None
 
 
@@ -447,9 +447,9 @@ def closed_error() -> RuntimeError:
 def _take_at_once(bucket: AsyncLimiter, permits: float) -> None:
     """Take permits that the bucket is known to have, without awaiting it.
 
-    The one place where aiolimiter is driven by hand. ``try_acquire`` cannot await: a caller that did would give up its
-    turn at each call although permits are there. ``acquire`` does not suspend where ``has_capacity`` has said yes;
-    tests/unit/test_gate_bucket.py holds the installed release to that.
+    The only place where aiolimiter is driven by hand. ``try_acquire`` cannot await, or callers would yield at each call
+    even though permits are free. ``acquire`` does not suspend if ``has_capacity`` returned True;
+    tests/unit/test_gate_bucket.py verifies that for the installed release.
     """
     coroutine = bucket.acquire(permits)
     try:

@@ -1,7 +1,7 @@
-"""Makes ``help()`` show what is written below each field.
+"""Makes ``help()`` show the text below each field.
 
-A text below a field is where editors and the documentation look for it, and nothing else in Python keeps it: the
-source is read again, once somebody asks.
+Editors and the documentation look for text below a field, but Python does not keep it. So the source is read again when
+someone asks for help.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def with_fields(kind: Kind) -> Kind:
-    """Let the docstring of a class end with its fields, those of its bases included."""
+    """Append the fields of a class and its bases to its docstring."""
     kind.__doc__ = _Docstring(kind, kind.__doc__)  # type: ignore[assignment]
     return kind
 

@@ -1,17 +1,16 @@
-"""Text of a lead list -> the national number of a Peru phone, or the reason why it cannot be one.
+"""Turns a cell of a lead list into the national number of a Peru phone, or the reason why it cannot be one.
 
 A national number is an integer: Peru has no leading zeros (mobiles are 9 and eight digits; fixed lines
 are eight digits, area code included), so it is exact, hashes fast and is the ledger's key.
 
-Nearly every row of a list is nine ASCII digits and is settled by one comparison. The rest is read by one
-rule, not by a list of labels: **if exactly one Peru number can be read from the cell and every other digit
-in it is accounted for (country code, trunk zero, extension, the ordinal of a label), it is taken, whatever
-the words around it.** The steps: *plain* (Unicode and spreadsheet dress off), *links* (``wa.me/``,
-``whatsapp://send?phone=``, ``tel:`` reduced to their number), *pieces* (cut at words: a word never stands
-inside a number), *national* (prefixes off, length and area checked).
-libphonenumber has the word on which fixed lines exist and which country another number belongs to. It is
-not asked to read the text: it takes ``051987654321``, ``987654321.0`` and ``9.87654321E8`` wrong, and
-turns letters into digits.
+Nearly every row of a list is nine ASCII digits and takes one comparison. The rest follow one rule, not a list of
+labels: **if exactly one Peru number can be read from the cell, and every other digit is accounted for (country code,
+trunk zero, extension, the ordinal of a label), that number is used, whatever the words around it.** The steps: *plain*
+(remove Unicode and spreadsheet decoration), *links* (reduce ``wa.me/``, ``whatsapp://send?phone=`` and ``tel:`` to
+their number), *pieces* (cut at words, which never occur inside a number), *national* (remove prefixes, check length and
+area).
+libphonenumber decides which fixed lines exist and which country another number belongs to. It does not read the text:
+it misreads ``051987654321``, ``987654321.0`` and ``9.87654321E8``, and turns letters into digits.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ _EXTENSION = re.compile(
     re.IGNORECASE,
 )
 
-# 12/11/2025 could be read as a landline in Lima. People write no landline in this form.
+# 12/11/2025 could be read as a landline in Lima, but nobody writes landlines this way.
 _DATE = re.compile(
     r"(?<!\d)(?<!\d[/.-])(?:[0-3]?\d([/.-])[0-3]?\d\1(?:19|20)\d\d|(?:19|20)\d\d([/.-])[01]?\d\2[0-3]?\d)"
     r"(?:(?:T|,?\s+)[0-2]?\d:[0-5]\d(?::[0-5]\d(?:\.\d+)?)?(?:\s*[AaPp]\.?\s?[Mm]\b\.?|Z|[+-]\d\d:?\d\d)?)?(?![/.-]?\d)"
@@ -75,13 +74,13 @@ _BETWEEN_NUMBERS = (
     re.compile(r"[/;,|&\n\r\t()]|:::?|\s[-–—]\s|\s{2,}"),
 )
 
-# What stands before the digits in "Celular 2: 987654321", "1) 987654321" and "12.- 987654321".
+# What precedes the digits in "Celular 2: 987654321", "1) 987654321" and "12.- 987654321".
 _ORDINAL = re.compile(r"\s*[#.]?\s*\d{1,2}\s*[:.)-]+\s*(?=\D*\d)")
 _PLAIN_ORDINAL = re.compile(r"\s*(?:\(?\d{1,2}\)\s*|\d{1,3}(?:[.)]-?|-)\s+)(?=\D*\d)")
 
-# Letters that hands and scanners put where a digit belongs.
+# Letters that people and scanners put in place of a digit.
 _LOOKS_LIKE_A_DIGIT = frozenset("OoQDIlSBZ")
-# Words that say that the digits behind them are something else.
+# Words which say that the digits after them are something else.
 _NOT_A_PHONE = frozenset(
     """
     dni ruc ce carnet carne doc documento cedula pasaporte
@@ -91,28 +90,28 @@ _NOT_A_PHONE = frozenset(
 
 
 def normalize(text: str | float | None, *, mobile_only: bool = False) -> int:
-    """Return the national number that ``text`` holds.
+    """Return the national number in ``text``.
 
-    Accepts what lead lists hold: ``987654321``, ``+51 987 654 321``, ``0051…``, ``51…``, ``051…``,
-    ``(01) 456-7890``, ``01`` before a mobile, ``tel:`` URIs, WhatsApp links and ids, any words around the
-    number and an extension behind it, any Unicode digits and spaces, and what spreadsheets make of a number
-    (``987654321.0``, ``9.87654321E8``, ``9,87654321E+08``, ``'987654321``). A number that a spreadsheet has
-    *rounded* (``9.88E+08``) is refused: its digits are gone, and a call would be paid for somebody else's
-    number. So are cells with digits that belong to no number, and cells with several numbers
-    (``numbers_in`` reads those). Integers and floats are read like their text, None and NaN like an empty cell.
+    Accepts the forms found in lead lists: ``987654321``, ``+51 987 654 321``, ``0051…``, ``51…``, ``051…``,
+    ``(01) 456-7890``, ``01`` before a mobile, ``tel:`` URIs, WhatsApp links and ids, any words around the number and an
+    extension after it, any Unicode digits and spaces, and what spreadsheets turn a number into (``987654321.0``,
+    ``9.87654321E8``, ``9,87654321E+08``, ``'987654321``). Refuses a number that a spreadsheet has *rounded*
+    (``9.88E+08``): its digits are lost, and the call would pay for someone else's number. Also refuses cells with
+    digits that belong to no number, and cells with several numbers (``numbers_in`` reads those). Integers and floats
+    are read like their text, None and NaN like an empty cell.
 
     Args:
         text: One cell.
-        mobile_only: Refuse fixed lines (WhatsApp Business uses them, so they are allowed otherwise).
+        mobile_only: Refuse fixed lines, which are otherwise allowed because WhatsApp Business uses them.
 
     Returns:
         Nine digits starting with 9 for a mobile, eight digits (area code included) for any other line.
 
     Raises:
-        InvalidNumber: It cannot be a Peru number; the message says why and ``problem`` says it in a word.
+        InvalidNumber: It cannot be a Peru number; the message says why, and ``problem`` in one word.
     """
     if type(text) is str:
-        # Methods of str alone: this is paid once a row (0.2 µs).
+        # Only methods of str, because this runs once per row.
         if len(text) == 9 and text[0] == "9" and text.isascii() and text.isdigit():
             return int(text)
         if mobile := _E164_MOBILE(text):
@@ -130,14 +129,14 @@ def normalize(text: str | float | None, *, mobile_only: bool = False) -> int:
 
 
 def numbers_in(text: str | float | None, *, mobile_only: bool = False) -> list[int]:
-    """Return every Peru number that ``text`` holds, each once, in their order.
+    """Return every Peru number in ``text``, each once, in order.
 
     Reads what ``normalize`` reads, and cells with several numbers: ``987654321 / 912345678``,
-    ``Cel. 987654321, casa (01) 456-7890``, ``987654321 ::: 912345678``, one number a line. Digits that belong
-    to no number are left out. With ``mobile_only`` fixed lines are left out too.
+    ``Cel. 987654321, casa (01) 456-7890``, ``987654321 ::: 912345678``, one number per line. Digits that belong to no
+    number are left out. With ``mobile_only``, fixed lines are left out too.
 
     Raises:
-        InvalidNumber: There is none; as ``normalize`` says it.
+        InvalidNumber: There is none; with the message of ``normalize``.
     """
     if type(text) is str and len(text) == 9 and text[0] == "9" and text.isascii() and text.isdigit():
         return [int(text)]
@@ -169,7 +168,7 @@ def mask(number: str | int) -> str:
 
 
 class _Found(NamedTuple):
-    """What was read of a cell."""
+    """What was read from a cell."""
 
     numbers: list[int]
     """Each once; at least one."""
@@ -215,7 +214,7 @@ def _read(cell: str) -> _Found:
 
 
 def _plain(cell: str) -> str:
-    """Fold Unicode to the ASCII that it stands for, and take spreadsheet quotes off."""
+    """Fold Unicode to the corresponding ASCII, and remove spreadsheet quotes."""
     if not cell.isascii():
         folded = unicodedata.normalize("NFKC", cell[: 4 * _LONGEST_CELL])
         cell = "".join(map(_plain_character, folded)) + cell[4 * _LONGEST_CELL :]
@@ -266,7 +265,7 @@ def _undo_spreadsheet(cell: str, text: str) -> str:
 
 
 def _without_links(cell: str, text: str) -> str:
-    """Return the text with each link, address and extension reduced to what it says of a number."""
+    """Return the text with each link, address and extension reduced to the number in it."""
     if _PERCENT.search(text):
         text = unquote(text)
     if context := _TEL_CONTEXT.fullmatch(text):
@@ -296,7 +295,7 @@ def _read_links(cell: str, text: str) -> str:
 
 
 def _read_pieces(cell: str, text: str) -> _Found:
-    """Read a cell that holds words, or more than one number."""
+    """Read a cell that contains words or several numbers."""
     numbers: dict[int, None] = {}
     rest: list[str] = []
     pieces = _pieces(cell, text)
@@ -381,7 +380,7 @@ def _numbers_of(body: str, *, labeled: bool) -> tuple[list[int], list[str]]:
 
 
 def _cut(groups: tuple[str, ...], international: bool) -> list[int]:
-    """Cut digit groups into numbers that would each pass alone, as few as possible; [] if that cannot be."""
+    """Cut digit groups into as few valid numbers as possible; [] if that is impossible."""
     if len(groups) == 1 and len(groups[0]) == 18 and groups[0][0] == groups[0][9] == "9":
         return [int(groups[0][:9]), int(groups[0][9:])]
     # From the end: the best way to cut the groups from each place on.
@@ -403,7 +402,7 @@ def _cut(groups: tuple[str, ...], international: bool) -> list[int]:
 
 
 def _bare(digits: str, international: bool) -> str | None:
-    """Take the prefixes off; return None if they are another country's."""
+    """Remove the prefixes; return None if they are another country's."""
     international = international or digits.startswith("00")
     digits = digits.lstrip("0")  # one zero is the trunk prefix; +0 and 051 are slips that lists are full of
     if international and digits and not digits.startswith(COUNTRY_CODE):
@@ -468,7 +467,7 @@ def _say_why_not(cell: str, digits: str, international: bool) -> NoReturn:
             "too_long",
             f"has the area code 0{digits[:2]} before a mobile number, which needs none: remove it",
         )
-    # Of a list of Peruvian leads, 99364200777 is a mobile with two digits too many, and not from Turkmenistan.
+    # In a list of Peruvian leads, 99364200777 is a mobile with two digits too many, not one from Turkmenistan.
     if length > 9 and (length > 11 or digits[0] != "9") and (country := _country_of(digits)):
         _refuse(cell, "other_country", f"looks like a number from another country ({country})")
     if length > 9:
@@ -506,7 +505,7 @@ def _country_of(digits: str) -> str | None:
 
 
 def _refuse(cell: str, problem: NumberProblem, why: str) -> NoReturn:
-    # Empty cells all read alike; anything else is shown, so that a person finds it in the list.
+    # Empty cells look alike; anything else is shown, so that a person can find it in the list.
     if problem == "empty" and not cell.strip():
         raise InvalidNumber("The cell is empty.", problem=problem)
     raise InvalidNumber(f"“{_shown(cell)}” {why}.", problem=problem)

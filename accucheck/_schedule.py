@@ -1,4 +1,4 @@
-"""What the user allows beside the vendor's limit: calls per second, quotas of longer windows, and hours of the day."""
+"""The user's own limits: calls per second, quotas over longer windows, and hours of the day."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from accucheck._errors import ConfigurationError
 __all__ = ["Hours", "Quota", "Rate", "RatePlan", "Schedule"]
 
 Rate: TypeAlias = float | tuple[float, float] | str
-"""Calls per second: a ceiling (50), a range to search (5, 200), or "auto": found from the vendor's refusals.
+"""Calls per second: a ceiling (50), a range to search (5, 200), or "auto", which finds the limit from refusals.
 
-As text also with quotas and hours of the day: "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima". Units are s,
-min, h and d; a quota holds for any span of that length, wherever it begins.
+Text may add quotas and hours of the day: "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima". Units are s, min, h
+and d; a quota holds for every span of that length, whenever it starts.
 """
 
 _LOWEST: Final = 0.02
-"""The lowest rate that a search goes down to by itself: one call in 50 s."""
+"""The lowest rate that a search uses: one call in 50 s."""
 _UNITS: Final = {"min": 60.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _QUOTA: Final = re.compile(r"(?P<calls>\d+)/(?P<unit>min|m|h|d)")
 _PER_SECOND: Final = re.compile(r"(?P<low>[\d.]+)(?::(?P<high>[\d.]+))?(?P<unit>/s)?")
@@ -50,9 +50,9 @@ class Hours(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> Hours:
-        """Read ``HH:MM-HH:MM`` with a time zone of the IANA database, by default that of Lima.
+        """Read ``HH:MM-HH:MM`` with an IANA time zone, Lima by default.
 
-        Hours that close before they open last over midnight. Raises ConfigurationError if ``text`` is none of that.
+        Hours that end before they start run past midnight. Raises ConfigurationError for anything else.
         """
         match = _HOURS.fullmatch(text.strip()) if isinstance(text, str) else None
         try:
@@ -80,7 +80,7 @@ class Hours(NamedTuple):
         return self._until(self.opens, now)
 
     def span(self, wall: float, seconds: float) -> float:
-        """Return how long it takes from a moment until so many seconds of open hours have passed."""
+        """Return how long it takes from a moment until this many seconds of open hours have passed."""
         end = wall
         while True:
             end += self.wait(end)
@@ -95,7 +95,7 @@ class Hours(NamedTuple):
 
 
 class RatePlan(NamedTuple):
-    """A ``Rate``, read."""
+    """A parsed ``Rate``."""
 
     low: float
     high: float
@@ -105,7 +105,7 @@ class RatePlan(NamedTuple):
     hours: Hours | None = None
 
     def seconds_for(self, calls: int) -> float | None:
-        """Return how long so many calls take at the least, hours aside; None if nothing is known of it."""
+        """Return the least time that this many calls take, ignoring hours; None if unknown."""
         if self.high == math.inf and not self.quotas:
             return None
         waits = [(calls - 1) // quota.calls * quota.seconds for quota in self.quotas if calls]
@@ -113,7 +113,7 @@ class RatePlan(NamedTuple):
 
     @classmethod
     def read(cls, rate: Rate) -> RatePlan:
-        """Read what a user gave as ``rate``; raises ConfigurationError if it is none."""
+        """Parse a user's ``rate``; raises ConfigurationError if it is not one."""
         match rate:
             case str():
                 return cls._read_text(rate)
@@ -198,7 +198,7 @@ def _zone(name: str) -> tzinfo:
 
 
 class _Window:
-    """Counts the calls of the last ``seconds``, in slots: a call leaves up to a slot late, never early."""
+    """Counts the calls of the last ``seconds`` in slots. A call is forgotten up to a slot late, never early."""
 
     def __init__(self, quota: Quota) -> None:
         self.quota = quota
@@ -255,7 +255,7 @@ def _span(seconds: float) -> str:
 
 
 class Schedule:
-    """When quotas and hours allow the next call. ``wall`` is a clock of seconds since 1970 (UTC)."""
+    """When quotas and hours allow the next call. ``wall`` returns seconds since 1970 (UTC)."""
 
     def __init__(
         self,
@@ -292,12 +292,12 @@ class Schedule:
             window.count(wall, calls)
 
     def take_back(self, calls: int) -> None:
-        """Forget so many of the calls that were counted last: they were not made."""
+        """Forget this many of the last counted calls, which were not made."""
         for window in self._windows:
             window.take_back(calls)
 
     def room(self) -> int | None:
-        """Return how many calls may be made at once now; None if no quota bounds them."""
+        """Return how many calls may be made at once now; None if no quota limits them."""
         wall = self._wall()
         return min((window.room(wall) for window in self._windows), default=None)
 
@@ -307,7 +307,7 @@ class Schedule:
         return json.dumps({f"{window.quota.seconds:g}": window.to_list() for window in self._windows})
 
     def restore(self, usage: str) -> None:
-        """Count the calls of earlier runs, too. What cannot be read is ignored."""
+        """Also count the calls of earlier runs. Ignores what it cannot read."""
         try:
             counted = json.loads(usage)
             for window in self._windows:

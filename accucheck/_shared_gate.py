@@ -1,8 +1,8 @@
 """One rate for all processes that call one account: a ``Gate`` whose permits come from the store.
 
-Permits are leased in blocks of a tenth of a second, with the outcomes of earlier calls as the price. One process at a
-time, the leader, hears all outcomes and runs the ``RateController`` on them; if it falls silent another takes over.
-Within a process permits go to callers as in ``PacedGate``.
+Permits are leased in blocks of a tenth of a second; each request for a lease reports the outcomes of earlier calls. One
+process at a time, the leader, gets all outcomes and runs the ``RateController`` on them; if it falls silent, another
+takes over. Within a process, permits go to callers as in ``PacedGate``.
 """
 
 from __future__ import annotations
@@ -32,39 +32,39 @@ __all__ = ["SharedGate"]
 logger = logging.getLogger("accucheck")
 
 _TICK: Final = 0.05
-"""Seconds between two requests while there is something to ask or to tell."""
+"""Seconds between requests while there is something to request or report."""
 _STARTUP_TICK: Final = 0.02
-"""The same for the leader while the rate grows from call to call."""
+"""The same for the leader while the rate grows with every call."""
 _EXPIRY: Final = 0.02
-"""Seconds after which a permit that nobody took is lost."""
+"""Seconds after which an unused permit is lost."""
 _KEPT: Final = 2 * _TICK
 """The same for a block worth no more than that at the rate: used at once, it is what late permits may be."""
 _REPORTED: Final = 0.12
-"""Seconds after which the leader has heard of everything: two requests, and the way to the store."""
+"""Seconds after which the leader knows everything: two requests, and the round trip to the store."""
 _SENT, _ADMITTED, _REFUSED = range(3)
 _MOMENT: Final = itemgetter(0, 1)
 """When it happened, a call before its reply. Not by what follows, which cannot always be compared."""
 _LAG: Final = 0.27
 """Seconds from what a controller learns to the last call that does not heed it yet: reports, a request, a block."""
 _FIRST_HOLD: Final = 1.5
-"""Calls for which a process waits after its own refusal, until the leader has heard of it."""
+"""How many calls' time a process waits after its own refusal, until the leader knows about it."""
 _LOOK_AGAIN: Final = 60.0
-"""Seconds between two looks at a pause that hours or quotas demand."""
+"""Seconds between checks of a pause required by hours or quotas."""
 _SEATS: Final = itertools.count(1)
 _LONGEST_CALL: Final = 600.0
 _QUIET: Final = 1.0
-"""Seconds without calls after which a process asks no more, and another may lead."""
+"""Seconds without calls after which a process stops requesting, and another may lead."""
 
 
 class SharedGate:
     """The ``Gate`` of a client that shares its account with other processes through ``store``.
 
     Args:
-        store: Where permits come from; open, and closed after the gate.
-        account: Names the account: the same for all that share it, and never a secret.
-        rate: Calls per second, quotas and hours, as for ``AdaptiveGate``. Quotas and hours are to be the same in all
-            processes; a ceiling is kept by each for itself, too.
-        learned: The limit that an earlier run has found, in calls per second.
+        store: Where permits come from. Must be open, and stay open until the gate is closed.
+        account: Name of the account, the same for everyone who shares it; never a secret.
+        rate: Calls per second, quotas and hours, as for ``AdaptiveGate``. Quotas and hours should be the same in all
+            processes; each process also keeps to its own ceiling.
+        learned: The limit that an earlier run found, in calls per second.
         wall: Returns seconds since 1970.
 
     Raises:
@@ -233,7 +233,7 @@ class SharedGate:
         return True
 
     def _pump(self) -> None:
-        """Give permits to who waits, ask the store for what is worth asking, and come again when that is due."""
+        """Give permits to the waiters, make a request to the store if worthwhile, and schedule the next turn."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -250,7 +250,7 @@ class SharedGate:
             self._urgent = False
             starting = self._controller is not None and self._controller.phase is Phase.STARTUP
             self._ask_at = now + (_STARTUP_TICK if starting else _TICK)
-            # No context: it asks for all callers, whoever of them came first.
+            # An empty context, because it makes requests for all callers.
             self._asking = loop.create_task(
                 self._ask(), name="accucheck permits", context=contextvars.Context()
             )
@@ -377,7 +377,7 @@ class SharedGate:
     # The leader
 
     def _hear(self, outcomes: Outcomes) -> None:
-        """Take in what became of calls, one's own or another's."""
+        """Take in the outcomes of calls, our own or another process's."""
         heard = self._heard
         heard += [(sent_at, _SENT, sent_at, None) for sent_at in outcomes.sent]
         heard += [(at, _ADMITTED, sent_at, None) for sent_at, at in outcomes.admitted]
@@ -385,10 +385,10 @@ class SharedGate:
         heard.sort(key=_MOMENT)
 
     def _digest(self, controller: RateController) -> float:
-        """Tell the controller what has happened, in order and at its true time; return up to when.
+        """Tell the controller what happened, in order and at the true times; return up to when.
 
-        It lives a moment ago: a limit is measured by the calls that were sent until a refusal, and is found too low
-        while some of them are still to be reported.
+        It runs slightly in the past: a limit is measured by the calls sent until a refusal, and would be found too low
+        if some of them were not reported yet.
         """
         now = self._now() + self._offset
         at_once = self._alone or controller.phase is Phase.LOCKOUT
@@ -414,7 +414,7 @@ class SharedGate:
         return until
 
     def _pacing(self, controller: RateController) -> Pacing:
-        # A machine that is busy loses permits to its own lateness: that is no lack of demand.
+        # A busy machine loses permits because it is late, which does not mean a lack of demand.
         controller.queued = len(self._waiters) > 1 + _QUEUE * (self._rate or 0.0)
         rate = controller.rate(self._digest(controller))
         return Pacing(

@@ -1,8 +1,8 @@
 """The status table: what every reply means, in one place.
 
-A reply is classified once, by ``_wire``, as one row of this table. The row says what happens to its number (its
-fate), which error the number or the run ends with, whether the call is charged, whether it proves that the vendor is
-up, and where all that is known from. ``_decide`` acts on the row; counters, command line and documentation read it.
+``_wire`` classifies each reply once, as one row of this table. The row says what happens to the number (its fate),
+which error the number or the run ends with, whether the call is charged, whether it proves that the vendor is up, and
+where this is known from. ``_decide`` acts on the row; counters, command line and documentation read it.
 
 To add a status, add its row here (and its class in ``_errors``, if it needs one) and its line in the tests.
 """
@@ -44,7 +44,7 @@ FATES: Final[Mapping[Fate, str]] = {
     "final": "not asked again",
     "end": "the run ends",
 }
-"""What happens to a number, or to the run, in words for the documentation."""
+"""What happens to a number or to the run, in words for the documentation."""
 
 Charge: TypeAlias = Literal["answer", "pending", "refusal", "unknown", "nothing"]
 
@@ -55,7 +55,7 @@ CHARGES: Final[Mapping[Charge, str]] = {
     "unknown": "possibly",
     "nothing": "not sent",
 }
-"""Whether a call is charged, as far as anybody knows: the vendor publishes no price list."""
+"""Whether a call is charged, as far as is known: the vendor publishes no price list."""
 
 Source: TypeAlias = Literal["page", "family", "HTTP", "accucheck"]
 """``page``: the vendor's page for this API, which is the contract. ``family``: its pages for other countries, and
@@ -71,15 +71,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     error: type[AccucheckError] | None = None
     """What the number (or the run) ends with, if it ends with this reply. None for an answer."""
     message: str = ""
-    """What happened and what to do. The vendor's own reason takes its place, or follows it (``Fate`` "end" and
+    """What happened and what to do. The vendor's own reason replaces it, or follows it (``Fate`` "end" and
     Undetermined). ``{word}`` is the vendor's word, ``{http}`` the HTTP code."""
     if_all: str = ""
-    """What to try if every number ends so: a sentence. For rows that leave a number without an answer."""
+    """What to try if every number ends this way, as a sentence. For rows that leave a number without an answer."""
     http: str = ""
-    """The HTTP codes under which it comes; for people, except where the code alone decides."""
+    """The HTTP codes it comes with; only for readers, except where the code alone decides."""
     charge: Charge = "refusal"
     vendor_up: bool = True
-    """Whether the reply proves that the vendor is up. Those that do not may open the circuit."""
+    """Whether the reply proves that the vendor is up. Replies that do not may open the circuit."""
     source: Source = "page"
     trust: Literal["high", "medium", "low"] = "high"
 
@@ -239,7 +239,7 @@ BAD_RESULT: Final = Row(
     charge="unknown",
     source="accucheck",
 )
-"""OK with a result that is missing, belongs to another number, or says neither a word nor yes or no."""
+"""OK with a result that is missing, for another number, or without a usable ``whatsapp``."""
 
 MALFORMED: Final = Row(
     name="MALFORMED",
@@ -262,7 +262,7 @@ NOT_SENT: Final = Row(
     vendor_up=False,
     source="accucheck",
 )
-"""No connection: the request did not leave."""
+"""No connection, so the request was not sent."""
 
 ANSWER_LOST: Final = Row(
     name="ANSWER_LOST",
@@ -273,7 +273,7 @@ ANSWER_LOST: Final = Row(
     vendor_up=False,
     source="accucheck",
 )
-"""The request may have reached the vendor, and no whole reply came back (connection, timeout, truncation)."""
+"""The request may have reached the vendor, but no complete reply came back (connection, timeout, truncation)."""
 
 GATEWAY: Final = Row(
     name="GATEWAY",
@@ -284,8 +284,8 @@ GATEWAY: Final = Row(
     vendor_up=False,
     source="HTTP",
 )
-"""A gateway passed the call on and got no good answer (RFC 9110, sections 15.6.3 and 15.6.5; 520 and 524 are
-Cloudflare's): the vendor may have answered, and charged."""
+"""A gateway forwarded the call and got no valid answer (RFC 9110, sections 15.6.3 and 15.6.5; 520 and 524 are
+Cloudflare's). The vendor may have answered and charged."""
 
 TOO_MANY_REQUESTS: Final = Row(
     name="TOO_MANY_REQUESTS",
@@ -346,7 +346,7 @@ _CODES: Final = {
 
 
 def row_of_code(http_status: int) -> Row | None:
-    """Return the row of a reply whose body has no status that we know; None if its HTTP code says nothing either."""
+    """Return the row of a reply whose body has no known status; None if its HTTP code does not help either."""
     row = _CODES.get(http_status)
     if row is None and http_status >= 500:
         return SERVER_ERROR

@@ -1,4 +1,4 @@
-"""The client without ``await``, for scripts and threads: an event loop in a thread of its own does the work."""
+"""The client without ``await``, for scripts and threads. An event loop in a background thread does the work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NumericItem = TypeVar("NumericItem", bound=Numeric)
 class SyncStream(Generic[Item]):
     """Outcomes as they finish: ``with client.stream(...) as outcomes: for outcome in outcomes``.
 
-    Made by ``SyncClient.stream``. See ``Stream`` for what it promises.
+    Created by ``SyncClient.stream``. See ``Stream`` for its guarantees.
     """
 
     def __init__(self, portal: BlockingPortal, make: Callable[[], Stream[Item]]) -> None:
@@ -71,16 +71,16 @@ class SyncStream(Generic[Item]):
 
     @property
     def run_id(self) -> str:
-        """Names this run in its events and in telemetry; ``""`` before the block is entered."""
+        """The id of this run in its events and in telemetry; ``""`` before the block is entered."""
         return "" if self._stream is None else self._stream.run_id
 
     def undelivered(self) -> list[Outcome[Item]]:
-        """Take the outcomes that are settled and were not iterated over; to be called after leaving the block."""
+        """Take the settled outcomes that you did not iterate over. Call it after leaving the block."""
         return [] if self._stream is None else self._stream.undelivered()
 
     @property
     def unasked(self) -> list[Item]:
-        """Items that were read and have no outcome; to be read after leaving the block."""
+        """Items that were read and have no outcome. Read it after leaving the block."""
         return [] if self._stream is None else self._stream.unasked
 
 
@@ -93,8 +93,8 @@ class SyncClient:
                 for outcome in outcomes:
                     ...
 
-    Takes the arguments of ``Client``, and its methods those of the methods of the same names. Several threads may use
-    one client. ``items``, ``number`` and ``on_event`` of a stream run in the client's thread.
+    Takes the same arguments as ``Client``, and so do its methods. Several threads may share one client. ``items``,
+    ``number`` and ``on_event`` of a stream run in the client's thread.
 
     Raises:
         ConfigurationError: An argument is wrong, or credentials are missing.
@@ -124,7 +124,7 @@ class SyncClient:
         self._exit.__exit__(kind, error, traceback)
 
     def close(self) -> None:
-        """Settle the calls in flight and close every connection. A context manager closes by itself."""
+        """Let calls in flight settle and close every connection. A context manager does this automatically."""
         self._exit.close()
 
     def check(
@@ -216,10 +216,10 @@ class SyncClient:
 def check_sync(number: str | int, **options: Any) -> Check:
     """Check one number and return its answer, without an event loop; see ``Client.check``.
 
-    ``options`` are those of ``Client``. Opens and closes a client: for many numbers use ``SyncClient``.
+    ``options`` are those of ``Client``. It opens and closes a client each time; for many numbers, use ``SyncClient``.
 
     Raises:
-        RuntimeError: An event loop is running, as in a notebook: ``await client.check(...)`` there.
+        RuntimeError: An event loop is running, as in a notebook; use ``await client.check(...)`` there.
     """
     try:
         asyncio.get_running_loop()

@@ -1,9 +1,9 @@
 """Request body and reply bytes <-> values. Knows the vendor's JSON; imports no HTTP library.
 
-A reply is classified on the body's ``status``, never on the HTTP code: HTTP 400 is both PENDING and
-INVALID_ARGUMENT, HTTP 403 both OUT_OF_QUOTA and RATE_LIMIT_EXCEEDED ("4. Error Codes" of the vendor's
-page). The HTTP code decides alone only where the body says nothing we know: 5xx, 429, redirects. Every reply
-value has its ``row`` of the status table; what the row means is for others to act on.
+A reply is classified by the body's ``status``, never by the HTTP code: HTTP 400 is both PENDING and INVALID_ARGUMENT,
+HTTP 403 both OUT_OF_QUOTA and RATE_LIMIT_EXCEEDED ("4. Error Codes" of the vendor's page). The HTTP code decides only
+if the body has no known status: 5xx, 429, redirects. Every reply value has its ``row`` of the status table; other
+modules act on it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _BY_STATUS: Final = Row(name="", fate="final")
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
-    """``OK`` with a result that belongs to the number asked."""
+    """``OK`` with a result for the number that was asked."""
 
     row: ClassVar[Row] = OK
     check: Check
@@ -57,17 +57,17 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
 
 
 class StatusReply(msgspec.Struct, frozen=True, gc=False):
-    """A reply that says what it is: by its status, by a value of ``whatsapp``, or by its HTTP code alone."""
+    """A reply classified by its status, by a value of ``whatsapp``, or only by its HTTP code."""
 
     status: str
-    """The vendor's word as it came, safe to print; the row's name where it gave none."""
+    """The vendor's own word, safe to print; the row's name if it gave none."""
     http_status: int
     reason: str = ""
     request_id: str = ""
     retry_after: float | None = None
     """Seconds, from the Retry-After header (RFC 9110, section 10.2.3)."""
     row: Row = _BY_STATUS
-    """By default the row of the status."""
+    """Default: the row of the status."""
 
     def __post_init__(self) -> None:
         if self.row is _BY_STATUS:
@@ -90,9 +90,9 @@ _NOT_SENT: Final = "cancelled before a byte was sent"
 
 
 def not_sent(error: asyncio.CancelledError) -> asyncio.CancelledError:
-    """Return a cancellation that says that the call was not made, so that it cannot have been charged.
+    """Return a cancellation which says that the call was not made, so it cannot have been charged.
 
-    It is of asyncio's own class: ``asyncio.timeout`` turns no other into a TimeoutError.
+    It has asyncio's own class: ``asyncio.timeout`` turns only that into a TimeoutError.
     """
     return asyncio.CancelledError(*error.args, _NOT_SENT)
 
@@ -103,16 +103,16 @@ def was_not_sent(error: BaseException) -> bool:
 
 
 class Broken(msgspec.Struct, frozen=True, gc=False):
-    """No whole reply: the exchange failed on the way."""
+    """No complete reply: the exchange failed on the way."""
 
     phase: Phase
     message: str
     sent: bool
     """Whether the request may have reached the vendor, so that it may have been charged."""
     retry_after: float | None = None
-    """Seconds, if a gateway said so."""
+    """Seconds, if a gateway sent Retry-After."""
     http_status: int | None = None
-    """The gateway's code, or that of a reply that was cut off."""
+    """The HTTP code of the gateway or of a reply that was cut off."""
 
     request_id: ClassVar[str] = ""
 
@@ -134,7 +134,7 @@ Reply: TypeAlias = Answered | NoAnswer
 
 
 class _Result(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """``result`` exactly as the page names it. Anything else takes the slow path, which keeps it."""
+    """``result`` exactly as the page specifies it. Anything else takes the slow path, which keeps it."""
 
     number: str = ""
     whatsapp: str = ""
@@ -178,10 +178,10 @@ def decode_reply(
     *,
     now: Callable[[], datetime] = utc_now,
 ) -> Reply:
-    """Attempt one whole reply into a value; never raises, whatever the bytes.
+    """Turn one whole reply into a value; never raises, whatever the bytes.
 
-    ``national`` is the number that was asked for: a result for another one is ``Malformed``.
-    ``retry_after`` is that header's text, seconds or an HTTP date.
+    ``national`` is the number that was asked for; a result for another one is ``Malformed``.
+    ``retry_after`` is the text of that header: seconds or an HTTP date.
     """
     if http_status == 200:
         try:
@@ -206,7 +206,7 @@ def decode_reply(
 def _plain_check(
     national: str, whatsapp: bool, result: _Result, request_id: str, at: datetime
 ) -> Check | None:
-    """Return the record of a result in which every field has a form that the page shows, else None."""
+    """Return the record of a result if every field has a form that the page shows, else None."""
     status_update = None
     if result.status_update:
         status_update = _date(result.status_update)
@@ -286,7 +286,7 @@ def _decode_result(
     if not isinstance(result, dict):
         return Malformed(http_status, "OK without a result", request_id, BAD_RESULT)
     number = _text(result.get("number"))
-    # A reply without a number cannot belong to another one: each connection carries one question at a time.
+    # A reply without a number cannot belong to another one: each connection carries one request at a time.
     if number and not _is_same_number(number, national):
         return Malformed(http_status, "OK with the result for a different number", request_id, BAD_RESULT)
     stated = result.get("whatsapp")
@@ -309,7 +309,7 @@ def _decode_result(
         raw = result.get(name)
         value = read(_text(raw)) if raw not in (None, "") else None
         if value is None and raw not in (None, ""):
-            extra[name] = raw  # paid for: kept as it came, though we cannot read it
+            extra[name] = raw  # paid for: kept unchanged, though we cannot read it
         fields[name] = value
     signature = result.get("signature")
     return Answered(
@@ -331,7 +331,7 @@ def _parse(body: bytes) -> tuple[Any, str | None]:
     try:
         document = _decode_anything(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # A BOM, or bad UTF-8 inside a field: the answer was paid for, so replacement characters will do.
+        # A BOM, or bad UTF-8 inside a field. The answer was paid for, so accept replacement characters.
         text = body.decode("utf-8-sig", errors="replace").strip()
         if not text:
             return None, "empty"
@@ -347,13 +347,13 @@ def _parse(body: bytes) -> tuple[Any, str | None]:
     except RecursionError:
         return None, "nested too deeply"
     if body.count(b"[") + body.count(b"{") > _DEEPEST and _is_deeper(document, _DEEPEST):
-        # Whoever stores or prints it later would run out of stack.
+        # Storing or printing it later would overflow the stack.
         return None, "nested too deeply"
     return document, None
 
 
 def _without_lone_surrogates(document: Any) -> Any:
-    """Replace what an escape such as d800 alone stands for: no file and no ledger could store it."""
+    """Replace lone surrogates, from an escape such as d800: no file or ledger could store them."""
     text = json.dumps(document, ensure_ascii=False)
     return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
 
@@ -376,7 +376,7 @@ _CUT_TOKEN: Final = re.compile(
 
 
 def _ends_early(text: str, error: json.JSONDecodeError) -> bool:
-    """Whether JSON fails because it stops, not because it says something else."""
+    """Whether the JSON is invalid only because it was cut off."""
     return error.msg.startswith("Unterminated string") or _CUT_TOKEN.fullmatch(text, error.pos) is not None
 
 
@@ -418,7 +418,7 @@ def parse_retry_after(text: str | None, now: Callable[[], datetime] = utc_now) -
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
-    # Here, since hardly any reply needs it, and importing it takes time.
+    # Imported here because hardly any reply needs it, and the import takes time.
     from email.utils import parsedate_to_datetime
 
     try:
@@ -431,7 +431,7 @@ def parse_retry_after(text: str | None, now: Callable[[], datetime] = utc_now) -
 
 
 def _shorten(text: str) -> str:
-    """Cut to a line and drop what a terminal would obey."""
+    """Shorten to one line and remove terminal control characters."""
     line = "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
