@@ -1,4 +1,4 @@
-"""What is known of each number, and what is bought, kept: in a file, or in memory for one run. All the SQL."""
+"""Stores: what is known about each number, in memory, a SQLite file or PostgreSQL. Contains all the SQL."""
 
 from accucheck._store._file import account_ledger_path
 from accucheck._store._ledger import JobCalls, Ledger, LedgerInfo, account_ledgers, as_store

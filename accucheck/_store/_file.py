@@ -1,4 +1,4 @@
-"""The ledger's file: making it, opening it, refusing what is not a ledger, and noticing that it has vanished."""
+"""The ledger's file: creates and opens it, refuses what is not a ledger, and notices if it vanishes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _HINTS: Final[dict[int, str]] = {
 
 
 def ledger_error(path: Path, trouble: Exception) -> LedgerError:
-    """Return ``trouble`` with the ledger at ``path`` as one clear sentence."""
+    """Return an error that describes ``trouble`` with the ledger at ``path`` in one clear sentence."""
     if isinstance(trouble, LedgerError):
         return trouble
     if isinstance(trouble, sqlite3.Error):
@@ -55,7 +55,7 @@ def ledger_error(path: Path, trouble: Exception) -> LedgerError:
 
 
 def _can_open_files() -> bool:
-    """Whether the process may open the files of a ledger: SQLite does not say that this is what it lacks."""
+    """Whether the process may open the files of a ledger, which SQLite's errors do not say."""
     try:
         with ExitStack() as files:
             for _ in range(6):
@@ -73,7 +73,7 @@ def damaged(words: str) -> sqlite3.DatabaseError:
 
 
 def is_full(trouble: Exception) -> bool:
-    """Return whether ``trouble`` is a disk without room."""
+    """Return whether ``trouble`` is a full disk."""
     if isinstance(trouble, sqlite3.Error):
         return (getattr(trouble, "sqlite_errorcode", None) or 0) & 0xFF == sqlite3.SQLITE_FULL
     return isinstance(trouble, OSError) and trouble.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -81,7 +81,7 @@ def is_full(trouble: Exception) -> bool:
 
 @contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite, the system and unreadable answers raise inside the block into a ``LedgerError``."""
+    """Turn errors of SQLite, the system and unreadable answers inside the block into a ``LedgerError``."""
     try:
         yield
     except (sqlite3.Error, OSError, msgspec.MsgspecError) as trouble:
@@ -89,19 +89,19 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 
 APPLICATION_ID: Final = 0x41434355
-"""``ACCU``: no other program's database is taken for a ledger."""
+"""``ACCU``: identifies ledgers among other programs' databases."""
 VERSION: Final = 1
 _BUSY_SECONDS: Final = 60.0
-"""As long as a large ledger takes to be rewritten by `purge`."""
+"""Seconds: as long as `purge` takes to rewrite a large ledger."""
 _ABANDONED_SECONDS: Final = 60.0
 PAGE_BYTES: Final = 4096
-"""SQLite's own, said because it matters for `FileWatch`."""
+"""SQLite's default, stated because `FileWatch` depends on it."""
 _CACHE_KIB: Final = 8_192
-"""Holds the upper levels of the tree of ten million rows (3 MB). Leaves are rarely met again."""
+"""Holds the upper levels of a tree of ten million rows. Leaves are rarely read again."""
 _CHECKPOINT_PAGES: Final = 4_096
-"""16 MiB of write-ahead log: a page that changes often is copied home, and the file synced, less often."""
+"""16 MiB of write-ahead log, so that pages that change often are copied back, and the file synced, less often."""
 _SMALL_BYTES: Final = 16 * 1024 * 1024
-"""Files up to this are checked as a whole when they are opened and closed: about 60 ms."""
+"""Files up to this size are checked completely when they are opened and closed, which takes about 60 ms."""
 _NETWORK: Final = frozenset(
     {
         *(
@@ -133,7 +133,7 @@ _TABLES: Final[tuple[str, ...]] = (
         at INTEGER,                     -- microseconds since 1970, UTC: in `packed` too, here for SQL
         whatsapp INTEGER,               -- 0 or 1, NULL for a failure; likewise
         packed BLOB)                    -- all of it: msgpack, as in _packing.py""",
-    # What was charged stays, for the statement.
+    # What was charged is kept for the statement.
     """CREATE TABLE earlier (
         key INTEGER,                    -- as in answers: what was there before it was asked again
         at INTEGER,
@@ -177,7 +177,7 @@ _TABLES: Final[tuple[str, ...]] = (
 
 
 def open_ledger(path: Path, *, create: bool) -> sqlite3.Connection:
-    """Open a ledger to write it; make it first if it is not there and ``create`` says so.
+    """Open a ledger for writing; if it does not exist and ``create`` is true, create it.
 
     Raises:
         LedgerError: it cannot be made or written, is not a ledger, is damaged, or is of a newer version.
@@ -200,7 +200,7 @@ def open_ledger(path: Path, *, create: bool) -> sqlite3.Connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # on macOS fsync leaves the data in the disk's cache
             connection.execute("PRAGMA checkpoint_fullfsync = ON")
-            # Deleted bytes are overwritten only where somebody asks for that: `purge` and `forget`.
+            # Deleted bytes are overwritten only on request, by `purge` and `forget`.
             connection.execute("PRAGMA secure_delete = OFF")
             connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         except BaseException:
@@ -210,7 +210,7 @@ def open_ledger(path: Path, *, create: bool) -> sqlite3.Connection:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open an existing ledger to read it, also while others use it.
+    """Open an existing ledger for reading, even while others use it.
 
     Raises:
         LedgerError: it is not there, is not a ledger, is damaged, or is of a newer version.
@@ -238,7 +238,7 @@ def check_small(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def name_of(connection: sqlite3.Connection) -> str:
-    """Return the name that only this ledger has, which stands in its first page."""
+    """Return this ledger's unique name, from its first page."""
     row = connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchone()
     if row is None or not str(row[0]).startswith(_NAME):
         raise damaged("its name is missing")
@@ -246,14 +246,14 @@ def name_of(connection: sqlite3.Connection) -> str:
 
 
 def accounts_folder() -> Path:
-    """Return the folder of the accounts' own ledgers, in the user's data directory."""
+    """Return the folder of the accounts' default ledgers, in the user's data directory."""
     from platformdirs import user_data_path  # here, since it is needed by some runs only
 
     return user_data_path("accucheck", appauthor=False)
 
 
 def account_ledger_path(host: str, api_id: str) -> Path:
-    """Return where the ledger of an account is kept by default: named by the vendor's host and a hash of the API id.
+    """Return an account's default ledger, named after the vendor's host and a hash of the API id.
 
     ``host`` is the host of the base URL, with the port if there is one. The ledger need not exist.
     """
@@ -262,12 +262,12 @@ def account_ledger_path(host: str, api_id: str) -> Path:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files that a ledger may consist of: itself, its log, and what readers share."""
+    """Return the files that a ledger may consist of: itself, its log, and the readers' shared memory."""
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 class FileWatch:
-    """Notices that an open ledger was deleted, moved, replaced, cut short or overwritten.
+    """Notices if an open ledger is deleted, moved, replaced, cut short or overwritten.
 
     It compares the files at the paths with those that were opened, and looks in the first page for a name that only
     this ledger has.
@@ -295,10 +295,10 @@ class FileWatch:
         self._changes = 0
         self._written_at = found.st_mtime_ns
         self.written = False
-        """Whether the file was written to between the last two looks, by the log being copied home or by a stranger."""
+        """Whether the file was written to between the last two checks, by a checkpoint or by a stranger."""
 
     def close(self) -> None:
-        """Let go of the file; after the connection."""
+        """Close the file, after the connection."""
         with self._lock:
             entry = self._opened[self._key]
             entry[1] -= 1
@@ -307,7 +307,7 @@ class FileWatch:
                 os.close(entry[0])
 
     def trouble(self) -> str | None:
-        """Return what happened to the file; None if it is as it should be."""
+        """Return what happened to the file; None if it is fine."""
         try:
             here, log = os.stat(self._path), os.stat(self._log)
         except OSError:
@@ -361,7 +361,7 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 
 def _refuse_odd(path: Path) -> None:
-    """Refuse what SQLite would take for an empty database, or would explain badly. Opens nothing: see FileWatch."""
+    """Refuse files that SQLite would accept as empty or explain badly. Opens nothing; see FileWatch."""
     if path.is_dir():
         raise LedgerError(f"ledger {path}: it is a folder: pass the path of a file")
     if path.stat().st_size == 0:
@@ -395,7 +395,7 @@ def _refuse_network(path: Path) -> None:
 
 
 def _file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
-    """Return the kind of file system, such as ``ext4``; "" where that cannot be told."""
+    """Return the kind of file system, such as ``ext4``; "" if unknown."""
     try:
         lines = mounts.read_bytes().splitlines()
     except OSError:
@@ -415,7 +415,7 @@ def _unescape(point: bytes) -> bytes:
 
 
 def create_ledger(path: Path) -> None:
-    """Make an empty ledger under another name, sync it, and give it its own."""
+    """Create an empty ledger under another name, sync it, and rename it."""
     if not path.parent.exists() and path.parent == accounts_folder():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_network(path)

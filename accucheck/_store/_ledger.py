@@ -1,4 +1,4 @@
-"""Looking into a ledger, and deleting from it: beside the processes that use it, or when there are none."""
+"""Reads from a ledger and deletes from it, whether or not processes are using it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _ANY: Final = Query()
 
 @with_fields
 class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ledger holds."""
+    """What a ledger contains."""
 
     path: str
     """The file."""
@@ -65,11 +65,11 @@ class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
     no: int
     """Answers that are "no"."""
     failures: dict[str, int]
-    """Numbers that failed and were not answered since, by status."""
+    """Numbers that failed and have not been answered since, by status."""
     oldest: str | None
-    """When the oldest answer was given, ISO 8601, UTC."""
+    """When the oldest answer arrived, ISO 8601, UTC."""
     newest: str | None
-    """When the newest answer was given."""
+    """When the newest answer arrived."""
     calls: int
     """Calls made, over all jobs and runs."""
     possibly_double_charged: int
@@ -95,15 +95,15 @@ class JobCalls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger:
-    """A ledger to look into: the file at ``path``, or a ``postgresql://`` URL. It is not made by looking into it.
+    """An existing ledger to read: the file at ``path``, or a ``postgresql://`` URL. It is never created.
 
-    Every method works while other processes use the ledger; only in a file ``purge`` and ``forget`` do not, which
-    overwrite what they delete. In PostgreSQL deleted rows are vacuumed if the role owns the tables; what its
-    write-ahead log and your backups hold of them is yours to see to.
+    Every method works while other processes use the ledger, except ``purge`` and ``forget`` on a file, which overwrite
+    what they delete. In PostgreSQL, deleted rows are vacuumed if the role owns the tables; copies in its write-ahead
+    log and in your backups remain.
 
     Raises:
-        LedgerError: By any method: the ledger is not there, cannot be read or written, is damaged, is not a ledger, or
-            was made by a newer accucheck.
+        LedgerError: By any method, if the ledger does not exist, cannot be read or written, is damaged, is not a
+            ledger, or was created by a newer accucheck.
     """
 
     name: str
@@ -135,22 +135,22 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close what ``find`` has opened. May be called again."""
+        """Close what ``find`` opened. May be called again."""
         if self._finding is not None:
             self._finding.close()
             self._finding = None
 
     def find(self, numbers: Sequence[int], query: Query = _ANY) -> dict[int, Settlement]:
-        """Return what is known of national numbers; by default of any age."""
+        """Return what is known about national numbers; by default, of any age."""
         if self._finding is None:
             self._finding = open_reader(self.path)
         with translate_errors(self.path):
             return _tables.find(self._finding, numbers, query)
 
     def settlements(self) -> Iterator[tuple[Endpoint, Settlement]]:
-        """Yield every answer and failure, each with its endpoint, in the order of the numbers, in constant memory.
+        """Yield every answer and failure with its endpoint, ordered by number, in constant memory.
 
-        A number may have both: an answer, and a later failure to renew it.
+        A number may have both an answer and a later failure to renew it.
         """
         with self._reader() as connection:
             with translate_errors(self.path):
@@ -164,10 +164,10 @@ class Ledger:
                 yield endpoint_of(row[0]), settlement
 
     def settled_between(self, start: float, end: float) -> Iterator[tuple[Endpoint, datetime, Settlement]]:
-        """Yield every answer and failure of a time, with its endpoint and when it came (UTC).
+        """Yield every answer and failure of a period, with its endpoint and when it arrived (UTC).
 
-        Those of numbers that have been asked again since are among them. ``start`` and ``end`` are seconds since 1970;
-        ``end`` is not part of it.
+        Includes answers to numbers that were asked again later. ``start`` (inclusive) and ``end`` (exclusive) are
+        seconds since 1970.
         """
         times = microseconds(start), microseconds(end)
         with self._reader() as connection:
@@ -186,7 +186,7 @@ class Ledger:
                     yield endpoint_of(row[0]), instant(row[1]), settlement
 
     def info(self) -> LedgerInfo:
-        """Count what the ledger holds."""
+        """Count what the ledger contains."""
         with self._reader() as connection, translate_errors(self.path):
             return ledger_info(
                 path=str(self.path),
@@ -218,15 +218,15 @@ class Ledger:
         ]
 
     def recall(self, name: str) -> str | None:
-        """Return what was kept under ``name``, or None."""
+        """Return the value stored under ``name``, or None."""
         with self._reader() as connection, translate_errors(self.path):
             row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     def purge(self, older_than: float) -> int:
-        """Delete answers and failures older than so many seconds, from the disk too; return how many.
+        """Delete answers and failures older than this many seconds, also from the disk; return how many.
 
-        Needs as much free space as what is left, twice, while it works.
+        While it works, it needs free disk space of twice the size of what remains.
 
         Raises:
             LedgerError: also if another process uses the ledger.
@@ -239,9 +239,9 @@ class Ledger:
             return connection.execute("DELETE FROM answers WHERE at < ?", (before,)).rowcount
 
     def forget(self, numbers: Iterable[int]) -> int:
-        """Delete all that is known of national numbers, from the disk too; return of how many something was known.
+        """Delete everything known about national numbers, also from the disk; return how many were known.
 
-        Needs as much free space as the ledger takes, twice, while it works.
+        While it works, it needs free disk space of twice the size of the ledger.
 
         Raises:
             LedgerError: also if another process uses the ledger.
@@ -266,7 +266,7 @@ class Ledger:
 
     @contextmanager
     def _erasing(self) -> Generator[sqlite3.Connection, None, None]:
-        """Delete inside the block, and leave no trace of it in the file or its log."""
+        """Delete inside the block, and leave no trace in the file or its log."""
         with translate_errors(self.path), closing(open_ledger(self.path, create=False)) as connection:
             users = self.running()
             if users:
@@ -285,7 +285,7 @@ class Ledger:
 
     @contextmanager
     def _reader(self) -> Generator[sqlite3.Connection, None, None]:
-        """Open the file to look at one state of it, whatever is written meanwhile."""
+        """Open the file for reading one consistent state of it, even if others write."""
         with closing(open_reader(self.path)) as connection:
             with translate_errors(self.path):
                 connection.execute("BEGIN")
@@ -350,7 +350,7 @@ def ledger_info(
 
 
 def as_store(ledger: Store | Ledger | str | os.PathLike[str]) -> Store:
-    """Return the store of a ledger: of a path, a PostgreSQL URL, a ``Ledger``, or the one that was given."""
+    """Return the store for a path, a PostgreSQL URL or a ``Ledger``; a store is returned unchanged."""
     if isinstance(ledger, Ledger):
         ledger = ledger.place
     if isinstance(ledger, str) and is_postgres(ledger):

@@ -1,4 +1,4 @@
-"""The store of a run without a ledger: exact, and flat in memory however long the list."""
+"""The store of a run without a ledger: exact, in constant memory however long the list."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PAGE_BYTES: Final = 1 << _PAGE_BITS >> 3
 
 
 class Bitset:
-    """Whole numbers, 0 or more, one bit each, in pages of 2 KB that are made when a number of theirs comes."""
+    """A set of whole numbers, 0 or more, one bit each, in pages of 2 KB that are created when needed."""
 
     __slots__ = ("_count", "_pages")
 
@@ -41,7 +41,7 @@ class Bitset:
         self._count = 0
 
     def add(self, number: int) -> bool:
-        """Put a number in; return whether it is new."""
+        """Add a number; return whether it is new."""
         page = self._pages.get(number >> _PAGE_BITS)
         if page is None:
             page = self._pages[number >> _PAGE_BITS] = bytearray(_PAGE_BYTES)
@@ -63,21 +63,21 @@ class Bitset:
 _Known: TypeAlias = tuple[int, int, bool | None, Settlement]
 
 _KEPT: Final = 20_000
-"""Settlements kept as they are, the latest ones (15 MB): a duplicate is mostly close to its first."""
+"""The latest settlements, kept as objects (15 MB), because most duplicates are close to each other."""
 _SPILLED_AT_ONCE: Final = 512
-"""Moved out together: about 2 ms of the event loop."""
+"""How many are moved out together, which takes about 2 ms of the event loop."""
 _SEGMENT: Final = 128 * 1024
-"""Settlements a table. Each fits in SQLite's cache while it is filled, so that every page is written once; in
-one table of millions every row would rewrite a page. The price is a look-up in every table for an old duplicate."""
+"""Settlements per table. A table fits in SQLite's cache while it is filled, so every page is written once; in one table
+of millions, every row would rewrite a page. The cost is a look-up in every table for an old duplicate."""
 _CACHE_KIB: Final = 16_384
 _ROWS: Final = ",".join(["(?,?,?,?)"] * _SPILLED_AT_ONCE)
 
 
 class MemoryStore:
-    """Knows what was settled since it was made, and nothing of earlier runs; see ``Store`` for its methods.
+    """Knows what was settled since it was created, but nothing from earlier runs; see ``Store`` for its methods.
 
-    A bitset tells whether a number was settled. The latest settlements are kept as they are; older ones go to
-    a temporary database without a name, which the system removes with the process (SQLITE_TMPDIR tells where).
+    A bitset records which numbers were settled. The latest settlements are kept as objects; older ones go to an unnamed
+    temporary database, which the system removes with the process (in SQLITE_TMPDIR).
     """
 
     durable = False
@@ -103,7 +103,7 @@ class MemoryStore:
         self._settings: dict[str, str] = {}
 
     async def open(self) -> None:
-        """Nothing is opened before it is needed."""
+        """Do nothing: everything is opened when needed."""
 
     async def aclose(self) -> None:
         self._claimed.clear()
@@ -203,7 +203,7 @@ class MemoryStore:
         return {number: settlement for number, settlement in found.items() if settlement is not None}
 
     def _add_spilled(self, missing: dict[int, list[_Known]]) -> None:
-        """Add the rows of keys, each to its list."""
+        """Add the rows of each key to its list."""
         for segment in reversed(
             range(self._segments)
         ):  # a key that was settled twice is newer in a later one

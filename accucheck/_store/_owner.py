@@ -1,7 +1,7 @@
 """A process that uses a ledger: a file beside it, locked for as long as the process lives.
 
 The system drops the lock when the process dies, however it dies. So others know at once that its claims are free, and
-its counters, which are in the same file, say how many of the calls that it had leased were made.
+its counters, in the same file, say how many of its leased calls were made.
 
 The lock is not on the ledger itself: closing any descriptor of a database file drops the POSIX locks that SQLite holds
 on it (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
@@ -29,18 +29,18 @@ _COUNTERS_AT: Final = 512
 _FILE_BYTES: Final = 4096
 _FIELDS: Final = 2
 RESERVE_BYTES: Final = 512 * 1024
-"""An answer takes about 100 bytes, its page in the log 4 KiB at most: room for the calls of a thousand workers."""
+"""Room for the calls of a thousand workers: an answer takes about 100 bytes, its page in the log up to 4 KiB."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """Who uses a ledger."""
+    """A user of a ledger."""
 
     pid: int
     host: str
     since: str
     """Local time with its offset, ISO 8601."""
     command: str
-    """The program and its subcommand; never its options, which may carry what must not be stored."""
+    """The program and its subcommand; never its options, which may contain secrets."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} ({self.command}) since {self.since}"
@@ -51,7 +51,7 @@ class Counters(msgspec.Struct, frozen=True):
 
     made: int
     settled: int
-    """Those of numbers that are settled; the others were under way."""
+    """Those of settled numbers; the others were in flight."""
 
 
 if sys.platform == "win32":
@@ -78,9 +78,9 @@ else:
 
 
 class Owner:
-    """This process, as a user of the ledger at ``path``, from construction to ``close``.
+    """This process as a user of the ledger at ``path``, from construction to ``close``.
 
-    ``reserve`` bytes of the disk are kept behind the counters: room for the answers under way when it becomes full.
+    ``reserve`` bytes of disk space are kept after the counters, for the answers in flight when the disk fills up.
 
     Raises:
         OSError: The file cannot be made.
@@ -94,7 +94,7 @@ class Owner:
                 self._descriptor = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             except FileExistsError:
                 continue
-            # Another process may take it for a leftover in the moment before it is locked, and remove it.
+            # Before it is locked, another process may mistake it for a leftover and remove it.
             if _try_lock(self._descriptor) and _is_named(self._descriptor, self._path):
                 break
             os.close(self._descriptor)
@@ -124,7 +124,7 @@ class Owner:
         return slot
 
     def free_slot(self, slot: int) -> None:
-        """Give a place back."""
+        """Return a place."""
         self._free.append(slot)
 
     def count_made(self, slot: int, calls: int = 1) -> None:
@@ -141,7 +141,7 @@ class Owner:
         return Counters(self._counters[at], self._counters[at + 1])
 
     def release_reserve(self) -> bool:
-        """Give the reserved room back to the disk; return whether there was any."""
+        """Free the reserved disk space; return whether there was any."""
         had, self._reserved = self._reserved, False
         if had:
             try:
@@ -151,7 +151,7 @@ class Owner:
         return had
 
     def close(self) -> None:
-        """Leave: the file goes."""
+        """Remove the file."""
         self._counters.release()
         self._map.close()
         if sys.platform == "win32":  # an open file cannot be removed there
@@ -177,7 +177,7 @@ def dead(path: Path, token: str) -> bool:
 
 
 def counters_of(path: Path, token: str, slot: int) -> Counters | None:
-    """Return another process's counters, also after its death; None if its file is gone."""
+    """Return another process's counters, even after its death; None if its file is gone."""
     try:
         content = _file_of(path, token).read_bytes()[:_FILE_BYTES]
     except OSError:
@@ -187,7 +187,7 @@ def counters_of(path: Path, token: str, slot: int) -> Counters | None:
 
 
 def process_of(path: Path, token: str) -> Process | None:
-    """Return who made ``token``; None if that cannot be read."""
+    """Return who created ``token``; None if it cannot be read."""
     try:
         with _file_of(path, token).open("rb") as file:
             return msgspec.json.decode(file.read(_COUNTERS_AT).rstrip(b"\0"), type=Process)
@@ -202,7 +202,7 @@ def leftovers(path: Path) -> list[str]:
 
 
 def remove(path: Path, token: str) -> None:
-    """Remove what a dead process has left."""
+    """Remove what a dead process left."""
     with suppress(OSError):
         _file_of(path, token).unlink()
 

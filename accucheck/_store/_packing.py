@@ -1,7 +1,7 @@
 """Settlements <-> the bytes that stores keep of them.
 
-All of a settlement is packed into one small piece of bytes, by msgspec in C: an array, so that no field name is
-stored ten million times.
+msgspec packs a whole settlement into one small byte string, as an array, so that field names are not stored ten million
+times.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from accucheck._store._protocol import ALSO_ANSWERED_BY, Endpoint, Query
 ENDPOINTS: Final[tuple[Endpoint, ...]] = get_args(Endpoint)
 ENDPOINT_CODES: Final[dict[Endpoint, int]] = {endpoint: code for code, endpoint in enumerate(ENDPOINTS)}
 KEY_SHIFT: Final = 3
-"""A row's key is ``number << 3 | failed << 2 | endpoint code``: all that is known of a number is in one place."""
+"""A row's key is ``number << 3 | failed << 2 | endpoint code``, so everything about a number is in one place."""
 FAILED: Final = 4
 _BASIC: Final = ENDPOINT_CODES["basic"]
 _ENDPOINT_MASK: Final = 3
@@ -35,12 +35,12 @@ Payload = TypeVar("Payload")
 
 
 class _Packed(msgspec.Struct, array_like=True, gc=False):
-    """About 60 bytes. What is stored stays readable: new fields go last, with a default."""
+    """About 60 bytes. To keep stored data readable, add new fields last, with a default."""
 
     whatsapp: bool | None
     """None for a failure."""
     at: datetime
-    """When the answer came, or the number failed."""
+    """When the answer arrived or the number failed."""
     status_update: date | None
     signature: str | None
     business_user: bool | None
@@ -52,16 +52,16 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     calls: int
     possibly_double_charged: int
     extra: str | None
-    """JSON: fields that the vendor's page does not name."""
+    """JSON: fields that the vendor's page does not list."""
     status: str = ""
-    """Failures only, from here on."""
+    """From here on, for failures only."""
     reason: str = ""
     http_status: int | None = None
 
 
 Row: TypeAlias = tuple[int, int, bool | None, bytes]
-"""A settlement as a table keeps it: key, when (microseconds since 1970), whatsapp (None for a failure), and all of it
-packed. The middle two are in the bytes as well; here they serve SQL."""
+"""A settlement as a table row: key, time (microseconds since 1970), whatsapp (None for a failure), packed bytes. The
+middle two are in the bytes, too; they are repeated for SQL."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(_Packed).decode
@@ -88,7 +88,7 @@ def endpoint_of(key: int) -> Endpoint:
 
 
 def microseconds(seconds: float) -> int:
-    """Return seconds since 1970 as stores keep instants; exact for any instant of our days."""
+    """Return seconds since 1970 as stores keep times; exact for any present-day time."""
     if math.isinf(seconds):
         return _ALWAYS if seconds < 0 else _NEVER
     return round(seconds * 1_000_000)
@@ -100,7 +100,7 @@ def instant(stored: int) -> datetime:
 
 
 def head_of(settlement: Settlement, endpoint: Endpoint, now: float) -> tuple[int, int, bool | None]:
-    """Return a settlement's key, when it was (a failure is ``now``, in seconds since 1970), and whatsapp."""
+    """Return a settlement's key, its time (for a failure ``now``, in seconds since 1970), and whatsapp."""
     result = settlement.result
     key = settlement.number << KEY_SHIFT | ENDPOINT_CODES[endpoint]
     if isinstance(result, Check):
@@ -119,7 +119,7 @@ def packed(settlement: Settlement, now: float) -> bytes:
     request_id = result.request_id
     trace = _trace(request_id)
     fields: tuple[Any, ...]
-    # Tuples in the order of the fields: making a _Packed first costs a tenth more.
+    # Tuples in the order of the fields, which is faster than creating a _Packed first.
     if isinstance(result, Check):
         fields = (
             result.whatsapp,
@@ -147,7 +147,7 @@ def packed(settlement: Settlement, now: float) -> bytes:
 
 
 def _failed_at(error: CheckError, now: float) -> int:
-    """Return when a failure happened; of a number that is still pending, when it was last asked."""
+    """Return when a failure happened, or for a number that is still pending, when it was last asked."""
     if isinstance(error, StillPending) and error.asked_at is not None:
         return (error.asked_at - _EPOCH) // _MICROSECOND
     return microseconds(now)
@@ -195,7 +195,7 @@ def settlement_of(number: int, stored: bytes) -> Settlement:
 
 
 class Choice(Generic[Payload]):
-    """Chooses, among what is kept of one number, what a query takes as known."""
+    """Chooses, from what is stored about one number, what a query counts as known."""
 
     __slots__ = ("_answers", "_failures", "_nos", "_since")
 
@@ -205,7 +205,7 @@ class Choice(Generic[Payload]):
         self._answers = frozenset(
             {code, *(ENDPOINT_CODES[other] for other in ALSO_ANSWERED_BY.get(endpoint, ()))}
         )
-        # A "no" says all there is to say, so that of a lesser endpoint will do.
+        # A "no" has no details, so that of a lesser endpoint will do.
         self._nos = frozenset(
             ENDPOINT_CODES[lesser] for lesser, others in ALSO_ANSWERED_BY.items() if endpoint in others
         )
@@ -217,11 +217,11 @@ class Choice(Generic[Payload]):
         }
 
     def keys(self, number: int) -> list[int]:
-        """Return the keys of what may be known of a number."""
+        """Return the keys of what may be known about a number."""
         return [number << KEY_SHIFT | low for low in (*self._answers, *self._nos, *self._failures)]
 
     def best(self, rows: Iterable[tuple[int, int, bool | None, Payload]]) -> Payload | None:
-        """Return the newest answer that is fresh enough, else the newest failure if it is.
+        """Return the newest answer that is fresh enough, or else the newest failure that is.
 
         A failure counts only if no answer to the same question came after it.
         """
@@ -251,7 +251,7 @@ class Choice(Generic[Payload]):
 
 
 def _trace(request_id: str) -> bytes | None:
-    """Return the vendor's usual request id in 16 bytes, None if it is another."""
+    """Return the vendor's usual request id in 16 bytes; None for any other."""
     if len(request_id) == 35 and request_id[:3] == "TID":
         digits = request_id[3:]
         try:

@@ -1,7 +1,7 @@
-"""Permits of one account, shared: who may call when, decided in the store and timed by its clock alone.
+"""Shared permits of one account: the store decides who may call when, timed only by its own clock.
 
-A pace hands out the moments of one schedule, ``rate`` of them a second, in blocks. So processes that call one account
-together call as evenly as one would, and a block that nobody uses is lost: the limit can only be under-run.
+A pace gives out the slots of one schedule, ``rate`` per second, in blocks. So processes that call one account together
+call as evenly as one process would. Unused blocks are lost, so the limit can be missed but never exceeded.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ __all__ = [
 SEAT_BITS: Final = 16
 
 HORIZON: Final = 0.1
-"""Seconds of the schedule that all processes hold together: so soon everyone heeds a refusal."""
+"""Seconds of the schedule that all processes hold together; after that, everyone heeds a refusal."""
 _LATE: Final = 0.01
-"""Seconds of the schedule that are made up for when nobody came to lease them in time."""
+"""Seconds of the schedule that may be made up for if nobody leased them in time."""
 ACTIVE: Final = 1.0
-"""A process that has not asked for so many seconds has no share of the permits."""
+"""A process that has made no request for this many seconds gets no share of the permits."""
 _LEADS: Final = 1.0
-"""Seconds without a sign of the one that sets the rate after which another one does."""
+"""Seconds without a sign of the leader, who sets the rate, after which another one leads."""
 _PAUSE: Final = 60.0
-"""Seconds in which nobody has led after which the search begins again. Less is a store that was away, or a restart."""
+"""Seconds without a leader after which the search starts over. A shorter gap is an unreachable store or a restart."""
 _FIRST_HOLD: Final = 1.5
-"""Calls for which everyone waits after a refusal, until the one that sets the rate has heard of it."""
+"""How many calls' time everyone waits after a refusal, until the leader knows about it."""
 _LONGEST_HOLD: Final = 60.0
-"""Seconds that everyone waits at most for a vendor's word alone."""
+"""The most seconds that everyone waits just because the vendor says so."""
 _TRIAL: Final = 5.0
-"""Seconds that everyone waits at most for the reply to a single call."""
+"""The most seconds that everyone waits for the reply to a single call."""
 _TOLD: Final = 0.15
-"""Seconds until the leader has heard of that reply, and has said how to continue."""
+"""Seconds until the leader knows that reply and has decided how to continue."""
 
 
 class Pacing(msgspec.Struct, frozen=True):
@@ -55,11 +55,11 @@ class Pacing(msgspec.Struct, frozen=True):
     rate: float
     """Calls per second."""
     hold_until: float = 0.0
-    """Nobody calls before; in seconds of the store's clock, as all times here."""
+    """No calls before this time; like all times here, seconds on the store's clock."""
     single: bool = False
-    """Then one call goes, and nobody follows before its reply."""
+    """After that, one call is made, and no other before its reply."""
     limit: float = 0.0
-    """The limit in calls per second, once one was found: who leads next continues from it."""
+    """The limit in calls per second, once it was found; the next leader continues from it."""
 
 
 class Pace(msgspec.Struct, kw_only=True):
@@ -67,7 +67,7 @@ class Pace(msgspec.Struct, kw_only=True):
 
     rate: float
     next_at: float = 0.0
-    """The first moment that is still to be had."""
+    """The first slot that is still available."""
     hold_until: float = 0.0
     refused_until: float = 0.0
     """The same, from the refusals that the leader has not heard of yet."""
@@ -77,14 +77,14 @@ class Pace(msgspec.Struct, kw_only=True):
     """A single call is out, or its reply is; nobody follows before the leader has heard of it."""
     trial_by: int = -1
     epoch: int = 0
-    """Permits of an earlier one are void: a long hold came after them."""
+    """Permits of an earlier epoch are void, because a long hold came after them."""
     leader: int = -1
     """Who sets the rate."""
     leader_until: float = 0.0
 
 
 class Outcomes(msgspec.Struct, omit_defaults=True):
-    """What became of a process's calls since its last report."""
+    """The outcomes of a process's calls since its last report."""
 
     sent: list[float] = []
     admitted: list[tuple[float, float]] = []
@@ -97,20 +97,20 @@ class Outcomes(msgspec.Struct, omit_defaults=True):
 
 
 class PermitRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process asks of the store."""
+    """A process's request to the store."""
 
     account: str
     """What the pace is kept for: the vendor's host and the API id's hash."""
     wanted: int
     start: Pacing
-    """For an account that nobody calls yet."""
+    """For an account that nobody is calling yet."""
     pacing: Pacing | None = None
-    """From the process that sets the rate: how fast to call from now on."""
+    """From the leader: how fast to call from now on."""
     outcomes: Outcomes
     seat: int = 0
     """Tells several gates on one store apart."""
     quotas: tuple[Quota, ...] = ()
-    """At most so many calls in any span of so long, over all processes."""
+    """The most calls in any span of this length, over all processes."""
     unused: int = 0
     """Permits that were granted earlier and have expired: they count against no quota."""
     not_tried: bool = False
@@ -120,7 +120,7 @@ class PermitRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Permits(msgspec.Struct, frozen=True, kw_only=True):
-    """What it gets."""
+    """The store's reply."""
 
     now: float
     granted: int
@@ -130,7 +130,7 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     hold_until: float
     epoch: int
-    """If it has changed, permits that were granted before are void."""
+    """If it has changed, permits granted before are void."""
     single: bool = False
     """Whether everyone waits for the reply to this one call: it is to be made, however late."""
     limit: float = 0.0
@@ -142,7 +142,7 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     leads: bool
     """Whether this process is to set the rate."""
     reports: list[Outcomes] = []
-    """For the one that does: what became of the others' calls."""
+    """For the leader: the outcomes of the others' calls."""
     share_at: float
     """For the store: up to when the process's share is used."""
     usage: str | None = None

@@ -1,7 +1,7 @@
-"""The store in PostgreSQL 15 or newer, for any number of processes of any number of machines.
+"""The store in PostgreSQL 15 or later, for any number of processes on any number of machines.
 
-Times are those of the server's clock. What one process holds is its until it has not renewed it for ten seconds: no
-session locks, since poolers break them.
+All times are on the server's clock. A process keeps what it holds until it has failed to renew it for ten seconds. No
+session locks, because poolers break them.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ VERSION: Final = 1
 _OLDEST_SERVER: Final = 150_000
 _EXPIRY: Final = "10 seconds"
 _LEFT_FOR: Final = "1 day"
-"""How long the claims of a process that died are kept: longer than anyone waits to ask a number again."""
+"""How long the claims of a dead process are kept: longer than any wait before asking a number again."""
 _RENEW_SECONDS: Final = 2.0
 _PATIENCE: Final = 30.0
-"""Seconds for which a server that cannot be reached is tried again."""
+"""Seconds for which to keep trying a server that cannot be reached."""
 _CONNECTIONS: Final = 4
 
 # One version of the tables, in a schema of their own. The rows of `paces` and `callers` change many times a second:
@@ -164,7 +164,7 @@ def is_postgres(ledger: object) -> bool:
 
 
 async def init_postgres(url: str) -> bool:
-    """Make the tables in the database at ``url``; return False if they are there already.
+    """Create the tables in the database at ``url``; return False if they already exist.
 
     Raises:
         LedgerError: the server cannot be reached, is too old, or the role may not make a schema.
@@ -200,15 +200,16 @@ def shown(url: str) -> str:
 class PostgresStore:
     """Answers, claims and calls in a PostgreSQL database; see ``Store`` for its methods.
 
-    The tables are made by ``accucheck ledger init URL``; the role needs no more than USAGE on the schema ``accucheck``
-    and SELECT, INSERT, UPDATE and DELETE on its tables. The password is that of the URL, of PGPASSFILE or PGPASSWORD.
+    ``accucheck ledger init URL`` creates the tables; the role needs only USAGE on the schema ``accucheck`` and SELECT,
+    INSERT, UPDATE and DELETE on its tables. The password comes from the URL, PGPASSFILE or PGPASSWORD.
 
-    A lost connection is made again for 30 seconds, during which nothing is bought; then methods raise ``LedgerError``.
+    After a lost connection, it tries to reconnect for 30 seconds, during which nothing is bought; then methods raise
+    ``LedgerError``.
 
     Args:
         url: ``postgresql://user@host/database``.
         now: Returns seconds since 1970.
-        patience: Seconds for which a server that cannot be reached is tried again.
+        patience: Seconds for which to keep trying a server that cannot be reached.
     """
 
     durable = True
@@ -247,7 +248,7 @@ class PostgresStore:
                 reconnect_timeout=self._patience,
                 kwargs={"autocommit": True},
             )
-            # First without the pool, which says only that it has no connection, and not why.
+            # First without the pool, which does not say why it has no connection.
             try:
                 async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
                     check_server(connection, self.name)
@@ -310,7 +311,7 @@ class PostgresStore:
             await self._end_owner(connection, self._owner, killed=False)
 
     async def _renew(self) -> None:
-        """Keep what this process holds, and report its calls; free what dead processes held."""
+        """Renew what this process holds, report its calls, and free what dead processes held."""
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
             try:
@@ -326,7 +327,7 @@ class PostgresStore:
                 (_EXPIRY, self._owner),
             )
         if not cursor.rowcount:
-            # It was silent for too long and others have taken over what it held: continue as somebody new.
+            # It was silent for too long, and others took over what it held: continue as a new owner.
             self._owner = await self._new_owner(connection)
             self._made.clear()
         await self._reap(connection)
@@ -371,7 +372,7 @@ class PostgresStore:
         await connection.execute("DELETE FROM accucheck.owners WHERE id = %s", (owner,))
 
     async def _reap(self, connection: AsyncConnection[Any]) -> bool:
-        """Free the claims and unused calls of processes that have not been heard of; return whether there were any."""
+        """Free the claims and unused calls of silent processes; return whether there were any."""
         found = False
         while True:
             async with connection.transaction():
@@ -669,7 +670,7 @@ class PostgresStore:
     async def _do(
         self, work: Callable[[AsyncConnection[Any]], Awaitable[Result]], *, patience: float | None = None
     ) -> Result:
-        """Do ``work`` on a connection, again if that is lost meanwhile. All work may be done twice."""
+        """Do ``work`` on a connection, and again if the connection is lost. All work may be done twice."""
         if self._pool is None:
             raise RuntimeError("the store is not open: await store.open() first")
         psycopg = psycopg_module()

@@ -1,4 +1,4 @@
-"""Looking into a ledger in PostgreSQL, and deleting from it: what ``Ledger`` does for a file."""
+"""Reads from a ledger in PostgreSQL and deletes from it, as ``Ledger`` does for a file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _TABLES: Final = (
 
 
 class PostgresLedger(Ledger):
-    """See ``Ledger``. Every method opens a connection for itself, but for ``find``, which keeps its own."""
+    """See ``Ledger``. Every method opens its own connection, except ``find``, which keeps one."""
 
     def __init__(self, url: str) -> None:
         self.place = url
@@ -187,7 +187,7 @@ class PostgresLedger(Ledger):
 
     @contextmanager
     def _looking(self) -> Generator[Connection[Any], None, None]:
-        """Open a connection to look at one state of the tables, whatever is written meanwhile."""
+        """Open a connection for reading one consistent state of the tables, even if others write."""
         with self._errors():
             connection = self._connect()
         try:
@@ -199,7 +199,7 @@ class PostgresLedger(Ledger):
 
     @contextmanager
     def _deleting(self) -> Generator[Connection[Any], None, None]:
-        """Delete inside the block, then give the space of the rows free, as far as the role may."""
+        """Delete inside the block, then free the space of the rows as far as the role may."""
         with self._errors():
             connection = self._connect()
             try:

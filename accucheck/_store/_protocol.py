@@ -1,4 +1,4 @@
-"""What the engine needs of a store: answers, claims, the call budget and small settings of one account."""
+"""What the engine needs from a store: answers, claims, the call budget and small settings of one account."""
 
 from __future__ import annotations
 
@@ -15,65 +15,65 @@ from accucheck._models import Settlement
 __all__ = ["COUNTS_MONEY", "Claims", "Endpoint", "Query", "Store"]
 
 COUNTS_MONEY: Final = "\x1f"
-"""The name of a job that begins so counts money instead of calls: see ``max_cost``."""
+"""A job whose name starts with this counts money instead of calls; see ``max_cost``."""
 Endpoint: TypeAlias = Literal["advanced", "basic"]
 ALSO_ANSWERED_BY: Final[Mapping[Endpoint, tuple[Endpoint, ...]]] = {"basic": ("advanced",)}
-"""Endpoints whose answers hold all that an endpoint asks for. No others are known to it."""
+"""For an endpoint, the others whose answers contain everything it returns."""
 
 
 @with_fields
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What counts as known. Times are seconds since 1970 (UTC); by default any age does."""
+    """What counts as known. Times are seconds since 1970 (UTC); by default, any age counts."""
 
     endpoint: Endpoint | Literal["cascade"] = "advanced"
-    """Answers of "advanced" serve "basic" too, and a "no" of "basic", which says all there is to say, serves
-    "advanced". "cascade" takes what "advanced" takes, and a failure of either endpoint."""
+    """Answers of "advanced" also serve "basic". A "no" of "basic" also serves "advanced", since there is nothing to
+    add. "cascade" accepts what "advanced" accepts, and a failure of either endpoint."""
     yes_since: float = -math.inf
     """An answer "on WhatsApp" counts if it was given at this time or later."""
     no_since: float = -math.inf
     """The same for an answer "not on WhatsApp"."""
     failed_since: float = -math.inf
-    """A failure counts if it happened at this time or later. The start of the run asks for earlier failures again,
-    and still asks once for a number that stands in two rows."""
+    """A failure counts if it happened at this time or later. With the start of the run, earlier failures are asked
+    again, but a number in two rows is still asked only once."""
 
 
 @with_fields
 class Claims(msgspec.Struct, frozen=True):
-    """What became of the numbers given to ``Store.claim``. Those in neither are now claimed for the caller."""
+    """The result of ``Store.claim``. Numbers in neither ``known`` nor ``taken`` are now claimed for the caller."""
 
     known: Mapping[int, Settlement]
-    """What is known of them already."""
+    """What is already known about them."""
     taken: AbstractSet[int]
-    """Claimed by somebody else: another process, another client, another task of this one. Claim them again later:
-    by then they are known, or free."""
+    """Claimed by someone else: another process, another client, or another task of this one. Claim them again later,
+    when they are known or free."""
     asked: Mapping[int, float] = {}
-    """Of those claimed now, the numbers that a process had claimed when it died, with a time (seconds since 1970)
-    after which it cannot have asked for them any more."""
+    """Of those claimed now, the numbers that a process had claimed when it died, each with a time (seconds since 1970)
+    after which it cannot have asked for them."""
 
 
 class Store(Protocol):
     """Answers, claims, the call budget and small settings of one account.
 
-    One object serves any number of streams and single checks of one event loop at once. No method blocks the loop,
-    and what a method has returned from is as durable as the store makes it. A batch that raised may be given again.
+    One object serves any number of streams and single checks of one event loop at once. No method blocks the loop.
+    When a method returns, its effect is as durable as the store can make it. A batch that raised may be given again.
 
     Every method raises ``LedgerError`` if the store cannot be read or written, with one sentence that says what
-    happened and what to do. ``claim`` and ``lease_calls`` also raise it while answers can still be stored and no more
-    should be bought: the disk is nearly full, or the file has vanished.
+    happened and what to do. ``claim`` and ``lease_calls`` also raise it if answers can still be stored but no more
+    should be bought, because the disk is nearly full or the file has vanished.
     """
 
     @property
     def durable(self) -> bool:
-        """Whether answers survive the process. If so, a kill loses what is bought and not yet settled."""
+        """Whether answers survive the process. If so, a kill loses only what is bought and not yet settled."""
 
     async def open(self) -> None:
-        """Open files or connections, and make the tables if there are none. Opening again does nothing."""
+        """Open files or connections, and create the tables if there are none. Opening again does nothing."""
 
     async def aclose(self) -> None:
         """Release every claim and unused call of this store, and close it. Closing again does nothing."""
 
     async def find(self, numbers: Sequence[int], query: Query) -> Mapping[int, Settlement]:
-        """Return what is known of national ``numbers``; those that are not known are left out.
+        """Return what is known about national ``numbers``; unknown ones are left out.
 
         An answer wins over a failure, and of two answers the newer one.
         """
@@ -81,12 +81,12 @@ class Store(Protocol):
     async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
         """Return what is known, and claim the rest, atomically.
 
-        A number is claimed for all endpoints: what one brings may serve the others. A claim ends with ``settle``,
-        ``release``, ``aclose`` or the death of the process.
+        A number is claimed for all endpoints, because an answer of one may serve the others. A claim ends with
+        ``settle``, ``release``, ``aclose`` or the death of the process.
         """
 
     async def release(self, numbers: Sequence[int]) -> None:
-        """Give up claims of this store whose numbers will not be settled. Others are left alone."""
+        """Give up claims of this store whose numbers will not be settled. Claims of others are left alone."""
 
     async def settle(
         self,
@@ -105,25 +105,25 @@ class Store(Protocol):
     async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
         """Reserve calls before they are made; return how many were granted, at most ``wanted``.
 
-        0 means that ``job`` has reserved ``max_calls`` calls, over all its processes and runs. Some of these may come
-        back: the cap is reached once ``calls_made`` says so. ``job`` is any name.
+        0 means that ``job`` has reserved ``max_calls`` calls over all its processes and runs. Some of these may be
+        returned; the cap is reached only when ``calls_made`` reaches it. ``job`` is any name.
         """
 
     def note_call(self, job: str = "", calls: int = 1) -> None:
-        """Note that a leased call is being sent. Called before every call; takes a microsecond and never raises.
+        """Note that a leased call is being sent. Called before every call, so it must be fast; never raises.
 
-        Of the calls that a killed process had leased, those it noted are spent and the others come back. A negative
-        number takes back what was noted before.
+        Of the calls that a killed process had leased, those it noted are spent and the others are returned. A negative
+        number undoes earlier notes.
         """
 
     async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
-        """Give back ``unused`` leased calls. ``lost`` counts calls that were cut off: they may be charged for."""
+        """Return ``unused`` leased calls. ``lost`` counts calls that were cut off and may have been charged."""
 
     async def calls_made(self, job: str = "") -> int:
         """Return how many calls ``job`` has made so far, over all its processes and runs."""
 
     async def recall(self, name: str) -> str | None:
-        """Return what was kept under ``name``, or None."""
+        """Return the value stored under ``name``, or None."""
 
     async def remember(self, name: str, value: str) -> None:
-        """Keep a small thing for later runs, such as the rate that was found. Never a secret."""
+        """Store a small value for later runs, such as the rate that was found. Never a secret."""

@@ -1,4 +1,4 @@
-"""Saving what a ledger holds, when its file has vanished or is damaged."""
+"""Saves the contents of a ledger whose file has vanished or is damaged."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _AT_ONCE: Final = 5_000
 
 
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a damaged ledger."""
+    """The result of repairing a damaged ledger."""
 
     path: str
     """The ledger, rebuilt from what could be read."""
@@ -47,10 +47,10 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rescue(tables: Tables, trouble: str) -> Path:
-    """Write all that an open ledger holds to a new file, close the old one, and return where the new one is.
+    """Write everything in an open ledger to a new file, close the old one, and return where the new one is.
 
-    That is the ledger's own path if nothing is there now. Raises what SQLite and the system raise, and leaves the old
-    ledger open then.
+    That is the ledger's own path if nothing is there now. Raises what SQLite and the system raise; the old ledger then
+    stays open.
     """
     path = tables.path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _unused(path: Path, kind: str) -> Path:
 
 
 def _rebuild(path: Path, target: Path) -> tuple[int, int]:
-    """Make a ledger at ``target`` from what can be read at ``path``; return the answers and failures in it."""
+    """Create a ledger at ``target`` from what can be read at ``path``; return its number of answers and failures."""
     create_ledger(target)
     with closing(open_ledger(target, create=False)) as connection:
         batch: list[Row] = []
@@ -143,7 +143,7 @@ def _rebuild(path: Path, target: Path) -> tuple[int, int]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """Yield every row that is whole in a page of the file or of its log, also from pages that nothing points to.
+    """Yield every intact row in a page of the file or its log, even from pages that nothing points to.
 
     A row may come several times, and older versions of it too.
     """

@@ -1,4 +1,4 @@
-"""The store in a SQLite file, for any number of processes of one machine."""
+"""The store in a SQLite file, for any number of processes on one machine."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ Subject = TypeVar("Subject")
 
 _RENEW_SECONDS: Final = 10.0
 _WATCH_SECONDS: Final = 0.25
-"""Seconds between two looks at whether the file is still there, while it is used."""
+"""Seconds between checks that the file is still there while it is used."""
 
 
 class SQLiteStore:
-    """Answers, claims and calls in the ledger at ``path``, made if it is not there; see ``Store`` for its methods.
+    """Answers, claims and calls in the ledger at ``path``, created if needed; see ``Store`` for its methods.
 
-    One thread does all that touches the file. ``PATH-wal``, ``PATH-shm`` and a ``PATH.run-…`` for each process appear
-    beside it while it is used.
+    One thread does all the work on the file. While it is used, ``PATH-wal``, ``PATH-shm`` and one ``PATH.run-…`` per
+    process appear beside it.
 
     Args:
         path: Where it is.
         now: Returns seconds since 1970.
-        reserve: Bytes of the disk to set aside while the store is open, 0 or more: the room for the answers that are
-            under way when it becomes full.
+        reserve: Bytes of disk space to reserve while the store is open, 0 or more, for the answers in flight when the
+            disk fills up.
     """
 
     durable = True
@@ -69,14 +69,14 @@ class SQLiteStore:
 
     @property
     def path(self) -> Path:
-        """Where the file is; another place than was given if that one vanished while the store was open."""
+        """Where the file is. It differs from the given path if that file vanished while the store was open."""
         return self._ledger.path
 
     async def open(self) -> None:
         async with self._opening:
             if self._thread is None:
                 thread = _Thread(self._ledger, on_error=self._ledger.error, when_idle=self._ledger.idle)
-                # A store that is left without `aclose` does not keep its thread.
+                # A store abandoned without `aclose` does not keep its thread alive.
                 self._finalizer = weakref.finalize(self, thread.stop)
                 try:
                     await thread.submit(_Ledger.open)
@@ -186,7 +186,7 @@ class SQLiteStore:
 
 
 class _Ledger:
-    """The open file as the thread sees it: its tables, and what to do when it is full or vanishes."""
+    """The open file as the thread sees it: its tables, and what to do if the disk is full or the file vanishes."""
 
     tables: Tables
 
@@ -195,7 +195,7 @@ class _Ledger:
         self._now = now
         self._reserve = reserve
         self._no_more: LedgerError | None = None
-        """Why nothing more is to be bought, though answers are still stored."""
+        """Why nothing more should be bought, although answers are still stored."""
         self._vanished: LedgerError | None = None
         self._told = False
         self._renewed_at = self._watched_at = 0.0
@@ -254,14 +254,14 @@ class _Ledger:
             raise self._no_more
 
     def idle(self) -> None:
-        """Do what nobody waits for; an error will meet whoever comes next."""
+        """Do work that nobody waits for; the next caller gets its error."""
         if self._opened:
             with suppress(sqlite3.Error):
                 self.tables.drop_settled()
                 self._renew_if_due()  # with every number PENDING nothing else may reach the file for long
 
     def tick(self) -> None:
-        """Do what is due from time to time."""
+        """Do periodic work that is due."""
         now = time.monotonic()
         if now - self._watched_at >= _WATCH_SECONDS:
             self._watched_at = now
@@ -275,7 +275,7 @@ class _Ledger:
             self.tables.renew()
 
     def look(self) -> bool:
-        """See whether the file is still there. If not, continue in one with all that it held, and return that."""
+        """Check that the file is still there. If not, continue with a copy of its contents, and return that."""
         trouble = self.tables.trouble()
         if trouble is None:
             return False
@@ -297,16 +297,16 @@ class _Ledger:
 
 
 class _Thread(Generic[Subject]):
-    """Does one piece of work after another with ``subject``, in a thread, and gives the results to event loops.
+    """Does one piece of work after another on ``subject``, in a thread, and passes the results to event loops.
 
-    It is a daemon, so that a store that is left open does not hold the interpreter up. Work that was submitted is
-    done, whether or not its caller still waits.
+    It is a daemon thread, so that a store left open does not keep the interpreter alive. Submitted work is done even if
+    its caller no longer waits.
     """
 
     def __init__(
         self, subject: Subject, *, on_error: Callable[[Exception], Exception], when_idle: Callable[[], None]
     ) -> None:
-        """``on_error`` says what the caller gets; ``when_idle`` is called when there is nothing else to do."""
+        """``on_error`` returns what the caller gets; ``when_idle`` is called when there is nothing else to do."""
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._subject = subject
         self._on_error = on_error
@@ -315,7 +315,7 @@ class _Thread(Generic[Subject]):
         ).start()
 
     def submit(self, work: Callable[[Subject], Result]) -> asyncio.Future[Result]:
-        """Have ``work`` done after all that was submitted before; the result belongs to the running loop."""
+        """Queue ``work`` after everything already submitted; the future belongs to the running loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
 
@@ -341,7 +341,7 @@ class _Thread(Generic[Subject]):
         return future
 
     def stop(self) -> None:
-        """End the thread once all that was submitted is done."""
+        """End the thread once all submitted work is done."""
         self._queue.put(None)
 
 

@@ -1,7 +1,7 @@
-"""What is done with an open ledger file, in SQL; by one thread at a time.
+"""The SQL on an open ledger file; used by one thread at a time.
 
-Statements take and give many rows in one piece, as JSON or as many parameters. Python releases the interpreter lock
-at every row and statement, and a thread that wants it back beside a busy event loop waits up to milliseconds.
+Statements pass many rows at once, as JSON or as many parameters. Python releases the interpreter lock at every row and
+statement, and next to a busy event loop, a thread may wait milliseconds to get it back.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ from accucheck._store._protocol import Claims, Query
 __all__ = ["Tables", "find", "in_transaction", "upsert"]
 
 _EXPIRY_SECONDS: Final = 60.0
-"""A process that is alive and does not renew its claims for so long, say since it was suspended, loses them."""
+"""Seconds after which a live process that does not renew its claims, perhaps because it was suspended, loses them."""
 _LEFT_FOR: Final = 86_400.0
-"""Seconds for which the claims of a process that died are kept: longer than anyone waits to ask a number again."""
+"""Seconds for which the claims of a dead process are kept: longer than any wait before asking a number again."""
 _LOOKED_UP_AT_ONCE: Final = 1_000
 _SAMPLE: Final = 32
-"""Settled rows of a run whose presence shows that the file was not set back."""
+"""How many settled rows of a run to remember, to detect if the file was rolled back."""
 _WIDTHS: Final = (1, 2, 4, 8, 16, *range(32, 513, 32))
-"""Rows a statement. Few widths, so that each statement is prepared once; the last row is repeated to fill one up."""
+"""Rows per statement. Few widths, so that each statement is prepared once; the last row is repeated as filler."""
 
 _FIND: Final = f"""SELECT json_group_array(json_array(answers.key, at, whatsapp, hex(packed)))
     FROM json_each(?) AS n CROSS JOIN answers
@@ -67,7 +67,7 @@ _UPSERT: Final = {
 }
 _CLAIM_NEW: Final = f"""INSERT OR IGNORE INTO claims SELECT value, ? FROM json_each(?) AS n WHERE NOT EXISTS
     (SELECT 1 FROM answers WHERE key BETWEEN n.value & ~{(1 << KEY_SHIFT) - 1} AND n.value | {(1 << KEY_SHIFT) - 1})"""  # noqa: S608
-"""For numbers of which nothing is known and which nobody has claimed: the rest is left out."""
+"""For numbers that are unknown and unclaimed; leaves out the others."""
 _CLAIM: Final = """INSERT INTO claims SELECT value, ? FROM json_each(?) WHERE true ON CONFLICT (key) DO UPDATE
     SET owner = excluded.owner
     WHERE owner = excluded.owner
@@ -96,7 +96,7 @@ _rows_of: Final = msgspec.json.Decoder(list[tuple[int, int, int | None, str]]).d
 
 @contextmanager
 def in_transaction(connection: sqlite3.Connection) -> Generator[None, None, None]:
-    """Store all that the block writes, or nothing."""
+    """Store everything that the block writes, or nothing."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -108,7 +108,7 @@ def in_transaction(connection: sqlite3.Connection) -> Generator[None, None, None
 
 
 def find(connection: sqlite3.Connection, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
-    """Return what is known of numbers.
+    """Return what is known about numbers.
 
     Raises:
         sqlite3.Error: the file cannot be read.
@@ -140,7 +140,7 @@ def upsert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
 
 
 class Tables:
-    """An open ledger, and this process's part in it: its claims, its leased calls, its counters.
+    """An open ledger and this process's share of it: its claims, leased calls and counters.
 
     Raises, as all methods do, what SQLite, the system and unreadable answers raise; LedgerError when opening.
     """
@@ -172,14 +172,14 @@ class Tables:
             undo.pop_all()
 
     def trouble(self) -> str | None:
-        """Return what happened to the file; None if it is as it should be."""
+        """Return what happened to the file; None if it is fine."""
         trouble = self._watch.trouble()
         if trouble is None and self._watch.written and not self._sample_is_there():
             return SET_BACK
         return trouble
 
     def _sample_is_there(self) -> bool:
-        """Whether some of what was settled here is in the file, which may have been set back under our feet."""
+        """Whether rows settled here are in the file, which someone may have rolled back."""
         try:
             # A connection that has none of the pages in memory.
             with closing(open_reader(self.path)) as reader:
@@ -193,7 +193,7 @@ class Tables:
         return not missing
 
     def _remember_some(self, row: Row) -> None:
-        """Keep some rows of all that are settled, each as likely as another."""
+        """Remember a uniform random sample of the settled rows."""
         self._seen += 1
         if len(self._sample) < _SAMPLE:
             self._sample.append((row[0], row[1]))
@@ -201,7 +201,7 @@ class Tables:
             self._sample[place] = row[0], row[1]
 
     def renew(self) -> None:
-        """Keep the claims for another while."""
+        """Renew the claims."""
         self._synchronize("NORMAL")
         self._connection.execute(
             "UPDATE owners SET expires = ? WHERE id = ?", (self._now() + _EXPIRY_SECONDS, self._id)
@@ -213,7 +213,7 @@ class Tables:
         return find(self._connection, numbers, query)
 
     def claim(self, numbers: Sequence[int], query: Query) -> Claims:
-        """Return what is known, and what others have claimed; the rest is claimed now."""
+        """Return what is known and what others have claimed; claim the rest."""
         self.drop_settled()  # before one of them is claimed again
         claims = self._claim(numbers, query)
         if claims.taken and self.reap():
@@ -224,7 +224,7 @@ class Tables:
     def _claim(self, numbers: Sequence[int], query: Query) -> Claims:
         connection = self._connection
         if self._new_list:
-            # Nearly all numbers of most lists: one statement, and no answers to fetch.
+            # The common case for most lists: one statement, and no answers to fetch.
             keys = json.dumps([claim_key(number) for number in numbers])
             self._synchronize("NORMAL")
             if connection.execute(_CLAIM_NEW, (self._id, keys)).rowcount == len(numbers):
@@ -266,7 +266,7 @@ class Tables:
             self._remember_some(rows[0])
 
     def drop_settled(self) -> None:
-        """Drop the claims on what was settled. Nobody waits for that: who wants a number finds its answer first."""
+        """Drop the claims on settled numbers. Not urgent: whoever wants such a number finds its answer first."""
         if self._settled:
             self.release(self._settled)
             self._settled.clear()
@@ -305,9 +305,9 @@ class Tables:
         return wanted
 
     def return_calls(self, unused: int, *, lost: int, job: str) -> bool:
-        """Take leased calls back; return whether the job is done with here, and so its counters are gone.
+        """Take back leased calls; return whether the job is finished here and its counters are gone.
 
-        Not before what it called is settled: until then a kill may lose answers, which the counters tell.
+        Not before its calls are settled: until then, the counters show which answers a kill may lose.
         """
         connection = self._connection
         with self._transaction(durable=False):
@@ -358,7 +358,7 @@ class Tables:
     def _end_lease(
         self, owner: int | None, job: str, granted: int, counters: _owner.Counters | None, *, killed: bool
     ) -> None:
-        """Count a lease's calls as spent, within a transaction: those that were made, or all if nobody knows."""
+        """Count a lease's calls as spent, within a transaction: those made, or all if that is unknown."""
         made = granted if counters is None else min(counters.made, granted)
         lost = max(0, counters.made - counters.settled) if killed and counters is not None else 0
         self._connection.execute(_COUNT, (job, made, 0, lost))
@@ -454,7 +454,7 @@ class Tables:
         return found
 
     def _sweep(self) -> None:
-        """Remove what nobody will: claims of processes that died long ago, and files that no row names.
+        """Remove leftovers: claims of processes that died long ago, and files that no row names.
 
         The files are of processes killed before they wrote their row, or while they reaped others.
         """
@@ -481,7 +481,7 @@ class Tables:
     # The end
 
     def close(self) -> None:
-        """Release what this process holds, and close the file; raise what is wrong with it, after closing."""
+        """Release what this process holds and close the file; raise what is wrong with it after closing."""
         try:
             with self._transaction(durable=False):
                 for job, slot, granted in self._connection.execute(
@@ -495,13 +495,13 @@ class Tables:
             self.abandon()
 
     def copy_to(self, path: Path) -> None:
-        """Copy all that the ledger holds into a new file, also if its own has no name any more."""
+        """Copy everything in the ledger to a new file, even if its own file was deleted."""
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with closing(sqlite3.connect(path)) as copy:
             self._connection.backup(copy)
 
     def abandon(self) -> None:
-        """Close the file as it is."""
+        """Close the file without further work."""
         try:
             self._connection.close()
         finally:
@@ -510,7 +510,7 @@ class Tables:
 
     @contextmanager
     def _transaction(self, *, durable: bool) -> Generator[None, None, None]:
-        """Write; on the disk when the block has ended if ``durable``, else with the next that is.
+        """Write; if ``durable``, it is on disk when the block ends, otherwise with the next durable write.
 
         What only matters while the machine runs need not wait for the disk.
         """
@@ -525,7 +525,7 @@ class Tables:
 
 
 def _boot() -> str:
-    """Return what changes whenever the machine starts; "" where nothing tells."""
+    """Return an id that changes whenever the machine starts; "" if there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
