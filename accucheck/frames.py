@@ -1,11 +1,11 @@
-"""Dataframes in, dataframes with the answers out: Polars, pandas, PyArrow, and whatever exports Arrow (DuckDB).
+"""Dataframes in, dataframes with the answers out: Polars, pandas, PyArrow, and anything that exports Arrow (DuckDB).
 
 ::
 
     checked = accucheck.frames.enrich(leads, number="phone", ledger="leads.db")        # a script
     checked = await accucheck.frames.enrich_async(leads, number="phone", client=client)  # async code, notebooks
 
-The columns of the frame stay as they are, in place; the answers follow as ``ANSWER_COLUMNS``.
+The frame's own columns stay unchanged, followed by the answers (``ANSWER_COLUMNS``).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ ANSWER_COLUMNS: Final = (
     "number",
     "checked_at",
 )
-"""Appended to a frame, with ``accucheck_`` in front where it has such a column already.
+"""The columns appended to a frame, with the prefix ``accucheck_`` if it already has such a column.
 
 whatsapp, business_user and avatar are booleans, status_update a date, checked_at a time in UTC, the rest text. Without
-an answer all are null but ``status`` and ``reason``; a null is never a "no"."""
+an answer, all but ``status`` and ``reason`` are null; a null is never a "no"."""
 _PROGRESS_EVERY: Final = 1.0
 
 
@@ -51,8 +51,8 @@ async def enrich_async(
     """Return ``frame`` with the answer of every row appended.
 
     Args:
-        frame: A Polars or pandas DataFrame or a PyArrow Table; the result is of the same kind. Anything else that
-            exports an Arrow stream, such as a DuckDB relation, gives a PyArrow Table.
+        frame: A Polars or pandas DataFrame or a PyArrow Table; the result has the same type. Anything else that exports
+            an Arrow stream, such as a DuckDB relation, returns a PyArrow Table.
         number: The column with the phone numbers.
         client: An open client.
         progress: True prints a line to standard error every second; a function gets the ``Stats`` instead.
@@ -60,7 +60,7 @@ async def enrich_async(
 
     Raises:
         ConfigurationError: It is not a dataframe, or it has no such column.
-        RunEnded: The run ended early. ``error.frame`` is the frame with the answers that came before.
+        RunEnded: The run ended early. ``error.frame`` is the frame with the answers up to then.
     """
     table, texts, append = opened(frame, number)
     answers: list[Outcome[int] | None] = [None] * len(texts)
@@ -91,11 +91,11 @@ def enrich(
 ) -> Any:
     """Return ``frame`` with the answer of every row appended; see ``enrich_async``.
 
-    ``client`` holds arguments for ``Client``; by default the credentials come from ACCUCHECK_API_ID and
+    ``client`` contains arguments for ``Client``; by default, the credentials come from ACCUCHECK_API_ID and
     ACCUCHECK_API_SECRET.
 
     Raises:
-        RuntimeError: An event loop is running, as in a notebook: ``await enrich_async(...)`` there.
+        RuntimeError: An event loop is running, as in a notebook; use ``await enrich_async(...)`` there.
     """
     try:
         asyncio.get_running_loop()
@@ -115,7 +115,7 @@ def enrich(
 
 
 def opened(frame: Any, number: str) -> tuple[Any, list[Any], Callable[[Any, dict[str, list[Any]]], Any]]:
-    """Return the frame, the texts of its number column, and what appends columns to it."""
+    """Return the frame, the texts of its number column, and a function that appends columns to it."""
     try:
         import narwhals as nw
     except ImportError as error:

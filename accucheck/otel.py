@@ -1,13 +1,13 @@
-"""Traces and metrics by OpenTelemetry. Needs ``accucheck[otel]``, which is its API alone; you bring the SDK.
+"""Traces and metrics with OpenTelemetry. Needs ``accucheck[otel]``, which installs only its API; you bring the SDK.
 
 ::
 
     async with accucheck.Client() as client:
         accucheck.otel.instrument(client)
 
-Spans, by the stable conventions for HTTP clients: each call of ``check`` is a ``POST`` span below the caller's; a
-stream is one ``accucheck.stream`` span, and its calls, which may be a million, are not below it: those that failed are
-spans in traces by themselves, linked with it both ways.
+Spans follow the stable conventions for HTTP clients. Each call of ``check`` is a ``POST`` span below the caller's. A
+stream is one ``accucheck.stream`` span. Its calls, which may be a million, are not below it: each failed call is a span
+in a separate trace, linked with it both ways.
 
 ==================================  =============  =========================================================
 metric                              kind           what
@@ -16,15 +16,15 @@ metric                              kind           what
 ``accucheck.replies``               counter        calls that ended, by ``accucheck.status`` and
                                                    ``accucheck.call.kind`` (first, retry, poll, refused)
 ``accucheck.answers``               counter        numbers settled, by ``accucheck.verdict`` (yes, no, failed)
-``accucheck.spend``                 counter        what the calls probably cost; with ``prices``
-``accucheck.permits.rate``          gauge          calls per second that the gate lets through now
+``accucheck.spend``                 counter        likely cost of the calls; with ``prices``
+``accucheck.permits.rate``          gauge          calls per second that the gate allows now
 ``accucheck.permits.limit``         gauge          the account's limit, once a refusal has shown it
-``accucheck.in_flight``             up-down        calls under way
-``accucheck.delayed``               up-down        numbers that wait for a poll or a retry
+``accucheck.in_flight``             up-down        calls in flight
+``accucheck.delayed``               up-down        numbers waiting for a poll or a retry
 ``accucheck.circuit.open``          up-down        clients whose circuit is open: AccuAuth cannot be reached
 ==================================  =============  =========================================================
 
-No attribute holds a phone number, a credential or your ``key``.
+No attribute contains a phone number, a credential or your ``key``.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ def instrument(
     prices: Prices | None = None,
     stream_spans: Literal["failed", "all", "none"] = "failed",
 ) -> None:
-    """Report a client's calls, checks and streams from now on. A client that is instrumented already stays as it is.
+    """Report a client's calls, checks and streams from now on. Does nothing if the client is already instrumented.
 
     Args:
-        client: Open or not.
-        tracer_provider: By default the global one.
-        meter_provider: By default the global one.
-        prices: What calls cost: for ``accucheck.spend``.
+        client: The client, open or not.
+        tracer_provider: Default: the global one.
+        meter_provider: Default: the global one.
+        prices: What calls cost, for ``accucheck.spend``.
         stream_spans: Which calls of streams become spans: "failed" (neither OK nor PENDING), "all", or "none". A
             span takes more CPU than the call itself.
     """
@@ -104,7 +104,7 @@ def instrument(
 
 
 def uninstrument(client: Client) -> None:
-    """Report nothing more of a client."""
+    """Stop reporting a client."""
     found = _hooks.pop(client, None)
     if found is not None:
         hook, meters = found
@@ -113,7 +113,7 @@ def uninstrument(client: Client) -> None:
 
 
 class _Target:
-    """Where a client calls, as attributes."""
+    """The address that a client calls, as attributes."""
 
     def __init__(self, base_url: str, url: str) -> None:
         parts = urlsplit(base_url)
@@ -127,7 +127,7 @@ class _Target:
 
 
 class _Replies:
-    """The calls of one kind that brought the same."""
+    """The calls of one kind with the same reply."""
 
     __slots__ = ("attributes", "count", "kind", "name", "unrecorded")
 
@@ -138,10 +138,10 @@ class _Replies:
         """Those of the duration."""
         self.count = 0
         self.unrecorded: deque[float] = deque()
-        """Durations that the histogram does not have yet."""
+        """Durations not yet in the histogram."""
 
     def record(self, histogram: metrics.Histogram) -> None:
-        """Bring the histogram up to date. May be called in any thread."""
+        """Update the histogram. May be called from any thread."""
         record, attributes, take = histogram.record, self.attributes, self.unrecorded.popleft
         try:
             while True:
@@ -151,7 +151,7 @@ class _Replies:
 
 
 class _Totals:
-    """What all calls to one address have come to, also those of clients that are gone: counters never fall."""
+    """The totals of all calls to one address, including those of closed clients, because counters never fall."""
 
     def __init__(self, target: _Target) -> None:
         self.target = target
@@ -161,7 +161,7 @@ class _Totals:
 
 
 class _Listener:
-    """Makes spans of events, and counts them."""
+    """Turns events into spans, and counts them."""
 
     def __init__(
         self,
@@ -272,7 +272,7 @@ class _Listener:
 
 
 class _Meters:
-    """The instruments of one meter provider. Those that are observed sum over all clients of an address."""
+    """The instruments of one meter provider. Observable ones sum over all clients of an address."""
 
     def __init__(self, provider: metrics.MeterProvider | None) -> None:
         self.clients: weakref.WeakKeyDictionary[Client, _Target] = weakref.WeakKeyDictionary()
@@ -375,7 +375,7 @@ class _Meters:
 
 
 def _read(read: Callable[[Client], float | None], client: Client) -> float | None:
-    """Read from the exporter's thread, while the client's own changes what is read."""
+    """Read from the exporter's thread what the client's thread may be changing."""
     for _ in range(5):
         try:
             return read(client)

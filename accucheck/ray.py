@@ -5,8 +5,8 @@
     checked = accucheck.ray.check(ds, number="phone", ledger="postgresql://ledger-host/accucheck")
     checked.write_parquet("s3://bucket/checked")
 
-The state is in the ledger and not in the actors: a task that Ray runs again, after a lost node or a failed actor, reads
-the answers that were bought before it and buys only the rest. At most the calls in flight at the loss are made again.
+The ledger holds the state, not the actors: when Ray runs a task again after a lost node or a failed actor, the task
+reads the answers already bought and buys only the rest. At most the calls in flight at the time are made again.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ def check(
     """Return ``ds`` with the answer of every row appended, lazily: nothing is bought until it is consumed.
 
     Args:
-        ds: A dataset; its rows and their columns stay, followed by ``accucheck.frames.ANSWER_COLUMNS``.
+        ds: A dataset. Its own columns stay, followed by ``accucheck.frames.ANSWER_COLUMNS``.
         number: The column with the phone numbers.
-        ledger: Where answers, claims and the rate are shared: a ``postgresql://`` URL that every node reaches, or a
-            path if the cluster is one machine. Leave the password out of the URL: each node takes it from PGPASSFILE
-            or PGPASSWORD. None shares nothing: a task that runs again buys its answers again.
-        actors: Actors, 1 or more. One core makes thousands of calls a second: take more to survive the loss of a
-            node, not for speed.
+        ledger: Where answers, claims and the rate are shared: a ``postgresql://`` URL that every node can reach, or a
+            path if the cluster is one machine. Leave the password out of the URL: each node reads it from PGPASSFILE
+            or PGPASSWORD. With None, nothing is shared, and a task that runs again buys its answers again.
+        actors: Number of actors, 1 or more. One core makes thousands of calls per second; use more actors to survive
+            the loss of a node, not for speed.
         workers: Calls in flight at once in each actor.
-        buffer: Rows that an actor takes in beyond those: the ones that wait for a retry, a poll or another actor's
-            answer. An actor never works on more than ``workers + buffer`` rows.
-        batch_size: Rows of one batch.
-        client: Arguments for ``Client``. Leave the credentials out of it: each node reads ACCUCHECK_API_ID and
-            ACCUCHECK_API_SECRET from its own environment, and nothing secret is in Ray's object store or dashboard.
+        buffer: Additional rows of an actor that wait for a retry, a poll or another actor's answer. An actor never
+            works on more than ``workers + buffer`` rows.
+        batch_size: Rows per batch.
+        client: Arguments for ``Client``, without the credentials: each node reads ACCUCHECK_API_ID and
+            ACCUCHECK_API_SECRET from its environment, so nothing secret is in Ray's object store or dashboard.
         num_cpus: CPUs that Ray reserves for an actor.
-        options: Further ones of ``Client.stream``, such as ``max_calls`` or ``fresh_within``. ``rate`` as a number is
-            the ceiling of all actors together.
+        options: Other options of ``Client.stream``, such as ``max_calls`` or ``fresh_within``. A number as ``rate`` is
+            the ceiling for all actors together.
 
     Raises:
         ConfigurationError: Ray is not installed, or an argument is wrong.
@@ -127,7 +127,7 @@ def _refuse_secrets(client: dict[str, Any], ledger: str | None) -> None:
 
 
 class _Checker:
-    """One actor: hands the batches that Ray gives it to a stream of its own."""
+    """One actor, which passes its batches to its own stream."""
 
     def __init__(self, *, number: str, client: dict[str, Any], options: dict[str, Any]) -> None:
         self._number = number
@@ -139,7 +139,7 @@ class _Checker:
         yield append(table, answer_columns(answers))
 
     def __del__(self) -> None:
-        # Ray deletes the object when the actor ends in an orderly way: its claims and unused calls come back at once.
+        # Ray deletes the object when the actor ends properly, so its claims and unused calls are returned at once.
         if stream := getattr(self, "_stream", None):
             stream.close()
 
@@ -154,10 +154,10 @@ class _Batch:
 
 
 class _ActorStream:
-    """One stream for all batches of an actor, in a thread of its own.
+    """One stream for all batches of an actor, in its own thread.
 
-    Ray blocks its event loop while the reader of the dataset is slow; calls in flight must settle and claims must be
-    renewed meanwhile.
+    Ray blocks its event loop while the reader of the dataset is slow. Meanwhile, calls in flight must settle and claims
+    must be renewed.
     """
 
     def __init__(self, client: dict[str, Any], options: dict[str, Any]) -> None:
@@ -173,7 +173,7 @@ class _ActorStream:
         self._thread.start()
 
     def submit(self, texts: Sequence[Any]) -> Future[list[Outcome[Any] | None]]:
-        """Return the answers to come. Once the run has ended, as with OutOfQuota, its error is raised."""
+        """Return a future of the answers. If the run has ended, for example with OutOfQuota, raise its error."""
         batch = _Batch(texts)
         if not texts:
             batch.done.set_result([])

@@ -1,12 +1,12 @@
-"""``accucheck serve``: one process that owns an AccuAuth account and speaks AccuAuth's own contract over HTTP.
+"""``accucheck serve``: one process that uses an AccuAuth account and offers AccuAuth's own API over HTTP.
 
 Programs in any language get the ledger, the rate limit, polling and retries by changing a URL::
 
     POST /check/whatsapp_advanced        X-DF-API-ID, X-DF-API-SECRET: this server's own key
-    number=987654321                     a form, as the vendor takes it, or JSON
+    number=987654321                     a form, like the vendor's, or JSON
 
-An answer that takes longer than ``wait`` is PENDING, as at the vendor; ask again for it: the call goes on here
-meanwhile and is never made twice.
+If an answer takes longer than ``wait``, the reply is PENDING, as with the vendor. Ask again for the answer: meanwhile
+the check continues here, and its call is never made twice.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ logger = logging.getLogger("accucheck")
 MAX_BODY: Final = 8192
 """Bytes of a request; a number needs 30."""
 RETRY_AFTER: Final = 1
-"""Seconds after which a client that met a full queue should ask again."""
+"""Seconds after which a client that found the queue full should ask again."""
 
 
 _UNHEALTHY_SECONDS: Final = 60.0
-"""How long /healthz reports what ended the account's use: a load balancer sends no check that could show it over."""
+"""How long /healthz reports that the account cannot be used, since a load balancer sends no check to clear it."""
 
 
 class Checker(Protocol):
-    """What the server needs of a client: an ``accucheck.Client``."""
+    """What the server needs from a client, such as an ``accucheck.Client``."""
 
     async def check(self, number: str) -> Check: ...
 
@@ -68,7 +68,7 @@ class Checker(Protocol):
 
 
 class _Service:
-    """The queue of checks under way, and the counts for /metrics."""
+    """The queue of checks in progress, and the counts for /metrics."""
 
     def __init__(
         self,
@@ -93,11 +93,11 @@ class _Service:
         self._closing = False
         self.replies: Counter[str] = Counter()
         self.ended: tuple[float, RunEnded] | None = None
-        """When and what ended the account's use, such as OutOfQuota; None once a check succeeds."""
+        """When the account could no longer be used, and why, such as OutOfQuota; None once a check succeeds."""
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Open the client; at the end let the checks under way settle."""
+        """Open the client; at the end, let the checks in progress settle."""
         async with self._open_client() as client:
             self._client = client
             try:
@@ -168,7 +168,7 @@ class _Service:
             status = error.status if error.status in ("OUT_OF_QUOTA", "NO_PERMISSION") else "INTERNAL_ERROR"
             if error.status == "BUDGET_EXHAUSTED":
                 status = "OUT_OF_QUOTA"
-            # The vendor's word on OUR credentials is not its word on the caller's.
+            # The vendor refused OUR credentials, not the caller's.
             return self._refuse(403 if status != "INTERNAL_ERROR" else 500, status, error.reason)
         except CheckError as error:
             known = error.status == "INVALID_ARGUMENT"
@@ -200,7 +200,7 @@ class _Service:
 
     def _is_allowed(self, request: Request) -> bool:
         given = (request.headers.get("x-df-api-id", ""), request.headers.get("x-df-api-secret", ""))
-        # Both are compared, whatever the first says: the time taken tells nothing.
+        # Always compare both, so that the time taken reveals nothing.
         matches = [hmac.compare_digest(a.encode(), b) for a, b in zip(given, self._key, strict=True)]
         return all(matches)
 
@@ -281,12 +281,12 @@ def make_app(
     """Return the ASGI application.
 
     Args:
-        open_client: Makes the client that owns the account, such as ``lambda: accucheck.Client(ledger="account")``.
-        key: The id and the secret that callers must send: this server's own, never the vendor's.
-        endpoint: Which of the vendor's endpoints is offered, "advanced" or "basic"; the client's own.
-        queue: Checks under way and waiting at most, 1 or more; beyond it callers get 429 and Retry-After.
-        wait: Seconds until a caller gets PENDING; below the 30 s after which most HTTP clients give up.
-        grace: Seconds that checks in progress get when the server stops. Calls in flight settle in any case.
+        open_client: Creates the client of the account, such as ``lambda: accucheck.Client(ledger="account")``.
+        key: The id and the secret that callers must send. They are this server's own, never the vendor's.
+        endpoint: The vendor's endpoint to offer, "advanced" or "basic"; the same as the client's.
+        queue: Maximum checks in progress or waiting, 1 or more; beyond it, callers get 429 and Retry-After.
+        wait: Seconds until a caller gets PENDING. Keep it below the 30 s after which most HTTP clients give up.
+        grace: Seconds that checks in progress get when the server stops. Calls in flight always settle.
         clock: Returns seconds; for tests.
 
     Raises:
@@ -335,13 +335,13 @@ def run(
     private_key: str | None = None,
     announce: Callable[[str], object] = lambda line: print(line, flush=True),
 ) -> None:
-    """Serve ``app`` until SIGINT or SIGTERM, then let the checks under way settle.
+    """Serve ``app`` until SIGINT or SIGTERM, then let the checks in progress settle.
 
-    ``announce`` gets the line ``listening on http://127.0.0.1:8765`` once requests are taken; ``port`` 0 takes a
+    ``announce`` gets the line ``listening on http://127.0.0.1:8765`` once requests are accepted; ``port`` 0 picks a
     free one. ``certificate`` and ``private_key`` are PEM files for https.
 
     Raises:
-        OSError: the address cannot be listened on, or a file cannot be read.
+        OSError: It cannot listen on the address, or a file cannot be read.
     """
     try:
         import uvicorn

@@ -1,4 +1,4 @@
-"""Test code that uses accucheck: a vendor without sockets, and one in a thread of its own.
+"""For tests of code that uses accucheck: a fake vendor without sockets, and a sandbox in its own thread.
 
 ::
 
@@ -9,7 +9,7 @@
         check = await client.check("987654321")
     assert [request["number"] for request in vendor.requests] == ["987654321"]
 
-pytest users need none of it: see the fixtures of ``accucheck.pytest_plugin``. Needs ``accucheck[testing]``.
+With pytest, use the fixtures of ``accucheck.pytest_plugin`` instead. Needs ``accucheck[testing]``.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from accucheck.sandbox._truth import Scripts
 __all__ = ["FakeVendor", "SandboxThread", "Script", "Scripted", "Settings", "truth"]
 
 Replies = Mapping[str | int, Script | Iterable[Script]]
-"""Number -> one reply for all its calls, or a list of one reply for each call. Replies are words, see ``Script``."""
+"""Number -> one reply for all its calls, or a list with one reply per call. For replies, see ``Script``."""
 
 
 class Written:
-    """What the fake vendor and the sandbox have in common: written replies, and what was asked."""
+    """What the fake vendor and the sandbox have in common: scripted replies, and a record of requests."""
 
     _scripts: Scripts
 
     strict: bool | None = None
-    """Whether a number that nothing is written for is refused and fails the test. None: as soon as anything is
-    written; until then every number gets the sandbox's own answer (``truth``)."""
+    """Whether a number without a scripted reply is refused and fails the test. None: once any reply is scripted; until
+    then, every number gets the sandbox's default answer (``truth``)."""
 
     def answers(self, replies: Replies) -> None:
-        """Write replies: ``{"987654321": "yes", "912345678": ["PENDING", "no"]}``.
+        """Script replies: ``{"987654321": "yes", "912345678": ["PENDING", "no"]}``.
 
-        A single reply is for all calls, a list for one call each, its last for all calls after. Raises
+        A single reply is for all calls. A list has one reply per call; its last one is for all later calls. Raises
         ValueError for a number that is not Peruvian.
         """
         for number, reply in replies.items():
@@ -60,17 +60,17 @@ class Written:
         self._tighten()
 
     def script(self, number: str | int, replies: Iterable[Script]) -> None:
-        """Write one reply for each of a number's next calls; after them it gets what it would get without."""
+        """Script one reply for each of a number's next calls; after that, it is answered as without them."""
         self._scripts.script(number, replies)
         self._tighten()
 
     @property
     def unexpected(self) -> list[str]:
-        """Numbers that were asked although nothing is written for them, while strict."""
+        """Numbers that were asked without a scripted reply, while strict."""
         return list(self._scripts.unexpected)
 
     def assert_all_expected(self) -> None:
-        """Raise AssertionError if a number was asked that nothing is written for, while strict."""
+        """Raise AssertionError if a number without a scripted reply was asked, while strict."""
         if self._scripts.unexpected:
             numbers = ", ".join(self._scripts.unexpected)
             raise AssertionError(
@@ -82,29 +82,29 @@ class Written:
         self._scripts.strict = self.strict is not False
 
     def forget(self) -> None:
-        """Clear the written replies and the unexpected numbers."""
+        """Clear the scripted replies and the unexpected numbers."""
         self._scripts.clear()
 
     def be_strict(self, strict: bool | None) -> None:
-        """Set ``strict``, also in mid-test."""
+        """Set ``strict``, even in mid-test."""
         self.strict = strict
         self._scripts.strict = bool(strict)
 
 
 class FakeVendor(Written, httpx.AsyncBaseTransport):
-    """AccuAuth as an httpx transport: no sockets, no threads, any event loop. Takes any credentials.
+    """AccuAuth as an httpx transport: no sockets, no threads, any event loop. Accepts any credentials.
 
     Args:
-        replies: Written replies, see ``answers``.
+        replies: Scripted replies; see ``answers``.
         settings: How the account behaves: rate limit, quota, errors, soft answers, prices.
         strict: See ``strict``.
 
-    An unexpected number is refused (``InvalidArgument``), and the client that has this transport raises AssertionError
-    when it closes, so that the test fails even if the code under test swallows the first error. As a context manager,
-    the vendor raises it itself.
+    An unexpected number is refused (``InvalidArgument``), and the client that uses this transport raises AssertionError
+    when it closes, so that the test fails even if the code under test swallows the first error. Used as a context
+    manager, the vendor raises it itself.
 
-    A reply that is lost on purpose raises the httpx error that a socket would: ``reset`` ReadError, ``cut``
-    RemoteProtocolError, ``stall`` ReadTimeout (at once: a test does not wait).
+    A reply lost on purpose raises the httpx error that a socket would: ``reset`` ReadError, ``cut``
+    RemoteProtocolError, ``stall`` ReadTimeout (immediately, since a test should not wait).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the sandbox counts: the running tally, and the snapshot that people and tests read."""
+"""What the sandbox counts: the running totals, and the snapshot that people and tests read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Counts:
     requests: int
     """Calls of every kind; views of the page are not counted."""
     admitted: int
-    """Calls that the rate limit let through."""
+    """Calls that the rate limit admitted."""
     refused: int
     """Calls answered RATE_LIMIT_EXCEEDED."""
     pending: int
@@ -44,7 +44,7 @@ class Counts:
     by_status: Mapping[str, int]
     """Calls by the status they were given; BAD_GATEWAY is the proxy's HTML page."""
     faults: Mapping[str, int]
-    """Faults done on purpose, by kind."""
+    """Injected faults, by kind."""
     requests_per_second: float
     """Over the last 5 whole seconds."""
     admitted_per_second: float
@@ -55,7 +55,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Second:
-    """What came in during one second since the start."""
+    """The calls of one second since the start."""
 
     second: int
     admitted: int = 0

@@ -1,4 +1,4 @@
-"""The ways in which a vendor may limit the frequency of calls. Pure: time comes in as ``now``."""
+"""The ways in which a vendor may limit the frequency of calls. Pure: time is the argument ``now``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 
 
 class Limiter(Protocol):
-    """Admits or refuses calls. ``now`` is in seconds, from any origin; a step back counts as no time."""
+    """Admits or refuses calls. ``now`` is seconds from any origin; a step back counts as no time."""
 
     def admit(self, now: float) -> bool:
-        """Whether a call at ``now`` is let through. A refused call takes nothing."""
+        """Whether a call at ``now`` is admitted. A refused call uses nothing up."""
 
     def wait(self, now: float) -> float:
         """Return the seconds until a call would be admitted (``inf`` while the rate is 0)."""

@@ -1,4 +1,4 @@
-"""The sandbox over real sockets: inside a running event loop, or as a process of its own."""
+"""The sandbox over real sockets, inside a running event loop or as a separate process."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _KEEP_ALIVE_SECONDS = 75
 
 
 class Sandbox:
-    """A running sandbox. Made by :func:`serve`."""
+    """A running sandbox. Created by :func:`serve`."""
 
     def __init__(self, app: SandboxApp, url: str) -> None:
         self._app = app
         self.url = url
-        """Where it listens, without a slash at the end: fit as the client's ``base_url``."""
+        """Where it listens, without a trailing slash; use it as the client's ``base_url``."""
         self.settings = app.account.settings
 
     @property
@@ -39,12 +39,12 @@ class Sandbox:
 
     @property
     def history(self) -> list[Second]:
-        """What came in, by the second, for the last 600 s; the same as ``GET /stats/history``."""
+        """The calls per second for the last 600 s; the same as ``GET /stats/history``."""
         return self._app.account.history()
 
     @property
     def scripts(self) -> Scripts:
-        """The replies that are written for single numbers."""
+        """The scripted replies for single numbers."""
         return self._app.account.scripts
 
     @property
@@ -85,10 +85,10 @@ class _Protocol(HttpProtocol):
 async def serve(
     settings: Settings | None = None, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[Sandbox]:
-    """Run a sandbox in the current event loop for as long as the block lasts.
+    """Run a sandbox in the current event loop while the block runs.
 
-    ``port`` 0 takes a free one; ``settings`` None are the defaults. Leaving the block drops open
-    connections at once. Touches no signal handlers.
+    ``port`` 0 picks a free one; ``settings=None`` means the defaults. Leaving the block drops open connections at once.
+    It leaves signal handlers alone.
 
     Raises ``OSError`` if the address or the request log cannot be opened.
     """
@@ -131,10 +131,9 @@ def run(
     port: int = 8000,
     announce: Callable[[str], object] = lambda line: print(line, flush=True),
 ) -> None:
-    """Run a sandbox until SIGINT or SIGTERM. Uses uvloop where it is installed.
+    """Run a sandbox until SIGINT or SIGTERM. Uses uvloop if it is installed.
 
-    ``announce`` gets ``listening on http://127.0.0.1:8000`` once connections are taken; ``port`` 0
-    takes a free one.
+    ``announce`` gets ``listening on http://127.0.0.1:8000`` once connections are accepted; ``port`` 0 picks a free one.
 
     Raises ``OSError`` if the address or the request log cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""How the simulated vendor behaves: one frozen record, validated when it is made."""
+"""How the simulated vendor behaves: one frozen record, validated on creation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _DEFAULT_WINDOW_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """Shares of the admitted calls, from 0 to 1 in all, whose reply goes wrong on its way.
+    """Shares of the admitted calls, from 0 to 1 in total, whose reply is lost or damaged on the way.
 
-    Which calls is a pure function of the seed, the number and how often it was asked. The vendor has
-    done its work (and charged, if the answer was OK) before the reply is lost; ``bad_gateway`` alone
-    fails before the vendor sees the call.
+    Which calls these are depends only on the seed, the number and how often it was asked. The vendor has done its work
+    (and charged, if the answer was OK) before the reply is lost; only ``bad_gateway`` fails before the vendor sees the
+    call.
     """
 
     reset: float = 0.0
@@ -53,7 +53,7 @@ class Faults:
 
     @classmethod
     def parse(cls, text: str) -> Faults:
-        """Read ``reset=0.01,cut=0.01``, as the command line takes it. Raises ``ValueError``."""
+        """Parse ``reset=0.01,cut=0.01`` from the command line. Raises ``ValueError``."""
         known = [share.name for share in fields(cls)]
         shares: dict[str, float] = {}
         for part in filter(None, text.split(",")):
@@ -66,12 +66,12 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class Soft:
-    """Shares of the numbers, from 0 to 1 in all, that get something else than an answer or a documented error.
+    """Shares of the numbers, from 0 to 1 in total, that get neither an answer nor a documented error.
 
-    ``checking`` and ``unavailable`` are values of ``whatsapp`` in an OK reply; the other names are statuses
-    (HTTP 400): ``ABNORMAL_BEHAVIOURS_DETECTED``, ``QUERY_FAILED`` and ``NOT_HIT``, which the vendor's
-    pages for other countries name, or any name you make up, for a status that nobody knows yet. None is
-    charged. The three that pass by are given to a number's first call only, the others to every call.
+    ``checking`` and ``unavailable`` are values of ``whatsapp`` in an OK reply. The other names are statuses (HTTP 400):
+    ``ABNORMAL_BEHAVIOURS_DETECTED``, ``QUERY_FAILED`` and ``NOT_HIT``, which occur on the vendor's pages for other
+    countries, or any name you make up, as an unknown status. None is charged. The three temporary ones are given only
+    to a number's first call, the others to every call.
     """
 
     shares: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
@@ -101,7 +101,7 @@ class Soft:
 
     @classmethod
     def parse(cls, text: str) -> Soft:
-        """Read ``checking=0.1,unavailable=0.05``, as the command line takes it. Raises ``ValueError``."""
+        """Parse ``checking=0.1,unavailable=0.05`` from the command line. Raises ``ValueError``."""
         shares = {}
         for part in filter(None, text.split(",")):
             name, _, share = part.partition("=")
@@ -111,31 +111,31 @@ class Soft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the simulated vendor behaves. The defaults answer everything at once and refuse nothing.
+    """How the simulated vendor behaves. By default, it answers everything at once and refuses nothing.
 
     Raises ``ValueError`` with one clear sentence if a value is out of range, or would have no effect.
     """
 
     rate: float | None = None
-    """Calls per second that are admitted, above 0; None does not limit."""
+    """Calls per second that are admitted, above 0; None: no limit."""
     burst: int | None = None
-    """Calls that the token bucket holds, from 1; None is 10. For ``window="token"`` alone."""
+    """Calls that the token bucket holds, 1 or more; None means 10. Only for ``window="token"``."""
     window: Window = "token"
-    """``token`` is a token bucket; ``fixed`` counts in windows that begin when the sandbox starts;
-    ``sliding`` counts over the time just past."""
+    """``token`` is a token bucket, ``fixed`` counts in windows that begin when the sandbox starts, and ``sliding``
+    counts over the most recent time."""
     window_seconds: float | None = None
-    """Seconds that a window lasts, above 0; None is 1. For each it holds ``rate`` calls."""
+    """Seconds that a window lasts, above 0; None means 1. It allows ``rate`` calls for each of them."""
     rate_at: tuple[tuple[float, float], ...] = ()
-    """Changes in mid-run: (seconds after the first call, new rate); the new rate may be 0."""
+    """Changes in mid-run, as (seconds after the first call, new rate); the new rate may be 0."""
     retry_after: bool = False
-    """Whether a refusal says when to come back (``Retry-After``, whole seconds). Not on the vendor's page."""
+    """Whether a refusal says when to retry (``Retry-After``, whole seconds). Not on the vendor's page."""
     pending: float = 0.0
     """Share of the numbers that are PENDING at first, 0 to 1."""
     pending_for: float = 5.0
-    """Seconds from a pending number's first call to its answer; 0.8 to 1.2 times that, by the number."""
+    """Seconds from a pending number's first call to its answer, times 0.8 to 1.2, depending on the number."""
     queue_rate: float | None = None
-    """Numbers per second that the vendor's own queue works off. Pending numbers then wait for those
-    before them, in place of ``pending_for``: the longer the queue, the longer the wait."""
+    """Numbers per second that the vendor's own queue processes. Pending numbers then wait for those before them,
+    instead of for ``pending_for``: the longer the queue, the longer the wait."""
     soft: Soft = field(default_factory=Soft)
     """Shares of the numbers with soft answers or statuses that are not on the vendor's page."""
     errors: float = 0.0
@@ -143,30 +143,30 @@ class Settings:
     outage: tuple[float, float] | None = None
     """(seconds after the first call, seconds it lasts): admitted calls then fail with INTERNAL_ERROR."""
     faults: Faults = field(default_factory=Faults)
-    """Shares of the admitted calls whose reply goes wrong on its way."""
+    """Shares of the admitted calls whose reply is lost or damaged on the way."""
     latency: float = 0.0
-    """Mean milliseconds until a call that reached its number is answered: 0.6 of it at least, and a tail.
-    All refusals are answered at once, as a gateway would."""
+    """Mean milliseconds until an admitted call is answered: at least 0.6 times that, with a long tail. Refusals are
+    answered at once, as a gateway would."""
     quota: int | None = None
-    """OK answers until OUT_OF_QUOTA; None does not end."""
+    """OK answers until OUT_OF_QUOTA; None: unlimited."""
     expire_after: int | None = None
-    """Calls with good credentials until KEY_EXPIRED; None does not end."""
+    """Calls with valid credentials until KEY_EXPIRED; None: unlimited."""
     price: float = 0.0
     """What a "yes" or a "no" at the advanced endpoint costs on the invoice, in any currency. The rest is free."""
     price_basic: float | None = None
-    """The same at the basic endpoint; None is the same price."""
+    """The same for the basic endpoint; None: the same price."""
     body: BodyType = "any"
-    """The body encoding that is understood: in another one, ``argument 'number': not found``."""
+    """The accepted body encoding; any other gets ``argument 'number': not found``."""
     endpoints: tuple[Endpoint, ...] = ("advanced", "basic")
-    """The endpoints that the account may use; another one answers NO_PERMISSION."""
+    """The endpoints that the account may use; any other answers NO_PERMISSION."""
     seed: int = 7
-    """What the answers, and all chance, are drawn from."""
+    """The seed of the answers and of all randomness."""
     api_id: str = "sandbox"
-    """The ``X-DF-API-ID`` that is accepted."""
+    """The accepted ``X-DF-API-ID``."""
     api_secret: str = field(default="sandbox", repr=False)
-    """The ``X-DF-API-SECRET`` that is accepted."""
+    """The accepted ``X-DF-API-SECRET``."""
     request_log: Path | None = None
-    """A JSONL file that gets one line per call, written before the reply is sent."""
+    """JSONL file for one line per call, written before the reply is sent."""
 
     def __post_init__(self) -> None:
         if self.rate is None:

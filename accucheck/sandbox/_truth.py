@@ -1,7 +1,7 @@
-"""What the simulated vendor knows: pure functions of a number and a seed, and what a test has written instead.
+"""What the simulated vendor knows: pure functions of a number and a seed, or what a test has scripted instead.
 
-Nothing in the functions depends on the process, the platform or the order of the calls, so that two runs can
-be compared byte for byte and any output can be verified afterwards.
+The functions do not depend on the process, the platform or the order of the calls, so two runs can be compared byte for
+byte and any output can be verified afterwards.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Result(TypedDict, total=False):
     status_update: str
     """``YYYYMMDD``; sometimes empty or missing."""
     signature: str
-    """What the user wrote, sometimes hostile on purpose; sometimes empty or missing."""
+    """The user's status text, sometimes deliberately hostile, sometimes empty or missing."""
     business_user: str
     """``yes`` or ``no``; sometimes missing."""
     avatar: str
@@ -83,8 +83,8 @@ class Result(TypedDict, total=False):
 def truth(number: str | int, seed: int = 7) -> Result:
     """Return the whole answer of ``/check/whatsapp_advanced`` for a number.
 
-    ``number`` is a national number (``987654321``, ``14567890``) or its E.164 form. About 60 % of
-    the numbers are on WhatsApp. The basic endpoint answers ``number`` and ``whatsapp`` of the same.
+    ``number`` is a national number (``987654321``, ``14567890``) or its E.164 form. About 60 % of the numbers are on
+    WhatsApp. The basic endpoint returns only its ``number`` and ``whatsapp``.
 
     Raises ``ValueError`` if the vendor would refuse the number.
     """
@@ -119,21 +119,20 @@ def truth(number: str | int, seed: int = 7) -> Result:
 def request_id(number: str | int, seed: int = 7) -> str:
     """Return the ``request_id`` of the OK answer for a national or E.164 number.
 
-    The vendor's is unique per request; the sandbox's is a pure function of number and seed, so that
-    the outputs of two runs (one killed and resumed, one undisturbed) can be compared byte for byte.
-    Replies other than OK carry a new id each.
+    The vendor's is unique per request. The sandbox's is a pure function of number and seed, so that the outputs of two
+    runs (one killed and resumed, one undisturbed) can be compared byte for byte. Other replies each have a new id.
     """
     national = str(number).removeprefix(COUNTRY_CODE)
     return f"TID{blake2b(f'request:{seed}:{national}'.encode(), digest_size=16).hexdigest()}"
 
 
 def is_national(text: str) -> bool:
-    """Whether the vendor takes this as a Peru number without country code."""
+    """Whether the vendor accepts this as a Peru number without country code."""
     return _NATIONAL.fullmatch(text) is not None
 
 
 def pending_seconds(national: str, seed: int, share: float, seconds: float) -> float:
-    """Return for how long the vendor answers PENDING for a number: 0 if it answers at once.
+    """Return how many seconds the vendor answers PENDING for a number; 0 if it answers at once.
 
     ``share`` of the numbers are pending, each for 0.8 to 1.2 times ``seconds``.
     """
@@ -166,25 +165,25 @@ Fault: TypeAlias = Literal["reset", "cut", "stall"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scripted:
-    """One reply, written out. What is left out is as the vendor would send it."""
+    """One reply, spelled out. Fields left out are as the vendor would send them."""
 
     status: str = "OK"
-    """Any text: ``OK``, a status of the vendor's page, or one that nobody knows."""
+    """Any text: ``OK``, a status on the vendor's page, or an unknown one."""
     result: Mapping[str, Any] | None = None
-    """For OK: fields of the result that differ from the number's own; ``{"whatsapp": "yes"}``."""
+    """For OK: fields of the result that differ from the number's default, such as ``{"whatsapp": "yes"}``."""
     reason: str | None = None
-    """For the others; None is the vendor's sentence for the status."""
+    """For other statuses; None: the vendor's own reason for the status."""
     http_status: int | None = None
-    """None is the code of the vendor's page; 400 for a status that is not on it."""
+    """None: the code on the vendor's page, or 400 for a status that is not on it."""
     body: bytes | None = None
-    """The whole body, word for word, in place of all the above but ``http_status`` (then 200 by default)."""
+    """The whole body, verbatim, instead of everything above except ``http_status`` (200 by default)."""
     content_type: str = "application/json;charset=UTF-8"
     retry_after: int | None = None
     """Seconds, for the ``Retry-After`` header."""
     delay: float = 0.0
     """Seconds until it is sent."""
     fault: Fault | None = None
-    """What happens to the reply on its way: ``reset``, ``cut``, or ``stall`` (none comes)."""
+    """What happens to the reply on the way: ``reset``, ``cut``, or ``stall`` (it never arrives)."""
 
 
 Script: TypeAlias = str | Mapping[str, Any] | Scripted
@@ -201,7 +200,7 @@ _BAD_GATEWAY = Scripted(
 
 
 def written_out(reply: Script) -> Scripted:
-    """Return the reply that a short form stands for. Raises ``TypeError`` for anything else."""
+    """Return the reply for a short form. Raises ``TypeError`` for anything else."""
     if isinstance(reply, Scripted):
         return reply
     if isinstance(reply, Mapping):
@@ -218,33 +217,33 @@ def written_out(reply: Script) -> Scripted:
 
 
 class Scripts:
-    """What is written for which number. ``strict`` refuses numbers that nothing is written for."""
+    """The scripted replies by number. ``strict`` refuses numbers without one."""
 
     def __init__(self) -> None:
         self.strict = False
         self.unexpected: list[str] = []
-        """Numbers that were asked although nothing was written for them, while strict; as asked."""
+        """Numbers that were asked without a scripted reply, while strict; as asked."""
         self._answers: dict[str, Scripted] = {}
         self._next: dict[str, deque[Scripted]] = {}
 
     def answers(self, replies: Mapping[str | int, Script]) -> None:
-        """Give each number one reply for all its calls, in addition to what is written already."""
+        """Give each number one reply for all its calls, in addition to existing ones."""
         self._answers.update({_national(number): written_out(reply) for number, reply in replies.items()})
 
     def script(self, number: str | int, replies: Iterable[Script]) -> None:
-        """Give a number's next calls one reply each; from then on it is answered as without a script."""
+        """Give a number's next calls one reply each; after that, it is answered as without a script."""
         if isinstance(replies, str):
             replies = [replies]
         self._next.setdefault(_national(number), deque()).extend(map(written_out, replies))
 
     def clear(self) -> None:
-        """Forget all that is written and all that was unexpected."""
+        """Forget all scripted replies and unexpected numbers."""
         self._answers.clear()
         self._next.clear()
         self.unexpected.clear()
 
     def take(self, national: str) -> Scripted | None:
-        """Return the reply to the next call for a number, None if it has none of its own."""
+        """Return the scripted reply to the next call for a number; None if it has none."""
         if waiting := self._next.get(national):
             return waiting.popleft()
         reply = self._answers.get(national)
@@ -254,7 +253,7 @@ class Scripts:
         return reply
 
     def left(self) -> Mapping[str, Sequence[Scripted]]:
-        """Return the replies that no call has asked for yet, by number."""
+        """Return the scripted replies that no call has used yet, by number."""
         return {number: tuple(replies) for number, replies in self._next.items() if replies}
 
 
