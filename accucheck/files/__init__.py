@@ -7,7 +7,7 @@
             for row in source.rows():
                 sink.write(row, ResultColumns(whatsapp=True, status="OK"))
 
-A row's own columns come back untouched and in place, followed by ``RESULT_COLUMNS``.
+A row's own columns come back untouched and in order, followed by ``RESULT_COLUMNS``.
 """
 
 from __future__ import annotations
@@ -60,26 +60,25 @@ def open_source(
     live: bool = False,
     stdin: BinaryIO | None = None,
 ) -> Source:
-    """Open a lead list. What it is is told by its content; ``notes`` of the source say what to know of it.
+    """Open a lead list, recognized by its content. ``notes`` of the source say what a person should know about it.
 
     Args:
         path: A file, an address such as ``s3://bucket/leads.csv``, or ``-`` for standard input.
-        column: The number column, by its name (case and accents do not matter) or its place from 1; several of
-            these; or ``"all"``, every column whose header says phone and that holds numbers. Then ``Row.number``
-            has the cells of a row one a line, and ``accucheck._phone.numbers_in`` reads them all. Found by name or
-            content if None.
-        encoding: Of a text file; its byte order mark, else UTF-8, else Windows-1252 if None.
-        file_format: A key of ``FORMATS``; told by content if None.
-        sheet: Of a workbook: the name of the sheet or its place from 1, or ``"all"``. The one sheet that holds
-            numbers if None.
+        column: The number column, by its name (ignoring case and accents) or its position from 1; several of these; or
+            ``"all"``, every column whose header says phone and that contains numbers. With several, ``Row.number``
+            has the cells of a row, one per line, and ``accucheck._phone.numbers_in`` reads them all. None: found by
+            name or content.
+        encoding: Of a text file. None: its byte order mark, or else UTF-8, or else Windows-1252.
+        file_format: A key of ``FORMATS``. None: recognized by content.
+        sheet: Of a workbook: the name of the sheet or its position from 1, or ``"all"``. None: the only sheet that
+            contains numbers.
         visible_only: Of a workbook: leave out rows that are hidden or filtered out.
-        live: Read standard input as it comes, once, instead of copying it to disk first. Parquet and Excel,
-            which begin at their end, and JSON documents are copied all the same.
-        stdin: Stands in for standard input.
+        live: Read standard input once, as it arrives, instead of copying it to disk first. Parquet and Excel, whose
+            index is at the end, and JSON documents are always copied.
+        stdin: Used instead of standard input.
 
     Raises:
-        FileError: There is no such file, it is torn or nothing that is read, or its number column or its sheet
-            cannot be told.
+        FileError: There is no such file, it is damaged or not supported, or its number column or sheet is ambiguous.
     """
     wanted = by_name(file_format) if file_format is not None else None
     origin: Origin

@@ -1,9 +1,8 @@
-"""An output that is there whole or not at all.
+"""An output file that appears complete or not at all.
 
-The bytes go to a temporary file beside the target (mode 0600), which is synced, then renamed over the target,
-then the directory is synced: after ``commit`` returns, the output survives a power cut, and at no instant is
-there half of it under its name. A temporary file that a killed run left is removed by the next run: a live
-one holds a lock on its own.
+The bytes go to a temporary file next to the target (mode 0600), which is synced and renamed over the target; then the
+directory is synced. So after ``commit`` returns, the output survives a power cut, and its name never shows half a file.
+The next run removes the temporary file of a killed run; a live run holds a lock on its own.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ _BUFFER = 1 << 20
 
 
 class AtomicFile:
-    """The file that is being written in place of ``path``.
+    """The file that is being written to replace ``path``.
 
-    An existing target keeps its mode, and a symbolic link keeps pointing to the renewed file. What is written as a
-    stream is written through, because a rename would put a file in its place: a pipe, a device, and whatever
-    ``/dev/stdout`` or ``/dev/fd/3`` stands for, a file that others write to as well included.
+    An existing target keeps its mode, and a symbolic link then points to the new file. A pipe, a device, and anything
+    behind ``/dev/stdout`` or ``/dev/fd/3`` is written to directly, even a file that others write to, because a rename
+    would replace it with a regular file.
 
     Args:
         path: The output.
@@ -78,7 +77,7 @@ class AtomicFile:
                 os.chmod(self._temporary, stat.S_IMODE(mode))
 
     def commit(self) -> None:
-        """Put the file under its name. If this raises, the old file is untouched and the new one is gone."""
+        """Rename the file to its target. If this raises, the old file is untouched and the new one is gone."""
         try:
             with translate_errors(self.name):
                 self.stream.flush()
@@ -113,7 +112,7 @@ class AtomicFile:
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Whether an output at ``path`` is written through: opening it to try would already be seen by its reader."""
+    """Whether an output at ``path`` is written directly. Does not open it, which its reader would notice."""
     if _descriptor_of(Path(path)) is not None:
         return True
     try:

@@ -1,14 +1,12 @@
-"""Which row names the columns, and which columns hold the phone numbers.
+"""Finds the header row and the columns that contain the phone numbers.
 
-The header is the first row, or one below a title, or none: people put ``LISTA DE CLIENTES`` and the date above
-their lists. What is taken for a title holds no phone number and fewer cells than the names below it, so that no
-row of a list is lost to it.
+The header is the first row, or a row below a title, or missing: people put ``LISTA DE CLIENTES`` and the date above
+their lists. A title has no phone number and fewer cells than the names below it, so no row of the list is lost.
 
-The number column is the one that was asked for, or the one whose header says so, or the one whose cells do. The
-headers come before the data, so that tomorrow's file of the same shape gives the same column: WhatsApp before
-mobile before any phone before a fixed line, and the first of several such. Without a telling header the cells
-decide; where two columns would do, neither is taken, because a wrong column costs money (identity card numbers
-look like fixed lines).
+The number column is the requested one, or the one whose header says so, or the one whose cells do. Headers count more
+than data, so that tomorrow's file with the same layout gives the same column: WhatsApp before mobile before any phone
+before a fixed line, and the first of several. Without a clear header, the cells decide. If two columns qualify, neither
+is chosen, because a wrong column costs money (identity card numbers look like fixed lines).
 """
 
 from __future__ import annotations
@@ -42,7 +40,7 @@ __all__ = [
 ]
 
 Wanted = str | int | Sequence[str | int] | None
-"""The number column that is asked for: a name, a place from 1, ``"all"``, several of these, or None."""
+"""The requested number column: a name, a position from 1, ``"all"``, several of these, or None."""
 
 _WHATSAPP = frozenset(["whatsapp", "wsp", "wasap", "wa", "whats"])
 _MOBILE = frozenset(
@@ -63,7 +61,7 @@ _ABOUT_A_PHONE = frozenset(
     prefijo prefix pais country codigo code fax model modelo marca imei valid valido consent optin
     """.split()  # noqa: SIM905
 )
-"""A header with one of these tells something about a phone, and is not its number: ``Phone 1 - Label``."""
+"""A header with one of these describes a phone but is not its number: ``Phone 1 - Label``."""
 
 _IDS = frozenset(["dni", "ruc", "imei"])
 
@@ -73,7 +71,7 @@ _ENOUGH = 0.4
 _SAMPLE_CELL = 80
 
 _MOST_ROWS = 10
-"""Rows that are looked at for a header, blank ones not counted."""
+"""Rows searched for a header, not counting blank ones."""
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -102,12 +100,12 @@ class NumberColumn(msgspec.Struct, frozen=True):
 
 
 class NumberColumns(msgspec.Struct, frozen=True):
-    """The columns that are read, and those that could be read too."""
+    """The columns that are read, and others that could be."""
 
     chosen: list[NumberColumn]
     """At least one, in the order of preference."""
     others: list[str]
-    """Names of columns that hold numbers as well and are not read."""
+    """Names of other columns that contain numbers but are not read."""
 
 
 def find_number_columns(
@@ -122,7 +120,7 @@ def find_number_columns(
         source: The name of the input, for messages.
 
     Raises:
-        FileError: There is no such column, or none or more than one that could be meant.
+        FileError: There is no such column, or no column or several qualify.
     """
     several = [wanted] if wanted is None or isinstance(wanted, (str, int)) else list(wanted)
     if several and several != [None] and not any(map(_means_all, several)):
@@ -170,7 +168,7 @@ def _no_column(columns: Sequence[str], scores: Sequence[float], source: str) -> 
 
 
 def note_on_cells(texts: Sequence[str]) -> str | None:
-    """Return what a person should know of the cells of the number column: that some hold several numbers."""
+    """Return a note for a person if some cells of the number column contain several numbers."""
     several, filled = 0, 0
     for text in texts:
         filled += bool(text.strip())
@@ -221,7 +219,7 @@ def _by_name(columns: Sequence[str], sample: Sequence[Sequence[object]]) -> list
     Those that hold numbers come before those that hold none, and those of a vague name must hold some.
     """
     ranks = {index: rank for index, name in enumerate(columns) if (rank := _rank(_words(name))) is not None}
-    # Only of these: to score a column of identity cards takes longer than to read a small list.
+    # Only these, because scoring a column of identity cards takes longer than reading a small list.
     scores = {index: _score(sample, index) for index in ranks}
     named = [
         index
@@ -231,7 +229,7 @@ def _by_name(columns: Sequence[str], sample: Sequence[Sequence[object]]) -> list
     named.sort(key=lambda index: ranks[index])
     if full := [index for index in named if scores[index] > 0]:
         return full
-    # A column that is named telefono and holds none, beside one that does, is not what is meant.
+    # A column named telefono without numbers, next to one with numbers, is not the one.
     others = (_score(sample, index) for index in range(len(columns)))
     return named if named and all(score < _ENOUGH for score in others) else []
 

@@ -1,4 +1,4 @@
-"""vCard: the contacts that a phone exports. Each number is a row, so that none is left unread."""
+"""vCard: contacts exported from a phone. Each number is a row, so that none is missed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LONGEST_CARD = 1 << 24
 
 
 class ContactsSource(Source):
-    """One row for each number of each contact; a contact without a number is a row too."""
+    """One row for each number of each contact, and one for a contact without a number."""
 
     format: ClassVar[str] = "csv"
 

@@ -1,7 +1,7 @@
-"""CSV: read by lines, because a row is written back as the very text that it was.
+"""CSV: read line by line, because each row is written back as exactly the same text.
 
-A line without quotes is cut by ``str.split``; one with quotes goes to the standard library. A quote that is
-never closed would make the rest of the file one cell: after some hundred lines it is taken for a character.
+A line without quotes is split with ``str.split``; one with quotes goes to the standard library. A quote that is never
+closed would turn the rest of the file into one cell, so after some hundred lines it counts as a character.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Irregular(NamedTuple):
 
 
 class CsvSource(Source):
-    """Rows of a CSV file, a tab-separated one included."""
+    """Rows of a CSV or tab-separated file."""
 
     format: ClassVar[str] = "csv"
 
@@ -78,7 +78,7 @@ class CsvSource(Source):
         self.dialect = opening.dialect
         self.title = opening.title
         self.header = opening.header is not None
-        """Whether a row names the columns. Where there is none, an output gets one."""
+        """Whether there is a header. If not, an output gets one."""
         self.header_text = opening.header_text
         self._skipped = opening.skipped
         if opening.header is not None:
@@ -252,11 +252,10 @@ _NEEDS_QUOTES = re.compile(r'[,;\t|"\r\n]|^\s|\s$').search
 class CsvWriter:
     """Writes rows as CSV, followed by their results.
 
-    Rows that come from CSV keep their text, delimiter, line end and byte order mark, and their encoding if it is one
-    of Unicode; any other cannot hold a stranger's emoji, so there the output is UTF-8 with a byte order mark. Rows
-    that come from a workbook get that mark too: it is what makes Excel read UTF-8. Rows that are shorter than the
-    longest are filled up, so that our columns stand under their names. Where the output is ``for_excel`` and not
-    for a pipe, it gets a byte order mark that the input had not if that is what Excel needs.
+    Rows from CSV keep their text, delimiter, line end, byte order mark, and a Unicode encoding. Other encodings cannot
+    represent a stranger's emoji, so the output is then UTF-8 with a byte order mark. Rows from a workbook also get that
+    mark, because Excel needs it to read UTF-8. Short rows are padded, so that our columns line up with their names. An
+    output ``for_excel``, not for a pipe, gets a byte order mark if Excel needs one, even if the input had none.
     """
 
     def __init__(

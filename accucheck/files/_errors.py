@@ -1,4 +1,4 @@
-"""The errors of the files room, and the place that turns a library's exceptions into it."""
+"""The errors of this package, and the translation of libraries' exceptions into them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TORN_ARCHIVE = (
     RuntimeError,
     ValueError,
 )
-"""What ``zipfile`` raises for archives that are damaged, protected or of a kind that it does not know."""
+"""What ``zipfile`` raises for archives that are damaged, protected or unsupported."""
 
 
 class FileError(ConfigurationError):
@@ -35,7 +35,7 @@ class FileError(ConfigurationError):
 
 
 class OutputError(FileError):
-    """The system does not let the output be written: no room, no permission, no directory, a read-only disk."""
+    """The system does not allow writing the output: no space, no permission, no directory, a read-only disk."""
 
     status = "OUTPUT_ERROR"
 
@@ -47,7 +47,7 @@ def needs(extra: str, what: str) -> FileError:
 
 @contextmanager
 def translate_errors(name: str, *also: type[Exception]) -> Iterator[None]:
-    """Attempt what reading or writing ``name`` can raise (and the exceptions ``also``) into a FileError."""
+    """Turn what reading or writing ``name`` can raise (and the exceptions ``also``) into a FileError."""
     try:
         yield
     except FileError:
@@ -75,7 +75,7 @@ def translate_errors(name: str, *also: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def translate_output_errors(name: str) -> Iterator[None]:
-    """As ``translate_errors`` for the output ``name``: what the system does not allow is an ``OutputError``."""
+    """Like ``translate_errors`` for the output ``name``, but a refusal by the system is an ``OutputError``."""
     try:
         with translate_errors(name):
             yield

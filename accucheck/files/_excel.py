@@ -1,11 +1,10 @@
 """Workbooks: read with calamine (.xlsx, .xlsm, .xlsb, .xls, .ods).
 
-A sheet holds at most 1,048,576 rows, so that reading one into memory is bounded. What calamine does not tell (hidden
-rows, formulas that were never calculated, errors) is found in the XML of the sheet.
+A sheet has at most 1,048,576 rows, so it can be read into memory. What calamine does not report (hidden rows, formulas
+that were never calculated, errors) is found in the XML of the sheet.
 
-Whether a workbook fits into memory is told before its reader asks for that memory and the process is gone: it keeps a
-sheet as one block from its first cell to its last, so that a file of five kilobytes with a stray cell in the last
-corner asks for 400 GB.
+A workbook is measured before it is read. The reader keeps a sheet as one block from its first cell to its last, so a
+tiny file with a stray cell in the last corner would otherwise use up all memory.
 """
 
 from __future__ import annotations
@@ -145,7 +144,7 @@ def _sheet(origin: Origin, sheet: Any, part: str, *, hidden: bool) -> Sheet:
     top, left = sheet.start or (0, 0)
     return Sheet(
         name=str(sheet.name),
-        # It counts from the first row that is not blank, and iterates from the first of the sheet.
+        # It counts from the first row that is not blank, but iterates from the first row of the sheet.
         height=top + sheet.height if sheet.height else 0,
         rows=sheet.iter_rows,
         hidden=hidden,
@@ -215,7 +214,7 @@ def _facts(origin: Origin, part: str) -> SheetFacts:
 
 
 def facts_in(sheet: IO[bytes], chunk_size: int = _CHUNK) -> SheetFacts:
-    """Read the XML of a sheet for what calamine does not tell.
+    """Search the XML of a sheet for what calamine does not report.
 
     It is searched for marks, and only what is near one is looked at: few sheets have any.
     """

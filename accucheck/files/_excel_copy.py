@@ -1,8 +1,8 @@
-"""Excel into Excel: the results are written into a copy of the workbook, and everything else stays as it is.
+"""Excel to Excel: writes the results into a copy of the workbook and leaves everything else unchanged.
 
-The XML of the sheet is copied as it streams by; the cells of our columns go in before the end of each row. So styles,
-number formats, formulas, links, widths, filters, frozen panes, pictures and the other sheets are kept to the byte, and
-memory stays flat. A library that loads a workbook and saves it again keeps less and needs gigabytes for a full sheet.
+The XML of the sheet is copied as a stream; the cells of our columns are inserted before the end of each row. So styles,
+number formats, formulas, links, widths, filters, frozen panes, pictures and the other sheets stay the same to the byte,
+and memory stays flat. Libraries that load and save workbooks keep less and need gigabytes for a full sheet.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def why_no_copy(source: Source) -> str | None:
 
 
 class ExcelCopyWriter:
-    """Writes results into a copy of the workbook. Rows must come in the order of the sheets and their lines."""
+    """Writes results into a copy of the workbook. Rows must be in the order of the sheets and their lines."""
 
     def __init__(
         self, out: BinaryIO, source: ExcelSource, *, numbers: int = 1, summary: SummarySheet | None = None
@@ -97,10 +97,10 @@ class ExcelCopyWriter:
         cast("_SheetCopy", self._sheet).add(line, padded(result, more, self._numbers))
 
     def flush(self) -> None:
-        """Nothing to do: a workbook is written at its end."""
+        """Do nothing: a workbook is written at the end."""
 
     def finish(self) -> None:
-        """Copy the rest, and add the sheet that sums it up."""
+        """Copy the rest, and add the summary sheet."""
         self._go_to(len(self._source.tables))
         if self._summary is not None:
             self._put(
@@ -320,7 +320,7 @@ class _SheetCopy:
             if isinstance(cell, bool):
                 made.append(text_cell(prefix, place, yes_or_no[cell]))
             elif isinstance(cell, str):
-                # Ours is cut: it must not take the output with it that a stranger wrote a long signature.
+                # Shorten ours: a stranger's long signature must not make the output fail.
                 made.append(text_cell(prefix, place, printable(cell)[:LONGEST_CELL]))
             else:
                 made.append(self._formats.cell(prefix, place, cell))

@@ -1,4 +1,4 @@
-"""A new workbook, written with XlsxWriter. Rows are not kept in memory; formats and formulas are not kept at all."""
+"""A new workbook, written with XlsxWriter without keeping rows in memory. Formats and formulas are lost."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class ExcelWriter:
         self._numbers = numbers
         self._summary = summary
         self._source = source
-        # The library keeps the rows in named files until the end: these go with their directory.
+        # The library keeps rows in named files until the end, which are deleted with their directory.
         self._directory = tempfile.TemporaryDirectory(prefix="accucheck-xlsx-")
         self._book: Any = xlsxwriter.Workbook(out, {"constant_memory": True, "tmpdir": self._directory.name})
-        # The same rows make the same file.
+        # Make the file the same for the same rows.
         self._book.set_properties({"created": datetime(2000, 1, 1)})
         self._sheet: Any = self._book.add_worksheet()
         self._day: Any = self._book.add_format({"num_format": "yyyy-mm-dd"})
@@ -81,14 +81,14 @@ class ExcelWriter:
                 cell = yes_or_no[cell]
             elif isinstance(cell, datetime):
                 cell = cell.astimezone(UTC).replace(tzinfo=None, microsecond=0)
-            # Ours is cut: it must not take the output with it that a stranger wrote a long signature.
+            # Shorten ours: a stranger's long signature must not make the output fail.
             self._put(place, printable(cell)[:_LONGEST_CELL] if isinstance(cell, str) else cell)
 
     def flush(self) -> None:
-        """Nothing to do: a workbook is written at its end."""
+        """Do nothing: a workbook is written at the end."""
 
     def finish(self) -> None:
-        """Write the workbook, with the sheet that sums it up as its second."""
+        """Write the workbook, with the summary as its second sheet."""
         if self._summary is not None:
             self._write_summary(self._summary)
         self._book.close()

@@ -1,6 +1,6 @@
-"""What an input is: told by its content, its first bytes, then its text; the suffix only where both leave it open.
+"""Recognizes an input by its first bytes, then by its text, and by its suffix only if both are inconclusive.
 
-What is not read is refused by its name, with the way to a file that is.
+Unsupported files are refused with an error that says what they are and how to export them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Writer(Protocol):
         """Add one row; ``more`` are the results of its second number and those that follow."""
 
     def flush(self) -> None:
-        """Hand what was written to the stream below."""
+        """Pass what was written to the underlying stream."""
 
     def finish(self) -> None:
         """Write the rest."""
 
     def discard(self) -> None:
-        """Let go of what was begun: nobody will read it."""
+        """Abandon what was written: nobody will read it."""
 
 
 class Format(NamedTuple):
@@ -54,10 +54,10 @@ class Format(NamedTuple):
     write_suffixes: tuple[str, ...]
     read: Callable[..., Source]
     read_options: frozenset[str]
-    """What ``read`` takes of the options of ``open_source``."""
+    """The options of ``open_source`` that ``read`` takes."""
     write: Callable[..., Writer]
     streams: bool
-    """Whether it can be read as it comes, and written row by row to a pipe."""
+    """Whether it can be read as it arrives, and written row by row to a pipe."""
     compressible: bool
     """Whether it may be compressed as a whole: ``.csv.gz``."""
 
@@ -65,7 +65,7 @@ class Format(NamedTuple):
         """Open an input of this format.
 
         Raises:
-            FileError: It is torn, its number column cannot be told, or it would have to be read twice.
+            FileError: It is damaged, its number column is ambiguous, or it would have to be read twice.
         """
         if not self.streams and not origin.repeatable:
             raise FileError(f"{origin.name}: {self.name} cannot be streamed; save it to a file first")
@@ -143,7 +143,7 @@ _WORKBOOK = "Workbook".encode("utf-16-le"), "Book".encode("utf-16-le")
 _AS_TABLE = "export the list as CSV or .xlsx"
 _UNPACK = "unpack it and use the file inside"
 
-# What begins like this is not read.
+# Files that begin like this are not read.
 _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF-", "a PDF", _AS_TABLE),
     (b"{\\rtf", "a text document (RTF)", _AS_TABLE),
@@ -177,7 +177,7 @@ _SQL = re.compile(
     r"(?:--.*?\n|/\*.*?\*/;?|\s)*(?:INSERT\s+INTO|CREATE\s+TABLE|SET\s+\w+\s*=|BEGIN TRANSACTION)\b",
     re.IGNORECASE | re.DOTALL,
 )
-# Text that would pass for CSV, so that its numbers stood in the wrong cells.
+# Text that would pass for CSV, with its numbers in the wrong cells.
 _OTHER_TEXT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
     (re.compile(pattern), what, way_out)
     for pattern, what, way_out in (
@@ -212,7 +212,7 @@ _HTML = re.compile(r"<(?:!doctype\s+html|html|head|body|table|meta|style|div|cen
 
 
 def open_by_content(origin: Origin, suffix: str, options: dict[str, Any]) -> Source:
-    """Open an input whose format nobody has named.
+    """Open an input whose format was not specified.
 
     Args:
         origin: Its bytes.
@@ -220,7 +220,7 @@ def open_by_content(origin: Origin, suffix: str, options: dict[str, Any]) -> Sou
         options: What the caller says: ``column``, ``encoding``, ``sheet``, ``visible_only``.
 
     Raises:
-        FileError: It is something that is not read, or it is torn.
+        FileError: It is not supported, or it is damaged.
     """
     head = origin.head
     for magic, what, way_out in _REFUSED:
@@ -278,7 +278,7 @@ def _open_text(origin: Origin, suffix: str, options: dict[str, Any]) -> Source:
 
 
 def _stored(origin: Origin) -> Origin:
-    """Return a copy on disk of what comes only once and must be read more than once."""
+    """Return a copy on disk of an input that can be read only once but must be read more often."""
     return origin if origin.repeatable else StoredOrigin.spooled(origin.open(), origin.name)
 
 
@@ -326,7 +326,7 @@ def _open_zip(origin: Origin, options: dict[str, Any]) -> Source:
     except TORN_ARCHIVE as error:
         if "password" in str(error) or "encrypted" in str(error):
             raise FileError(f"{origin.name}: the zip archive is password-protected; {_UNPACK}") from error
-        return _open("xlsx", origin, options)  # a torn workbook, most likely: its reader tells
+        return _open("xlsx", origin, options)  # probably a damaged workbook; its reader reports the error
     try:
         source = open_by_content(inner, PurePosixPath(members[0]).suffix.lower(), options)
     except BaseException:

@@ -1,7 +1,7 @@
-"""One JSON document: an array of objects or numbers, one object, a list inside one, or a list as a program writes it.
+"""One JSON document: an array of objects or numbers, an object, a list inside one, or a list printed by a program.
 
-A big array is read element by element, in constant memory. What must be seen whole (a list somewhere inside an
-object, a Python or JavaScript list) is held in memory, so its size is limited.
+A large array is read element by element, in constant memory. Anything else (a list somewhere inside an object, a Python
+or JavaScript list) is held in memory, so its size is limited.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class JsonDocumentSource(JsonLinesSource):
         super().__init__(origin, column=column, encoding=encoding)
 
     def _is_json_array(self, origin: Origin) -> bool:
-        """Read the array to its end, so that what is torn is told before the first call."""
+        """Read the array to its end, so that damage is reported before the first call."""
         count = 0
         with self._text(origin) as text:
             try:

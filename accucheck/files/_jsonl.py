@@ -1,6 +1,6 @@
-"""JSON lines: objects, or bare strings and numbers. A row is written back as the very bytes that it was.
+"""JSON lines: objects, or bare strings and numbers. Each row is written back as exactly the same bytes.
 
-Our keys go in before the closing brace, so key order, number notation and escapes stay as they are.
+Our keys are inserted before the closing brace, so key order, number notation and escapes stay the same.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class JsonLinesSource(Source):
 
     @contextmanager
     def _records(self) -> Iterator[Iterable[bytes]]:
-        """Open the input; give its records as UTF-8."""
+        """Open the input and return its records as UTF-8."""
         stream = self.origin.open()
         try:
             yield self._lines(stream)
@@ -131,7 +131,7 @@ class JsonLinesSource(Source):
             stream.close()
 
     def _unusual(self, record: bytes, place: int) -> Row:
-        """Read a bare value, or what only a lenient reader takes (NaN, bad UTF-8), or say what is wrong."""
+        """Read a bare value or what only a lenient reader accepts (NaN, bad UTF-8), or return what is wrong."""
         value = _decoded(record)
         if value is _NO_JSON:
             self.faulty_rows += 1
@@ -160,7 +160,7 @@ class JsonLinesSource(Source):
 
 
 def _decoder_of(names: Sequence[str]) -> Callable[[bytes], Any]:
-    """Return what decodes the keys ``names`` of an object, as ``number_0`` and so on, and skips all others."""
+    """Return a decoder for the keys ``names`` of an object, as ``number_0`` and so on, which skips all others."""
     fields = {f"number_{place}": name for place, name in enumerate(names)}
     try:
         wanted = msgspec.defstruct("Line", [(field, Any, None) for field in fields], rename=fields)

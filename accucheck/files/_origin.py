@@ -1,7 +1,7 @@
-"""Where the bytes come from: a file, standard input spooled to disk, or standard input as it comes.
+"""Where the bytes come from: a file, standard input spooled to disk, or standard input as it arrives.
 
-The output pass reads the input a second time, so standard input is copied to a temporary file first. Rows
-that are answered as they come need no second pass: there standard input is read live.
+Writing the output reads the input a second time, so standard input is first copied to a temporary file. Rows that are
+answered as they arrive need no second pass, so standard input is then read live.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class StoredOrigin:
 
 
 class _SpooledOrigin(StoredOrigin):
-    """Numbers are personal data: where the system allows, the copy has no name, and goes with the process."""
+    """Numbers are personal data: if the system allows it, the copy has no name and disappears with the process."""
 
     def __init__(self, descriptor: int, path: Path, name: str) -> None:
         self._descriptor = descriptor
@@ -148,7 +148,7 @@ class _SpooledOrigin(StoredOrigin):
 
 
 class LiveOrigin:
-    """A stream that is read once, as it comes: whoever writes it sees its rows answered before it ends."""
+    """A stream that is read once, as it arrives, so that its rows are answered before it ends."""
 
     path: Path | None = None
     repeatable = False
@@ -169,15 +169,15 @@ class LiveOrigin:
         return self._plain
 
     def close(self) -> None:
-        """Nothing was made."""
+        """Do nothing: nothing was created."""
 
 
 _READ_FROM_THE_END = (b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""What Parquet, .xlsx and .xls begin with: their index is at their end."""
+"""The first bytes of Parquet, .xlsx and .xls, whose index is at the end."""
 
 
 def live_or_spooled(stream: BinaryIO) -> Origin:
-    """Return standard input as it comes or, for formats that need all of it first, a copy on disk."""
+    """Return standard input live or, for formats that need all of it first, a copy on disk."""
     magic = _beginning(stream, 4)
     whole = _rejoined(magic, stream)
     return StoredOrigin.spooled(whole) if magic in _READ_FROM_THE_END else LiveOrigin(whole)
@@ -211,7 +211,7 @@ def _rejoined(head: bytes, rest: BinaryIO) -> BinaryIO:
 
 
 class _Rejoined(io.RawIOBase):
-    """The bytes that were looked at, then the rest."""
+    """The bytes already looked at, then the rest."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head = memoryview(head)
@@ -247,7 +247,7 @@ def by_magic(head: bytes) -> Compression | None:
 
 
 def decompressed(raw: BinaryIO, kind: Compression | None) -> BinaryIO:
-    """Return a buffered stream of the plain bytes. A torn stream raises EOFError when its end is reached."""
+    """Return a buffered stream of the decompressed bytes. A truncated one raises EOFError at its end."""
     if kind == "gzip":
         return cast("BinaryIO", io.BufferedReader(cast("Any", _GzipReader(raw)), _BUFFER))
     if kind == "zstd":
@@ -290,7 +290,7 @@ class _GzipReader(gzip.GzipFile):
 
 
 class _ZstdReader(io.RawIOBase):
-    """Reads frame after frame; unlike the library's own reader it does not take a torn file for whole."""
+    """Reads frame after frame; unlike the library's own reader, it does not accept a truncated file."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source

@@ -1,6 +1,6 @@
-"""Parquet: batches of rows as Arrow has them, so that every column keeps its type and its values.
+"""Parquet: rows stay in Arrow batches, so that every column keeps its type and values.
 
-Arrow's columns become Python values only for other formats, what Python itself cannot hold too.
+Arrow's columns become Python values only for other formats, including values that Python cannot represent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _GROUP_ROWS = 65_536
 """Rows in a row group of the output."""
 
 _BATCH_ROWS = 1024
-"""Rows that are read at once. Few, because a row that is held (its number is asked for) holds its batch."""
+"""Rows read at once. Few, because a row in progress keeps its whole batch in memory."""
 
 _BATCH_BYTES = 8 << 20
 """The same for rows with long cells."""
@@ -41,7 +41,7 @@ _BATCH_BYTES = 8 << 20
 _GROUP_BYTES = 64 << 20
 
 _PAGE_ROWS = 64
-"""Rows that become Python values together: for one alone that takes half as long as for all of these."""
+"""Rows converted to Python values together, because a single one takes half as long as all of these."""
 
 _PAGES_KEPT = 32
 

@@ -1,9 +1,9 @@
-"""Lists and outputs in object stores and behind other addresses: ``s3://…``, ``gs://…``, whatever fsspec knows.
+"""Lists and outputs in object stores and at other addresses: ``s3://…``, ``gs://…``, and others that fsspec supports.
 
-An input is copied to a nameless temporary file, as standard input is: it is read twice, and Parquet and Excel are read
-from their end. An output is written to a temporary file and sent whole at the end; object stores show an object only
-once it is complete, and other stores get it under another name first. Credentials are those of the store's own tools
-(AWS_… and profiles, Google's application default credentials, ``FSSPEC_…``): never part of the address.
+Like standard input, an input is copied to an unnamed temporary file, because it is read twice, and Parquet and Excel
+from the end. An output is written to a temporary file and uploaded at the end. Object stores show an object only once
+it is complete; other stores get it under another name first. Credentials are those of the store's own tools (AWS_… and
+profiles, Google's application default credentials, ``FSSPEC_…``), never part of the address.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def fingerprint(address: str) -> list[Any] | None:
 
 
 class RemoteFile:
-    """An output at an address: written to a temporary file, and sent by ``commit``. As ``AtomicFile`` otherwise.
+    """An output at an address, written to a temporary file and uploaded by ``commit``; otherwise like ``AtomicFile``.
 
     Raises:
         OutputError: The store cannot be reached, or has no such bucket.
@@ -115,7 +115,7 @@ class RemoteFile:
         self.stream: BinaryIO = cast("BinaryIO", tempfile.TemporaryFile("w+b", buffering=_BUFFER))  # noqa: SIM115
 
     def commit(self) -> None:
-        """Send the file. If this raises, the address holds what it held before."""
+        """Upload the file. If this raises, the address still has its old content."""
         try:
             self.stream.seek(0)
             # A transaction completes an upload, or renames a file, only when all of it was written.

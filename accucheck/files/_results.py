@@ -1,4 +1,4 @@
-"""The columns that follow a row's own, and how the cells of one format become the text of another."""
+"""The columns that follow a row's own, and conversions of cells between formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLASH_PREFIX = "accucheck_"
 
 
 class ResultColumns(NamedTuple):
-    """What is written behind one row, in this order.
+    """What is written after a row's own columns, in this order.
 
     | column | CSV, TSV | JSON lines | Parquet | Excel |
     |---|---|---|---|---|
@@ -50,28 +50,28 @@ class ResultColumns(NamedTuple):
     business_user: bool | None = None
     avatar: bool | None = None
     signature: str | None = None
-    """A stranger wrote it."""
+    """The account's status text, written by a stranger."""
     status: str = "UNCHECKED"
-    """``OK``, the vendor's word, or ours in its style."""
+    """``OK``, the vendor's word, or ours in the same style."""
     reason: str = ""
     """Why there is no answer, as a sentence."""
     request_id: str = ""
     number: str = ""
-    """The number that was read from the row, in E.164; nothing if there is none."""
+    """The number read from the row, in E.164; empty if there is none."""
     checked_at: datetime | None = None
-    """When the answer came, in UTC: for an answer from the ledger, when it was bought. None without an answer."""
+    """When the answer arrived, in UTC; for an answer from the ledger, when it was bought. None without an answer."""
 
 
 RESULT_COLUMNS: tuple[str, ...] = ResultColumns._fields
 
 
 def column_names(own: Iterable[str], numbers: int = 1) -> tuple[str, ...]:
-    """Return the names of the result columns beside a row's ``own`` columns.
+    """Return the names of the result columns that follow a row's ``own`` columns.
 
-    Where a row has results for several ``numbers``, those of the second are ``whatsapp_2`` and so on.
+    If a row has results for several ``numbers``, those of the second are ``whatsapp_2`` and so on.
 
-    A name that the input already has, in any case, gets the prefix ``accucheck_``, and a number behind if
-    that is taken too: a list that was checked before keeps its old answers, under their old names.
+    If the input already has a name (ignoring case), ours gets the prefix ``accucheck_``, and if needed a number at the
+    end. So a list that was checked before keeps its old answers under their old names.
     """
     taken = {name.casefold() for name in own}
     names = []
@@ -91,7 +91,7 @@ def column_names(own: Iterable[str], numbers: int = 1) -> tuple[str, ...]:
 
 
 NO_NUMBER = ResultColumns(status="")
-"""What stands in the columns of a second number where a row has only one."""
+"""The columns of a second number in a row that has only one."""
 
 
 def padded(result: ResultColumns, more: Sequence[ResultColumns], numbers: int) -> list[Any]:
@@ -117,8 +117,8 @@ def distinct_names(columns: Iterable[str]) -> list[str]:
 def printable(text: str) -> str:
     """Return ``text`` without control characters; tabs and line breaks become a space.
 
-    For every format: an escape sequence must not reach the terminal of whoever looks at the file, and nothing in it
-    may turn the direction of the text that follows (U+202E shows a "no" as something else).
+    For every format: escape sequences must not reach the terminal of someone viewing the file, and nothing may change
+    the direction of the text that follows (U+202E can disguise a "no").
     """
     if text.isprintable():
         return text
@@ -138,9 +138,9 @@ _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 
 
 def formula_safe(text: str) -> str:
-    """Return text that no spreadsheet takes for a formula (OWASP, "CSV Injection").
+    """Return text that no spreadsheet interprets as a formula (OWASP, "CSV Injection").
 
-    A text that starts with ``= + - @`` (also full-width), after blanks or not, gets an apostrophe in front.
+    Text that starts with ``= + - @`` (also full-width), even after blanks, gets a leading apostrophe.
     """
     return f"'{text}" if text.lstrip()[:1] in _FORMULA_STARTS else text
 
@@ -174,13 +174,13 @@ def as_text(value: object) -> str:
 
 
 def _storable(text: str) -> str:
-    """Replace half surrogate pairs, which JSON can spell and no encoding can write."""
+    """Replace lone surrogates, which JSON can express but no encoding can write."""
     return text.encode("utf-8", "replace").decode()
 
 
 @lru_cache(4096)
 def iso_date(day: date | None) -> str:
-    """Return ``2023-12-31``; few dates fill a list, so they are kept."""
+    """Return ``2023-12-31``. Cached, because a list has few distinct dates."""
     return day.isoformat() if day else ""
 
 

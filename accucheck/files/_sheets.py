@@ -1,8 +1,8 @@
 """Rows of sheets: a workbook's, or the tables of a web page.
 
-A workbook is what the person sees. Of several sheets the one that holds numbers is read, and the others are named;
-where more than one does, a person must say which. Rows that are hidden are announced. A formula whose value was
-never saved and an error such as ``#N/A`` are no empty cells: they keep their text, and say why there is no number.
+A workbook is read as a person sees it. Of several sheets, the one with numbers is read and the others are mentioned; if
+several have numbers, the user must choose. Hidden rows are mentioned. A formula without a saved value or an error such
+as ``#N/A`` is not an empty cell: it keeps its text and says why there is no number.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALL = "all"
 
 
 class SheetFacts(msgspec.Struct):
-    """What a reader of values does not tell of a sheet."""
+    """What a reader of cell values does not report about a sheet."""
 
     hidden: set[int] = msgspec.field(default_factory=set)
     """Lines that are hidden or filtered out, from 1."""
@@ -50,7 +50,7 @@ class Sheet(msgspec.Struct):
     """Empty columns in front of the first cell."""
     facts: Callable[[], SheetFacts] = SheetFacts
     part: str = ""
-    """Where it is in the file, for who writes into a copy of it."""
+    """Where it is in the file, for writing into a copy."""
 
 
 SheetRow: TypeAlias = tuple[int, int, Sequence[object]]
@@ -58,7 +58,7 @@ SheetRow: TypeAlias = tuple[int, int, Sequence[object]]
 
 
 class Table(msgspec.Struct):
-    """A sheet that is read: its header, and where its rows begin."""
+    """A sheet to read: its header, and where its rows begin."""
 
     sheet: Sheet
     columns: list[str]
@@ -100,7 +100,7 @@ class SheetSource(Source):
         self._visible_only = visible_only
         filled = [each for each in sheets if each.height]
         self.summaries = [each for each in filled if is_summary(next(iter(each.rows()), ()))]
-        """Sheets that an earlier run summed its list up in: no lists, unless one is asked for by name."""
+        """Summary sheets of earlier runs, which are not lists unless requested by name."""
         filled = [each for each in filled if each not in self.summaries]
         if not filled:
             raise FileError(f"{self.name}: the workbook contains no rows")
@@ -264,7 +264,7 @@ class SheetSource(Source):
         try:
             self._choose_columns(table.sample, column)
         except FileError:
-            # Two columns of numbers are numbers too: which of them to read is asked once the sheet is chosen.
+            # Two columns of numbers count, too; the column is chosen after the sheet.
             return any(
                 looks_like_a_number(cell) and len(as_text(cell)) > 8 for row in table.sample for cell in row
             )
@@ -298,7 +298,7 @@ class SheetSource(Source):
         self.notes.append(f"{rows} that are hidden or filtered out {told}")
 
     def _refuse_unsaved(self, table: Table) -> None:
-        """Refuse a column of formulas without values: buying nothing is all that could be done with it."""
+        """Refuse a column of formulas without values, since it has nothing to check."""
         at = self.number_column.index + 1 + table.sheet.left
         lines = range(table.skipped + 1, table.skipped + 1 + len(table.sample))
         unsaved = sum(at in table.facts.unsaved.get(line, {}) for line in lines)

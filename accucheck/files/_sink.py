@@ -1,4 +1,4 @@
-"""Outputs: a whole file, there at once or not at all, or a stream of lines as answers come."""
+"""Outputs: a file that appears complete or not at all, or a stream of lines as answers arrive."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ __all__ = ["FileSink", "StreamSink", "format_of_output"]
 
 
 class FileSink:
-    """Writes rows and their results to a file that appears whole, at the end of the ``with`` block.
+    """Writes rows and their results to a file that appears complete, at the end of the ``with`` block.
 
-    If the block raises, what was under the name before is still there, and the temporary file is gone.
+    If the block raises, the old file is untouched and the temporary file is gone.
 
     Args:
         path: The output, a path or an address such as ``s3://bucket/checked.csv``.
         source: Where the rows come from.
         file_format: A key of ``FORMATS``. By default the suffix decides, or else the format of the input.
         partial: Not every row will be written, so that a workbook cannot be a copy of the input.
-        numbers: Results that a row has at most: one for each of its numbers.
-        summary: The sheet that sums the rows up, for a workbook; other formats have none.
+        numbers: Maximum results per row, one for each of its numbers.
+        summary: The summary sheet of a workbook; other formats have none.
         replace: Renames the finished file; for tests.
         fsync: Syncs a descriptor; for tests.
 
     Raises:
-        FileError: The format cannot hold the list, or the output would replace the input or a ledger.
-        OutputError: The system does not let it be written.
+        FileError: The format cannot represent the list, or the output would replace the input or a ledger.
+        OutputError: The system does not allow writing it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class FileSink:
                 raise FileError(f"{name}: the output would overwrite the input; give it another name")
         else:
             _refuse_what_is_needed(self.path, source)
-        # Asked before the file is made: it may read the whole input.
+        # Before the file is created, since this may read the whole input.
         source.all_columns()
         with translate_output_errors(name):
             self._file: AtomicFile | RemoteFile = (
@@ -80,7 +80,7 @@ class FileSink:
                     self.format, self._stream, source, partial=partial, numbers=numbers, summary=summary
                 )
             self.notes = _notes(self.format, source, partial=partial)
-            """What a person should know of the output before anything is bought: what it cannot keep."""
+            """What the output cannot keep, for a person to know before anything is bought."""
         except BaseException:
             self._discard()
             raise
@@ -90,7 +90,7 @@ class FileSink:
 
         Raises:
             OutputError: The disk is full.
-            FileError: The format cannot hold the row.
+            FileError: The format cannot represent the row.
         """
         if self._writer is None:
             raise ValueError("the output is closed")
@@ -125,17 +125,17 @@ class FileSink:
         if self._writer is not None:
             self._writer.discard()
         if self._stream is not self._file.stream:
-            # Left open, it would try to end its frame when it is collected, in a file that is closed by then.
+            # Otherwise it would try to end its frame when garbage-collected, in a file already closed.
             with suppress(OSError):
                 self._stream.close()
         self._file.discard()
 
 
 class StreamSink:
-    """Writes rows and their results to an open stream, as they come.
+    """Writes rows and their results to an open stream, as they arrive.
 
     Args:
-        stream: Standard output's binary stream, say. It is not closed.
+        stream: A binary stream, such as standard output's. It is not closed.
         source: Where the rows come from.
         file_format: ``jsonl``, ``csv`` or ``tsv``.
         every_row: Flush after every row, for a reader that waits for it.
@@ -152,13 +152,13 @@ class StreamSink:
         self._writer = _writer(self.format, stream, source, for_excel=False)
 
     def write(self, row: Row, result: ResultColumns) -> None:
-        """Add one row. A reader that went away is a BrokenPipeError."""
+        """Add one row. Raises BrokenPipeError if the reader closed the pipe."""
         self._writer.write(row, result)
         if self._every_row:
             self.flush()
 
     def flush(self) -> None:
-        """Hand over what was written."""
+        """Flush what was written."""
         self._writer.flush()
         self._stream.flush()
 
@@ -168,17 +168,17 @@ class StreamSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # Also after an error: these rows are answered.
+        # Even after an error, because these rows are answered.
         if kind is None or not issubclass(kind, BrokenPipeError):
             self.flush()
 
 
 def format_of_output(path: Path, source: Source, name: str | None = None) -> Format:
-    """Return the format of an output: by its name, else by the suffix, else (there is none) the input's.
+    """Return the format of an output: by name, or else by the suffix, or without one, the input's.
 
     Raises:
-        FileError: The suffix stands for no format, for one that can only be read, or for a compression that
-            does not go with the format.
+        FileError: The suffix is unknown, is of a format that can only be read, or is a compression that the format
+            does not support.
     """
     suffix, compression = split_suffixes(path)
     if name is not None:
@@ -259,12 +259,12 @@ def _what_is_lost(file_format: Format, source: Source, *, partial: bool) -> list
 
 
 _DATABASE = (b"SQLite format 3\x00", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
-"""How a SQLite database begins, and its write-ahead log (https://www.sqlite.org/fileformat2.html), where the newest
-answers may be."""
+"""The first bytes of a SQLite database and of its write-ahead log (https://www.sqlite.org/fileformat2.html), which may
+have the newest answers."""
 
 
 def _refuse_what_is_needed(path: Path, source: Source) -> None:
-    """Refuse to replace the input, or a database: a ledger holds answers that were paid for."""
+    """Refuse to replace the input or a database, which may be a ledger of paid answers."""
     there = source.input_path
     if not path.is_file():
         return

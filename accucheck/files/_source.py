@@ -1,4 +1,4 @@
-"""What every input gives, whatever its format."""
+"""What every input provides, whatever its format."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Row(msgspec.Struct, frozen=True, gc=False):
     number: str
     """The text of its number cell, as it is in the file (a spreadsheet's 987654321.0 as ``987654321``).
 
-    Where several columns are read, their cells, one a line: ``accucheck._phone.numbers_in`` reads them all.
+    If several columns are read, their cells, one per line; ``accucheck._phone.numbers_in`` reads them all.
     """
     record: Any
-    """The row itself, in its source's own form: a sink of that source writes it back untouched."""
+    """The row itself, in its source's own form, which a sink for that source writes back untouched."""
     fault: str = ""
     """Why the row could not be read, as a sentence; its ``number`` is then empty."""
 
@@ -36,30 +36,29 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 class Source(ABC):
     """Rows of one input, in constant memory, as often as needed (unless ``repeatable`` is False).
 
-    Every method that reads raises ``FileError`` when the input turns out to be torn.
+    Every method that reads raises ``FileError`` if the input turns out to be damaged.
     """
 
     format: ClassVar[str]
     """``csv``, ``jsonl``, ``parquet`` or ``xlsx``."""
 
     columns: list[str]
-    """The names of the row's own columns, as far as the beginning of the input tells."""
+    """The names of the row's own columns, as far as the beginning of the input shows."""
     number_columns: list[NumberColumn]
     """The columns that are read, the preferred one first."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.input_path = origin.path
-        """The file that was given: no output may replace it."""
+        """The input file, which no output may replace."""
         self.rows_total: int | None = None
-        """How many rows there are: known for Parquet and spreadsheets, and after one whole pass for all."""
+        """How many rows there are. Known for Parquet and spreadsheets, and for all inputs after a complete pass."""
         self.notes: list[str] = []
-        """What a person should know before anything is bought: what is left out, what could be read as well."""
+        """What a person should know before anything is bought: what is left out, and what else could be read."""
         self.blank_rows = 0
-        """Rows of a CSV file or a sheet without a single filled cell: they are no leads, and the pass begun last has
-        left them out."""
+        """Rows of a CSV file or sheet without a single filled cell, which the latest pass left out."""
         self.faulty_rows = 0
-        """Rows of the pass begun last that could not be read: errors, formulas without values, torn lines."""
+        """Rows that the latest pass could not read: errors, formulas without values, damaged lines."""
         self.title: list[list[Any]] = []
         """The rows of cells above the header: CSV and Excel outputs begin with them."""
         self._begun = False
@@ -81,7 +80,7 @@ class Source(ABC):
 
     @property
     def fraction(self) -> float:
-        """How far the pass that began last has come, 0 to 1: by bytes, or by rows where those are counted."""
+        """How far the latest pass has come, 0 to 1, by bytes, or by rows if they are counted."""
         return self.origin.fraction if self._begun else 0.0
 
     def rows(self) -> Iterator[Row]:
@@ -93,7 +92,7 @@ class Source(ABC):
         self.rows_total = count
 
     def numbers(self) -> Iterator[str]:
-        """Yield every row's number text, in order: as many as there are rows, at less cost."""
+        """Yield every row's number text, in order; faster than ``rows``."""
         count = self.blank_rows = self.faulty_rows = 0
         self._begun = True
         for row in self._rows():
@@ -102,10 +101,10 @@ class Source(ABC):
         self.rows_total = count
 
     def _choose_columns(self, sample: Sequence[Sequence[object]], wanted: Wanted) -> None:
-        """Find the number columns, and note what a person should know of them."""
+        """Find the number columns, and note what a person should know about them."""
         found = find_number_columns(self.columns, sample, wanted, self.name)
         self.number_columns = found.chosen
-        # The numbers of an earlier run are no further leads.
+        # The number columns of an earlier run are not additional leads.
         checked = {"whatsapp", "status"} <= set(self.columns)
         others = [name for name in found.others if not (checked and OWN_NUMBER.fullmatch(name))]
         if others:
@@ -129,7 +128,7 @@ class Source(ABC):
     def _rows(self) -> Iterator[Row]: ...
 
     def all_columns(self) -> list[str]:
-        """Return the names of the own columns over all rows; reads the input once if it must to know them."""
+        """Return the names of the own columns over all rows; reads the input once if necessary."""
         return self.columns
 
     @abstractmethod
@@ -137,7 +136,7 @@ class Source(ABC):
         """Return the row's own cells, for ``all_columns``: for a sink of another format."""
 
     def close(self) -> None:
-        """Let go of the input, and delete the copy of standard input."""
+        """Close the input, and delete the copy of standard input."""
         self.origin.close()
 
     def __enter__(self) -> Self:

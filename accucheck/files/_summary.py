@@ -1,4 +1,4 @@
-"""The sheet that sums up a checked list: what both Excel writers put in, and how a reader knows it."""
+"""The summary sheet of a checked list: its contents, and how a reader recognizes it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MARK: Final = "accucheck · "
-"""How the first cell of such a sheet begins: whoever reads the workbook knows it by this, whatever its name."""
+"""How the first cell of such a sheet begins; readers recognize the sheet by it, whatever its name."""
 SUMMARY_WIDTHS: Final = (38, 14)
 """How wide its first column is and those that follow, in characters."""
 _LONGEST_NAME: Final = 31
@@ -53,13 +53,13 @@ class SummarySheet(msgspec.Struct, frozen=True):
     """The sheet."""
 
     name: str
-    """What to call it; a number goes behind it if the workbook has such a sheet."""
+    """Its name; a number is appended if the workbook already has such a sheet."""
     lines: Callable[[], Sequence[Line]]
-    """Makes its lines once every row is written; the first begins with ``MARK``."""
+    """Returns its lines once every row is written; the first begins with ``MARK``."""
 
 
 def free_sheet_name(wanted: str, taken: Iterable[str]) -> str:
-    """Return ``wanted``, with a number behind it if a sheet has that name in any case."""
+    """Return ``wanted``, with a number appended if a sheet already has that name, ignoring case."""
     used = {name.casefold() for name in taken}
     name, again = wanted[:_LONGEST_NAME], 1
     while name.casefold() in used:
@@ -75,7 +75,7 @@ def is_summary(first_line: Sequence[object]) -> bool:
 
 
 class SummaryPart(msgspec.Struct, frozen=True):
-    """Where the sheet that sums the rows up goes in the workbook."""
+    """Where the summary sheet goes in the workbook."""
 
     path: str
     name: str = ""

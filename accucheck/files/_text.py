@@ -1,12 +1,11 @@
-"""How a text file is decoded, cut into cells, and where its rows begin.
+"""How a text file is decoded and split into cells, and where its rows begin.
 
-Its encoding is that of its byte order mark, else strict UTF-8, else Windows-1252, Mac Roman or DOS. That order is
-right for lists from Peru: text that is valid UTF-8 by chance does not exist in practice, and what is not UTF-8 comes
-from Excel on a Spanish Windows or a Mac, or from an old system. Libraries that guess by letter statistics take such
-files for cp1250.
+The encoding is that of the byte order mark, or else strict UTF-8, or else Windows-1252, Mac Roman or DOS. That order is
+right for lists from Peru: in practice, no text is valid UTF-8 by chance, and anything else comes from Excel on a
+Spanish Windows or a Mac, or from an old system. Libraries that guess by letter statistics mistake it for cp1250.
 
-The standard library's Sniffer will take a letter or a digit for the delimiter; this one knows those that lists use,
-and that one column has none.
+The standard library's Sniffer may choose a letter or a digit as the delimiter. This one knows the delimiters that lists
+use, and that a single column has none.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Encoding(NamedTuple):
 
     @property
     def errors(self) -> str:
-        """What is done with bytes that do not decode: they are carried along, to be written as they were."""
+        """How to handle bytes that do not decode: keep them, so that they are written back unchanged."""
         return "surrogatepass" if self.name.startswith(("utf-16", "utf-32")) else "surrogateescape"
 
 
@@ -60,7 +59,7 @@ def detect(stream: BinaryIO, name: str, override: str | None = None, *, whole: b
         whole: False if the stream is only the beginning of the file: a character cut at its end is no fault.
 
     Raises:
-        FileError: ``override`` is no encoding that Python knows, or the stream is no text.
+        FileError: Python does not know the encoding ``override``, or the stream is not text.
     """
     head = stream.read(_CHUNK)
     mark, marked = next(((mark, name) for mark, name in _MARKS if head.startswith(mark)), (b"", ""))
@@ -157,11 +156,11 @@ class Dialect(NamedTuple):
     delimiter: str
     line_end: str
     preamble: str = ""
-    """What stands above the header: Excel's ``sep=;`` line, and a title."""
+    """What comes before the header: Excel's ``sep=;`` line, and a title."""
 
 
 class Opening(NamedTuple):
-    """What the beginning of a CSV file tells."""
+    """What the beginning of a CSV file shows."""
 
     dialect: Dialect
     title: list[list[str]]

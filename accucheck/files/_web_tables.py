@@ -1,6 +1,6 @@
-"""Tables of web pages and of Excel's XML of 2003: what systems name .xls that no Excel has written.
+"""Tables of web pages and Excel 2003 XML, which many systems export as .xls files.
 
-Excel opens both, so people do not know that they are no workbooks. They are held in memory, like a workbook.
+Excel opens both, so people do not know that they are not workbooks. They are held in memory, like a workbook.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class WebTablesSource(SheetSource):
 
 
 class XmlSpreadsheetSource(SheetSource):
-    """Rows of Excel's XML of 2003 (SpreadsheetML)."""
+    """Rows of Excel 2003 XML (SpreadsheetML)."""
 
     def __init__(
         self,
