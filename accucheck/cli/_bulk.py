@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,6 +39,7 @@ from accucheck.cli._options import (
     StreamOrPath,
     Talk,
 )
+from accucheck.cli._output import refuse_files_beside
 from accucheck.cli._survey import run_sample_job
 from accucheck.files import is_remote
 
@@ -201,11 +201,7 @@ def bulk(
         replace(common, input=name, output=path, report=page)
         for name, path, page in zip(names, outputs, reports_on(report, names), strict=True)
     ]
-    if summary_json is not None and not summary_json.absolute().parent.is_dir():
-        folder = summary_json.parent
-        raise ConfigurationError(
-            f"the folder {folder} for --summary-json does not exist\nmkdir -p {shlex.quote(str(folder))}"
-        )
+    refuse_files_beside(jobs)
     endpoints: tuple[Endpoint, ...] = (common.first_endpoint,)
     if account.endpoint == "cascade":
         endpoints = ("basic", "advanced")

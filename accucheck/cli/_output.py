@@ -14,7 +14,7 @@ import os
 import shlex
 import stat
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import Any, Protocol, Self
 from accucheck._errors import CheckError, InvalidNumber, LedgerError, RefusedAlike, StillPending
 from accucheck._models import Check, Settlement
 from accucheck._phone import e164
-from accucheck._store import Store
+from accucheck._store import Store, is_postgres
+from accucheck._store._file import files_of
 from accucheck.cli._job import Job
 from accucheck.cli._ledger import Find
 from accucheck.cli._lists import ReadNumbers, WhyNot
@@ -42,7 +43,7 @@ from accucheck.files import (
     is_remote,
     is_stream,
 )
-from accucheck.files._errors import OutputError
+from accucheck.files._errors import OutputError, translate_output_errors
 from accucheck.report._tally import best_of
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "invalid_columns",
     "number_of",
     "refuse_existing",
+    "refuse_files_beside",
     "refuse_other_files",
     "remember_output",
     "write_rows",
@@ -249,6 +251,52 @@ def refuse_existing(output: str, *, force: bool) -> None:
     """Raise FileError if something is at the path of an output, unless ``force``."""
     if _is_file(output) and not force:
         raise FileError(f"{output} exists\nname another output, or add --force to overwrite it")
+
+
+_BESIDE = {
+    "--report": b"<!doctype html>",
+    "--summary-json": b'{\n  "exit_code":',
+    "--metrics-file": b"# HELP accucheck_",
+}
+"""The files beside the outputs, and how each begins: one that an earlier run wrote is replaced, and no other."""
+
+
+def refuse_files_beside(jobs: Sequence[Job]) -> None:
+    """Raise FileError if the files that go beside the outputs would take the place of others."""
+    taken = {_identity(output): "the output" for job in jobs for output in job.outputs.values()}
+    if jobs[0].ledger is not None and not is_postgres(jobs[0].ledger):
+        taken |= {_identity(str(path)): "the ledger" for path in files_of(Path(jobs[0].ledger))}
+    beside = [("--report", job.report) for job in jobs]
+    beside += [("--summary-json", jobs[0].summary_json), ("--metrics-file", jobs[0].metrics_file)]
+    for option, path in beside:
+        if path is None:
+            continue
+        if is_stream(path):
+            if option == "--metrics-file":
+                raise FileError(f"{option} {path} is rewritten every few seconds; name a file")
+            continue
+        if not path.absolute().parent.is_dir():
+            raise FileError(
+                f"the folder {path.parent} for {option} does not exist\nmkdir -p {shlex.quote(str(path.parent))}"
+            )
+        if (other := taken.setdefault(_identity(str(path)), option)) is not option:
+            raise FileError(f"{option} {path} is also {other}; name another file")
+        with translate_output_errors(str(path)):
+            if not path.exists():
+                continue
+            with path.open("rb") as old:
+                begin = old.read(len(_BESIDE[option]))
+        if begin and begin.lower() != _BESIDE[option].lower():
+            raise FileError(f"{path} exists, and no earlier {option} wrote it; name another file")
+
+
+def _identity(path: str) -> object:
+    """Return what is equal for all names of a file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
 
 
 async def refuse_other_files(job: Job, memory: Store | None) -> None:

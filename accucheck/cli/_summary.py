@@ -22,6 +22,8 @@ from accucheck.cli._job import Job
 from accucheck.cli._output import Tally
 from accucheck.cli._progress import numbers_facts
 from accucheck.cli._run import Ending
+from accucheck.files import FileError
+from accucheck.files._atomic import AtomicFile
 
 __all__ = [
     "ListResult",
@@ -112,9 +114,11 @@ def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCo
     }
     text = json.dumps(whole, ensure_ascii=False, indent=2) + "\n"
     try:
-        path.write_bytes(text.encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        say(f"cannot write the summary to {path}: {error.strerror or error}")
+        file = AtomicFile(path)
+        file.stream.write(text.encode("utf-8", "backslashreplace"))
+        file.commit()
+    except (OSError, FileError) as error:
+        say(f"cannot write the summary: {error}")
 
 
 def _total_cost(results: Sequence[ListResult]) -> float | None:

@@ -169,3 +169,47 @@ def test_a_report_that_cannot_be_written_is_told_before_any_call(start_sandbox: 
         assert result.returncode == 2, result.stderr
     assert not sandbox.asked()
     assert source.read_text() == "celular\n987650001\n"
+
+
+@pytest.mark.parametrize("option", ["--report", "--summary-json", "--metrics-file"])
+@pytest.mark.parametrize("taken", ["input", "foreign", "output", "ledger", "excluded"])
+def test_no_file_beside_the_output_takes_the_place_of_another(
+    tmp_path: Path, option: str, taken: str
+) -> None:
+    files = {name: tmp_path / f"{name}.csv" for name in ("input", "foreign", "output", "ledger", "excluded")}
+    files["input"].write_text("phone\n987650001\n")
+    files["foreign"].write_text('{"mine": true}\n')
+    files["excluded"].write_text("phone\n987650009\n")
+    before = {path: path.read_text() for path in tmp_path.iterdir()}
+    link = tmp_path / "link"
+    link.symlink_to(files[taken])
+    command = ("bulk", files["input"], "-o", files["output"], "--ledger", files["ledger"], "--force",
+               "--exclude", files["excluded"])  # fmt: skip
+    for path in (files[taken], link):
+        refused = accucheck(*command, option, path)
+        assert (refused.returncode, refused.stderr.count("name another file")) == (2, 1), refused.stderr
+    link.unlink()
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_figures_and_summaries_are_renewed_and_go_through_a_stream(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
+    sandbox = start_sandbox()
+    source, output = tmp_path / "leads.csv", tmp_path / "out.csv"
+    source.write_text("phone\n987650001\n")
+    beside = (
+        "--summary-json",
+        tmp_path / "s.json",
+        "--metrics-file",
+        tmp_path / "m.prom",
+        "--report",
+        tmp_path / "r.html",
+    )
+    for _ in range(2):
+        assert accucheck("bulk", source, "-o", output, *beside, sandbox=sandbox).returncode == 0
+    assert json.loads((tmp_path / "s.json").read_text())["known"] == 1
+    shown = accucheck("bulk", source, "-o", output, "--summary-json", "/dev/stdout", sandbox=sandbox)
+    assert json.loads(shown.stdout)["rows"] == 1
+    refused = accucheck("bulk", source, "-o", output, "--metrics-file", "/dev/stdout", sandbox=sandbox)
+    assert (refused.returncode, "name a file" in refused.stderr) == (2, True)
