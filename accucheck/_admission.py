@@ -408,11 +408,12 @@ class Admission(Generic[Item]):
         """Answer a number that the store knows."""
         del self.entries[entry.number], self._in_flight[entry.number]
         result = settlement.result
-        if isinstance(result, Check) and result.checked_at < self._started and self._store.durable:
-            self.known += 1
-        elif not isinstance(result, Check) and self._store.durable:
-            self.known += 1
-            self.known_failed += 1
+        if self._store.durable and not (isinstance(result, Check) and result.checked_at >= self._started):
+            # Its repetitions count as known too: it must not matter whether they are read with it or later.
+            repeated = len(entry.more or ())
+            self.known += 1 + repeated
+            self.known_failed += 0 if isinstance(result, Check) else 1 + repeated
+            self.duplicates -= repeated
         else:
             self.duplicates += 1
         self._outcomes.put_settled(settlement, entry.index, entry.item, first=False)

@@ -191,9 +191,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int = 0
     """Items whose text is not a Peru number; no call was made."""
     duplicates: int = 0
-    """Items whose number was already read in this run; each number is checked once."""
+    """Items that repeat a number of this run; each number is checked once."""
     known: int = 0
-    """Items that the ledger had already settled; no call was made."""
+    """Items whose number the ledger had already settled, repeated ones included; no call was made."""
     known_failed: int = 0
     """Of these, items whose number failed in an earlier run (``retry_failed`` asks for them again)."""
     calls: int = 0

@@ -66,7 +66,6 @@ def bulk(
     report: Annotated[Path | None, Parameter(group=_REPORT)] = None,
     by: Annotated[tuple[str, ...], Parameter(group=_REPORT)] = (),
     language: Annotated[Literal["en", "es"] | None, Parameter(group=_REPORT)] = None,
-    currency: Annotated[str, Parameter(group=_REPORT)] = "",
     sample: Annotated[PositiveInt | None, Parameter(group=_SAMPLE)] = None,
     seed: Annotated[int | None, Parameter(group=_SAMPLE)] = None,
     exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
@@ -112,8 +111,6 @@ def bulk(
         Column of yours to compare by, such as Ciudad. Repeatable. Default: every column with few values.
     language
         Language of the report and of a workbook's summary sheet: en or es. Default: your system's, or English.
-    currency
-        Currency to show after the cost, such as PEN.
     exclude
         List of numbers never to check, in any input format. Repeatable.
     where
@@ -183,7 +180,7 @@ def bulk(
         metrics_file=metrics_file,
         by=by,
         language=language,
-        currency=currency,
+        currency=cost.currency,
         grace=grace,
         outage_deadline=patience.outage_deadline,
         host=urlsplit(account.base_url).hostname or account.base_url,

@@ -177,10 +177,11 @@ def short_path(path: str) -> str:
     return f"~{path[len(home) :]}" if home != "~" and path.startswith(f"{home}{os.sep}") else path
 
 
-def in_money(amount: Decimal) -> str:
+def in_money(amount: Decimal, currency: str = "") -> str:
     """Return an amount with a comma between thousands, and with more than two decimals only where they matter."""
     rounded = f"{amount:,.2f}"
-    return rounded if amount >= 1 or not amount else f"{amount.normalize():,f}"
+    figure = rounded if amount >= 1 or not amount else f"{amount.normalize():,f}"
+    return f"{figure} {currency}".rstrip()
 
 
 def wrapped(facts: Iterable[str], width: int) -> list[str]:

@@ -252,5 +252,6 @@ def open_list(
     if not talk.quiet:
         say("phone numbers: column " + " and ".join(map(str, source.number_columns)))
         for note in source.notes:
-            say(note)
+            if not (reading.several and "--several" in note):  # advice that was taken
+                say(note)
     return source

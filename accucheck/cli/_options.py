@@ -313,6 +313,8 @@ class CostOptions:
     """Price of a PENDING reply."""
     price_refused: Price = Decimal(0)
     """Price of a refused call."""
+    currency: str = ""
+    """Currency to show after amounts, such as PEN."""
 
     @property
     def prices(self) -> Prices | None:

@@ -178,7 +178,7 @@ class Estimate:
             yes_share = found.yes / answered
         self.yes_share = yes_share
         """The share of the answers that are "yes"; None if nobody knows."""
-        self.prices, self.basic = cost.prices, cost.basic_prices
+        self.prices, self.basic, self.currency = cost.prices, cost.basic_prices, cost.currency
         self._is_cascade = cascade
 
     @property
@@ -237,6 +237,7 @@ def _json(estimate: Estimate, pace: RatePlan) -> dict[str, Any]:
         "invalid": found.invalid.total(),
         "invalid_by_reason": dict(found.invalid.most_common()),
         "excluded": found.excluded,
+        "numbers": found.distinct + found.duplicates,
         "duplicates": found.duplicates,
         "distinct": found.distinct,
         "known": found.known,
@@ -277,6 +278,9 @@ def _facts(estimate: Estimate, pace: RatePlan) -> list[tuple[str, str]]:
     facts.extend((f"  {PROBLEMS[problem]}", thousands(rows)) for problem, rows in found.invalid.most_common())
     if found.excluded:
         facts.append(("excluded", thousands(found.excluded)))
+    numbers = found.distinct + found.duplicates
+    if numbers != found.rows - invalid - found.excluded:
+        facts.append(("numbers", f"{thousands(numbers)} in these rows"))
     facts.append(("duplicates", f"{thousands(found.duplicates)} (each number is checked once)"))
     if found.known:
         facts.append(("in the ledger", f"{thousands(found.known)} numbers (no cost)"))
@@ -299,7 +303,7 @@ def _facts(estimate: Estimate, pace: RatePlan) -> list[tuple[str, str]]:
             ("cost", "add --yes-share, or sample the list first (bulk --sample 200 --endpoint basic)")
         )
     else:
-        facts.append(("cost", f"{cost_in_words(cost)}, at {_prices_in_words(estimate)}"))
+        facts.append(("cost", f"{cost_in_words(cost, estimate.currency)}, at {_prices_in_words(estimate)}"))
         if estimate.answered_share < 1:
             share = f"{estimate.answered_share:.1%}"
             facts.append(
@@ -321,9 +325,12 @@ def _comparison(estimate: Estimate) -> list[tuple[str, str]]:
         return []
     facts = []
     if cascade is not None:
-        facts.append(("  advanced", in_money(one.likely)))
+        facts.append(("  advanced", in_money(one.likely, estimate.currency)))
         facts.append(
-            ("  cascade", f"{in_money(cascade.likely)}, if {estimate.yes_share:.1%} are on WhatsApp")
+            (
+                "  cascade",
+                f"{in_money(cascade.likely, estimate.currency)}, if {estimate.yes_share:.1%} are on WhatsApp",
+            )
         )
         cheaper = "cascade" if cascade.likely < one.likely else "advanced"
         facts.append(("cheaper", f"--endpoint {cheaper}"))

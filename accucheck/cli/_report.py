@@ -47,6 +47,7 @@ def report(
     currency: str = "",
     summary: Path | None = None,
     column: str | None = None,
+    sheet: str | None = None,
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
     """Run the command.
@@ -71,6 +72,8 @@ def report(
         The file that bulk wrote with --summary-json: adds calls, cost, duration, and speed against the limit.
     column
         The column with the phone numbers, if there are several.
+    sheet
+        The sheet of a workbook. Default: the one with the answers.
     """
     write_report(
         checked,
@@ -85,6 +88,7 @@ def report(
         watch=lambda rows, tally: showing(
             PassMeter(f"reading {checked.name}", lambda: tally.total.rows, lambda: rows.fraction), talk.shown
         ),
+        sheet=sheet,
     )
     if not talk.quiet:
         say(f"report written to {output}: open it in a browser, or print it")
@@ -245,7 +249,7 @@ def changes(before: dict[int, str], after: dict[int, str]) -> Iterator[tuple[int
 
 def _verdicts(path: Path, talk: Talk) -> dict[int, str]:
     """Return ``yes``, ``no`` or ``""`` for every number of a checked list. An answer wins over a row without one."""
-    with closing(open_source(path)) as source:
+    with closing(open_source(path, checked=True)) as source:
         columns = [column.casefold() for column in source.all_columns()]
         found = [
             place for place, column in enumerate(columns) if column in ("whatsapp", "accucheck_whatsapp")

@@ -182,7 +182,7 @@ def conclude(
                 ("rows", thousands(tally.rows)),
                 *_status_facts(tally),
                 *calls_facts(ending.stats),
-                *cost_facts(ending.cost),
+                *cost_facts(ending.cost, job.currency),
                 *where,
             ]
         )
@@ -334,14 +334,14 @@ def _speed(stats: Stats) -> str:
     return f" ({speed:,.1f} checks/s)" if speed < 10 else f" ({speed:,.0f} checks/s)"
 
 
-def cost_facts(cost: Cost | None) -> list[tuple[str, str]]:
+def cost_facts(cost: Cost | None, currency: str) -> list[tuple[str, str]]:
     """Return what the run has cost; nothing without a price."""
-    return [] if cost is None else [("cost", cost_in_words(cost))]
+    return [] if cost is None else [("cost", cost_in_words(cost, currency))]
 
 
-def cost_in_words(cost: Cost) -> str:
+def cost_in_words(cost: Cost, currency: str) -> str:
     """Return the likely cost, and the highest possible one if that is another."""
-    likely, at_most = in_money(cost.likely), in_money(cost.at_most)
+    likely, at_most = in_money(cost.likely, currency), in_money(cost.at_most, currency)
     return likely if likely == at_most else f"{likely} likely, {at_most} at most"
 
 
@@ -350,7 +350,7 @@ def _known(stats: Stats) -> str:
     answered = stats.known - stats.known_failed
     words = []
     if answered:
-        words.append(f"{count(answered, 'row')} answered from the ledger, at no cost")
+        words.append(f"{count(answered, 'answer')} from the ledger, at no cost")
     if stats.known_failed:
-        words.append(f"{count(stats.known_failed, 'row')} with numbers that failed before")
+        words.append(f"{count(stats.known_failed, 'number')} that failed before")
     return "; ".join(words)

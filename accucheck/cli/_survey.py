@@ -272,7 +272,10 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
     if job.prices is not None:
         settled = ending.stats.yes + ending.stats.no + ending.stats.failed
         rest = forecast(draw.offered - settled, job.prices, sampled=settled, replies=notice.replies)
-        facts += [*cost_facts(notice.cost), ("cost of the rest", cost_in_words(rest))]
+        facts += [
+            *cost_facts(notice.cost, job.currency),
+            ("cost of the rest", cost_in_words(rest, job.currency)),
+        ]
     report(facts, sys.stdout)
     code = say_what_ended_it(job, ending, interruption)
     return ExitCode.ALL_ANSWERED if code is None else code

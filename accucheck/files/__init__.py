@@ -24,7 +24,7 @@ from accucheck.files._formats import FORMATS, by_name, open_by_content, split_su
 from accucheck.files._origin import Origin, StoredOrigin, live_or_spooled
 from accucheck.files._remote import addresses, fingerprint, full_name, is_remote, local_name, opened
 from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names
-from accucheck.files._sheets import SheetSource
+from accucheck.files._sheets import CHECKED, SheetSource
 from accucheck.files._sink import FileSink, StreamSink
 from accucheck.files._source import Row, Source
 
@@ -57,6 +57,7 @@ def open_source(
     file_format: str | None = None,
     sheet: str | int | None = None,
     visible_only: bool = False,
+    checked: bool = False,
     live: bool = False,
     stdin: BinaryIO | None = None,
 ) -> Source:
@@ -73,6 +74,7 @@ def open_source(
         sheet: Of a workbook: the name of the sheet or its position from 1, or ``"all"``. None: the only sheet that
             contains numbers.
         visible_only: Of a workbook: leave out rows that are hidden or filtered out.
+        checked: Of several sheets that contain numbers, read the one to which accucheck has added answers.
         live: Read standard input once, as it arrives, instead of copying it to disk first. Parquet and Excel, whose
             index is at the end, and JSON documents are always copied.
         stdin: Used instead of standard input.
@@ -94,7 +96,12 @@ def open_source(
         name = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         origin = StoredOrigin(Path(path), name)
         suffix = split_suffixes(Path(path))[0]
-    options = {"column": column, "encoding": encoding, "sheet": sheet, "visible_only": visible_only}
+    options = {
+        "column": column,
+        "encoding": encoding,
+        "sheet": CHECKED if checked and sheet is None else sheet,
+        "visible_only": visible_only,
+    }
     try:
         source = wanted.open(origin, **options) if wanted else open_by_content(origin, suffix, options)
     except BaseException:

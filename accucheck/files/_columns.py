@@ -148,9 +148,9 @@ def find_number_columns(
     if best and (len(best) == 1 or scores[best[0]] > 2 * scores[best[1]]):
         return NumberColumns([NumberColumn(columns[best[0]], best[0], "content")], [])
     if best:
-        names = " and ".join(repr(columns[index]) for index in sorted(best))
         raise FileError(
-            f"{source}: columns {names} could all contain the phone numbers; choose one with --column,"
+            f"{source}: the phone numbers could be in any of these columns: {_listed(columns, sorted(best))};"
+            " choose one with --column,"
             " or read all of them with --column all"
         )
     raise _no_column(columns, scores, source)

@@ -24,6 +24,8 @@ __all__ = ["Sheet", "SheetFacts", "SheetRow", "SheetSource", "Table"]
 
 _SAMPLE_ROWS = 200
 ALL = "all"
+CHECKED = "[checked]"
+"""Asks for the sheet that accucheck has added answers to. No sheet can have brackets in its name."""
 
 
 class SheetFacts(msgspec.Struct):
@@ -217,6 +219,7 @@ class SheetSource(Source):
         column: Wanted,
         things: str,
     ) -> list[Table]:
+        checked, wanted = wanted == CHECKED, None if wanted == CHECKED else wanted
         if wanted is not None and str(wanted).strip().lower() != ALL:
             return [_table_of(self._wanted_sheet(sheets, wanted, things))]
         shown = [each for each in filled if not each.hidden] or list(filled)
@@ -225,12 +228,16 @@ class SheetSource(Source):
             return [_table_of(shown[0])]
         tables = [_table_of(each) for each in shown]
         full = [table for table in tables if self._holds_numbers(table, column)]
+        if checked:
+            full = [each for each in full if _is_checked(each.columns)] or full[:1]
         if len(full) == 1 or (full and wanted is not None):
             read = [table.sheet for table in full]
             self._note_left_out([each for each in filled if each not in read], things)
             return full
         names = ", ".join(
-            f"{each.name!r} ({each.height:,} rows)" for each in (t.sheet for t in full or tables)
+            f"{each.sheet.name!r} ({rows:,} row{'s' * (rows != 1)})"
+            for each in full or tables
+            for rows in [each.sheet.height - each.skipped]
         )
         if full:
             raise FileError(
@@ -265,15 +272,13 @@ class SheetSource(Source):
             self._choose_columns(table.sample, column)
         except FileError:
             # Two columns of numbers count, too; the column is chosen after the sheet.
-            return any(
-                looks_like_a_number(cell) and len(as_text(cell)) > 8 for row in table.sample for cell in row
-            )
+            return any(_is_a_lead(cell) for row in table.sample for cell in row)
         finally:
             self.columns, self.notes = names, notes
         indexes = [each.index for each in self.number_columns]
         if self.number_column.found_by in ("content", "only column"):
             cells = [row[indexes[0]] for row in table.sample]
-            return any(looks_like_a_number(cell) and len(as_text(cell)) > 8 for cell in cells)
+            return any(map(_is_a_lead, cells))
         odd = table.facts.unsaved
         return any(
             index < len(row)
@@ -327,6 +332,16 @@ class SheetSource(Source):
             msgspec.structs.replace(column, index=self._places[0][column.index])
             for column in self.number_columns
         ]
+
+
+def _is_checked(columns: Sequence[str]) -> bool:
+    return all({name, f"accucheck_{name}"} & set(columns) for name in ("whatsapp", "status"))
+
+
+def _is_a_lead(cell: object) -> bool:
+    """Whether a cell that no header names is a number, and not a sentence that has one in it."""
+    text = as_text(cell)
+    return len(text) > 8 and looks_like_a_number(cell) and sum(map(str.isalpha, text.split())) < 4
 
 
 def _table_of(sheet: Sheet) -> Table:

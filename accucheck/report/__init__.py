@@ -61,6 +61,7 @@ def report(
     currency: str = "",
     run: Run | None = None,
     column: str | int | None = None,
+    sheet: str | int | None = None,
 ) -> None:
     """Write an HTML report on a list that accucheck has checked.
 
@@ -76,6 +77,7 @@ def report(
         currency: Shown behind the cost, such as ``USD``.
         run: Figures of the run itself, which the list does not hold.
         column: The column of the phone numbers, by name or place from 1; found by itself if None.
+        sheet: The sheet of a workbook, by name or place from 1; the one with the answers if None.
 
     Raises:
         FileError: The list cannot be read, was not written by accucheck, or the report cannot be written.
@@ -91,6 +93,7 @@ def report(
         currency=currency,
         run=run,
         column=column,
+        sheet=sheet,
         watch=lambda rows, tally: nullcontext(),
     )
 
@@ -106,6 +109,7 @@ def _report(
     currency: str,
     run: Run | None,
     column: str | int | None,
+    sheet: str | int | None,
     watch: Callable[[Source, Tally], AbstractContextManager[None]],
 ) -> None:
     """Do what ``report`` does, with ``watch`` around the pass over the list."""
@@ -114,7 +118,7 @@ def _report(
     if price is not None and not 0 <= price < float("inf"):
         raise ConfigurationError(f"price must be the cost of one answer, 0 or more, not {price!r}")
     check_path(output)
-    with open_source(source, column=column) as rows:
+    with open_source(source, column=column, sheet=sheet, checked=True) as rows:
         names = rows.all_columns()
         columns = CheckedColumns(names, rows.name)
         phones = [each.index for each in rows.number_columns]

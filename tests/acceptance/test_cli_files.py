@@ -74,7 +74,7 @@ def test_a_sheet_is_chosen_and_its_workbook_comes_back(start_sandbox: Any, tmp_p
             sheet.write_row(1, 0, [number, 1234567], book.add_format({"num_format": "00000000"}))
     asked = accucheck("bulk", source, "-o", output, sandbox=sandbox)
     assert asked.returncode == 2
-    assert "2 sheets contain phone numbers: 'Enero' (2 rows), 'Febrero' (2 rows)" in asked.stderr
+    assert "2 sheets contain phone numbers: 'Enero' (1 row), 'Febrero' (1 row)" in asked.stderr
     assert sorted(path.name for path in tmp_path.iterdir() if "leads" in path.name or "out" in path.name) == [
         "leads.xlsx"
     ]

@@ -157,7 +157,7 @@ HARD = Settings(rate=20.0, pending=0.2, pending_for=15.0, errors=0.02, latency=8
 
 def test_every_number_of_the_progress_is_in_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = run(simulated(HARD, 300, monkeypatch))
-    summary = dict([*calls_facts(ran.stats), *cost_facts(ran.cost)])
+    summary = dict([*calls_facts(ran.stats), *cost_facts(ran.cost, "")])
     whole, yes, no, *_ = ran.last.facts
     assert whole == "300 of 300 numbers"
     assert "300 distinct numbers" in summary["calls"]

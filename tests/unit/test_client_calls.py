@@ -233,6 +233,28 @@ def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("apart", [0.0, 1.0])
+def test_a_known_number_counts_as_known_in_every_row_however_the_rows_are_read(apart: float) -> None:
+    async def leads() -> AsyncIterator[str]:
+        for number in [NUMBER, "912345678"] * 3:
+            yield number
+            await asyncio.sleep(apart)
+
+    async def main() -> list[accucheck.Stats]:
+        vendor, ledger, both = Vendor(), Ledger(), []
+        for _ in range(2):
+            async with client_of(vendor, ledger=ledger) as client, client.stream(leads()) as outcomes:
+                async for _ in outcomes:
+                    pass
+                both.append(outcomes.stats)
+            await asyncio.sleep(1)
+        return both
+
+    first, second = run(main())
+    assert (first.known, first.duplicates, first.yes + first.no) == (0, 4, 2)
+    assert (second.known, second.duplicates, second.calls) == (6, 0, 0)
+
+
 def test_a_check_may_bring_its_own_ledger() -> None:
     async def main() -> None:
         vendor = Vendor()

@@ -89,7 +89,7 @@ def test_identity_cards_are_not_taken_for_phones(tmp_path: Path) -> None:
 
 
 def test_two_columns_of_phones_without_a_telling_name_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"columns 'a' and 'c' could all contain .* --column"):
+    with pytest.raises(FileError, match=r"could be in any of these columns: 1 'a', 3 'c'; .* --column"):
         column_of(tmp_path, {"a": MOBILES, "b": DNIS, "c": MOBILES, "x": WORDS})
 
 

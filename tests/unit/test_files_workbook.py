@@ -86,7 +86,7 @@ def test_of_several_sheets_the_one_with_numbers_is_read_and_the_others_are_named
 def test_several_sheets_with_numbers_are_a_question(leads: Path) -> None:
     make(leads, {"Lima": LEADS, "Cusco": [["Celular"], [N3]]})
     with pytest.raises(
-        FileError, match=r"2 sheets contain phone numbers: 'Lima' \(3 rows\), 'Cusco' \(2 rows\); choose"
+        FileError, match=r"2 sheets contain phone numbers: 'Lima' \(2 rows\), 'Cusco' \(1 row\); choose"
     ):
         open_source(leads)
     for wanted, numbers in (
@@ -102,10 +102,31 @@ def test_several_sheets_with_numbers_are_a_question(leads: Path) -> None:
         open_source(leads, sheet="Puno")
 
 
+@pytest.mark.parametrize(
+    "note", ["Llamar a Rosa 999 111 222 si hay dudas", "Informes: llamar al (01) 445-1234 de lunes a viernes"]
+)
+def test_a_sentence_with_a_number_in_it_makes_no_sheet_a_list(leads: Path, note: str) -> None:
+    make(leads, {"Notas": [["Notas"], ["Base de mayo"], [note]], "Leads": LEADS})
+    with open_source(leads) as source:
+        assert list(source.numbers()) == [str(N1), str(N2)]
+        assert source.notes == ["these sheets are skipped: 'Notas'; choose one with --sheet"]
+    make(leads, {"VIP": [["Rosa - 999 111 222 (Claro)"]], "Leads": LEADS})
+    with pytest.raises(FileError, match=r"2 sheets contain phone numbers"):
+        open_source(leads)
+
+
+def test_of_a_checked_workbook_the_sheet_with_the_answers_can_be_asked_for(leads: Path) -> None:
+    make(leads, {"Lima": LEADS, "Cusco": [["Celular", "whatsapp", "status"], [N3, "yes", "OK"]]})
+    with open_source(leads, checked=True) as source:
+        assert list(source.numbers()) == [str(N3)]
+    with open_source(leads, checked=True, sheet="Lima") as source:
+        assert list(source.numbers()) == [str(N1), str(N2)]
+
+
 def test_sheets_without_numbers_are_listed(leads: Path) -> None:
     make(leads, {"A": [["x"], ["y"]], "B": [["nombre", "nota"], ["Ana", "x"]]})
     with pytest.raises(
-        FileError, match=r"no sheet contains phone numbers: 'A' \(2 rows\), 'B' \(2 rows\); choose one"
+        FileError, match=r"no sheet contains phone numbers: 'A' \(1 row\), 'B' \(1 row\); choose one"
     ):
         open_source(leads)
 
