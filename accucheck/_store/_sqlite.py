@@ -31,6 +31,8 @@ Result = TypeVar("Result")
 Subject = TypeVar("Subject")
 
 _RENEW_SECONDS: Final = 10.0
+_IDLE_SECONDS: Final = 0.05
+"""Seconds without work before the thread does what is not urgent."""
 _WATCH_SECONDS: Final = 0.25
 """Seconds between checks that the file is still there while it is used."""
 
@@ -346,15 +348,16 @@ class _Thread(Generic[Subject]):
 
 
 def _serve(queue: SimpleQueue[Callable[[], None] | None], when_idle: Callable[[], None]) -> None:
+    silence = _RENEW_SECONDS
     while True:
         try:
-            do = queue.get(timeout=_RENEW_SECONDS)
+            do = queue.get(timeout=silence)
         except Empty:
             when_idle()
+            silence = _RENEW_SECONDS
             continue
         if do is None:
             return
         do()
         del do  # it holds the subject and the result
-        if queue.empty():
-            when_idle()
+        silence = _IDLE_SECONDS

@@ -7,6 +7,7 @@ statement, and next to a busy event loop, a thread may wait milliseconds to get 
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import sqlite3
@@ -51,6 +52,13 @@ _EXPIRY_SECONDS: Final = 60.0
 _LEFT_FOR: Final = 86_400.0
 """Seconds for which the claims of a dead process are kept: longer than any wait before asking a number again."""
 _LOOKED_UP_AT_ONCE: Final = 1_000
+_DROPPED_AT_ONCE: Final = 1_000
+_DROP_SECONDS: Final = 1.0
+"""Claims on settled numbers are dropped this many at a time, or after this long. Next to a busy event loop each
+statement waits about a millisecond for the interpreter lock, and so does each change of `synchronous`."""
+_MANY: Final = 64
+"""Storing this many rows at once means thousands of checks per second: there, changing `synchronous` costs more than
+a sync."""
 _SAMPLE: Final = 32
 """How many settled rows of a run to remember, to detect if the file was rolled back."""
 _WIDTHS: Final = (1, 2, 4, 8, 16, *range(32, 513, 32))
@@ -151,11 +159,13 @@ class Tables:
         self._clock = time.monotonic  # one for all processes of the machine, and nobody sets it
         self._boot = _boot()
         self._slots: dict[str, int] = {}
-        self._settled: list[int] = []
+        self._settled: set[int] = set()
+        self._dropped_at = -math.inf
         self._sample: list[tuple[int, int]] = []
         self._seen = 0
         self._new_list = True
         self._synchronous = "FULL"
+        self._settling_many = False
         with ExitStack() as undo:
             self._connection = undo.enter_context(closing(open_ledger(path, create=True)))
             self.owner = Owner(path, reserve=reserve)
@@ -214,7 +224,10 @@ class Tables:
 
     def claim(self, numbers: Sequence[int], query: Query) -> Claims:
         """Return what is known and what others have claimed; claim the rest."""
-        self.drop_settled()  # before one of them is claimed again
+        settled = self._settled
+        is_due = len(settled) >= _DROPPED_AT_ONCE or self._clock() - self._dropped_at >= _DROP_SECONDS
+        if is_due or not settled.isdisjoint(numbers):  # before one of them is claimed again
+            self.drop_settled()
         claims = self._claim(numbers, query)
         if claims.taken and self.reap():
             more = self._claim([*claims.taken], query)
@@ -261,14 +274,16 @@ class Tables:
                 upsert(connection, rows)
                 connection.execute(_COUNT, (job, 0, possibly_double_charged, 0))
         if release:
-            self._settled += [number_of(row[0]) for row in rows]
+            self._settled.update([number_of(row[0]) for row in rows])
+        self._settling_many = len(rows) >= _MANY
         if rows:
             self._remember_some(rows[0])
 
     def drop_settled(self) -> None:
         """Drop the claims on settled numbers. Not urgent: whoever wants such a number finds its answer first."""
+        self._dropped_at = self._clock()
         if self._settled:
-            self.release(self._settled)
+            self.release([*self._settled])
             self._settled.clear()
 
     # Calls
@@ -519,7 +534,7 @@ class Tables:
             yield
 
     def _synchronize(self, synchronous: str) -> None:
-        if synchronous != self._synchronous:
+        if synchronous != self._synchronous and (synchronous == "FULL" or not self._settling_many):
             self._connection.execute(f"PRAGMA synchronous = {synchronous}")
             self._synchronous = synchronous
 

@@ -244,7 +244,7 @@ async def test_a_backup_that_is_restored_under_a_run_is_noticed(tmp_path: Path, 
     with path.open("r+b") as file:
         file.write(backup)
         file.truncate()
-    with pytest.raises(LedgerError, match=r"set back to an earlier state.*no more calls are made"):
+    with pytest.raises(LedgerError, match=r"rolled back to an earlier state.*no more calls are made"):
         await store.claim([MOBILE + 9_001], ANY)
     await store.settle([answered(MOBILE + 9_000)])
     with pytest.raises(LedgerError, match="set back"):
