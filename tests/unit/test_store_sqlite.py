@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import shutil
 import sqlite3
@@ -68,6 +69,24 @@ async def test_what_was_handed_over_is_stored_though_its_caller_has_gone(store: 
         await caller
     gate.set()
     assert set(await store.find([MOBILE], ANY)) == {MOBILE}
+
+
+async def test_what_is_claimed_again_after_it_was_settled_stays_claimed(store: SQLiteStore) -> None:
+    again = Query(yes_since=math.inf, no_since=math.inf)
+    other = SQLiteStore(store.path)
+    await other.open()
+    try:
+        await store.claim([MOBILE, MOBILE + 1], ANY)
+        await store.settle([answered(MOBILE), answered(MOBILE + 1)])
+        assert not (await store.claim([MOBILE], again)).taken
+        async with asyncio.timeout(
+            10
+        ):  # the other claim is dropped as soon as the store has nothing else to do
+            while (await other.claim([MOBILE + 1], again)).taken:
+                await asyncio.sleep(0.02)
+        assert (await other.claim([MOBILE], again)).taken == {MOBILE}
+    finally:
+        await other.aclose()
 
 
 async def test_the_loop_is_not_held_up_by_the_disk(store: SQLiteStore) -> None:
@@ -247,7 +266,7 @@ async def test_a_backup_that_is_restored_under_a_run_is_noticed(tmp_path: Path, 
     with pytest.raises(LedgerError, match=r"rolled back to an earlier state.*no more calls are made"):
         await store.claim([MOBILE + 9_001], ANY)
     await store.settle([answered(MOBILE + 9_000)])
-    with pytest.raises(LedgerError, match="set back"):
+    with pytest.raises(LedgerError, match="rolled back"):
         await store.lease_calls(1, max_calls=None)
     await store.aclose()
     assert store.path != path
