@@ -62,6 +62,7 @@ from accucheck._phone import normalize
 from accucheck._store import (
     Claims,
     Endpoint,
+    EndpointChoice,
     JobCalls,
     Ledger,
     LedgerInfo,
@@ -91,6 +92,7 @@ __all__ = [
     "Client",
     "ConfigurationError",
     "Endpoint",
+    "EndpointChoice",
     "Event",
     "Failed",
     "FastTransport",

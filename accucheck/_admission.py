@@ -29,6 +29,7 @@ __all__ = [
     "InFlight",
     "Limits",
     "PendingNumber",
+    "first_step_of",
     "next_claim_wait",
 ]
 
@@ -46,6 +47,11 @@ FIRST_CLAIM_WAIT: Final = 0.05
 _CLAIM_WAIT_GROWTH: Final = 1.6
 _LONGEST_CLAIM_WAIT: Final = 1.0
 """Seconds until a number that another process has claimed is claimed again."""
+
+
+def first_step_of(query: Query) -> Query:
+    """Return the query for those numbers that are at the second step of a cascade: basic says "yes"."""
+    return msgspec.structs.replace(query, endpoint="basic", no_since=math.inf, failed_since=math.inf)
 
 
 def next_claim_wait(seconds: float) -> float:
@@ -333,6 +339,8 @@ class Admission(Generic[Item]):
         failed = [found for found in known.values() if not isinstance(found.result, Check)]
         if failed:
             await self._claim_failed(failed, known, taken, asked)
+        if self._query.endpoint == "cascade":
+            await self._find_first_steps(wanted, known, taken)
         if not known and not taken and not failed and not asked:
             granted = entries if len(wanted) == len(entries) else [self.entries[number] for number in wanted]
             self.ready.extend(granted)
@@ -365,6 +373,27 @@ class Admission(Generic[Item]):
             known |= again.known
             taken |= again.taken
             asked |= again.asked
+
+    async def _find_first_steps(
+        self, wanted: Sequence[int], known: dict[int, Settlement], taken: set[int]
+    ) -> None:
+        """See which numbers the basic endpoint has answered with "yes": these are at the second step of a cascade."""
+        unanswered = [
+            number
+            for number in wanted
+            if number not in taken and (number not in known or not isinstance(known[number].result, Check))
+        ]
+        found = await self._store.find(unanswered, first_step_of(self._query))
+        for number in unanswered:
+            first = found.get(number)
+            if number in known:
+                if first is not None:
+                    known[number] = first  # only the details have failed
+            elif first is None:
+                self.entries[number].basic = True
+            else:
+                assert isinstance(first.result, Check)
+                self.entries[number].first = first.result
 
     def _sort(
         self,

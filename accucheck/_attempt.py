@@ -19,8 +19,10 @@ from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy
 from accucheck._errors import BudgetExhausted, ConfigurationError, StillPending, mask
 from accucheck._events import CallEnded, CallKind, CircuitChanged, Key, Listeners
 from accucheck._gate import Gate
+from accucheck._models import Check, Endpoint
 from accucheck._polls import LaterPolls, PollTimes
 from accucheck._statuses import ANSWER_LOST, UNKNOWN
+from accucheck._store import EndpointChoice
 from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply, was_not_sent
 
 __all__ = ["Attempt", "CallBudget", "CallCap", "Counters", "Host", "Progress", "Send"]
@@ -62,12 +64,20 @@ class Progress(msgspec.Struct, eq=False):
     failing_since: float = 0.0
     refused_since: float = 0.0
     next: CallKind = "first"
+    basic: bool = False
+    """Whether it is at the first step of a cascade, and so asked at the basic endpoint."""
+    first: Check | None = None
+    """The "yes" that the first step of a cascade has brought."""
+    first_calls: int = 0
+    first_lost: int = 0
+    """What the first step took in this run."""
 
 
 class Counters:
     """The run's counts of calls, kept by plain increments."""
 
     __slots__ = (
+        "basic_replies",
         "calls",
         "cut_off",
         "in_flight",
@@ -82,6 +92,8 @@ class Counters:
     def __init__(self) -> None:
         self.replies: Counter[str] = Counter()
         """Calls without an answer, by the name of their row in the status table."""
+        self.basic_replies: Counter[str] = Counter()
+        """Calls of a cascade to the basic endpoint, answers included."""
         self.calls = self.cut_off = self.in_flight = self.lost = self.pending = self.polls = self.refusals = (
             self.retries
         ) = 0
@@ -200,15 +212,26 @@ class Attempt:
         later: LaterPolls | None = None,
         key: Key | None = None,
         run_id: str = "",
+        endpoint: EndpointChoice = "advanced",
+        send_basic: Send | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """``key`` and ``run_id`` go into the events; ``key`` must not raise."""
+        """``key`` and ``run_id`` go into the events; ``key`` must not raise.
+
+        ``send_basic`` makes the calls of a cascade's first step.
+        """
         self.gate = gate
         self.host = host
         self.brake = brake
+        self.basic_brake = None if brake is None or endpoint != "cascade" else Brake()
+        """That of the first step: a setting may be wrong for one endpoint alone."""
+        self.braked: Brake | None = None
+        """The one that has ended the run."""
         self.later = later
         self.counters = Counters()
         self._send = send
+        self._send_basic = send_basic or send
+        self._endpoint: Endpoint = "advanced" if endpoint == "cascade" else endpoint
         self._policy = policy
         self._events = events
         self._key = key
@@ -297,11 +320,13 @@ class Attempt:
         progress.calls += 1
         probe = circuit.opened and circuit.sending()
         progress.calling = True
+        basic = progress.basic
+        send = self._send_basic if basic else self._send
         try:
             if progress.timeouts is None:
-                reply = await self._send(progress.national)
+                reply = await send(progress.national)
             else:
-                reply = await self._send(progress.national, progress.timeouts)
+                reply = await send(progress.national, progress.timeouts)
         except BaseException as error:
             if isinstance(error, ConfigurationError) or was_not_sent(error):
                 self._take_back(progress)
@@ -310,8 +335,10 @@ class Attempt:
                 progress.lost += 1
                 counters.lost += 1
                 counters.cut_off += 1
+                if basic:
+                    counters.basic_replies[ANSWER_LOST.name] += 1
                 if self._cost is not None:
-                    self._cost.cut_off()
+                    self._cost.settle(ANSWER_LOST, basic=basic)
             if probe:
                 circuit.abandon_probe()
                 host.follow(self._now())
@@ -319,11 +346,13 @@ class Attempt:
         finally:
             counters.in_flight -= 1
             progress.calling = False
+        if basic:
+            counters.basic_replies[reply.row.name] += 1
         if self._cost is not None:
-            self._cost.settle(reply.row)
+            self._cost.settle(reply.row, basic=basic)
         if self._events.tell is not None:
             self._tell_of(progress, reply, self._now() - sent_at)
-        body, brake = host.body, self.brake
+        body, brake = host.body, self.basic_brake if basic else self.brake
         ask_again = not body.known and body.heard(reply)
         if isinstance(reply, Answered):
             if brake is not None and not brake.quiet:
@@ -353,6 +382,7 @@ class Attempt:
             if reply.row.fate == "poll":
                 brake.succeeded()
             elif (uniform := brake.refused(progress.national, reply)) is not None:
+                self.braked = brake
                 return Stop(uniform)
         return decision
 
@@ -374,6 +404,7 @@ class Attempt:
                 progress.index if progress.index >= 0 else None,
                 None if key is None else key(progress.item),
                 self._run_id,
+                "basic" if progress.basic else self._endpoint,
             )
         )
 
@@ -505,6 +536,17 @@ class Attempt:
         assert self.later is not None
         age = (datetime.now(UTC) - asked_at).total_seconds()
         return min(max(self.later.floor - age, 0.0), self.later.floor)
+
+    def to_second_step(self, progress: Progress, first: Check) -> None:
+        """Note the "yes" of a cascade's first step: from now on the number is asked at the advanced endpoint."""
+        progress.first = first
+        progress.first_calls, progress.first_lost = progress.calls, progress.lost
+        progress.basic = False
+        progress.next = "first"
+        progress.calls = progress.failures = progress.polls = progress.refusals = progress.lost = 0
+        progress.unclear = 0
+        progress.waited = 0.0
+        progress.place = -1
 
     def _warn_of_unknown(self, reply: NoAnswer) -> None:
         """Warn of an unknown status, once each, up to a limit."""

@@ -214,7 +214,10 @@ class CostBudget(CallBudget):
         """``limit`` is the most units that ``job`` may spend, over all its processes and runs."""
         super().__init__(store, job=job, max_calls=limit, each=int(prices.dearest / prices.unit))
         charges: tuple[Charge, ...] = ("answer", "pending", "refusal", "unknown", "nothing")
-        self._back = {charge: self._each - int(prices._at_most(charge) / prices.unit) for charge in charges}
+        self._back, self._back_of_basic = (
+            {charge: self._each - int(price._at_most(charge) / prices.unit) for charge in charges}
+            for price in (prices, prices.basic or prices)
+        )
         self._under_way = 0
 
     @classmethod
@@ -248,18 +251,14 @@ class CostBudget(CallBudget):
         self._under_way -= 1
         super().not_sent()
 
-    def settle(self, row: Row) -> None:
-        """Note a reply, and return what it did not cost."""
+    def settle(self, row: Row, *, basic: bool = False) -> None:
+        """Note a reply, of the basic endpoint of a cascade or not, and return what it did not cost."""
         self._under_way -= 1
-        back = self._back[row.charge]
+        back = (self._back_of_basic if basic else self._back)[row.charge]
         if back:
             self._store.note_call(self._job, -back)
             self._left += back
             self._news.set()
-
-    def cut_off(self) -> None:
-        """Note that a call was cut off: it may have been charged."""
-        self._under_way -= 1
 
     @property
     def _may_come_back(self) -> bool:

@@ -58,7 +58,7 @@ from accucheck._gate import AdaptiveGate, Gate, Rate, shareable_plan
 from accucheck._models import Check, Outcome, Stats
 from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
-from accucheck._store import Endpoint, Ledger, MemoryStore, Query, Store, as_store
+from accucheck._store import Endpoint, EndpointChoice, Ledger, MemoryStore, Query, Store, as_store
 from accucheck._stream import RunContext, Stream
 from accucheck._wire import BodyStyle
 
@@ -127,7 +127,9 @@ class Client:
         api_secret: Your AccuAuth API secret. Default: the environment variable ACCUCHECK_API_SECRET.
         base_url: URL of the API. Must be https, except for localhost. By default ACCUCHECK_BASE_URL of the
             environment, such as that of a sandbox, or else AccuAuth's.
-        endpoint: "advanced", or "basic", which is cheaper and only answers ``number`` and ``whatsapp``.
+        endpoint: "advanced", or "basic", which is cheaper and only answers ``number`` and ``whatsapp``. "cascade" asks
+            basic first, and advanced for the numbers that are on WhatsApp. If only the second step fails, the answer is
+            that of the first; with a ledger, ``retry_failed`` asks for the details again.
         body: Encoding of the request body, which AccuAuth's page does not specify. "auto" starts with a form and, if
             the first call is refused because of it, switches to JSON; a ledger remembers which one works. "form" and
             "json" are used as given.
@@ -163,7 +165,7 @@ class Client:
         api_secret: str | None = None,
         *,
         base_url: str | None = None,
-        endpoint: Endpoint = "advanced",
+        endpoint: EndpointChoice = "advanced",
         body: BodyStyle | Literal["auto"] = "auto",
         timeouts: Timeouts | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
@@ -182,8 +184,9 @@ class Client:
         # Here, since httpx is a quarter of the time that importing accucheck would take.
         from accucheck._http import Sender
 
-        if endpoint not in _PATHS:
-            raise ConfigurationError(f"endpoint must be {' or '.join(map(repr, _PATHS))}, not {endpoint!r}")
+        if endpoint not in (*_PATHS, "cascade"):
+            names = " or ".join(map(repr, (*_PATHS, "cascade")))
+            raise ConfigurationError(f"endpoint must be {names}, not {endpoint!r}")
         if body not in ("auto", "form", "json"):
             raise ConfigurationError(f"body must be 'auto', 'form' or 'json', not {body!r}")
         check_instance("policy", policy, Policy, "a Policy")
@@ -200,8 +203,8 @@ class Client:
         if base_url is None:
             base_url = os.environ.get("ACCUCHECK_BASE_URL") or BASE_URL
         self._base_url = as_base_url(base_url)
-        self._url = self._base_url + _PATHS[endpoint]
-        self._endpoint: Endpoint = endpoint
+        self._url = self._base_url + _PATHS["advanced" if endpoint == "cascade" else endpoint]
+        self._endpoint: EndpointChoice = endpoint
         self._mobile_only = mobile_only
         self._policy = policy or Policy()
         self._own_gate = AdaptiveGate(rate, burst) if gate is None else None
@@ -239,6 +242,9 @@ class Client:
             verify=verify,
             connections=_CONNECTIONS,
         )
+        self._senders = [self._sender]
+        if endpoint == "cascade":
+            self._senders.append(self._sender.at(self._base_url + _PATHS["basic"]))
 
     def __repr__(self) -> str:
         return f"<accucheck.Client {self._base_url} {self._endpoint}>"
@@ -441,7 +447,8 @@ class Client:
                 that the vendor may have charged, but none that the status table calls free. With a ledger, it counts
                 over all runs and processes of a job. Calls in flight during a kill, and calls made before the job's
                 first ``max_cost``, count as charged.
-            prices: What calls cost; with ``max_cost``.
+            prices: What calls cost; with ``max_cost``. A cascade has two: ``Prices("0.005", basic="0.002")``; it ends
+                where a call of the dearer endpoint would exceed ``max_cost``.
             ledger: Where each answer is stored before it is yielded, so that it is never bought again: a path, or a
                 ``Store``. Default: the client's; without one, answers are kept for this stream only.
             fresh_within: With a ledger: re-check answers older than this, or by verdict:
@@ -484,6 +491,10 @@ class Client:
         if (max_cost is None) != (prices is None):
             raise ConfigurationError("max_cost needs prices: pass both, such as prices=Prices('0.005')")
         check_instance("prices", prices, Prices, "a Prices, such as Prices('0.005')")
+        if prices is not None and (self._endpoint == "cascade") != (prices.basic is not None):
+            raise ConfigurationError(
+                "a cascade has two prices: prices=Prices('0.005', basic='0.002'); one endpoint has one"
+            )
         if max_cost is not None:
             money("max_cost", max_cost)
         if rate is None and burst is not None:
@@ -749,6 +760,8 @@ class Client:
     ) -> Attempt:
         attempt = Attempt(
             send=self._sender,
+            send_basic=self._senders[-1],
+            endpoint=self._endpoint,
             gate=gate,
             policy=self._policy,
             host=self._host,
@@ -765,7 +778,8 @@ class Client:
         return attempt
 
     def _use_body(self, style: BodyStyle) -> None:
-        self._sender.body = style
+        for sender in self._senders:
+            sender.body = style
 
     def _recall_body(self, remembered: str | None) -> None:
         """Use what an earlier run found, unless this client has already started to find out."""

@@ -41,10 +41,15 @@ def money(name: str, amount: Money) -> Decimal:
 class Prices:
     """What one call costs, by its reply; 0 or more each."""
 
-    __slots__ = ("answer", "pending", "refused")
+    __slots__ = ("answer", "basic", "pending", "refused")
 
-    def __init__(self, answer: Money, *, pending: Money = 0, refused: Money = 0) -> None:
+    def __init__(
+        self, answer: Money, *, pending: Money = 0, refused: Money = 0, basic: Money | None = None
+    ) -> None:
         """``answer`` is for yes and no alike; ``pending`` for PENDING and "checking", ``refused`` for the rest.
+
+        ``basic`` is the price of an answer of the basic endpoint in a cascade, where ``answer`` is that of the advanced
+        one.
 
         Raises:
             ConfigurationError: An amount is negative or not a number.
@@ -52,16 +57,22 @@ class Prices:
         self.answer: Final = money("the price of an answer", answer)
         self.pending: Final = money("the price of a PENDING", pending)
         self.refused: Final = money("the price of a refusal", refused)
+        self.basic: Final = None if basic is None else Prices(basic, pending=pending, refused=refused)
+
+    @property
+    def _all(self) -> tuple[Decimal, ...]:
+        prices = (self.answer, self.pending, self.refused)
+        return prices if self.basic is None else (*prices, self.basic.answer)
 
     @property
     def dearest(self) -> Decimal:
         """The most that one call can cost."""
-        return max(self.answer, self.pending, self.refused)
+        return max(self._all)
 
     @property
     def unit(self) -> Decimal:
         """The largest amount that divides every price; 0 if all are 0."""
-        prices = (self.answer, self.pending, self.refused)
+        prices = self._all
         places = max(0, *(-int(price.normalize().as_tuple().exponent) for price in prices))
         return Decimal(math.gcd(*(int(price.scaleb(places)) for price in prices))).scaleb(-places)
 
@@ -85,26 +96,46 @@ class Cost(msgspec.Struct, frozen=True):
     """Assuming that those calls were charged."""
 
 
-def spent(replies: Mapping[str, int], prices: Prices) -> Cost:
-    """Return the cost of calls, counted by the name of their row in the status table."""
-    likely = sum((prices._likely(_CHARGES[name]) * count for name, count in replies.items()), Decimal(0))
-    at_most = sum((prices._at_most(_CHARGES[name]) * count for name, count in replies.items()), Decimal(0))
+_NO_REPLIES: Final[Mapping[str, int]] = {}
+
+
+def spent(
+    replies: Mapping[str, int], prices: Prices, *, basic_replies: Mapping[str, int] = _NO_REPLIES
+) -> Cost:
+    """Return the cost of calls, counted by the name of their row in the status table.
+
+    ``basic_replies`` are those of them that the basic endpoint gave in a cascade.
+    """
+    likely = at_most = Decimal(0)
+    for name, count in replies.items():
+        charge, first = _CHARGES[name], basic_replies.get(name, 0)
+        for price, calls in ((prices, count - first), (prices.basic or prices, first)):
+            likely += price._likely(charge) * calls
+            at_most += price._at_most(charge) * calls
     return Cost(likely, at_most)
 
 
 def forecast(
-    numbers: int, prices: Prices, *, sampled: int = 0, replies: Mapping[str, int] | None = None
+    numbers: int,
+    prices: Prices,
+    *,
+    sampled: int = 0,
+    replies: Mapping[str, int] | None = None,
+    basic_replies: Mapping[str, int] = _NO_REPLIES,
 ) -> Cost:
     """Return the cost of asking for ``numbers`` more numbers.
 
     ``replies`` are those of ``sampled`` numbers that are already settled; the rest are assumed to be like them. The
-    most it can cost assumes that every number is answered and charged, and needs as many other calls as the sample did.
-    Without a sample, every number is assumed to be answered at the first call.
+    most it can cost assumes that every number is answered and charged, and needs as many other calls as the sample did;
+    in a cascade, at both endpoints. Without a sample, every number is assumed to be answered at the first call.
     """
-    every = prices.answer * numbers
+    every = (prices.answer + (prices.basic.answer if prices.basic is not None else 0)) * numbers
     if not sampled or replies is None:
         return Cost(every, every)
-    cost = spent(replies, prices)
-    answers = sum(count for name, count in replies.items() if _CHARGES[name] == "answer")
-    others = cost.at_most - prices.answer * answers
+    cost = spent(replies, prices, basic_replies=basic_replies)
+    answers, first = (
+        sum(count for name, count in counts.items() if _CHARGES[name] == "answer")
+        for counts in (replies, basic_replies)
+    )
+    others = cost.at_most - prices.answer * (answers - first) - (prices.basic or prices).answer * first
     return Cost(cost.likely * numbers / sampled, every + others * numbers / sampled)

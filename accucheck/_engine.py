@@ -11,10 +11,10 @@ import math
 import os
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar, cast
 
-from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, next_claim_wait
+from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, first_step_of, next_claim_wait
 from accucheck._arguments import Timeouts
 from accucheck._attempt import Attempt, Host
 from accucheck._budgets import CallBudget
@@ -33,9 +33,9 @@ from accucheck._events import Listeners, Settled
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Check, Settlement, Stats
 from accucheck._schedule import RatePlan
-from accucheck._settler import Settler
+from accucheck._settler import FirstStep, Settler
 from accucheck._shared_gate import SharedGate
-from accucheck._store import Endpoint, PermitStore, Query, Store
+from accucheck._store import EndpointChoice, PermitStore, Query, Store
 
 __all__ = ["Checks", "OpenStores", "SharedStore", "ledger_name", "total"]
 
@@ -228,13 +228,15 @@ class _Waiter:
             self.future.set_exception(result)
             self.future.exception()  # mark it as retrieved, in case the caller has just given up
         else:
+            if result is not None and self.run is not None:
+                self.run.answered = True
             self.future.set_result(result)
 
 
 class _Run:
     """One number that checks are waiting for, and the task that drives it."""
 
-    __slots__ = ("asking", "claimed", "counted", "entry", "failed", "stored", "task", "waiters")
+    __slots__ = ("answered", "asking", "claimed", "counted", "entry", "failed", "stored", "task", "waiters")
 
     def __init__(self, entry: PendingNumber) -> None:
         self.entry = entry
@@ -243,6 +245,7 @@ class _Run:
         self.claimed = False
         self.asking = False  # claimed, so only the vendor can answer
         self.counted = False  # as known, answered or failed
+        self.answered = False  # a caller was given an answer, perhaps that of the first step only
         self.failed = False  # a caller got an error; it counts unless an answer arrives after all
         self.stored: asyncio.Future[Exception | None] | None = None
 
@@ -274,7 +277,7 @@ class Checks:
         attempt: Attempt,
         shared: SharedStore | None,
         in_flight: InFlight,
-        endpoint: Endpoint,
+        endpoint: EndpointChoice,
         fresh_within: float | None,
         budget: CallBudget | None,
         events: Listeners,
@@ -284,7 +287,7 @@ class Checks:
         self._host: Host = attempt.host
         self._shared = shared
         self._in_flight = in_flight
-        self._endpoint: Endpoint = endpoint
+        self._endpoint = endpoint
         self._fresh_within = fresh_within
         self._budget = budget
         self._events = events
@@ -296,6 +299,9 @@ class Checks:
         self._read = self._duplicates = self._known = self._yes = self._no = self._failed = 0
         self._store = None if shared is None else shared.store
         self._settler: Settler[_Run] | None = None
+        self._first_steps: tuple[FirstStep[_Run], ...] = tuple(
+            FirstStep(is_last=is_last, deliver=self._deliver) for is_last in (False, True)
+        )
         self._probe: asyncio.Event = asyncio.Event()
         self._host.listeners.add(self._on_circuit)
 
@@ -350,7 +356,9 @@ class Checks:
         self._waiters.add(waiter)
         timer = None
         if expires is not None:
-            timer = self._loop.call_at(expires, lambda: waiter.tell(self._too_late(entry)))
+            timer = self._loop.call_at(
+                expires, lambda: waiter.tell(_first_answer(entry) or self._too_late(entry))
+            )
         try:
             settlement = await waiter.future
             if settlement is None and joins:
@@ -407,7 +415,7 @@ class Checks:
         """Tell callers without a deadline immediately that the vendor is unavailable."""
         for waiter in run.waiters:
             if waiter.expires is None:
-                waiter.tell(self._unavailable(run.entry.number))
+                waiter.tell(_first_answer(run.entry) or self._unavailable(run.entry.number))
 
     # Recent answers, without a ledger
 
@@ -449,7 +457,7 @@ class Checks:
         except Exception as error:  # noqa: BLE001 (it is raised again, from check)
             result = error
         finally:
-            if result is None and run.claimed:
+            if run.claimed and not bought and run.stored is None:  # what is not stored yet keeps its claim
                 await self._release(run.entry.number)
             for waiter in tuple(run.waiters):
                 waiter.tell(result)
@@ -460,8 +468,9 @@ class Checks:
         number = run.entry.number
         if self._runs.get(number) is run:
             del self._runs[number]
-            if run.failed and not run.counted:
-                self._failed += 1
+            if not run.counted:
+                self._yes += run.answered
+                self._failed += run.failed and not run.answered
         if self._in_flight.get(number) is run.entry:
             del self._in_flight[number]
             run.entry.tell(None)
@@ -491,8 +500,19 @@ class Checks:
                 await asyncio.sleep(wait)
                 wait = next_claim_wait(wait)
             run.claimed = True
+        if self._endpoint == "cascade":
+            await self._find_first_step(run.entry)
         run.asking = True
         return None
+
+    async def _find_first_step(self, entry: PendingNumber) -> None:
+        found: Mapping[int, Settlement] = {}
+        if self._store is not None:
+            found = await self._store.find([entry.number], first_step_of(self._query()))
+        entry.basic = not found
+        for first in found.values():
+            assert isinstance(first.result, Check)
+            entry.first = first.result
 
     def _query(self) -> Query:
         since = -math.inf if self._fresh_within is None else time.time() - self._fresh_within
@@ -511,8 +531,12 @@ class Checks:
             match decision:
                 case Done(result):
                     settlement = Settlement(entry.number, result, entry.calls, entry.lost)
-                    await self._settle(run, settlement)
-                    return settlement
+                    if entry.basic and isinstance(result, Check) and result.whatsapp:
+                        await self._store_it(run, settlement)
+                        run.stored = None
+                        self._attempt.to_second_step(entry, result)
+                        continue
+                    return await self._settle(run, settlement)
                 case Wait(seconds, then):
                     if circuit.opened:
                         self._fail_fast(run)
@@ -524,26 +548,44 @@ class Checks:
                     pass
         return None
 
-    async def _settle(self, run: _Run, settlement: Settlement) -> None:
-        """Have the answer stored, or remembered."""
-        result = settlement.result
+    async def _store_it(self, run: _Run, settlement: Settlement) -> None:
+        """Have an answer stored, if there is a store."""
+        if self._store is None:
+            return
+        if self._settler is None:
+            self._settler = Settler(
+                self._store,
+                endpoint="advanced" if self._endpoint == "cascade" else self._endpoint,
+                job="",
+                deliver=self._deliver,
+                on_failure=self._on_not_stored,
+            )
+        run.stored = self._loop.create_future()
+        if not run.entry.basic:
+            self._settler.add(run, settlement)
+        else:
+            is_last = not (isinstance(settlement.result, Check) and settlement.result.whatsapp)
+            self._settler.add_first_step(self._first_steps[is_last], run, settlement)
+        await settled(run.stored)
+        error = run.stored.result()
+        if error is not None:
+            raise error
+
+    async def _settle(self, run: _Run, settlement: Settlement) -> Settlement:
+        """Have the answer stored, or remembered; return what the callers get."""
+        await self._store_it(run, settlement)
+        entry = run.entry
+        if entry.first is not None:  # both steps of a cascade; if only the details failed, it is the "yes"
+            both = settlement.result if isinstance(settlement.result, Check) else entry.first
+            settlement = Settlement(
+                entry.number,
+                both,
+                settlement.calls + entry.first_calls,
+                settlement.possibly_double_charged + entry.first_lost,
+            )
         if self._store is None:
             self._remember(settlement)
-        else:
-            if self._settler is None:
-                self._settler = Settler(
-                    self._store,
-                    endpoint=self._endpoint,
-                    job="",
-                    deliver=self._deliver,
-                    on_failure=self._on_not_stored,
-                )
-            run.stored = self._loop.create_future()
-            self._settler.add(run, settlement)
-            await settled(run.stored)
-            error = run.stored.result()
-            if error is not None:
-                raise error
+        result = settlement.result
         run.counted = True
         self._failed += not isinstance(result, Check)
         self._yes += isinstance(result, Check) and result.whatsapp
@@ -557,6 +599,7 @@ class Checks:
                     key=run.entry.item,
                 )
             )
+        return settlement
 
     def _deliver(self, runs: Sequence[_Run], settlements: Sequence[Settlement]) -> None:
         for run in runs:
@@ -628,7 +671,15 @@ class Checks:
             refusals=calls.refusals,
             possibly_double_charged=calls.lost,
             replies=calls.by_reply(),
+            basic_replies=dict(calls.basic_replies),
         )
+
+
+def _first_answer(entry: PendingNumber) -> Settlement | None:
+    """Return the "yes" of a number at the second step of a cascade, for who does not wait for the details."""
+    if entry.first is None:
+        return None
+    return Settlement(entry.number, entry.first, entry.calls + entry.first_calls)
 
 
 def _again(error: Exception) -> Exception:
@@ -641,13 +692,17 @@ def _again(error: Exception) -> Exception:
 
 def total(runs: Sequence[Stats], *, rate: float | None, elapsed: float) -> Stats:
     """Return the sum of the counts of several runs."""
-    names = [name for name in Stats.__struct_fields__ if name not in ("rate", "elapsed", "replies")]
+    apart = ("rate", "elapsed", "replies", "basic_replies")
+    names = [name for name in Stats.__struct_fields__ if name not in apart]
     replies: Counter[str] = Counter()
+    basic_replies: Counter[str] = Counter()
     for run in runs:
         replies.update(run.replies)
+        basic_replies.update(run.basic_replies)
     return Stats(
         **{name: sum(getattr(run, name) for run in runs) for name in names},
         replies=dict(replies),
+        basic_replies=dict(basic_replies),
         rate=rate,
         elapsed=elapsed,
     )

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from accucheck._help import with_fields
-from accucheck._models import Stats
+from accucheck._models import Endpoint, Stats
 
 __all__ = [
     "CallEnded",
@@ -56,6 +56,8 @@ class CallEnded(msgspec.Struct, frozen=True, gc=False):
     """Your own value: what ``stream(key=...)`` returned for the item, or what you passed as ``check(key=...)``."""
     run_id: str = ""
     """The stream's ``run_id``, or ``""`` for a single check."""
+    endpoint: Endpoint = "advanced"
+    """The endpoint that was called: of a cascade, "basic" first."""
 
 
 @with_fields

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from accucheck._errors import CheckError
 from accucheck._help import with_fields
 
-__all__ = ["Check", "Checked", "Failed", "Outcome", "Settlement", "Stats"]
+__all__ = ["Check", "Checked", "Endpoint", "Failed", "Outcome", "Settlement", "Stats"]
 
+Endpoint: TypeAlias = Literal["advanced", "basic"]
+"""AccuAuth's lookups with this contract; stores keep answers by their place here."""
 Item = TypeVar("Item")
 Item_co = TypeVar("Item_co", covariant=True)
 
@@ -209,7 +211,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     delayed: int = 0
     """Numbers waiting for a poll or a retry now; they occupy no worker and no connection."""
     pending: int = 0
-    """Numbers that were PENDING at least once."""
+    """Numbers that were PENDING at least once; in a cascade, at each endpoint."""
     pending_now: int = 0
     """Of these, numbers still waiting for an answer."""
     polls: int = 0
@@ -224,6 +226,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Outcomes that the caller has taken."""
     replies: Mapping[str, int] = {}
     """Calls by their result: ``OK`` or another name in the status table. Costs are computed from these."""
+    basic_replies: Mapping[str, int] = {}
+    """Of these, the calls of a cascade to the basic endpoint."""
     rate: float | None = None
     """Calls per second that the gate allows now; None if it does not limit them."""
     elapsed: float = 0.0

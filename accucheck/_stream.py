@@ -46,6 +46,7 @@ from accucheck._concurrency import DelayQueue, EngineTask, OutcomeQueue, settled
 from accucheck._decide import Decision, Done, Stop, Wait
 from accucheck._errors import (
     AccucheckError,
+    CheckError,
     LedgerError,
     Outage,
     PendingTimeout,
@@ -55,7 +56,7 @@ from accucheck._errors import (
 )
 from accucheck._events import Key, Listeners, RunFinished, RunStarted, Settled
 from accucheck._models import Check, Outcome, Settlement, Stats
-from accucheck._settler import Settler
+from accucheck._settler import FirstStep, Settler
 from accucheck._store import Endpoint, Query, Store
 
 __all__ = ["Enter", "RunContext", "Stream"]
@@ -187,7 +188,7 @@ class Stream(Generic[Item]):
         self._entering = True
         self._run = run = await self._enter(self)
         self._attempt, self._host, self._store = run.attempt, run.attempt.host, run.store
-        self._unproven = run.attempt.brake
+        self._unproven = run.attempt.basic_brake or run.attempt.brake
         if run.store.durable:
             # As many answers may wait for the disk as calls may be in flight. With half as many, workers at full speed
             # waited for commits, which cost a quarter of the checks/s.
@@ -204,6 +205,8 @@ class Stream(Generic[Item]):
             deliver=self._deliver,
             on_failure=self._end,
         )
+        self._first_step: FirstStep[PendingNumber] = FirstStep(is_last=False, deliver=self._begin_second_step)
+        self._only_step: FirstStep[PendingNumber] = FirstStep(is_last=True, deliver=self._deliver)
         self._admission = Admission(
             self._items,
             self._number,
@@ -306,6 +309,7 @@ class Stream(Generic[Item]):
             refusals=calls.refusals,
             possibly_double_charged=calls.lost,
             replies=calls.by_reply(),
+            basic_replies=dict(calls.basic_replies),
             delivered=self._outcomes.taken,
             rate=self._attempt.gate.rate if ended is None else None,
             elapsed=(self._loop.time() if ended is None else ended) - self._started_at,
@@ -364,6 +368,8 @@ class Stream(Generic[Item]):
         bought = Settlement(entry.number, result if isinstance(result, Check) else copy.copy(result))
         if other.store is self._store:
             self._deliver([entry], [bought])
+        elif other.basic or result is other.first:
+            self._settler.add_first_step(self._only_step, entry, bought)
         else:
             self._settler.add(entry, bought)
 
@@ -436,8 +442,7 @@ class Stream(Generic[Item]):
     def _act(self, entry: PendingNumber, decision: Decision) -> None:
         match decision:
             case Done():
-                settlement = Settlement(entry.number, decision.result, entry.calls, entry.lost)
-                self._settler.add(entry, settlement)
+                self._settle(entry, decision.result)
             case Wait(seconds, then):
                 self._exposed -= 1
                 if self._stopping and then == "poll" and self._attempt.later is not None:
@@ -452,6 +457,14 @@ class Stream(Generic[Item]):
         if self._unproven is not None and self._unproven.proven:
             self._unproven = None
             self._wake(len(self._admission.ready) + len(self._due))
+
+    def _settle(self, entry: PendingNumber, result: Check | CheckError) -> None:
+        settlement = Settlement(entry.number, result, entry.calls, entry.lost)
+        if not entry.basic:
+            self._settler.add(entry, settlement)
+            return
+        goes_on = isinstance(result, Check) and result.whatsapp
+        self._settler.add_first_step(self._first_step if goes_on else self._only_step, entry, settlement)
 
     async def _wait_for_job(self) -> None:
         woken = self._loop.create_future()
@@ -494,8 +507,7 @@ class Stream(Generic[Item]):
         for entry in entries:
             if entry.place >= 0 and entry.calls:  # otherwise the store already has it
                 self._exposed += 1
-                error = self._attempt.still_pending(entry)
-                self._settler.add(entry, Settlement(entry.number, error, entry.calls, entry.lost))
+                self._settle(entry, self._attempt.still_pending(entry))
 
     def _on_circuit(self) -> None:
         """React to the circuit, which opened, closed or let one call through."""
@@ -535,6 +547,8 @@ class Stream(Generic[Item]):
         for entry, settlement in zip(entries, settlements, strict=True):
             number = entry.number
             del admission.entries[number]
+            if entry.first is not None:
+                settlement = self._of_both_steps(entry, settlement)
             result = settlement.result
             if not entry.calls:  # bought by another stream or check of this client
                 admission.known += 1
@@ -563,6 +577,55 @@ class Stream(Generic[Item]):
         if self._idle and self._most_exposed < sys.maxsize:
             self._wake(min(len(settlements), len(admission.ready) + len(self._due) - self._claims))
         self._check_done()
+
+    def _begin_second_step(self, entries: Sequence[PendingNumber], settlements: Sequence[Settlement]) -> None:
+        """Ask for the details of numbers of which the basic endpoint has said "yes", now that this is stored."""
+        for entry, settlement in zip(entries, settlements, strict=True):
+            assert isinstance(settlement.result, Check)
+            self._exposed -= 1
+            self._pending_settled += entry.polls > 0
+            self._attempt.to_second_step(entry, settlement.result)
+        if not self._stopping:
+            self._due.extend(entries)
+            self._wake(len(entries))
+        self._check_done()
+
+    def _of_both_steps(self, entry: PendingNumber, settlement: Settlement) -> Settlement:
+        """Return what a number has come to at both steps of a cascade: if only the details failed, the "yes"."""
+        assert entry.first is not None
+        result = settlement.result
+        if not isinstance(result, Check):
+            if not entry.polls and isinstance(result, (PendingTimeout, StillPending)):
+                self._pending_settled += 1
+            result = entry.first
+        calls, lost = (
+            settlement.calls + entry.first_calls,
+            settlement.possibly_double_charged + entry.first_lost,
+        )
+        return Settlement(entry.number, result, calls, lost)
+
+    def _deliver_first_answers(self) -> list[int]:
+        """Deliver the "yes" of numbers at the second step of a cascade, which the run has not reached: it is paid for.
+
+        Returns the numbers, whose claims are to be released.
+        """
+        admission = self._admission
+        left = [entry for entry in admission.entries.values() if entry.first is not None]
+        for entry in left:
+            del admission.entries[entry.number]
+            self._run.in_flight.pop(entry.number, None)
+            assert entry.first is not None
+            own = Settlement(entry.number, entry.first, entry.calls, entry.lost)
+            settlement = self._of_both_steps(entry, own)
+            if settlement.calls:
+                self._yes += 1
+            else:
+                admission.known += 1
+            self._outcomes.put_settled(settlement, entry.index, entry.item, first=True)
+            for index, item in entry.more or ():
+                self._outcomes.put_settled(settlement, index, item, first=False)
+            entry.tell(settlement)
+        return [entry.number for entry in left]
 
     def _tell_settled(self, entry: PendingNumber, settlement: Settlement) -> None:
         tell, key, result = self._run.events.tell, self._run.key, settlement.result
@@ -645,6 +708,7 @@ class Stream(Generic[Item]):
         await self._flush()
         if isinstance(self._outcomes.error, UniformRefusals) and self._store.durable:
             await self._close(self._forgive(self._outcomes.error))
+        given_up = self._deliver_first_answers()
         self._finish()
         if self._settler.unstored:
             # The caller may free disk space before it leaves.
@@ -653,7 +717,7 @@ class Stream(Generic[Item]):
         if self._cut_timer is not None:
             self._cut_timer.cancel()
         await self._settler.close()
-        unused = self._admission.close()
+        unused = self._admission.close() + given_up
         if self._run.budget is not None:
             await self._close(self._run.budget.close(lost=self._attempt.counters.cut_off))
         if unused:
@@ -663,14 +727,12 @@ class Stream(Generic[Item]):
 
     async def _forgive(self, error: UniformRefusals) -> None:
         """Have the next run ask again for numbers that were refused alike: the refusals say nothing about them."""
-        assert self._attempt.brake is not None
+        brake = self._attempt.braked
+        assert brake is not None
         why = f"{error.numbers} numbers in a row were refused alike ({error.vendor_status}): the next run asks again"
         await self._store.settle(
-            [
-                Settlement(int(number), RefusedAlike(why, number=f"+51{number}"))
-                for number in self._attempt.brake.alike
-            ],
-            endpoint=self._endpoint,
+            [Settlement(int(number), RefusedAlike(why, number=f"+51{number}")) for number in brake.alike],
+            endpoint="basic" if brake is self._attempt.basic_brake else self._endpoint,
         )
 
     async def _flush(self) -> None:

@@ -83,7 +83,7 @@ class _Service:
     ) -> None:
         self._open_client = open_client
         self._key = tuple(part.encode() for part in key)
-        self._endpoint = endpoint
+        self._endpoint = _offered(endpoint)
         self._queue = queue
         self._wait = wait
         self._grace = grace
@@ -283,7 +283,8 @@ def make_app(
     Args:
         open_client: Creates the client of the account, such as ``lambda: accucheck.Client(ledger="account")``.
         key: The id and the secret that callers must send. They are this server's own, never the vendor's.
-        endpoint: The vendor's endpoint to offer, "advanced" or "basic"; the same as the client's.
+        endpoint: The vendor's endpoint to offer: the same as the client's. A client with "cascade" offers the advanced
+            one.
         queue: Maximum checks in progress or waiting, 1 or more; beyond it, callers get 429 and Retry-After.
         wait: Seconds until a caller gets PENDING. Keep it below the 30 s after which most HTTP clients give up.
         grace: Seconds that checks in progress get when the server stops. Calls in flight always settle.
@@ -303,11 +304,13 @@ def make_app(
         open_client, key=key, endpoint=endpoint, queue=queue, wait=wait, grace=grace, clock=clock
     )
 
+    path = f"/check/whatsapp_{_offered(endpoint)}"
+
     def post(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
         return Route(path, answer, methods=["POST"])
 
     async def not_found(_request: Request, _error: Exception) -> Response:
-        return service._refuse(404, "NOT_FOUND", "this server offers " + f"/check/whatsapp_{endpoint}")
+        return service._refuse(404, "NOT_FOUND", f"this server offers {path}")
 
     async def internal_error(_request: Request, error: Exception) -> Response:
         logger.error("internal error (please report it): %s", type(error).__name__, exc_info=error)
@@ -315,7 +318,7 @@ def make_app(
 
     return Starlette(
         routes=[
-            post(f"/check/whatsapp_{endpoint}", service.check),
+            post(path, service.check),
             Route("/", service.page),
             Route("/healthz", service.health),
             Route("/metrics", service.metrics),
@@ -426,6 +429,10 @@ _FIELDS: Final = {
     "avatar": "yes, no, or empty if unknown",
 }
 """Of the result. The basic endpoint has the first two."""
+
+
+def _offered(endpoint: str) -> str:
+    return "advanced" if endpoint == "cascade" else endpoint
 
 
 def _fields(endpoint: str) -> dict[str, str]:

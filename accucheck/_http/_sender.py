@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import re
 from collections.abc import Mapping
@@ -109,6 +110,16 @@ class Sender:
         self._heads: dict[int, bytes] = {}
         self._prototypes: dict[int, _SecretHeaders] = {}
         self._limits = _as_httpx(self._timeouts)
+
+    def at(self, url: str) -> Sender:
+        """Return a sender to another URL of the same server: over the same connections, and closed with this one."""
+        other = copy.copy(self)
+        other._url = httpx.URL(url)
+        other._headers = _SecretHeaders(self._headers)
+        other._heads, other._prototypes = {}, {}
+        fast = isinstance(self._transport, FastTransport)
+        other._exchange = other._exchange_fast if fast else other._exchange_httpx
+        return other
 
     @property
     def body(self) -> BodyStyle:

@@ -10,13 +10,14 @@ from typing import Final, Literal, Protocol, TypeAlias
 import msgspec
 
 from accucheck._help import with_fields
-from accucheck._models import Settlement
+from accucheck._models import Endpoint, Settlement
 
-__all__ = ["COUNTS_MONEY", "Claims", "Endpoint", "Query", "Store"]
+__all__ = ["COUNTS_MONEY", "Claims", "Endpoint", "EndpointChoice", "Query", "Store"]
 
 COUNTS_MONEY: Final = "\x1f"
 """A job whose name starts with this counts money instead of calls; see ``max_cost``."""
-Endpoint: TypeAlias = Literal["advanced", "basic"]
+EndpointChoice: TypeAlias = Endpoint | Literal["cascade"]
+"""What a run asks: one endpoint, or "advanced" only for those of which "basic" says yes."""
 ALSO_ANSWERED_BY: Final[Mapping[Endpoint, tuple[Endpoint, ...]]] = {"basic": ("advanced",)}
 """For an endpoint, the others whose answers contain everything it returns."""
 
@@ -25,7 +26,7 @@ ALSO_ANSWERED_BY: Final[Mapping[Endpoint, tuple[Endpoint, ...]]] = {"basic": ("a
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """What counts as known. Times are seconds since 1970 (UTC); by default, any age counts."""
 
-    endpoint: Endpoint | Literal["cascade"] = "advanced"
+    endpoint: EndpointChoice = "advanced"
     """Answers of "advanced" also serve "basic". A "no" of "basic" also serves "advanced", since there is nothing to
     add. "cascade" accepts what "advanced" accepts, and a failure of either endpoint."""
     yes_since: float = -math.inf

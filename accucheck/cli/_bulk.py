@@ -12,7 +12,6 @@ from cyclopts import Group, Parameter
 from cyclopts.types import NonNegativeFloat, PositiveInt
 
 from accucheck._errors import ConfigurationError
-from accucheck._store import Endpoint
 from accucheck.cli._account import find_id, make_client
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job, Only
@@ -20,7 +19,7 @@ from accucheck.cli._jobs import run_file_jobs, run_pipe_job
 from accucheck.cli._ledger import ANY_AGE, chosen_ledger
 from accucheck.cli._lists import expand, make_exclusion, outputs_in, reports_on
 from accucheck.cli._options import (
-    DEFAULT_BULK_ACCOUNT,
+    DEFAULT_ACCOUNT,
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
@@ -28,8 +27,8 @@ from accucheck.cli._options import (
     DEFAULT_TALK,
     EXCLUSION,
     PATIENCE,
+    Account,
     Age,
-    BulkAccount,
     Duration,
     ListOptions,
     OutputFormat,
@@ -77,7 +76,7 @@ def bulk(
     grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
     pending: Annotated[Literal["wait", "later"], Parameter(group=PATIENCE)] = "wait",
     poll_floor: Annotated[Duration | None, Parameter(group=PATIENCE)] = None,
-    account: BulkAccount = DEFAULT_BULK_ACCOUNT,
+    account: Account = DEFAULT_ACCOUNT,
     pace: Pace = DEFAULT_PACE,
     cost: Spending = DEFAULT_SPENDING,
     patience: Patience = DEFAULT_PATIENCE,
@@ -189,7 +188,6 @@ def bulk(
         pending=pending,
         poll_floor=poll_floor,
         prices=cost.prices,
-        basic_prices=cost.basic_prices,
         max_cost=cost.max_cost,
         reading=reading,
         talk=talk,
@@ -199,16 +197,7 @@ def bulk(
         for name, path, page in zip(names, outputs, reports_on(report, names), strict=True)
     ]
     refuse_files_beside(jobs)
-    endpoints: tuple[Endpoint, ...] = (common.first_endpoint,)
-    if account.endpoint == "cascade":
-        endpoints = ("basic", "advanced")
-    clients = {
-        endpoint: make_client(
-            replace(account, endpoint=endpoint), patience, pace, mobile_only=reading.mobile_only
-        )
-        for endpoint in endpoints
-    }
-    client = clients[common.first_endpoint]
+    client = make_client(account, patience, pace, mobile_only=reading.mobile_only)
     if sample is not None:
         if len(jobs) > 1:
             raise ConfigurationError("--sample takes one list")
@@ -217,7 +206,7 @@ def bulk(
         return run_pipe_job(jobs[0], client, interruption)
     if output_dir is not None and not is_remote(output_dir):
         os.makedirs(output_dir, exist_ok=True)
-    return run_file_jobs(jobs, clients, interruption)
+    return run_file_jobs(jobs, client, interruption)
 
 
 def _absolute(path: str) -> str:

@@ -184,7 +184,7 @@ def demo(
             say(f"simulated AccuAuth: {url} (open it in a browser to watch)")
         code = run_file_jobs(
             [Job(input=str(leads), output=str(checked), ledger=f"{checked}.ledger", talk=talk)],
-            {"advanced": Client("sandbox", "sandbox", base_url=url)},
+            Client("sandbox", "sandbox", base_url=url),
             interruption,
         )
     if code not in (ExitCode.ALL_ANSWERED, ExitCode.SOME_NOT_ANSWERED):

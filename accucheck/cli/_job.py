@@ -16,7 +16,7 @@ from accucheck._costs import Cost, Prices
 from accucheck._errors import BudgetExhausted, ConfigurationError
 from accucheck._events import OnEvent
 from accucheck._polls import FLOOR as POLL_FLOOR
-from accucheck._store import Endpoint, Store, is_postgres
+from accucheck._store import EndpointChoice, Store, is_postgres
 from accucheck._store._file import files_of
 from accucheck._stream import Stream
 from accucheck.cli._console import say
@@ -28,7 +28,6 @@ from accucheck.cli._options import (
     DEFAULT_PATIENCE,
     DEFAULT_TALK,
     STANDARD_STREAM,
-    CallCap,
     CostCap,
     ListOptions,
     Pace,
@@ -51,7 +50,7 @@ class Job:
 
     input: str
     output: str
-    endpoint: Endpoint | Literal["cascade"] = "advanced"
+    endpoint: EndpointChoice = "advanced"
     format: str | None = None
     ordered: bool = False
     ledger: str | None = None
@@ -79,7 +78,6 @@ class Job:
     pending: Literal["wait", "later"] = "wait"
     poll_floor: timedelta | None = None
     prices: Prices | None = None
-    basic_prices: Prices | None = None
     max_cost: CostCap | None = None
     pace: Pace = DEFAULT_PACE
     reading: ListOptions = DEFAULT_LIST_OPTIONS
@@ -101,14 +99,9 @@ class Job:
                     raise ConfigurationError(f"{output} is the ledger; write the output to another file")
         if self.max_cost is not None and self.prices is None:
             raise ConfigurationError("--max-cost needs the price of an answer: add --price 0.005")
-        if self.endpoint == "cascade" and (self.to_stdout or self.sample):
-            raise ConfigurationError(
-                "--endpoint cascade needs an output file, and no --sample; "
-                "sample with --endpoint basic, then let accucheck plan compare the costs"
-            )
-        if self.endpoint == "cascade" and self.prices is not None and self.basic_prices is None:
+        if self.endpoint == "cascade" and self.prices is not None and self.prices.basic is None:
             raise ConfigurationError("--endpoint cascade has two prices: add --price-basic")
-        if self.endpoint != "cascade" and self.basic_prices is not None:
+        if self.endpoint != "cascade" and self.prices is not None and self.prices.basic is not None:
             raise ConfigurationError(
                 "--price-basic goes with --endpoint cascade; give --price for one endpoint"
             )
@@ -129,24 +122,6 @@ class Job:
             raise ConfigurationError(
                 "--ordered only works with -o -; a file always keeps the order of the input"
             )
-
-    @property
-    def first_endpoint(self) -> Endpoint:
-        """The endpoint that every number is asked at; its answers may come from the other one, too."""
-        return "basic" if self.endpoint == "cascade" else self.endpoint
-
-    async def step(self, endpoint: Endpoint, store: Store) -> Job:
-        """Return the part of a cascade that asks one endpoint; its caps are those of the whole."""
-        caps = self.pace.max_calls and CallCap(await self.max_calls(store) or 1)
-        cost = await self._max_cost(store)
-        return replace(
-            self,
-            endpoint=endpoint,
-            prices=self.basic_prices if endpoint == "basic" else self.prices,
-            basic_prices=None,
-            pace=replace(self.pace, max_calls=caps),
-            max_cost=None if cost is None else CostCap(cost),
-        )
 
     @property
     def to_stdout(self) -> bool:

@@ -12,28 +12,24 @@ import errno
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from itertools import islice
 from typing import NoReturn
 
 import anyio
 import msgspec
 
 from accucheck._client import Client
-from accucheck._costs import Cost
-from accucheck._engine import total
-from accucheck._errors import ConfigurationError, InvalidNumber, LedgerError
-from accucheck._models import Check, Checked, Outcome
-from accucheck._store import Endpoint, Store
+from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._models import Checked, Outcome
+from accucheck._store import Store
 from accucheck._store._memory import Bitset
 from accucheck.cli._console import complain, has_standard_output, say, standard_output
 from accucheck.cli._exit import ExitCode, Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, with_job_totals
 from accucheck.cli._ledger import Find, known_in, ledger_exists, nothing_known, open_book
 from accucheck.cli._lists import (
-    ReadNumbers,
     WhyNot,
     most_numbers,
     numbers_to_buy,
@@ -43,7 +39,6 @@ from accucheck.cli._lists import (
 )
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._output import (
-    CHUNK,
     Outputs,
     RowWriter,
     Tally,
@@ -71,25 +66,20 @@ from accucheck.files import FileError, Row, Source, StreamSink, local_name
 
 __all__ = ["LiveRows", "run_file_jobs", "run_pipe_job"]
 
-Clients = Mapping[Endpoint, Client]
-"""The client of each endpoint that is used."""
 
-
-def run_file_jobs(jobs: Sequence[Job], clients: Clients, interruption: Interruption) -> ExitCode:
+def run_file_jobs(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
     """Run the jobs one after the other and return the exit code. One that fails does not stop the others."""
-    return run_to_end(_run_all(jobs, clients, interruption), interruption)
+    return run_to_end(_run_all(jobs, client, interruption), interruption)
 
 
-async def _run_all(jobs: Sequence[Job], clients: Clients, interruption: Interruption) -> ExitCode:
+async def _run_all(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
     results: list[ListResult] = []
-    async with AsyncExitStack() as stack:
-        for client in clients.values():
-            await stack.enter_async_context(client)
+    async with client:
         for place, job in enumerate(jobs, start=1):
             if len(jobs) > 1 and not job.talk.quiet:
                 say(f"list {place} of {len(jobs)}: {job.input}")
             try:
-                result = await _run_one(job, clients, interruption)
+                result = await _run_one(job, client, interruption)
             except (
                 ConfigurationError,
                 OSError,
@@ -103,7 +93,7 @@ async def _run_all(jobs: Sequence[Job], clients: Clients, interruption: Interrup
     return summarize_all(results, jobs, interruption)
 
 
-async def _run_one(job: Job, clients: Clients, interruption: Interruption) -> ListResult:
+async def _run_one(job: Job, client: Client, interruption: Interruption) -> ListResult:
     """Do one list. The output is written however the first pass ended."""
     ending: Ending | None = None
     try:
@@ -126,17 +116,17 @@ async def _run_one(job: Job, clients: Clients, interruption: Interruption) -> Li
                         for note in sink.notes:
                             say(note)
                     fresh = known_in(
-                        store, job.first_endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
+                        store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
                     )
                     found = await survey_list(job.talk, source, fresh, read=read, reason=reason)
-                    ending = await _check(job, clients, source, reason, store, found, interruption)
+                    ending = await _check(job, client, source, reason, store, found, interruption)
                     if ending.left_at_once:
                         _leave(job)
                     if paper is not None:
                         paper.run = run_figures(ending)
                     # Any age, failures included: where an answer was due to be re-checked and was not, the old one
                     # is better than nothing.
-                    known = known_in(store, job.first_endpoint)
+                    known = known_in(store, job.endpoint)
                     await remember_output(job, store, written=False)
                     tally = await _write(job, source, reason, sink, known, found, interruption)
                 await remember_output(job, store, written=True)
@@ -162,68 +152,27 @@ async def _run_one(job: Job, clients: Clients, interruption: Interruption) -> Li
 
 async def _check(
     job: Job,
-    clients: Clients,
+    client: Client,
     source: Source,
     reason: WhyNot | None,
     store: Store,
     found: Survey,
     interruption: Interruption,
 ) -> Ending:
-    if job.endpoint != "cascade" and not found.to_ask:
-        # To read the list again, and look all of it up again, is a third of the time that such a run takes.
-        ending = await _ask(job, clients[job.endpoint], (), store, 0, interruption)
-        return replace(ending, stats=msgspec.structs.replace(ending.stats, **found.counts()))
-    numbers = numbers_to_buy(source, reason, job.reading)
-    if job.endpoint != "cascade":
-        return await _ask(job, clients[job.endpoint], numbers, store, found.to_ask, interruption)
-    steps = [await job.step("basic", store), await job.step("advanced", store)]
-    first = await _ask(steps[0], clients["basic"], numbers, store, found.to_ask, interruption)
-    if first.error is not None or interruption.first is not None:
-        return first
-    if not job.talk.quiet:
-        say("asking the advanced endpoint for the numbers that are on WhatsApp")
-    again = _on_whatsapp(numbers_to_buy(source, reason, job.reading), store, reader_of(job.reading, source))
-    second = await _ask(steps[1], clients["advanced"], again, store, None, interruption)
-    return _together(first, second)
-
-
-async def _on_whatsapp(texts: Iterator[str], store: Store, read: ReadNumbers) -> AsyncIterator[str]:
-    """Yield the numbers that are known to be on WhatsApp."""
-    find = known_in(store, "basic")
-    while chunk := list(islice(texts, CHUNK)):
-        numbers: list[int] = []
-        for text in chunk:
-            with suppress(InvalidNumber):
-                numbers += read(text)
-        for number, known in (await find(numbers)).items():
-            if isinstance(known.result, Check) and known.result.whatsapp:
-                yield str(number)
-
-
-def _together(first: Ending, second: Ending) -> Ending:
-    """Return the ending of a cascade. Its numbers are those of the first step, its calls those of both."""
-    stats = total(
-        [first.stats, second.stats], rate=second.limit, elapsed=first.stats.elapsed + second.stats.elapsed
-    )
-    numbers = first.stats if first.stats.yes + first.stats.no + first.stats.failed else second.stats
-    names = ("read", "rejected", "duplicates", "known", "known_failed", "yes", "no", "failed", "delivered")
-    cost = None
-    if first.cost is not None and second.cost is not None:
-        cost = Cost(first.cost.likely + second.cost.likely, first.cost.at_most + second.cost.at_most)
-    return replace(
-        second,
-        stats=msgspec.structs.replace(stats, **{name: getattr(numbers, name) for name in names}),
-        cost=cost,
-        speed=first.speed + second.speed,
-    )
+    if found.to_ask:
+        numbers = numbers_to_buy(source, reason, job.reading)
+        return await _ask(job, client, numbers, store, found.to_ask, interruption)
+    # To read the list again, and look all of it up again, is a third of the time that such a run takes.
+    ending = await _ask(job, client, (), store, 0, interruption)
+    return replace(ending, stats=msgspec.structs.replace(ending.stats, **found.counts()))
 
 
 async def _ask(
     job: Job,
     client: Client,
-    numbers: Iterable[str] | AsyncIterable[str],
+    numbers: Iterable[str],
     store: Store,
-    to_ask: int | None,
+    to_ask: int,
     interruption: Interruption,
 ) -> Ending:
     """Ask one endpoint for what the ledger does not know."""
@@ -439,7 +388,7 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 )
                 ending = replace(ending, cost=notice.cost)
                 if not ending.left_at_once:
-                    known = nothing_known if store is None else known_in(store, job.first_endpoint)
+                    known = nothing_known if store is None else known_in(store, job.endpoint)
                     rest = _unwritten(source, written) if live is None else live.rest()
                     async for row, (columns,) in answered_rows(rest, known, read=read, reason=reason):
                         sink.write(row, columns)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from accucheck._admission import ASKED_AGAIN
+from accucheck._admission import ASKED_AGAIN, first_step_of
 from accucheck._arguments import FreshWithin
 from accucheck._errors import ConfigurationError, LedgerError
-from accucheck._models import Settlement
+from accucheck._models import Check, Settlement
 from accucheck._store import (
-    Endpoint,
+    EndpointChoice,
     Query,
     SQLiteStore,
     Store,
@@ -146,7 +146,7 @@ def _refuse_missing_folder(path: Path) -> None:
 
 def known_in(
     store: Store,
-    endpoint: Endpoint,
+    endpoint: EndpointChoice,
     *,
     fresh: Freshness = ANY_AGE,
     retry_failed: bool = False,
@@ -156,20 +156,29 @@ def known_in(
     """Return a look-up in ``store``. With ``to_ask``, what a run asks for again by itself is unknown.
 
     Ages count from now, not from each look-up: an answer that is fresh when a run begins does not expire in mid-run.
-    With ``retry_failed`` a number that failed before now counts as unknown.
+    With ``retry_failed`` a number that failed before now counts as unknown. Of a cascade whose second step has brought
+    no details, the answer of the first step is known, except with ``to_ask``.
     """
     query = query_of(endpoint, fresh=fresh, retry_failed=retry_failed, now=now())
+
+    async def first_steps(
+        numbers: Sequence[int], found: Mapping[int, Settlement]
+    ) -> Mapping[int, Settlement]:
+        rest = [
+            number for number in numbers if number not in found or not isinstance(found[number].result, Check)
+        ]
+        return await store.find(rest, first_step_of(query))
 
     async def find(numbers: Sequence[int]) -> Mapping[int, Settlement]:
         found = await store.find(numbers, query)
         if not to_ask:
-            return found
+            return found if endpoint != "cascade" else {**found, **await first_steps(numbers, found)}
         return {number: one for number, one in found.items() if not isinstance(one.result, ASKED_AGAIN)}
 
     return find
 
 
-def query_of(endpoint: Endpoint, *, fresh: Freshness, retry_failed: bool, now: float) -> Query:
+def query_of(endpoint: EndpointChoice, *, fresh: Freshness, retry_failed: bool, now: float) -> Query:
     """Return what counts as known at ``now``."""
 
     def since(age: timedelta | None) -> float:

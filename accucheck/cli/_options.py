@@ -16,14 +16,13 @@ from cyclopts.types import PositiveFloat, PositiveInt
 from accucheck._costs import Prices, money
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import Hours, RatePlan
-from accucheck._store import Endpoint
+from accucheck._store import EndpointChoice
 from accucheck.cli._ledger import Freshness
 from accucheck.cli._progress import ProgressMode
 from accucheck.files import FORMATS
 
 __all__ = [
     "DEFAULT_ACCOUNT",
-    "DEFAULT_BULK_ACCOUNT",
     "DEFAULT_COST",
     "DEFAULT_LIST_OPTIONS",
     "DEFAULT_PACE",
@@ -36,7 +35,6 @@ __all__ = [
     "STANDARD_STREAM",
     "Account",
     "Age",
-    "BulkAccount",
     "CallCap",
     "CostCap",
     "CostOptions",
@@ -206,24 +204,15 @@ class Account:
     """Command that prints the API secret, such as "pass show accuauth"."""
     base_url: str = "https://cloudapi.peru.accuauth.com"
     """URL of the API. http:// is only allowed for this machine (the sandbox)."""
-    endpoint: Endpoint = "advanced"
-    """Endpoint to call. basic only tells whether the number is on WhatsApp."""
+    endpoint: EndpointChoice = "advanced"
+    """Endpoint to call. basic only tells whether the number is on WhatsApp; cascade asks basic first, and advanced
+    for the numbers that are on WhatsApp."""
     body: Literal["auto", "form", "json"] = "auto"
     """Encoding of the request body. auto finds out on the first call."""
     proxy: str | None = None
     """URL of a proxy. Default: HTTPS_PROXY and NO_PROXY."""
     ca_file: Path | None = None
     """PEM file of certificate authorities to trust instead of the system's."""
-
-
-@Parameter(name="*", group=_ACCOUNT)
-@dataclass(frozen=True, kw_only=True)
-class BulkAccount(Account):
-    """The same for a whole list, which both endpoints may share."""
-
-    endpoint: Annotated[Endpoint | Literal["cascade"], Parameter(metavar="CHOICE")] = "advanced"  # type: ignore[assignment]
-    """Endpoint to call. basic answers only whether the number is on WhatsApp; cascade asks advanced only for those
-    of which basic says yes."""
 
 
 @Parameter(name="*", group=_PACE)
@@ -321,14 +310,9 @@ class CostOptions:
         """The prices; None if no price is given."""
         if self.price is None:
             return None
-        return Prices(self.price, pending=self.price_pending, refused=self.price_refused)
-
-    @property
-    def basic_prices(self) -> Prices | None:
-        """The prices of the basic endpoint; None if no price is given for it."""
-        if self.price_basic is None:
-            return None
-        return Prices(self.price_basic, pending=self.price_pending, refused=self.price_refused)
+        return Prices(
+            self.price, pending=self.price_pending, refused=self.price_refused, basic=self.price_basic
+        )
 
 
 class CostCap(NamedTuple):
@@ -414,7 +398,6 @@ class Talk:
 
 
 DEFAULT_ACCOUNT = Account()
-DEFAULT_BULK_ACCOUNT = BulkAccount()
 DEFAULT_COST = CostOptions()
 DEFAULT_SPENDING = Spending()
 DEFAULT_PACE = Pace()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from accucheck._arguments import BASE_URL
 from accucheck._costs import Cost, Prices
 from accucheck._errors import ConfigurationError
+from accucheck._models import Check, Settlement
 from accucheck._schedule import RatePlan
+from accucheck._store import EndpointChoice
 from accucheck.cli._console import duration, in_money, print_json, report, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import open_list
@@ -62,7 +65,7 @@ def plan(
     api_id: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     base_url: Annotated[str, Parameter(group=_KNOWN)] = BASE_URL,
     profile: Annotated[str | None, Parameter(group=_KNOWN)] = None,
-    endpoint: Annotated[Literal["advanced", "basic", "cascade"], Parameter(group=_KNOWN)] = "advanced",
+    endpoint: Annotated[EndpointChoice, Parameter(group=_KNOWN)] = "advanced",
     fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
     exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
@@ -111,7 +114,7 @@ def plan(
     """
     if yes_share is not None and not 0 <= yes_share <= 1:
         raise ConfigurationError(f"--yes-share must be from 0 to 1, not {yes_share}")
-    if endpoint == "cascade" and cost.prices is not None and cost.basic_prices is None:
+    if endpoint == "cascade" and cost.prices is not None and cost.prices.basic is None:
         raise ConfigurationError("--endpoint cascade has two prices: add --price-basic")
     if not calls_per_number >= 1:
         raise ConfigurationError(f"--calls-per-number must be 1 or more, not {calls_per_number}")
@@ -125,21 +128,33 @@ def plan(
     async def read() -> Survey:
         async with AsyncExitStack() as stack:
             find: Find = nothing_known
+            first_step: Find = nothing_known
             if ledger_exists(place):
                 book = await stack.enter_async_context(open_book(place, local_name(input)))
-                find = known_in(
-                    book.store,
-                    "basic" if endpoint == "cascade" else endpoint,
-                    fresh=fresh_within or ANY_AGE,
-                    retry_failed=retry_failed,
-                    to_ask=True,
+                find, first_step = (
+                    known_in(
+                        book.store,
+                        asked,
+                        fresh=fresh_within or ANY_AGE,
+                        retry_failed=retry_failed,
+                        to_ask=True,
+                    )
+                    for asked in (endpoint, "basic")
                 )
             source = stack.enter_context(open_list(input, reading, talk))
             numbers = numbers_to_ask(source, why_not(source, exclusion))
             found = Survey()
+
+            async def look_up(numbers: Sequence[int]) -> Mapping[int, Settlement]:
+                known = await find(numbers)
+                if endpoint != "basic":
+                    begun = await first_step([number for number in numbers if number not in known])
+                    found.second_step += sum(isinstance(one.result, Check) for one in begun.values())
+                return known
+
             meter = PassMeter("reading the list", lambda: found.rows, lambda: source.fraction)
             async with reporting(meter, talk.shown):
-                await survey(numbers, find, read=reader_of(reading, source), found=found)
+                await survey(numbers, look_up, read=reader_of(reading, source), found=found)
             name_faults(found, source)
             return found
 
@@ -169,16 +184,18 @@ class Estimate:
         *,
         cascade: bool,
     ) -> None:
-        answered, settled = found.yes + found.no, found.yes + found.no + found.failed
+        yes = found.yes + found.second_step
+        answered, settled = yes + found.no, yes + found.no + found.failed
         self.found = found
         self.calls_per_number = calls_per_number
         self.answered_share = answered / settled if settled >= _ENOUGH_KNOWN else 1.0
         """The share of the numbers that will be answered, and charged."""
         if yes_share is None and answered >= _ENOUGH_KNOWN:
-            yes_share = found.yes / answered
+            yes_share = yes / answered
         self.yes_share = yes_share
         """The share of the answers that are "yes"; None if nobody knows."""
-        self.prices, self.basic, self.currency = cost.prices, cost.basic_prices, cost.currency
+        self.prices, self.currency = cost.prices, cost.currency
+        self.basic = None if cost.prices is None else cost.prices.basic
         self._is_cascade = cascade
 
     @property
@@ -187,7 +204,9 @@ class Estimate:
         share = 0.0
         if self._is_cascade:
             share = 1.0 if self.yes_share is None else self.yes_share * self.answered_share
-        return math.ceil(self.found.to_ask * (1 + share) * self.calls_per_number)
+        begun = self.found.second_step
+        steps = (self.found.to_ask - begun) * (1 + share) + begun
+        return math.ceil(steps * self.calls_per_number)
 
     @property
     def cost(self) -> Cost | None:
@@ -206,13 +225,14 @@ class Estimate:
         """What basic for all and advanced for those on WhatsApp cost."""
         if self.prices is None or self.basic is None or self.yes_share is None:
             return None
-        numbers = self.found.to_ask
+        begun = self.found.second_step
+        numbers = self.found.to_ask - begun
         answers = numbers * self.answered_share
         first = self._at(self.basic, answers, numbers)
-        second = self._at(self.prices, answers * self.yes_share, answers * self.yes_share)
-        return Cost(
-            first.likely + second.likely, first.at_most + self._at(self.prices, numbers, numbers).at_most
-        )
+        on_whatsapp = answers * self.yes_share + begun
+        second = self._at(self.prices, on_whatsapp, on_whatsapp)
+        at_most = first.at_most + self._at(self.prices, numbers + begun, numbers + begun).at_most
+        return Cost(first.likely + second.likely, at_most)
 
     @property
     def break_even(self) -> Decimal | None:
@@ -300,7 +320,7 @@ def _facts(estimate: Estimate, pace: RatePlan) -> list[tuple[str, str]]:
         facts.append(("cost", "add --price for an estimate"))
     elif cost is None:
         facts.append(
-            ("cost", "add --yes-share, or sample the list first (bulk --sample 200 --endpoint basic)")
+            ("cost", "add --yes-share, or sample the list first (bulk --sample 200 --endpoint cascade)")
         )
     else:
         facts.append(("cost", f"{cost_in_words(cost, estimate.currency)}, at {_prices_in_words(estimate)}"))

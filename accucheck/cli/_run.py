@@ -219,6 +219,8 @@ class RunNotice:
     def __init__(self, host: str, deadline: timedelta, prices: Prices | None = None) -> None:
         self.replies: Counter[str] = Counter()
         """Calls by what came of them, as the status table names it."""
+        self.basic_replies: Counter[str] = Counter()
+        """Of these, those to the basic endpoint."""
         self._prices = prices
         self._host = host
         self._deadline = deadline.total_seconds()
@@ -229,6 +231,8 @@ class RunNotice:
     def __call__(self, event: Event) -> None:
         if isinstance(event, CallEnded):
             self.replies[event.reply] += 1
+            if event.endpoint == "basic":
+                self.basic_replies[event.reply] += 1
             if event.reply != "OK":
                 self._last_failure = self._in_words(event)
         elif isinstance(event, CircuitChanged):
@@ -241,7 +245,9 @@ class RunNotice:
     @property
     def cost(self) -> Cost | None:
         """What the calls have cost; None without a price."""
-        return None if self._prices is None else spent(self.replies, self._prices)
+        if self._prices is None:
+            return None
+        return spent(self.replies, self._prices, basic_replies=self.basic_replies)
 
     def spent(self, stats: Stats) -> str:
         """Return the cost for the progress; "" without a price."""

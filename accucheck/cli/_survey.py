@@ -78,6 +78,8 @@ class Survey:
     """Distinct numbers that are in the ledger: they cost nothing."""
     to_ask: int = 0
     """Distinct numbers that are left; each costs one call or more."""
+    second_step: int = 0
+    """Of these, numbers of which the basic endpoint has said "yes": a cascade asks only for the details."""
     yes: int = 0
     no: int = 0
     failed: int = 0
@@ -242,7 +244,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
                 book.say()
             draw: Reservoir[int] = Reservoir(size, Random(job.seed))
             find = known_in(
-                book.store, job.first_endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
+                book.store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
             )
             await survey_list(
                 job.talk,
@@ -271,7 +273,13 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
     facts = sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate)
     if job.prices is not None:
         settled = ending.stats.yes + ending.stats.no + ending.stats.failed
-        rest = forecast(draw.offered - settled, job.prices, sampled=settled, replies=notice.replies)
+        rest = forecast(
+            draw.offered - settled,
+            job.prices,
+            sampled=settled,
+            replies=notice.replies,
+            basic_replies=notice.basic_replies,
+        )
         facts += [
             *cost_facts(notice.cost, job.currency),
             ("cost of the rest", cost_in_words(rest, job.currency)),

@@ -592,3 +592,17 @@ def test_wrong_arguments_of_a_stream_are_refused_before_it_is_entered(options: d
 def test_items_that_cannot_be_iterated_over_are_refused() -> None:
     with pytest.raises(accucheck.ConfigurationError, match="items"):
         client_of(Vendor()).stream(987654321)  # type: ignore[call-overload]
+
+
+def test_a_check_that_ends_with_the_account_gives_its_number_back() -> None:
+    async def main() -> None:
+        vendor, ledger = Vendor(), Ledger()
+        vendor.reply = lambda national: httpx.Response(403, json={"status": "OUT_OF_QUOTA"})
+        async with client_of(vendor, ledger=ledger) as client:
+            with pytest.raises(accucheck.OutOfQuota):
+                await client.check(NUMBER)
+            vendor.reply = ok
+            (outcome,) = await client.check_many([NUMBER])  # it would wait for ever
+            assert isinstance(outcome, accucheck.Checked)
+
+    run(main())

@@ -115,7 +115,7 @@ def test_calls_wait_for_the_replies_that_may_be_free() -> None:
         budget.sending()
         another = asyncio.create_task(reserve(budget))
         await asyncio.sleep(1)
-        budget.cut_off()
+        budget.settle(ROWS["ANSWER_LOST"])
         with pytest.raises(BudgetExhausted) as caught:
             await another
         assert caught.value.cap == "max_cost"
@@ -174,7 +174,7 @@ def test_no_order_of_calls_and_replies_takes_the_cost_over_the_cap(
         while in_flight:
             in_flight -= 1
             replies["ANSWER_LOST"] += 1
-            budget.cut_off()
+            budget.settle(ROWS["ANSWER_LOST"])
         unspent = int((max_cost - spent(replies, prices).at_most) // prices.dearest)
         assert await make_calls(budget, "ANSWER_LOST", at_most=50) == min(unspent, 50)
 

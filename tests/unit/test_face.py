@@ -47,6 +47,7 @@ DOCUMENTED = {
     "CallKind",
     "Claims",
     "Endpoint",
+    "EndpointChoice",
     "FreshWithin",
     "JobCalls",
     "LedgerInfo",

@@ -77,6 +77,7 @@ def adds_up(stats: Stats) -> bool:
     streams=STREAMS,
     durable=st.booleans(),
     closes_at=st.one_of(st.none(), TIMES),
+    endpoint=st.sampled_from(["advanced", "cascade"]),
 )
 @settings(max_examples=100, deadline=None)
 def test_what_was_read_is_answered_known_refused_failed_or_unsettled(
@@ -86,6 +87,7 @@ def test_what_was_read_is_answered_known_refused_failed_or_unsettled(
     streams: list[tuple[float, list[str], int]],
     durable: bool,
     closes_at: float | None,
+    endpoint: str,
 ) -> None:
     ends: Counter[str] = Counter()
     unasked: Counter[str] = Counter()
@@ -122,7 +124,7 @@ def test_what_was_read_is_answered_known_refused_failed_or_unsettled(
     async def main() -> Stats:
         vendor = Moody(moods, outage)
         vendor.started = asyncio.get_running_loop().time()
-        client = client_of(vendor, ledger=Ledger() if durable else None)
+        client = client_of(vendor, ledger=Ledger() if durable else None, endpoint=endpoint)
         async with client:
             work: list[Awaitable[Any]] = [check(client, *each) for each in checks]
             work += [stream(client, *each) for each in streams]
