@@ -1,4 +1,4 @@
-"""From the options of a command to a ``Client``: where the credentials come from, and what is checked first.
+"""Creates a ``Client`` from a command's options: finds the credentials and checks them first.
 
 The secret is never read from the command line, which every user of the machine can see in the process list.
 """
@@ -25,13 +25,13 @@ from accucheck.cli._options import Account, Pace, Patience
 __all__ = ["find_id", "find_secret", "make_client", "read_secret_file"]
 
 SECRET_COMMAND_SECONDS = 60.0
-"""How long a secret command may take: some ask for a fingerprint or a passphrase."""
+"""Seconds that a secret command may take, since some ask for a fingerprint or a passphrase."""
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""What PowerShell and Notepad write in front of a text."""
+"""The byte order marks that PowerShell and Notepad write."""
 
 
 def make_client(
@@ -104,7 +104,7 @@ def find_secret(
 ) -> str:
     """Return the API secret: from a file, a command, ``ACCUCHECK_API_SECRET`` or a prompt, in this order.
 
-    Raises ConfigurationError if the file or the command gives none, or if there is no terminal for a prompt.
+    Raises ConfigurationError if the file or command yields none, or if there is no terminal for a prompt.
     """
     if secret_file is not None:
         return read_secret_file(secret_file)
@@ -138,7 +138,7 @@ def read_secret_file(path: Path) -> str:
 
 
 def _run_secret_command(command: str) -> str:
-    """Return what ``command`` prints. Its output is in no message: it may be the secret."""
+    """Return what ``command`` prints. Messages never contain its output, which may be the secret."""
     try:
         words = shlex.split(command)
         done = subprocess.run(  # noqa: S603 the user's own command, from their command line or settings

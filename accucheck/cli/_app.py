@@ -1,4 +1,4 @@
-"""The commands in one place, and what becomes of an error or of wrong usage: one clear line and an exit code."""
+"""All commands, and how errors and wrong usage end: with one clear line and an exit code."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _MEANT = {
     "head": "--sample",
     "profile-name": "--profile",
 }
-"""Options that people try out of habit, and ours for the same purpose."""
+"""Options that people try out of habit, and our names for them."""
 _NOT_NEEDED = {"resume", "continue", "restart"}
 
 _WANTED = {
@@ -170,7 +170,7 @@ def _version() -> str:
 
 
 def _shown(default: object) -> str | None:
-    """Return what help shows of a default: nothing if leaving the option out is all there is to say."""
+    """Return the default to show in help; nothing if there is nothing to say about it."""
     return None if default in (None, "", ()) or default is False else str(default)
 
 
@@ -350,7 +350,7 @@ def _run(arguments: Sequence[str], interruption: Interruption) -> int:
         run_command: Callable[..., object]
         run_command, bound, injected = app.parse_args(words)
         debug = _wants_debug(bound.arguments)
-        # The library logs for operators; a person gets the same facts in other words.
+        # The library logs for operators; the command line tells people the same in other words.
         logging.getLogger("accucheck").addHandler(logging.NullHandler())
         limits = logging.getLogger("accucheck.limits")
         limits.handlers[:] = [SayHandler(logging.WARNING)]
@@ -382,7 +382,7 @@ def _wants_debug(arguments: dict[str, Any]) -> bool:
 
 
 def _without_wrapping(error: Exception) -> Exception:
-    """Return the error of a command's own import, which says what to install, instead of "cannot import module"."""
+    """Return the original import error, which says what to install, instead of "cannot import module"."""
     cause = error.__cause__
     if isinstance(error, ImportError) and isinstance(cause, ImportError) and "pip install" in str(cause):
         return ConfigurationError(str(cause))

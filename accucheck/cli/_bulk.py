@@ -103,15 +103,15 @@ def bulk(
     summary_json
         File to write a summary of the run to, as JSON.
     metrics_file
-        File for the figures of the run, renewed every 5 seconds for Prometheus' textfile collector: FILE.prom.
+        File for the run's metrics, written every 5 seconds for Prometheus' textfile collector: FILE.prom.
     report
         HTML report to write, to send or print; with several lists, one for each: report-LIST.html.
     by
-        Column of yours to compare by, such as Ciudad. Repeatable. Default: every column with few values.
+        Your own column to group by, such as Ciudad. Repeatable. Default: every column with few values.
     language
         Language of the report and of a workbook's summary sheet: en or es. Default: your system's, or English.
     exclude
-        List of numbers never to check, in any input format. Repeatable.
+        List of numbers to leave out, in any input format. Repeatable.
     where
         Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold.
     ordered
@@ -128,7 +128,7 @@ def bulk(
     sample
         Check only this many random numbers and estimate the rest. Writes no output.
     seed
-        Seed for the sample, to draw the same one again.
+        Seed of the sample; the same seed draws the same numbers.
     allow_invalid
         Exit with 0 even if some rows are blank or invalid, as long as all other rows are answered.
     force
@@ -136,10 +136,10 @@ def bulk(
     grace
         Seconds for calls in flight to finish after Ctrl-C.
     pending
-        What to do with PENDING numbers: wait polls each until it is answered. later asks for the whole list first,
-        then collects the answers; what is still PENDING at the end is collected by the same command later.
+        What to do with PENDING numbers: wait polls each until it is answered; later asks for the whole list first,
+        then collects the answers. If some are still PENDING at the end, run the same command again later.
     poll_floor
-        With --pending later: least time between two calls for a number, over all runs. Default: 20s.
+        With --pending later: minimum time between two calls for a number, over all runs. Default: 20s.
     """
     if not lists:
         raise ConfigurationError(

@@ -43,7 +43,7 @@ __all__ = ["check"]
 
 UNCHECKED = "UNCHECKED"
 _NOW = 120
-"""Seconds for which an answer is shown as new."""
+"""Seconds during which an answer is shown as new."""
 
 Outcomes = Sequence[Outcome[str] | None]
 """One for each number, in order; None for a number without an outcome."""

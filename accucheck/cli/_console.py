@@ -1,13 +1,13 @@
-"""Standard output and standard error: one place that writes to them, so that one rule holds for every command.
+"""Writes to standard output and standard error, with the same rules for every command.
 
-The rule: a stream that cannot take what we write costs neither an answer nor the exit code. A terminal may lack
-a character (cp1252, ASCII), be closed from the start, or go away in mid-run; a file behind it may be on a full disk.
-Answers are in the ledger by then, and the exit code still says how the run ended. Only a command whose answers were
-meant for standard output fails when that cannot be written.
+A stream that cannot be written to costs neither an answer nor the exit code. A terminal may lack a character (cp1252,
+ASCII), be closed from the start, or disappear in mid-run; a redirected file may be on a full disk. The answers are then
+in the ledger, and the exit code still says how the run ended. Only a command that writes its answers to standard output
+fails if that is impossible.
 
-Nothing that a stranger wrote can move the cursor, change colors or reverse the line: a signature is written by the
-owner of the phone. An escape sequence in it could repaint the screen, set the window title or, on old terminals, type
-commands (CVE-2003-0063 and its many successors), and a bidi override could make a "no" look like something else.
+Text from strangers cannot move the cursor, change colors or reverse the line. The owner of a phone writes the
+signature: an escape sequence in it could repaint the screen, set the window title or, on old terminals, type commands
+(CVE-2003-0063 and its many successors), and a bidi override could disguise a "no".
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ _UNSAFE_IN_JSON = re.compile(
 
 
 def terminal_safe(text: str, limit: int | None = None) -> str:
-    """Return ``text`` as one harmless line: no escape sequence, no control or bidi character.
+    """Return ``text`` as one safe line, without escape sequences, control or bidi characters.
 
     Line breaks and tabs become spaces; letters, accents, emoji and right-to-left script stay. With
-    ``limit`` it is shortened to so many characters.
+    ``limit`` it is shortened to that many characters.
     """
     if not (text.isascii() and text.isprintable()):
         text = _ESCAPE_SEQUENCE.sub("", text)
@@ -94,7 +94,7 @@ def json_line(record: Mapping[str, Any]) -> str:
 
 
 class TerminalWriter(io.RawIOBase):
-    """Standard output that is a terminal: lines of JSON or CSV pass through it and come out harmless.
+    """Standard output on a terminal, which makes lines of JSON or CSV safe to show.
 
     Control and bidi characters are shown as ``\\uXXXX``. A file or a pipe gets the bytes unchanged.
     """
@@ -178,7 +178,7 @@ def short_path(path: str) -> str:
 
 
 def in_money(amount: Decimal, currency: str = "") -> str:
-    """Return an amount with a comma between thousands, and with more than two decimals only where they matter."""
+    """Return an amount with a comma between thousands, and with more than two decimals only if needed."""
     rounded = f"{amount:,.2f}"
     figure = rounded if amount >= 1 or not amount else f"{amount.normalize():,f}"
     return f"{figure} {currency}".rstrip()
@@ -200,7 +200,7 @@ NARROWEST = 24
 
 
 def columns_of(stream: TextIO) -> int | None:
-    """Return the width of a terminal; None if ``stream`` is none."""
+    """Return the width of a terminal; None if ``stream`` is not one."""
     with suppress(OSError, ValueError):
         if stream.isatty():
             return os.get_terminal_size(stream.fileno()).columns or 80
@@ -208,7 +208,7 @@ def columns_of(stream: TextIO) -> int | None:
 
 
 def folded(text: str, stream: TextIO, indent: int = 2) -> str:
-    """Return ``text`` broken between words to fit the terminal; as it is if ``stream`` is none.
+    """Return ``text`` wrapped to fit the terminal; unchanged if ``stream`` is not one.
 
     Lines after the first are indented. A word that is longer than a line, such as a path, stays whole.
     """
@@ -229,9 +229,9 @@ def folded(text: str, stream: TextIO, indent: int = 2) -> str:
 
 
 screen = threading.RLock()
-"""Held while something is written to the terminal: the progress bar may be drawn by a thread."""
+"""Held while writing to the terminal, because a thread may be drawing the progress bar."""
 before_message: Callable[[], None] | None = None
-"""Takes the progress bar off the screen, where there is one: it is drawn again below the message."""
+"""Removes the progress bar, if any, from the screen; it is redrawn below the message."""
 
 
 class SayHandler(logging.Handler):
@@ -242,14 +242,14 @@ class SayHandler(logging.Handler):
 
 
 _closed: set[int] = set()
-"""Which of the standard descriptors were closed when the process began."""
+"""The standard descriptors that were closed when the process started."""
 
 
 def prepare_streams() -> None:
-    """Make standard output and error safe to write to. Call it once, before anything else opens a file.
+    """Make standard output and error safe to write to. Call it once, before anything opens a file.
 
-    A closed descriptor is replaced by the null device: otherwise the next file that is opened, perhaps the ledger,
-    gets its number, and whatever is printed goes into that file.
+    Replaces closed descriptors with the null device. Otherwise the next opened file, perhaps the ledger, would get that
+    number, and everything printed would go into it.
     """
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
@@ -277,8 +277,8 @@ def has_standard_output() -> bool:
 def finish_streams(code: int) -> int:
     """Flush standard output and error and return the exit code: ``code``, unless output was lost.
 
-    The interpreter flushes once more when it exits and would turn any failure into exit code 120. What cannot be
-    written is therefore discarded here.
+    The interpreter flushes again as it exits and would turn any failure into exit code 120, so output that cannot be
+    written is discarded here.
     """
     try:
         sys.stdout.flush()
@@ -298,7 +298,7 @@ def finish_streams(code: int) -> int:
 
 
 def _discard(stream: TextIO) -> None:
-    """Send what is still buffered in ``stream``, and all that follows, to the null device."""
+    """Send what is still buffered in ``stream``, and everything after it, to the null device."""
     with suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -335,7 +335,7 @@ def complain(error: Exception) -> ExitCode:
 
 
 def report(facts: Iterable[tuple[str, str]], stream: TextIO | None = None) -> None:
-    """Print named facts, one a line, with the values aligned; on standard error unless ``stream`` is given."""
+    """Print named facts, one per line, with aligned values; on standard error unless ``stream`` is given."""
     rows = list(facts)
     target = stream or sys.stderr
     indent = max((len(name) for name, _ in rows), default=0) + 2

@@ -1,7 +1,7 @@
-"""``accucheck demo``: a whole run against a simulated AccuAuth in half a minute, and its proof.
+"""``accucheck demo``: a complete run against a simulated AccuAuth in half a minute, and a proof of its results.
 
-The proof reads the output with the standard library and compares each row with the sandbox's truth. It shares
-nothing with the writer of the output but the file, so that a bug there cannot hide here.
+The proof reads the output with the standard library and compares each row with the sandbox's truth. It shares only the
+file with the code that wrote the output, so a bug there cannot hide here.
 """
 
 from __future__ import annotations
@@ -154,9 +154,9 @@ TROUBLE = {
     "errors": "0.02",
     "latency": "40",
 }
-"""How the sandbox behaves; the client does not know its rate limit."""
+"""The sandbox's settings; the client does not know its rate limit."""
 START_SECONDS = 20.0
-"""How long the sandbox may take to start; generous, since a first import can be slow."""
+"""Seconds that the sandbox may take to start; generous, since a first import can be slow."""
 
 
 def demo(
@@ -166,7 +166,7 @@ def demo(
     talk: Talk = DEFAULT_TALK,
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
-    """See accucheck at work on made-up leads and a simulated AccuAuth. Needs no account.
+    """Try accucheck on made-up leads and a simulated AccuAuth. Needs no account.
 
     Parameters
     ----------
@@ -256,7 +256,7 @@ class Proof:
 
     @property
     def holds(self) -> bool:
-        """Whether everything was right."""
+        """Whether everything was correct."""
         return not (self.wrong or self.misjudged or self.misplaced)
 
 

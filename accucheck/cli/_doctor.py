@@ -1,4 +1,4 @@
-"""``accucheck doctor``: what works on this machine and what does not, without a call unless one is asked for."""
+"""``accucheck doctor``: what works on this machine and what does not, without a call unless requested."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _CERTIFICATE_DAYS = 14
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
     state: Literal["ok", "warning", "failed"]
@@ -72,7 +72,7 @@ def doctor(
     talk: Talk = DEFAULT_TALK,
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
-    """Look at what a run needs: credentials, network, clock, ledger and disk.
+    """Check what a run needs: credentials, network, clock, ledger and disk.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def _network(account: Account) -> Iterator[Finding]:
 
 
 def _proxy(account: Account) -> tuple[str | None, str]:
-    """Return the proxy of calls, and where it is set."""
+    """Return the proxy for calls, and where it is set."""
     parts = urlsplit(account.base_url)
     host = parts.hostname or ""
     if host in ("localhost", "127.0.0.1", "::1"):
@@ -249,7 +249,7 @@ def _certificate(raw: socket.socket, host: str, account: Account) -> Finding:
 
 
 def _answer(account: Account, proxy: str | None) -> Iterator[Finding]:
-    """Look at whoever answers a plain GET, which is not a call, and at its clock."""
+    """Check the server with a plain GET, which is not a call, and compare its clock."""
     parts = urlsplit(account.base_url)
     verify = True if account.ca_file is None else ssl.create_default_context(cafile=str(account.ca_file))
     began = time.perf_counter()
@@ -298,7 +298,7 @@ def _ledger(account: Account, given: str | None) -> Iterator[Finding]:
 
 
 def _locks(folder: Path) -> Finding:
-    """Make a ledger in the folder, and take it away again."""
+    """Create a ledger in the folder, and delete it again."""
 
     async def work() -> None:
         with tempfile.TemporaryDirectory(prefix=".accucheck-doctor-", dir=folder) as place:

@@ -1,10 +1,10 @@
 """How a command ends: its exit code, and what signals do.
 
-INT, TERM and HUP: the first stops a run gracefully, the second leaves at once. One handler stays installed for the
-whole command, so that no signal is lost between two phases. A phase defines what the first and the second signal do;
-outside a phase a signal ends the command. A third signal gets the system's default action, in case the second one has
-no effect. A closing terminal may send HUP twice, from the terminal and from its shell: that counts once, and not at
-all under nohup.
+On INT, TERM and HUP: the first signal stops a run gracefully, the second quits at once. One handler stays installed for
+the whole command, so no signal is lost between two phases. A phase defines what the first and the second signal do;
+outside a phase, a signal ends the command. A third signal gets the system's default action, in case the second had no
+effect. A closing terminal may send HUP twice, from the terminal and from its shell, which counts once, and is ignored
+under nohup.
 """
 
 from __future__ import annotations

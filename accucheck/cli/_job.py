@@ -1,4 +1,4 @@
-"""One bulk job: what was asked for, and how its list, ledger and stream are opened."""
+"""One bulk job: its options, and how its list, ledger and stream are opened."""
 
 from __future__ import annotations
 
@@ -140,14 +140,14 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Under which name ``--max-calls`` and ``--max-cost`` count over all runs: the path of the output, or input."""
+        """The name under which ``--max-calls`` and ``--max-cost`` count over all runs: the output's or input's path."""
         place = self.input if self.to_stdout else self.output
         name = self.job or (place if is_remote(place) else os.path.abspath(place))
-        # A file name may hold bytes that are not UTF-8; a database takes text only.
+        # A file name may contain bytes that are not UTF-8; a database accepts only text.
         return name.encode("utf-8", "backslashreplace").decode()
 
     def metrics(self, cost: Callable[[], Cost | None]) -> MetricsFile | None:
-        """What writes ``--metrics-file``; None without one."""
+        """The writer of ``--metrics-file``; None without one."""
         return None if self.metrics_file is None else MetricsFile(self.metrics_file, self.name, cost)
 
     async def max_calls(self, store: Store) -> int | None:
@@ -173,7 +173,7 @@ class Job:
         on_event: OnEvent,
         number: Callable[[Item], str | int | None] | None = None,
     ) -> Stream[Item]:
-        """Return the stream of this job over ``items``. Its grace is 0, since ``run_stream`` grants it."""
+        """Return the stream of this job over ``items``. Its grace is 0, because ``run_stream`` adds it."""
         cap = self.pace.max_calls
         return client.stream(
             items,
@@ -221,7 +221,7 @@ def open_list(
         encoding=reading.encoding,
         file_format=file_format,
         live=live,
-        # Not sys.stdin: a thread that holds its lock when the interpreter exits crashes the process.
+        # Not sys.stdin: if a thread holds its lock when the interpreter exits, the process crashes.
         stdin=open(0, "rb", buffering=0, closefd=False) if live else None,  # noqa: SIM115
     )
     if not talk.quiet:

@@ -1,8 +1,8 @@
 """Jobs of ``bulk``: to files, and to standard output (``-o -``).
 
-To files in two passes a list: check what is not in the ledger, then write every row from the ledger. To standard output
-every row goes as soon as it is answered, the unanswered ones at the end; standard input that is still being written is
-read in a thread beside the event loop.
+Each list to a file takes two passes: check what is not in the ledger, then write every row from the ledger. On standard
+output, each row is written as soon as it is answered, unanswered ones at the end. Standard input that is still being
+written is read in a thread.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ __all__ = ["LiveRows", "run_file_jobs", "run_pipe_job"]
 
 
 def run_file_jobs(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
-    """Run the jobs one after the other and return the exit code. One that fails does not stop the others."""
+    """Run the jobs one after another and return the exit code. A job that fails does not stop the others."""
     return run_to_end(_run_all(jobs, client, interruption), interruption)
 
 
@@ -94,7 +94,7 @@ async def _run_all(jobs: Sequence[Job], client: Client, interruption: Interrupti
 
 
 async def _run_one(job: Job, client: Client, interruption: Interruption) -> ListResult:
-    """Do one list. The output is written however the first pass ended."""
+    """Process one list. The output is written however the first pass ended."""
     ending: Ending | None = None
     try:
         with open_list(job.input, job.reading, job.talk) as source:
@@ -104,7 +104,7 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
             read, several = reader_of(job.reading, source), several_of(job.reading, source)
             if not ledger_exists(job.ledger):
                 await refuse_other_files(job, None)  # before a ledger is made
-            # Output and ledger are opened before the first call: no answer is bought that cannot be kept.
+            # Open output and ledger before the first call, so that no answer is bought that cannot be kept.
             async with open_book(job.ledger, local_name(job.output)) as book:
                 store = book.store
                 await refuse_other_files(job, store)
@@ -162,7 +162,7 @@ async def _check(
     if found.to_ask:
         numbers = numbers_to_buy(source, reason, job.reading)
         return await _ask(job, client, numbers, store, found.to_ask, interruption)
-    # To read the list again, and look all of it up again, is a third of the time that such a run takes.
+    # Reading the list and looking it up again would take a third of the time of such a run.
     ending = await _ask(job, client, (), store, 0, interruption)
     return replace(ending, stats=msgspec.structs.replace(ending.stats, **found.counts()))
 
@@ -175,7 +175,7 @@ async def _ask(
     to_ask: int,
     interruption: Interruption,
 ) -> Ending:
-    """Ask one endpoint for what the ledger does not know."""
+    """Ask one endpoint about the numbers that the ledger does not know."""
     notice = RunNotice(job.host, job.outage_deadline, job.prices)
     stream = await job.stream(client, numbers, store, on_event=notice)
     most_calls = await job.max_calls(store)
@@ -202,7 +202,7 @@ async def _write(
     found: Survey,
     interruption: Interruption,
 ) -> Tally:
-    """Write the output. A second signal leaves the old one in place."""
+    """Write the output. A second signal keeps the old one."""
     tally = Tally()
     meter = PassMeter("writing the output", lambda: tally.rows, lambda: tally.rows / max(found.rows, 1))
     loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
@@ -232,7 +232,7 @@ def _say_unwritten(job: Job, ending: Ending, error: FileError, interruption: Int
     say_what_ended_it(job, ending, interruption)
     complain(error)
     if job.ledger is not None:
-        # If the ledger itself failed, its error has said how many answers it could not store.
+        # If the ledger failed, its error has already said how many answers it could not store.
         kept = "the answers stored so far" if isinstance(ending.error, LedgerError) else "all answers"
         say(
             f"{kept} are safe in {job.ledger}",
@@ -248,13 +248,13 @@ def _leave(job: Job) -> NoReturn:
 
 
 _AHEAD = 1_000
-"""Most rows read and not yet taken; a faster writer has to wait."""
+"""Maximum rows read and not yet taken; a faster writer must wait."""
 
 
 class LiveRows:
-    """Reads ``rows`` in a thread, since the next row may take long to arrive.
+    """Reads ``rows`` in a thread, because the next row may take a long time to arrive.
 
-    The thread is a daemon: a run that ends before its input does not wait for it.
+    The thread is a daemon, so a run that ends before its input does not wait for it.
     """
 
     def __init__(self, rows: Iterator[Row]) -> None:

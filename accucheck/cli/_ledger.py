@@ -1,4 +1,4 @@
-"""The ledger of a command: which one it is, what it knows of numbers, and the temporary one of ``--ledger none``."""
+"""A command's ledger: which one it is, what it knows about numbers, and a temporary one for ``--ledger none``."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 NONE = "none"
-"""The value of --ledger that means: keep no ledger."""
+"""The value of --ledger that turns the ledger off."""
 Find = Callable[[Sequence[int]], Awaitable[Mapping[int, Settlement]]]
 """Returns what is known about some national numbers."""
 
@@ -62,7 +62,7 @@ class Freshness:
 
     @property
     def as_given(self) -> FreshWithin | None:
-        """The same as the library takes it."""
+        """The same in the library's form."""
         if self.yes is None and self.no is None:
             return None
         ages: dict[Literal["yes", "no"], timedelta] = {}
@@ -98,7 +98,7 @@ class Book:
 
     @property
     def path(self) -> str:
-        """Where it is now: a file that vanished in mid-run is continued elsewhere."""
+        """Where it is now; a file that vanishes in mid-run is continued elsewhere."""
         return (
             short_path(str(self.store.path))
             if isinstance(self.store, SQLiteStore) and self.name
@@ -132,7 +132,7 @@ async def open_book(place: str | None, output: Path) -> AsyncIterator[Book]:
 
 
 def ledger_exists(place: str | None) -> bool:
-    """Whether there is a ledger at ``place`` to look into; one in a database is taken to be there."""
+    """Whether there is a ledger at ``place``; one in a database is assumed to exist."""
     return place is not None and (is_postgres(place) or os.path.exists(place))
 
 
@@ -194,14 +194,14 @@ def query_of(endpoint: EndpointChoice, *, fresh: Freshness, retry_failed: bool, 
 
 
 async def nothing_known(numbers: Sequence[int]) -> Mapping[int, Settlement]:
-    """Know nothing, for want of a ledger."""
+    """Return nothing, because there is no ledger."""
     return {}
 
 
 def existing_ledger(given: str | None, api_id: str | None, base_url: str) -> Ledger:
-    """Return the ledger to look into: the given one, the account's, or the only account's there is.
+    """Return the ledger to read: the given one, the account's, or that of the only account.
 
-    Raises ConfigurationError if there is none: looking into a ledger does not make one.
+    Raises ConfigurationError if there is none, since reading does not create one.
     """
     place = chosen_ledger(given, api_id, base_url)
     if place is None:
@@ -235,9 +235,9 @@ def _is_database(path: Path) -> bool:
 
 @asynccontextmanager
 async def _temporary_book(output: Path) -> AsyncIterator[Book]:
-    """Open a ledger in the temporary directory, which is deleted if the block succeeds.
+    """Open a ledger in the temporary directory, and delete it if the block succeeds.
 
-    If it raises, ``output`` was not written and the answers are nowhere else: then the ledger is kept, next to
+    If the block raises, ``output`` was not written and the answers exist nowhere else, so the ledger is kept, next to
     the output if possible.
     """
     directory = Path(tempfile.mkdtemp(prefix="accucheck-"))

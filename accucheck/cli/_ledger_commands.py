@@ -1,4 +1,4 @@
-"""``accucheck ledger``: look into a ledger, export it, delete from it."""
+"""``accucheck ledger``: read a ledger, export it, delete from it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["LedgerRows", "app"]
 
 
 class _LedgerFile:
-    """The ledger as the source of a sink: a file that must not be overwritten."""
+    """The ledger as a sink's source: a file that must not be overwritten."""
 
     head = b""
     repeatable = True
@@ -79,7 +79,7 @@ _WHICH = Group("Which ledger", sort_key=20)
 @Parameter(name="*", group=_WHICH)
 @dataclass(frozen=True, kw_only=True)
 class Which:
-    """Which ledger a command is about, unless it is named: the account's own."""
+    """Selects the account whose ledger a command uses if none is named."""
 
     profile: str | None = None
     """Profile of accucheck.toml to use."""
@@ -330,9 +330,8 @@ def statement(
 
     $ accucheck ledger statement answers.ledger --month 2026-11
 
-    One row per answer, in Peru's time, with its request id; also those of numbers that were answered again later. Calls
-    whose reply was lost, and which may have been charged too, are counted beside. The sums by day are printed on
-    standard error.
+    One row per answer, in Peru time, with its request id, including answers that were replaced later. Calls whose reply
+    was lost may also have been charged and are counted separately. Totals by day are printed on standard error.
 
     Parameters
     ----------

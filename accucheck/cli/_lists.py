@@ -1,4 +1,4 @@
-"""Which lists a command is about, where the results of each go, and which rows of them are not to be asked."""
+"""Which lists a command reads, where the results go, and which rows to skip."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _WRITABLE = {suffix for known in FORMATS.values() for suffix in known.write_suff
 def expand(names: Iterable[str]) -> list[str]:
     """Return the lists behind ``names``: files, folders (all lists in them) and patterns such as ``lists/*.csv``.
 
-    Raises FileError if a folder or a pattern holds no list.
+    Raises FileError if a folder contains no list or no file matches a pattern.
     """
     found: list[str] = []
     for name in names:
@@ -100,7 +100,7 @@ def outputs_in(folder: str, lists: Sequence[str]) -> list[str]:
 
 
 def reports_on(report: Path | None, lists: Sequence[str]) -> list[Path | None]:
-    """Return the path of the report on each list: ``report.html`` itself, or of several lists ``report-LIST.html``."""
+    """Return the path of the report on each list: ``report.html``, or for several lists ``report-LIST.html``."""
     if report is None or len(lists) == 1:
         return [report] * len(lists)
     names = [Path("stdin" if name == STANDARD_STREAM else name).name for name in lists]
@@ -111,7 +111,7 @@ def reports_on(report: Path | None, lists: Sequence[str]) -> list[Path | None]:
 
 
 def _written_as(suffix: str) -> str:
-    """Return the suffix of the format that takes the place of one that can only be read."""
+    """Return the suffix of the format to write instead of one that can only be read."""
     for known in FORMATS.values():
         if suffix in known.read_suffixes and known.write_suffixes:
             return known.write_suffixes[0]
@@ -120,7 +120,7 @@ def _written_as(suffix: str) -> str:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Rows that must not be asked: numbers in a list of refusals, and rows that a condition does not hold for."""
+    """Rows to skip: numbers in an exclusion list, and rows that do not meet a condition."""
 
     numbers: Bitset
     source: str
@@ -143,7 +143,7 @@ class Exclusion:
 
 
 def make_exclusion(exclude: Sequence[Path], where: Sequence[str]) -> Exclusion | None:
-    """Read the lists of numbers that are never to be asked, and the conditions; None if there is neither."""
+    """Read the exclusion lists and the conditions; None if there are neither."""
     if not exclude and not where:
         return None
     conditions = []
@@ -163,7 +163,7 @@ def make_exclusion(exclude: Sequence[Path], where: Sequence[str]) -> Exclusion |
 
 
 def why_not(source: Source, exclusion: Exclusion | None) -> WhyNot | None:
-    """Return a function that says why a row of ``source`` must not be asked, or ``""``; None if all may be."""
+    """Return a function that says why a row of ``source`` must be skipped, or ``""``; None if none must be."""
     if exclusion is None:
         return None
     places = exclusion.places(source)
@@ -185,7 +185,7 @@ def why_not(source: Source, exclusion: Exclusion | None) -> WhyNot | None:
 
 
 def several_of(reading: ListOptions, source: Source) -> Several | None:
-    """Return what to do with rows that hold several numbers; None if they are invalid."""
+    """Return how to handle rows with several numbers; None if they are invalid."""
     return reading.several or ("each" if len(source.number_columns) > 1 else None)
 
 
@@ -201,7 +201,7 @@ def reader_of(reading: ListOptions, source: Source) -> ReadNumbers:
 
 
 def most_numbers(source: Source, read: ReadNumbers) -> int:
-    """Return how many numbers a row has at most, from a pass over the list."""
+    """Return the most numbers in one row, from a pass over the list."""
     most = 1
     for text in source.numbers():
         with suppress(InvalidNumber):

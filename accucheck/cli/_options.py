@@ -1,4 +1,4 @@
-"""The options that several commands share, and how their text is parsed."""
+"""Options shared by several commands, and how their values are parsed."""
 
 from __future__ import annotations
 
@@ -52,16 +52,16 @@ __all__ = [
 ]
 
 STANDARD_STREAM = "-"
-"""The name that means standard input or standard output."""
+"""The name of standard input or standard output."""
 HIDDEN_STREAM = "\0"
-"""Stands for ``-`` while arguments are parsed, so that it does not look like an option. No argument can contain NUL."""
+"""Replaces ``-`` during parsing, so that it does not look like an option. No argument can contain NUL."""
 
 _DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>s|m|min|h|d|w)", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def read_duration(text: str) -> timedelta:
-    """Read a length of time such as ``90s``, ``15m``, ``12h``, ``30d``, ``2w`` or ``0``; raises ValueError."""
+    """Parse a duration such as ``90s``, ``15m``, ``12h``, ``30d``, ``2w`` or ``0``; raises ValueError."""
     if text.strip() == "0":
         return timedelta()
     match = _DURATION.fullmatch(text.strip())
@@ -71,7 +71,7 @@ def read_duration(text: str) -> timedelta:
 
 
 def read_rate(text: str) -> float | tuple[float, float] | str:
-    """Read ``auto``, a number of calls per second, bounds ``LOW:HIGH`` to search in, or a text with quotas.
+    """Parse ``auto``, a number of calls per second, bounds ``LOW:HIGH`` to search within, or text with quotas.
 
     Raises ValueError.
     """
@@ -129,7 +129,7 @@ class CallCap(NamedTuple):
 
     calls: int
     more: bool = False
-    """Whether these come on top of the calls that earlier runs have made."""
+    """Whether these are in addition to the calls of earlier runs."""
 
 
 def read_max_calls(text: str) -> CallCap:
@@ -297,7 +297,7 @@ class CostOptions:
     price: Price | None = None
     """Price of an answer, yes or no."""
     price_basic: Price | None = None
-    """Price of one answer of the basic endpoint, where both are used (--endpoint cascade)."""
+    """Price of an answer of the basic endpoint, if both are used (--endpoint cascade)."""
     price_pending: Price = Decimal(0)
     """Price of a PENDING reply."""
     price_refused: Price = Decimal(0)
@@ -320,11 +320,11 @@ class CostCap(NamedTuple):
 
     amount: Decimal
     more: bool = False
-    """Whether this comes on top of what earlier runs have spent."""
+    """Whether this is in addition to what earlier runs spent."""
 
 
 def read_max_cost(text: str) -> CostCap:
-    """Read ``20``, or ``+5.50`` for so much more than so far; raises ValueError."""
+    """Parse ``20``, or ``+5.50`` for that much more than so far; raises ValueError."""
     try:
         amount = money("a cost", text.strip().removeprefix("+"))
     except ConfigurationError:
@@ -351,7 +351,7 @@ class Spending(CostOptions):
     """What calls cost, and how much to spend at most."""
 
     max_cost: MaxCost | None = None
-    """Most to spend by these prices, counted over all runs of this job. +5: 5 more than so far."""
+    """Maximum to spend at these prices, over all runs of this job. +5 allows 5 more than so far."""
 
 
 Several = Literal["first", "best", "each"]
@@ -366,9 +366,9 @@ class ListOptions:
     """Column with the phone numbers: its name, its position (from 1), or all. Repeatable. Default: found by name or
     content."""
     several: Several | None = None
-    """Read rows with several numbers: check only the first, or all with columns for each, or all and keep the best
-    answer (a yes of any, a no only of all). Default: such rows are invalid in one column, and each with several
-    columns."""
+    """What to do with rows that have several numbers: first checks only the first; each checks all and gives each its
+    own columns; best checks all and keeps one answer (yes if any is a yes, no only if all are). Default: such rows are
+    invalid, or each if several columns are read."""
     sheet: str | None = None
     """Sheet of a workbook: its name, its position (from 1), or all. Default: the one with phone numbers."""
     visible_only: bool = False
@@ -385,7 +385,7 @@ class Talk:
     """What to print on standard error."""
 
     quiet: bool = False
-    """Print errors only: no progress and no summary."""
+    """Print only errors: no progress and no summary."""
     progress: ProgressMode = "auto"
     """How to show progress: auto is a bar on terminals and one line a minute elsewhere."""
     debug: bool = False

@@ -1,9 +1,9 @@
-"""The output: its result columns, the pass that writes every row, and what must be true of it before the first call.
+"""The output: its result columns, the pass that writes every row, and the checks before the first call.
 
-That comes first so that a refused command buys nothing and leaves no file.
+The checks come first so that a refused command buys nothing and leaves no file.
 
-Nothing is overwritten that this command did not write. The ledger remembers what was written where, from which list,
-with its size and time of change: a file that somebody has edited since is no longer ours.
+Only files that this command wrote are overwritten. The ledger remembers what was written where, from which list, with
+its size and modification time: a file that someone has edited since is no longer ours.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ __all__ = [
 ]
 
 EXCLUDED = "EXCLUDED"
-"""The status of a row that was not to be asked (``--exclude``, ``--where``)."""
+"""The status of a skipped row (``--exclude``, ``--where``)."""
 UNCHECKED = ResultColumns(status="UNCHECKED", reason="the run ended before this number was checked")
 """For a row without an outcome, which is never a "no"."""
 
 
 def columns_of(result: Check | CheckError, number: int | None = None) -> ResultColumns:
-    """Return the columns for an answer to ``number`` (national), or for the reason why there is none."""
+    """Return the columns for an answer about ``number`` (national), or for the reason why there is none."""
     match result:
         case Check():
             return ResultColumns(
@@ -126,7 +126,7 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """Rows whose number was asked and has no answer."""
+        """Rows whose number was asked but has no answer."""
         return self.rows - self.answered - self.unchecked - self.invalid - self.excluded - self.pending
 
     @property
@@ -136,22 +136,22 @@ class Tally:
 
     @property
     def excluded(self) -> int:
-        """Rows that were not to be asked."""
+        """Rows that were skipped."""
         return self.by_status[EXCLUDED]
 
     @property
     def invalid(self) -> int:
-        """Rows without a number that could be asked."""
+        """Rows without a valid number."""
         return self.by_status[InvalidNumber.status]
 
     @property
     def unchecked(self) -> int:
-        """Rows that the next run checks by itself."""
+        """Rows that the next run checks automatically."""
         return self.by_status[UNCHECKED.status] + self.by_status[RefusedAlike.status]
 
 
 CHUNK = 512
-"""Rows that are looked up at once."""
+"""Rows looked up at once."""
 
 
 class RowWriter(Protocol):
@@ -170,7 +170,7 @@ async def write_rows(
     reason: WhyNot | None = None,
     tally: Tally | None = None,
 ) -> Tally:
-    """Write every row of ``source`` exactly once, and return the count; ``tally`` is counted up on the way."""
+    """Write every row of ``source`` exactly once and return the count; updates ``tally`` on the way."""
     tally = tally or Tally()
     async for row, (columns, *more) in answered_rows(
         source.rows(), find, read=read, keep_best=keep_best, reason=reason
@@ -190,7 +190,7 @@ async def answered_rows(
 ) -> AsyncIterator[tuple[Row, list[ResultColumns]]]:
     """Yield every row with its columns, in order: those of the best answer, or those of each of its numbers.
 
-    ``reason`` says why a row was not to be asked, or ``""``.
+    ``reason`` says why a row was skipped, or ``""``.
     """
     while chunk := list(islice(rows, CHUNK)):
         numbers: list[list[int] | InvalidNumber | str] = [
@@ -248,7 +248,7 @@ def check_output(path: str, source: Source, file_format: str | None) -> None:
 
 
 def refuse_existing(output: str, *, force: bool) -> None:
-    """Raise FileError if something is at the path of an output, unless ``force``."""
+    """Raise FileError if the output already exists, unless ``force``."""
     if _is_file(output) and not force:
         raise FileError(f"{output} exists\nname another output, or add --force to overwrite it")
 
@@ -300,7 +300,7 @@ def _identity(path: str) -> object:
 
 
 async def refuse_other_files(job: Job, memory: Store | None) -> None:
-    """Raise FileError if something is at the output's path that an earlier run over this list did not write."""
+    """Raise FileError if the output exists and an earlier run on this list did not write it."""
     for output in job.outputs.values():
         if _is_file(output) and not job.force:
             await _refuse_other_file(job, output, memory)
@@ -329,7 +329,7 @@ async def _refuse_other_file(job: Job, output: str, memory: Store | None) -> Non
 async def remember_output(job: Job, memory: Store, *, written: bool) -> None:
     """Note that the output is about to be written, or that it has been ``written``.
 
-    A ledger that cannot take the note (a full disk) must not prevent the output: the next run asks for --force.
+    If the ledger cannot store this (a full disk), the output is written anyway; the next run asks for --force.
     """
     with suppress(LedgerError):
         for output in job.outputs.values():
@@ -338,7 +338,7 @@ async def remember_output(job: Job, memory: Store, *, written: bool) -> None:
 
 
 class Outputs:
-    """The files of a job, each there whole at the end of the ``with`` block, or as it was before if that raises."""
+    """The files of a job: each is complete at the end of the ``with`` block, or unchanged if that raises."""
 
     def __init__(self, job: Job, source: Source, *, paper: Paper | None = None, numbers: int = 1) -> None:
         self._only = job.only
@@ -365,11 +365,11 @@ class Outputs:
 
     @property
     def notes(self) -> list[str]:
-        """What the outputs cannot keep of the list."""
+        """What the outputs cannot keep from the list."""
         return list(dict.fromkeys(note for sink in self._sinks.values() for note in sink.notes))
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
-        """Write a row where it belongs."""
+        """Write a row to its file."""
         if self._paper is not None:
             self._paper.count(row, (result, *more))
         if (sink := self._sinks.get("")) is None:
@@ -392,7 +392,7 @@ class Outputs:
 
 _VERDICTS: dict[bool | None, str] = {True: "yes", False: "no"}
 _KINDS = {True: ("yes", "answered"), False: ("no", "answered"), None: ("unanswered",)}
-"""The values of --only that keep a row, by its verdict."""
+"""By verdict, the values of --only that keep a row."""
 
 
 def _is_file(path: str) -> bool:
@@ -420,5 +420,5 @@ def _input(job: Job) -> str:
 
 
 def _text(path: str) -> str:
-    """Return ``path`` as text that a database takes: it may hold bytes that are not UTF-8."""
+    """Return ``path`` as text that a database accepts; it may contain bytes that are not UTF-8."""
     return path.encode("utf-8", "backslashreplace").decode()

@@ -103,12 +103,12 @@ def plan(
     retry_failed
         Count numbers that failed earlier as unknown.
     exclude
-        List of numbers never to check, in any input format. Repeatable.
+        List of numbers to leave out, in any input format. Repeatable.
     where
         Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold.
     yes_share
-        Share of the numbers that are on WhatsApp, 0 to 1, to compare --endpoint cascade with advanced alone. Default:
-        as among the list's numbers in the ledger, such as those of bulk --sample.
+        Share of the numbers that are on WhatsApp, 0 to 1, to compare --endpoint cascade with advanced only. Default:
+        the share among the list's numbers in the ledger, such as those of bulk --sample.
     json
         Print one JSON object.
     """
@@ -169,11 +169,11 @@ def plan(
 
 
 _ENOUGH_KNOWN = 30
-"""Numbers of the list in the ledger that say what the others will be like."""
+"""How many of the list's numbers must be in the ledger to estimate the others from them."""
 
 
 class Estimate:
-    """What the rest of a list will take: as the numbers of the list that are in the ledger, if there are enough."""
+    """What the rest of a list will take, estimated from its numbers in the ledger if there are enough."""
 
     def __init__(
         self,
@@ -200,7 +200,7 @@ class Estimate:
 
     @property
     def calls(self) -> int:
-        """Calls in all, polls included."""
+        """All calls, including polls."""
         share = 0.0
         if self._is_cascade:
             share = 1.0 if self.yes_share is None else self.yes_share * self.answered_share
@@ -215,14 +215,14 @@ class Estimate:
 
     @property
     def of_one(self) -> Cost | None:
-        """What one endpoint costs: numbers are answered once, and all other calls are polls."""
+        """The cost with one endpoint: each number is answered once, and all other calls are polls."""
         if self.prices is None:
             return None
         return self._at(self.prices, self.found.to_ask * self.answered_share, self.found.to_ask)
 
     @property
     def of_cascade(self) -> Cost | None:
-        """What basic for all and advanced for those on WhatsApp cost."""
+        """The cost of basic for all numbers and advanced for those on WhatsApp."""
         if self.prices is None or self.basic is None or self.yes_share is None:
             return None
         begun = self.found.second_step
@@ -236,7 +236,7 @@ class Estimate:
 
     @property
     def break_even(self) -> Decimal | None:
-        """The share of "yes" below which cascade costs less than advanced alone."""
+        """The share of "yes" below which cascade costs less than only advanced."""
         if self.prices is None or self.basic is None or not self.prices.answer:
             return None
         return max(Decimal(0), 1 - self.basic.answer / self.prices.answer)
@@ -339,7 +339,7 @@ def _prices_in_words(estimate: Estimate) -> str:
 
 
 def _comparison(estimate: Estimate) -> list[tuple[str, str]]:
-    """Say which is cheaper at two prices: advanced alone, or only for those of which basic says yes."""
+    """Say which is cheaper: advanced for all numbers, or only for those that basic says are on WhatsApp."""
     one, cascade, even = estimate.of_one, estimate.of_cascade, estimate.break_even
     if one is None or even is None:
         return []

@@ -41,12 +41,12 @@ __all__ = [
 ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
 
 BAR_PERIOD = 0.25
-"""Seconds between two drawings of the bar."""
+"""Seconds between redraws of the bar."""
 LINE_PERIOD = 60.0
-"""Seconds between two plain lines."""
+"""Seconds between plain lines."""
 SAMPLES_A_LINE = 60
 JSON_PERIOD = 1.0
-"""Seconds between two lines of JSON."""
+"""Seconds between lines of JSON."""
 SURE_OF_A_PASS = 5.0
 """Seconds of a pass that tell its speed."""
 SAMPLE_PERIOD = 0.2
@@ -54,16 +54,16 @@ SAMPLE_PERIOD = 0.2
 SPEED_WINDOW = 20.0
 """Seconds that the speed looks back on, at most."""
 WIDEST = 60
-"""Columns of the bar and of the facts below it, so that a terminal that is made narrower seldom has to wrap them."""
+"""The width of the bar and the facts below it, so that a terminal made narrower rarely wraps them."""
 
 
 class View(NamedTuple):
-    """What there is to show at one moment."""
+    """What to show at one moment."""
 
     facts: Sequence[str]
-    """Short and whole, the most important first."""
+    """Short facts, the most important first."""
     fraction: float | None
-    """How much is done, 0 to 1; None if nobody knows."""
+    """How much is done, 0 to 1; None if unknown."""
     data: dict[str, Any]
     """The same for a program."""
 
@@ -73,8 +73,8 @@ class PassMeter:
 
     Args:
         what: What is being done, in words.
-        rows: Gives the rows done.
-        fraction: Gives how much is done, 0 to 1; 0 if nobody knows.
+        rows: Returns the rows done.
+        fraction: Returns how much is done, 0 to 1; 0 if unknown.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class PassMeter:
 
 
 class WaitMeter:
-    """Work that does not tell how far it is: how long it takes so far.
+    """Work of unknown length; shows how long it has taken so far.
 
     Args:
         what: What is being done, in words.
@@ -127,16 +127,16 @@ class WaitMeter:
 
 
 class RunMeter:
-    """The counts of a run. Its clock is ``Stats.elapsed``, which is that of the run.
+    """The counts of a run. Its clock is ``Stats.elapsed``.
 
     Args:
-        read: Gives the counts.
-        to_check: How many distinct numbers the run has to ask; None if nobody knows.
-        price: Gives what the run has cost, in words; "" if there is no price.
+        read: Returns the counts.
+        to_check: How many distinct numbers the run has to ask; None if unknown.
+        price: Returns the cost of the run so far, in words; "" if there is no price.
         most_calls: How many calls this run may make; None if no cap ends it.
         plan: The quotas and hours that it keeps to.
-        pause: Gives the seconds until quotas and hours allow a call; 0 if they do.
-        outage: Says whether calls wait for the end of an outage.
+        pause: Returns the seconds until quotas and hours allow a call; 0 if they do.
+        outage: Returns whether calls are waiting for the end of an outage.
         wall: Returns seconds since 1970.
     """
 
@@ -242,7 +242,7 @@ def _calls_per_second(first: Stats, last: Stats) -> float:
 
 
 def numbers_facts(stats: Stats, to_check: int | None = None) -> list[str]:
-    """Return what became of the numbers: the same words while a run lasts and in its summary."""
+    """Return the results by number, in the same words during a run and in its summary."""
     done, answered = stats.yes + stats.no + stats.failed, stats.yes + stats.no
     share = f" ({stats.yes / answered:.1%})" if answered else ""
     facts = [] if to_check is None else [f"{thousands(done)} of {count(to_check, 'number')}"]
@@ -267,7 +267,7 @@ class SpeedRecord:
         self.sample()
 
     def sample(self) -> None:
-        """Note where the run is now."""
+        """Record the state of the run."""
         now = self._read()
         if self._samples and now.elapsed <= self._samples[-1][0]:
             return
@@ -331,7 +331,7 @@ async def reporting(
         yield
     finally:
         task.cancel()
-        # A terminal that went away (OSError) must not end the run, which is paid for.
+        # A terminal that disappeared (OSError) must not end the run, which is paid for.
         with suppress(asyncio.CancelledError, OSError, ValueError):
             await task
 
@@ -340,7 +340,7 @@ async def reporting(
 def showing(
     view: Callable[[], View], mode: ProgressMode = "auto", *, stream: TextIO | None = None
 ) -> Iterator[None]:
-    """Show ``view`` while a block runs that leaves no time to the event loop: from a thread."""
+    """Show ``view`` from a thread, while a block runs that blocks the event loop."""
     display = _display(mode, stream or sys.stderr)
     if display is None:
         yield
@@ -380,7 +380,7 @@ class _Display(Protocol):
 
 def _display(mode: ProgressMode, target: TextIO) -> _Display | None:
     if mode == "auto":
-        # Log lines would tear a bar apart.
+        # Log lines would break up a bar.
         debugging = logging.getLogger("accucheck").isEnabledFor(logging.DEBUG)
         able = target.isatty() and os.environ.get("TERM", "") != "dumb" and not debugging
         mode = "bar" if able else "lines"
@@ -395,7 +395,7 @@ def _display(mode: ProgressMode, target: TextIO) -> _Display | None:
 
 
 class _Bar:
-    """Lines at the bottom of a terminal that are drawn again in place."""
+    """Lines at the bottom of a terminal that are redrawn in place."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

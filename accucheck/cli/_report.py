@@ -59,7 +59,7 @@ def report(
     output
         The HTML file to write.
     by
-        A column of yours to compare by, such as Ciudad. Repeatable. Default: every column with few values.
+        Your own column to group by, such as Ciudad. Repeatable. Default: every column with few values.
     language
         en or es. Default: the language of your system, or English.
     title
@@ -96,7 +96,7 @@ def report(
 
 
 class Paper:
-    """Counts the rows of an output as they are written: for its report, and for the sheet that sums it up.
+    """Counts the rows of an output as they are written, for its report and its summary sheet.
 
     Args:
         job: Says where the report goes and how it is worded.
@@ -108,7 +108,7 @@ class Paper:
         self._source = source
         self._language: Language = job.language or system_language()
         self.run = Run()
-        """Figures of the run, once it is over."""
+        """Calls, cost and speed of the run, once it is over."""
         phones = [column.index for column in source.number_columns]
         self._tally = Tally(source.all_columns(), source=source.name, numbers=phones, by=job.by or None)
         if job.report is not None:
@@ -142,7 +142,7 @@ class Paper:
 
 
 def make_paper(job: Job, source: Source) -> Paper | None:
-    """Return what counts the rows of this job; None if nobody wants to know. Raises FileError."""
+    """Return the counter for the rows of this job; None if it is not needed. Raises FileError."""
     workbook = any(
         format_of_output(Path(output), source, job.format).name == "xlsx" for output in job.outputs.values()
     )
@@ -165,7 +165,7 @@ def run_figures(ending: Ending) -> Run:
 
 
 def system_language() -> Language:
-    """Return the language of this system, if the report is there in it; English otherwise."""
+    """Return the system's language if reports exist in it; otherwise English."""
     name = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG") or ""
     if not name and os.name == "nt":
         name = locale.getlocale()[0] or ""
@@ -195,7 +195,7 @@ _WORDS = {
     ("yes", ""): "no answer now, was on WhatsApp",
     ("no", ""): "no answer now, was not on WhatsApp",
 }
-"""What a change of verdict means: "" is a number without an answer, None one that is not in the list."""
+"""The meaning of a change of verdict; "" is a number without an answer, None one that is not in the list."""
 
 
 def diff(

@@ -1,4 +1,4 @@
-"""One run of a stream: event loop, progress, signals, outages, figures for Prometheus, and how it ended."""
+"""One run of a stream: event loop, progress, signals, outages, Prometheus metrics, and how it ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, r
 __all__ = ["GRACE", "Ending", "MetricsFile", "RunNotice", "run_meter", "run_stream", "run_to_end"]
 
 PERIOD = 5.0
-"""Seconds between two writings: node exporters are asked every 15 s or more."""
+"""Seconds between writes; node exporters are scraped every 15 s or less often."""
 Samples = list[tuple[Mapping[str, str], float]]
 
 
@@ -42,7 +42,7 @@ class MetricsFile:
     Args:
         path: The file; the collector reads those that end in ``.prom``.
         job: Name of the job: the label ``accucheck_job`` of every sample, which tells the files of several jobs apart.
-        cost: Gives what the calls have cost; None without a price.
+        cost: Returns the cost of the calls; None without a price.
     """
 
     def __init__(self, path: Path, job: str, cost: Callable[[], Cost | None] = lambda: None) -> None:
@@ -56,7 +56,7 @@ class MetricsFile:
     async def keep(self, stats: Callable[[], Stats]) -> AsyncIterator[None]:
         """Write the file now, every few seconds, and at the end of the block.
 
-        Raises ConfigurationError if it cannot be written at first; afterwards that is reported and costs nothing else.
+        Raises ConfigurationError if it cannot be written at first; later failures are only reported.
         """
         try:
             self._write(stats(), running=True)
@@ -190,9 +190,9 @@ def run_to_end(coroutine: Coroutine[Any, Any, Value], interruption: Interruption
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop; None for asyncio's own.
+    """Return the factory of the event loop; None for asyncio's own.
 
-    Raises OSError if no file may be opened: a loop that fails to open its own complains when it is collected.
+    Raises OSError if no file may be opened, because a loop that fails to open its own warns when garbage-collected.
     """
     from accucheck._http import raise_open_files_limit
 
@@ -214,11 +214,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class RunNotice:
-    """Hooks into the events of a run: says when calls begin to fail and why, and counts what calls cost."""
+    """Listens to the events of a run: says when calls start to fail and why, and counts what calls cost."""
 
     def __init__(self, host: str, deadline: timedelta, prices: Prices | None = None) -> None:
         self.replies: Counter[str] = Counter()
-        """Calls by what came of them, as the status table names it."""
+        """Calls by the name of their row in the status table."""
         self.basic_replies: Counter[str] = Counter()
         """Of these, those to the basic endpoint."""
         self._prices = prices
@@ -287,7 +287,7 @@ class Ending:
     job_spent: Decimal = Decimal(0)
     """What they may have cost, as ``--max-cost`` counts it."""
     limit: float | None = None
-    """Calls per second that the gate let through at the end: the account's limit, where it was searched for."""
+    """Calls per second that the gate allowed at the end; the account's limit, if it was searched for."""
     speed: tuple[tuple[float, float, float | None], ...] = ()
     """Moments (seconds since 1970), calls per second up to each, and the limit as it was known then."""
     left_at_once: bool = False
@@ -302,7 +302,7 @@ def run_meter(
     most_calls: int | None = None,
     rate: Rate = "auto",
 ) -> RunMeter:
-    """Return what shows the progress of a run; see ``RunMeter``."""
+    """Return the progress display of a run; see ``RunMeter``."""
     return RunMeter(
         lambda: stream.stats,
         to_check,
@@ -324,7 +324,7 @@ async def run_stream(
     grace: float = GRACE,
     metrics: MetricsFile | None = None,
 ) -> Ending:
-    """Hand every outcome of ``stream`` to ``take``, and return how the run ended.
+    """Pass every outcome of ``stream`` to ``take``, and return how the run ended.
 
     The first signal stops the stream and gives the calls in flight ``grace`` seconds to settle; the second leaves
     at once. Create the stream with ``grace=0``, or its own grace would be added.

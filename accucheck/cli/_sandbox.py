@@ -108,7 +108,7 @@ def sandbox(
     pending_for
         Seconds that they stay PENDING.
     queue_rate
-        Numbers per second that AccuAuth's own queue works off. Pending numbers then wait for those before them,
+        Numbers per second that AccuAuth's own queue processes. Pending numbers then wait for those before them,
         instead of for --pending-for.
     soft
         Shares of numbers with soft answers or statuses that are not on AccuAuth's page:
@@ -123,25 +123,25 @@ def sandbox(
     latency
         Average milliseconds per call.
     quota
-        Answers until OUT_OF_QUOTA. Default: no end.
+        Answers until OUT_OF_QUOTA. Default: unlimited.
     expire_after
-        Calls until KEY_EXPIRED. Default: no end.
+        Calls until KEY_EXPIRED. Default: unlimited.
     price
         What a yes or a no costs on the invoice at /invoice. Everything else is free.
     price_basic
-        The same at the basic endpoint. Default: --price.
+        The same for the basic endpoint. Default: --price.
     body
-        The only body encoding to understand, to try what happens with the wrong one.
+        The only body encoding to accept, to see what happens with the wrong one.
     endpoints
         Endpoints that the account may use. Default: both. Others answer NO_PERMISSION.
     seed
-        Seed of the answers and of everything random.
+        Seed of the answers and of all randomness.
     api_id
         API id to accept.
     api_secret
         API secret to accept. Never use a real one here.
     request_log
-        File to append one JSON line to for every call.
+        File that gets one JSON line for every call.
     """
     try:
         settings = Settings(

@@ -1,4 +1,4 @@
-"""``accucheck serve``: AccuAuth's contract over HTTP, with the ledger, the rate limit and the retries behind it."""
+"""``accucheck serve``: AccuAuth's API over HTTP, with the ledger, the rate limit and the retries behind it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def serve(
     queue
         Maximum checks in progress or waiting; beyond that, callers get 429 with Retry-After.
     wait
-        Seconds before a caller gets PENDING; the check continues, and the same request sent again returns its answer.
+        Seconds before a caller gets PENDING. The check continues; sending the same request again returns its answer.
     ledger
         Where answers are kept: a file, postgresql://… or none. Default: your account's own ledger.
     mobile_only
@@ -118,7 +118,7 @@ def serve(
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free port"
         ) from error
-    # Not the exit code of a signal: a service manager takes that for a failure.
+    # Not the exit code of a signal, which a service manager would treat as a failure.
     if not talk.quiet:
         say("stopped; every call in progress has finished")
     return ExitCode.ALL_ANSWERED

@@ -1,11 +1,11 @@
-"""Options that the command line leaves out: from the environment, then from ``accucheck.toml``; ``accucheck config``.
+"""Options not given on the command line: from the environment, then from ``accucheck.toml``; ``accucheck config``.
 
 The order, strongest first: command line, environment, profile, project (``accucheck.toml`` in the current directory),
 user (``accucheck.toml`` in the user's configuration directory). A profile is a table ``[profile.NAME]`` in either file;
 one chosen with ``--profile`` also beats the environment, so that a variable set for one client cannot bill another.
 
-A project file may come from anyone (it lies beside the lists), so it can neither run a command nor say where the
-credentials are sent; those settings belong in the user's file. No file ever holds the secret itself.
+A project file may come from anyone (it is next to the lists), so it can neither run a command nor decide where the
+credentials are sent; those settings belong in the user's file. No file may contain the secret itself.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Layer(NamedTuple):
     name: str
     values: Mapping[str, Any]
     directory: Path | None = None
-    """What relative paths count from; None: the current directory."""
+    """The directory that relative paths start from; None: the current directory."""
 
 
 def user_file() -> Path:
@@ -70,7 +70,7 @@ def every_option(of: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, tup
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:
-    """Return the one of ``words`` that ``word`` may be a misspelling of."""
+    """Return the word in ``words`` that ``word`` may be a misspelling of."""
     return next(iter(difflib.get_close_matches(word, list(words), n=1, cutoff=0.7)), None)
 
 
@@ -82,10 +82,10 @@ class Settings:
     """Fills in the options of a command: a ``config`` for cyclopts.
 
     Args:
-        root: Gives the app with all the commands.
-        environment: By default this process's.
-        directory: Where the project's file is; by default the current directory.
-        user: The user's file; by default ``user_file()``.
+        root: Returns the app with all commands.
+        environment: Default: this process's.
+        directory: Where the project's file is. Default: the current directory.
+        user: The user's file. Default: ``user_file()``.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ class Settings:
         return found
 
     def _refuse_unknown(self, known: set[str]) -> None:
-        """Raise ConfigurationError for a variable or a key that is no option of any command.
+        """Raise ConfigurationError for a variable or key that is not an option of any command.
 
         ``known`` are the options of the command at hand: the other commands are imported only if these do not suffice.
         """

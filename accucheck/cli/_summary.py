@@ -93,7 +93,7 @@ def summarize_all(results: Sequence[ListResult], jobs: Sequence[Job], interrupti
 
 
 def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCode) -> None:
-    """Write what a program wants to know of the run as JSON: totals of all lists, and each list."""
+    """Write a summary of the run for programs, as JSON: totals of all lists, and each list."""
     if path is None:
         return
     lists = [_list_summary(result) for result in results]
@@ -326,7 +326,7 @@ def calls_facts(stats: Stats) -> list[tuple[str, str]]:
 
 
 def _speed(stats: Stats) -> str:
-    """Return how fast the run was; nothing where nothing was asked."""
+    """Return how fast the run was; nothing if no number was asked."""
     answered = stats.yes + stats.no
     if not answered or not stats.elapsed:
         return ""
@@ -335,18 +335,18 @@ def _speed(stats: Stats) -> str:
 
 
 def cost_facts(cost: Cost | None, currency: str) -> list[tuple[str, str]]:
-    """Return what the run has cost; nothing without a price."""
+    """Return the cost of the run; nothing without a price."""
     return [] if cost is None else [("cost", cost_in_words(cost, currency))]
 
 
 def cost_in_words(cost: Cost, currency: str) -> str:
-    """Return the likely cost, and the highest possible one if that is another."""
+    """Return the likely cost, and the highest possible one if it differs."""
     likely, at_most = in_money(cost.likely, currency), in_money(cost.at_most, currency)
     return likely if likely == at_most else f"{likely} likely, {at_most} at most"
 
 
 def _known(stats: Stats) -> str:
-    """Tell answers from failures: neither costs a call, but only the first are what the user wants."""
+    """Distinguish answers from failures: neither costs a call, but the user wants answers."""
     answered = stats.known - stats.known_failed
     words = []
     if answered:

@@ -1,4 +1,4 @@
-"""What is in a list: by a pass without a single call, and by a random sample that estimates the rest."""
+"""What is in a list: from a pass without calls, and from a random sample that estimates the rest."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ class Survey:
 
     rows: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
-    """Rows that cannot be a Peru number, by the reason in one word."""
+    """Rows that cannot be a Peru number, by reason in one word."""
     excluded: int = 0
-    """Rows that must not be asked (``--exclude``, ``--where``)."""
+    """Rows to skip (``--exclude``, ``--where``)."""
     duplicates: int = 0
     """Rows that repeat an earlier number; each number is checked once."""
     known: int = 0
@@ -85,7 +85,7 @@ class Survey:
     failed: int = 0
     """Of those in the ledger: what is known of them."""
     oldest: datetime | None = None
-    """When the oldest of the known answers was given."""
+    """When the oldest of the known answers arrived."""
 
     def counts(self) -> dict[str, int]:
         """Return what a run over the list would count, if all its numbers are known: fields of ``Stats``."""
@@ -105,7 +105,7 @@ class Survey:
 
 
 def name_faults(found: Survey, source: Source) -> None:
-    """Tell the rows that could not be read from the empty ones, after a pass over ``source``."""
+    """After a pass over ``source``, separate rows that could not be read from empty ones."""
     if rows := min(source.faulty_rows, found.invalid["empty"]):
         found.invalid = +(found.invalid - Counter(empty=rows) + Counter({UNREADABLE: rows}))
 
@@ -120,9 +120,8 @@ async def survey(
 ) -> Survey:
     """Read a list to its end and return what is in it.
 
-    A text of None stands for a row that must not be asked; ``read`` reads the numbers of any other. ``on_unknown`` is
-    called with every distinct national number that ``find`` does not know. ``found`` is counted up on the way, for
-    whoever shows the progress.
+    A text of None means a row to skip; ``read`` reads the numbers of any other. ``on_unknown`` is called with every
+    distinct national number that ``find`` does not know. ``found`` is updated on the way, for the progress display.
     """
     found = found or Survey()
     seen = Bitset()
