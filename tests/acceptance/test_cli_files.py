@@ -208,7 +208,7 @@ def test_figures_and_summaries_are_renewed_and_go_through_a_stream(
     )
     for _ in range(2):
         assert accucheck("bulk", source, "-o", output, *beside, sandbox=sandbox).returncode == 0
-    assert json.loads((tmp_path / "s.json").read_text())["known"] == 1
+    assert json.loads((tmp_path / "s.json").read_text())["rows"] == 1
     shown = accucheck("bulk", source, "-o", output, "--summary-json", "/dev/stdout", sandbox=sandbox)
     assert json.loads(shown.stdout)["rows"] == 1
     refused = accucheck("bulk", source, "-o", output, "--metrics-file", "/dev/stdout", sandbox=sandbox)
