@@ -15,7 +15,7 @@
 import typing
 
 from accucheck._arguments import FreshWithin, Timeouts
-from accucheck._client import Client, LedgerLike, Numeric, StreamOptions
+from accucheck._client import Client, ClientOptions, LedgerLike, Numeric, StreamOptions
 from accucheck._costs import Money, Prices
 from accucheck._decide import Policy
 from accucheck._errors import (
@@ -90,6 +90,7 @@ __all__ = [
     "CircuitChanged",
     "Claims",
     "Client",
+    "ClientOptions",
     "ConfigurationError",
     "Endpoint",
     "EndpointChoice",

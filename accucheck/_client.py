@@ -65,7 +65,7 @@ from accucheck._wire import BodyStyle
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Client", "LedgerLike", "Numeric", "StreamOptions"]
+__all__ = ["Client", "ClientOptions", "LedgerLike", "Numeric", "StreamOptions"]
 
 Item = TypeVar("Item")
 Numeric: TypeAlias = str | int | float | None
@@ -73,6 +73,27 @@ Numeric: TypeAlias = str | int | float | None
 NumericItem = TypeVar("NumericItem", bound=Numeric)
 LedgerLike: TypeAlias = Store | Ledger | str | os.PathLike[str]
 """A ledger: the path of a file, or an object that keeps answers (see ``Store``)."""
+
+
+class ClientOptions(TypedDict, total=False):
+    """The options of ``Client`` besides the credentials, for functions that pass them on."""
+
+    base_url: str | None
+    endpoint: Endpoint
+    body: BodyStyle | Literal["auto"]
+    timeouts: Timeouts | None
+    transport: httpx.AsyncBaseTransport | None
+    proxy: str | httpx.URL | httpx.Proxy | None
+    verify: ssl.SSLContext | str | os.PathLike[str] | bool
+    policy: Policy | None
+    rate: Rate
+    burst: int | None
+    gate: Gate | None
+    ledger: LedgerLike | None
+    fresh_within: timedelta | None
+    max_calls: int | None
+    mobile_only: bool
+    on_event: OnEvent | None
 
 
 class StreamOptions(TypedDict, total=False):

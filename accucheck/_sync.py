@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from accucheck._arguments import Timeouts
-from accucheck._client import Client, LedgerLike, Numeric, StreamOptions
+from accucheck._client import Client, ClientOptions, LedgerLike, Numeric, StreamOptions
 from accucheck._models import Check, Outcome, Stats
 from accucheck._stream import Stream
 
@@ -100,32 +103,49 @@ class SyncClient:
         ConfigurationError: An argument is wrong, or credentials are missing.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._make: Callable[[], Client] = partial(Client, *arguments, **options)
+    def __init__(
+        self, api_id: str | None = None, api_secret: str | None = None, **options: Unpack[ClientOptions]
+    ) -> None:
+        self._make: Callable[[], Client] = partial(Client, api_id, api_secret, **options)
         self._make()  # wrong arguments are reported here; the client itself is made in its thread
         self._exit = ExitStack()
         self._portal: BlockingPortal | None = None
         self._client: Client | None = None
+        self._closed = False
 
     def __enter__(self) -> Self:
-        from anyio.from_thread import start_blocking_portal
-
+        _refuse_a_loop("SyncClient", "await client.check(number)")
+        if self._portal is not None:
+            raise RuntimeError(f"the client is {'closed' if self._closed else 'open'}: create a new one")
         with ExitStack() as stack:
-            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            portal = stack.enter_context(_portal())
             client = portal.call(self._make)
             stack.enter_context(portal.wrap_async_context_manager(client))
             self._exit = stack.pop_all()
+        _keep(self)
         self._portal, self._client = portal, client
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._end()
         self._exit.__exit__(kind, error, traceback)
 
     def close(self) -> None:
-        """Let calls in flight settle and close every connection. A context manager does this automatically."""
+        """Settle the calls in flight and close every connection. A context manager closes by itself."""
+        self._end()
         self._exit.close()
+
+    def _end(self) -> None:
+        self._closed = True
+        _open.discard(self)
+
+    @property
+    def stats(self) -> Stats:
+        """A snapshot of all that the client has done so far."""
+        _, client = self._opened()
+        return client.stats
 
     def check(
         self,
@@ -210,10 +230,20 @@ class SyncClient:
     def _opened(self) -> tuple[BlockingPortal, Client]:
         if self._portal is None or self._client is None:
             raise RuntimeError("open the client first: with accucheck.SyncClient() as client")
+        if self._closed:
+            raise RuntimeError("the client is closed: create a new one")
         return self._portal, self._client
 
 
-def check_sync(number: str | int, **options: Any) -> Check:
+def check_sync(
+    number: str | int,
+    *,
+    api_id: str | None = None,
+    api_secret: str | None = None,
+    deadline: timedelta | float | None = None,
+    timeout: Timeouts | float | None = None,
+    **options: Unpack[ClientOptions],
+) -> Check:
     """Check one number and return its answer, without an event loop; see ``Client.check``.
 
     ``options`` are those of ``Client``. It opens and closes a client each time; for many numbers, use ``SyncClient``.
@@ -221,18 +251,62 @@ def check_sync(number: str | int, **options: Any) -> Check:
     Raises:
         RuntimeError: An event loop is running, as in a notebook; use ``await client.check(...)`` there.
     """
+    _refuse_a_loop("check_sync()", "await client.check(number)")
+
+    async def check() -> Check:
+        async with Client(api_id, api_secret, **options) as client:
+            return await client.check(number, deadline=deadline, timeout=timeout)
+
+    return asyncio.run(check())
+
+
+_open: set[SyncClient] = set()
+"""Clients to close when the interpreter exits."""
+_exit_is_known = False
+
+
+def _keep(client: SyncClient) -> None:
+    global _exit_is_known
+    _open.add(client)
+    if not _exit_is_known:
+        _exit_is_known = True
+        # As concurrent.futures does it: at atexit's own time a loop can no longer use its executor.
+        getattr(threading, "_register_atexit", atexit.register)(_close_all)
+
+
+def _close_all() -> None:
+    for client in tuple(_open):
+        client.close()
+
+
+def _refuse_a_loop(what: str, instead: str) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        pass
-    else:
-        raise RuntimeError(
-            "check_sync() cannot run inside an event loop (a notebook has one): async with accucheck.Client() as"
-            " client: await client.check(number)"
-        )
+        return
+    raise RuntimeError(
+        f"{what} cannot run inside an event loop (a notebook has one): "
+        f"async with accucheck.Client() as client: {instead}"
+    )
 
-    async def check() -> Check:
-        async with Client(**options) as client:
-            return await client.check(number)
 
-    return asyncio.run(check())
+@contextmanager
+def _portal() -> Iterator[BlockingPortal]:
+    """Run an event loop in a thread, which does not keep the interpreter from exiting, as anyio's own would."""
+    from anyio.from_thread import BlockingPortal
+
+    started: Future[BlockingPortal] = Future()
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            started.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="accucheck-client", daemon=True)
+    thread.start()
+    portal = started.result()
+    try:
+        yield portal
+    finally:
+        portal.call(portal.stop, True)  # with what is left, such as a stream whose block was never left
+        thread.join()

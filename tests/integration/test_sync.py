@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,11 +99,53 @@ def test_a_client_that_is_not_open_says_so(sandbox: Sandbox) -> None:
     with pytest.raises(RuntimeError, match="open the client first"):
         client.check("987654321")
     with client:
-        pass
-    with pytest.raises(RuntimeError):
+        with pytest.raises(RuntimeError, match="the client is open: create a new one"):
+            client.__enter__()
+    with pytest.raises(RuntimeError, match="the client is closed: create a new one"):
         client.check("987654321")
+    with pytest.raises(RuntimeError, match="the client is closed: create a new one"):
+        client.__enter__()
 
 
 async def test_inside_an_event_loop_the_way_out_is_named() -> None:
     with pytest.raises(RuntimeError, match=r"await client\.check"):
         check_sync("987654321")
+    with pytest.raises(RuntimeError, match=r"await client\.check"):
+        SyncClient("id", "secret").__enter__()
+
+
+def test_an_interpreter_that_exits_with_an_open_client_and_stream_ends_and_keeps_the_answers(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "answers.db"
+    script = f"""
+import accucheck
+client = accucheck.SyncClient("sandbox", "sandbox", base_url={sandbox.url!r}, ledger={str(ledger)!r}).__enter__()
+print(client.check("987654321").whatsapp, client.stats.calls)
+stream = client.stream(range(987000000, 987000100)).__enter__()
+next(stream)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=without_pytest()
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split()[1] == "1"
+    with SyncClient(**arguments(sandbox), ledger=ledger) as client:
+        client.check("987654321")
+        assert client.stats.calls == 0
+
+
+def test_a_client_can_be_closed_while_another_thread_waits_for_an_answer(sandbox: Sandbox) -> None:
+    sandbox.scripts.answers({"987654321": "PENDING"})
+    client = SyncClient(**arguments(sandbox)).__enter__()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.check, "987654321")
+        while not sandbox.requests:
+            time.sleep(0.01)
+        client.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            waiting.result(30)
+
+
+def without_pytest() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}

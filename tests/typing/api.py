@@ -211,7 +211,9 @@ def a_number_is_an_int() -> Iterator[int]:
 
 def without_a_loop() -> None:
     assert_type(accucheck.check_sync("987 654 321"), accucheck.Check)
-    with accucheck.SyncClient() as client:
+    accucheck.check_sync("987 654 321", api_id="id", endpoint="basic", deadline=5)
+    accucheck.SyncClient(base="https://x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with accucheck.SyncClient(rate=50, ledger="answers.ledger") as client:
         assert_type(client.check("987 654 321", timeout=5, ledger="answers.ledger"), accucheck.Check)
         assert_type(client.check_many(["987 654 321"], max_calls=5), list[accucheck.Outcome[str]])
         with client.stream(LEADS, number=lambda row: row["phone"], key=lambda row: row["name"]) as stream:

@@ -198,9 +198,11 @@ def test_the_outcomes_before_the_end_of_a_run_are_with_its_error() -> None:
     run(main())
 
 
-def test_the_options_that_are_handed_on_are_those_of_stream() -> None:
+def test_the_options_that_are_handed_on_are_those_of_client_and_stream() -> None:
     options = set(inspect.signature(Client.stream).parameters) - {"self", "items", "number"}
     assert set(accucheck.StreamOptions.__annotations__) == options
+    options = set(inspect.signature(Client).parameters) - {"api_id", "api_secret"}
+    assert set(accucheck.ClientOptions.__annotations__) == options
 
 
 # Limits and ledgers of one check

@@ -20,6 +20,7 @@ from accucheck import _errors
 
 DOCUMENTED = {
     "Client",
+    "ClientOptions",
     "Stream",
     "Check",
     "Checked",
