@@ -89,7 +89,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add("--parallel", type=_positive(int), default=1, help="rate: clients at a time (default: %(default)s)")
     add("--only", action="append", default=[], metavar="CLIENT", help="this client alone; repeatable")
-    add("--case", action="append", default=[], help="rate: this case alone, such as token; repeatable")
+    add(
+        "--case",
+        action="append",
+        default=[],
+        help="rate, account: this case alone, such as token or unknown-4; repeatable",
+    )
     add(
         "--python",
         action="append",

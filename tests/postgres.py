@@ -32,6 +32,8 @@ class Server:
 
     folder: Path
     port: int
+    fsync: bool = False
+    """Whether it waits for the disk: needless where processes are killed, not machines."""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _made: int = 0
 
@@ -45,7 +47,7 @@ class Server:
                 [
                     *(binaries / "postgres", "-D", self.folder / "data", "-p", str(self.port)),
                     *("-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={self.folder}"),
-                    *("-c", "fsync=off"),  # processes are killed here, not machines
+                    *("-c", f"fsync={'on' if self.fsync else 'off'}"),
                 ],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
@@ -100,7 +102,7 @@ def _as_whom() -> dict[str, Any]:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(*, fsync: bool = False) -> Iterator[Server]:
     """Start a server; skip where none is installed."""
     binaries = _binaries()
     pytest.importorskip("psycopg_pool", reason="needs pip install 'accucheck[postgres]'")
@@ -130,7 +132,7 @@ def running_server() -> Iterator[Server]:
         env={**os.environ, "LC_ALL": "C"},
         **whom,
     )
-    server = Server(folder, port)
+    server = Server(folder, port, fsync)
     try:
         server.start()
         yield server

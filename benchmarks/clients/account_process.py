@@ -1,63 +1,58 @@
-"""One of several processes that call one account: the same bare calls for all, only what paces them differs.
+"""One of several processes that call one account: the same ``Client`` and stream for all, only what paces them differs.
 
-Words (``--option``): ``shared=LEDGER`` takes permits from the store that all processes share; ``alone`` lets each
-process find the limit for itself; ``pyrate=URL`` and ``throttled=URL`` ask the peers' limiters on Redis. Calls go on
-until SIGTERM; then one line tells how many were answered. A file ``LEDGER.leader`` names the process that sets the
-rate.
+Words (``--option``): ``shared=LEDGER`` shares a ledger, and so the rate; ``private=LEDGER`` keeps a ledger, and a gate
+of its own beside it; ``alone`` keeps none, so each process finds the limit for itself; ``pyrate=URL`` and
+``throttled=URL`` ask the peers' limiters on Redis. ``index=N`` tells the processes apart. Numbers are checked until
+SIGTERM; then one line tells how many, in which seconds, and the CPU that it took. A file named by ``leader=FILE``
+names the process that sets the rate.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import signal
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 import accucheck
 from accucheck._shared_gate import SharedGate
-from accucheck._store import SQLiteStore
-from benchmarks.job import CREDENTIALS, FIRST_NUMBER, Job, report, run_async, stay_on_core
+from benchmarks.job import API_ID, API_SECRET, FIRST_NUMBER, Job, report, run_async, stay_on_core
 
-Acquire = Callable[[], Awaitable[accucheck.Gate | None]]
 KEY = "benchmark"
 PEER_BURST = 10
 """Calls that a peer's bucket holds: a twentieth of a second's."""
+APART = 10_000_000
+"""Numbers that are kept for each process: none has another's."""
 
 
-@asynccontextmanager
-async def gate_of(job: Job) -> AsyncIterator[accucheck.Gate]:
-    """Give the gate that the job names."""
-    kind, _, place = job.option[0].partition("=")
-    rate = job.rate or "auto"
-    gate: accucheck.Gate
-    if kind == "alone":
-        yield accucheck.AdaptiveGate(rate)
-    elif kind == "shared":
-        store = SQLiteStore(place)
-        await store.open()
-        gate = SharedGate(store, KEY, rate)
-        told = asyncio.create_task(_tell_who_leads(gate, Path(f"{place}.leader")))
-        try:
-            yield gate
-        finally:
-            told.cancel()
-            await gate.aclose()
-            await store.aclose()
-    else:
+async def client_of(job: Job, kind: str, place: str) -> accucheck.Client:
+    """Return the client that the job names."""
+    rate: accucheck.Rate = job.rate or "auto"
+    gate: accucheck.Gate | None = None
+    if kind == "private":
+        gate = accucheck.AdaptiveGate(rate)
+    elif kind in ("pyrate", "throttled"):
         assert job.rate is not None
-        yield await (_pyrate if kind == "pyrate" else _throttled)(place, job.rate)
+        gate = await (_pyrate if kind == "pyrate" else _throttled)(place, job.rate)
+    return accucheck.Client(
+        API_ID,
+        API_SECRET,
+        base_url=job.base_url,
+        rate="auto" if gate else rate,
+        gate=gate,
+        ledger=place if kind in ("shared", "private") else None,
+    )
 
 
-async def _tell_who_leads(gate: SharedGate, file: Path) -> None:
+async def _tell_who_leads(client: accucheck.Client, file: Path) -> None:
     while True:
-        if gate._controller is not None:  # nothing public tells
+        gate = client._gate  # nothing public tells
+        if isinstance(gate, SharedGate) and gate._controller is not None:
             file.write_text(str(os.getpid()))
         await asyncio.sleep(0.1)
 
@@ -98,42 +93,42 @@ async def _throttled(url: str, rate: float) -> accucheck.Gate:
     return PeerGate(lambda: throttle.limit(KEY))
 
 
-async def call_until_told(job: Job) -> int:
-    """Call with as many tasks as there are workers; return how many calls were answered."""
-    answered = 0
-    numbers = itertools.count(FIRST_NUMBER)
+async def check_until_told(job: Job) -> dict[str, Any]:
+    """Check numbers in a stream until SIGTERM; return the figures."""
+    words = dict(option.partition("=")[::2] for option in job.option)
+    (kind, place), *_ = words.items()
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    async with gate_of(job) as gate, httpx.AsyncClient(transport=accucheck.FastTransport()) as http:
+    first = FIRST_NUMBER + int(words.get("index", 0)) * APART
 
-        async def work() -> None:
-            nonlocal answered
-            while not stopped.is_set():
-                sent_at = gate.try_acquire() if not isinstance(gate, PeerGate) else None
-                if sent_at is None:
-                    sent_at = await gate.acquire()
-                try:
-                    reply = await http.post(job.url, data={"number": str(next(numbers))}, headers=CREDENTIALS)
-                except httpx.TransportError:
-                    continue
-                if reply.status_code == 403:
-                    gate.refused(sent_at)
-                else:
-                    gate.admitted(sent_at)
-                    answered += 1
+    async def numbers() -> AsyncIterator[str]:
+        for number in range(first, first + APART):
+            if stopped.is_set():
+                return
+            yield str(number)
 
-        tasks = [asyncio.create_task(work()) for _ in range(job.workers)]
-        ended: asyncio.Future[Any] = asyncio.gather(*tasks)
-        await asyncio.wait(
-            [asyncio.ensure_future(stopped.wait()), ended], return_when=asyncio.FIRST_COMPLETED
+    seconds: Counter[int] = Counter()
+    failed = 0
+    async with await client_of(job, kind, place) as client:
+        told = (
+            asyncio.create_task(_tell_who_leads(client, Path(words["leader"]))) if "leader" in words else None
         )
-        ended.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await ended
-    return answered
+        began = time.process_time()
+        async with client.stream(numbers(), workers=job.workers) as outcomes:
+            async for outcome in outcomes:
+                if isinstance(outcome, accucheck.Checked):
+                    seconds[int(time.time())] += 1
+                else:
+                    failed += 1
+        cpu = time.process_time() - began
+        if told is not None:
+            told.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await told
+    return {"calls": seconds.total(), "failed": failed, "cpu_seconds": cpu, "seconds": dict(seconds)}
 
 
 if __name__ == "__main__":
     the_job = Job.from_arguments()
     stay_on_core(the_job)
-    report(calls=run_async(the_job, call_until_told(the_job)))
+    report(**run_async(the_job, check_until_told(the_job)))
