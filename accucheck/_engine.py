@@ -45,6 +45,8 @@ Result = TypeVar("Result")
 _RECENT_SECONDS: Final = 60.0
 """Seconds that a client without a ledger remembers the answers of its checks, unless ``fresh_within`` is set."""
 _RECENT_ANSWERS: Final = 10_000
+_KEEP_FLOOR: Final = 7 * 86_400.0
+"""Seconds for which a rate at which nothing was refused is where the search begins."""
 _KEEP_USAGE: Final = 5.0
 """Seconds between saves of the calls that count against a quota; a kill loses the calls since the last one."""
 
@@ -59,6 +61,8 @@ class SharedStore:
         self.users = 0
         self._rate_key = ""
         self._learned: float | None = None
+        self._floor: float | None = None
+        """A rate at which earlier runs were not refused, if they have met no limit."""
         self._usage: str | None = None
         self.body: str | None = None
         """What earlier runs found out about the body encoding."""
@@ -83,12 +87,20 @@ class SharedStore:
         self._rate_key = rate_key
         remembered = await self.store.recall(rate_key)
         self._learned = None if remembered is None else float(remembered)
+        if self._learned is None:
+            rate, _, at = (await self.store.recall(self._floor_key) or "").partition(" ")
+            if rate and time.time() - float(at) < _KEEP_FLOOR:
+                self._floor = float(rate)
         self._usage = await self.store.recall(self._usage_key)
         self.body = await self.store.recall(self._body_key)
 
     @property
     def _usage_key(self) -> str:
         return f"quota {self._rate_key}"
+
+    @property
+    def _floor_key(self) -> str:
+        return f"not refused {self._rate_key}"
 
     @property
     def _body_key(self) -> str:
@@ -100,7 +112,9 @@ class SharedStore:
             return None
         gate = self._gates.get(account)
         if gate is None:
-            gate = SharedGate(cast("PermitStore", self.store), account, plan, learned=self._learned)
+            gate = SharedGate(
+                cast("PermitStore", self.store), account, plan, learned=self._learned, floor=self._floor
+            )
             self._gates[account] = gate
         return gate
 
@@ -108,8 +122,7 @@ class SharedStore:
         """Tell a gate what earlier runs found, and from now on save the calls that count against its quotas."""
         if not isinstance(gate, AdaptiveGate) or gate in self._keeping:
             return
-        if self._learned is not None:
-            gate.start_from(self._learned)
+        gate.start_from(self._learned, floor=self._floor)
         if gate.usage is not None and self.store.durable:
             gate.restore_usage(self._usage or "{}")
             self._keeping[gate] = EngineTask(
@@ -138,6 +151,10 @@ class SharedStore:
             return
         if gate.learned is not None:
             await self.store.remember(self._rate_key, repr(gate.learned))
+        elif gate.floor is not None and self._learned is None:
+            # Not lower than before for a short run, unless that was long ago.
+            floor = max(gate.floor, self._floor or 0.0)
+            await self.store.remember(self._floor_key, f"{floor!r} {time.time():.0f}")
         if isinstance(gate, AdaptiveGate) and gate.usage is not None:
             await self.store.remember(self._usage_key, gate.usage)
 

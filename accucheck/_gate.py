@@ -409,14 +409,24 @@ class AdaptiveGate(PacedGate):
         if learned is not None:
             self.start_from(learned)
 
-    def start_from(self, learned: float) -> None:
+    def start_from(self, learned: float | None, *, floor: float | None = None) -> None:
         """Start the search at 90 % of the limit that an earlier run found, in calls per second.
 
-        Has no effect once a permit was given, or if the rate is a number.
+        If that run was not refused, ``floor`` is its rate: the search is there within seconds. Has no effect once a
+        permit was given, or if the rate is a number.
         """
         plan = self._plan
-        if self._limiter is None and plan.start is None and 0 < learned < math.inf:
+        if self._limiter is not None or plan.start is not None:
+            return
+        if learned is None:
+            self._pace = self._controller(None, floor)
+        elif 0 < learned < math.inf:
             self._pace = self._controller(min(max(0.9 * learned, plan.low), plan.high))
+
+    @property
+    def floor(self) -> float | None:
+        """A rate at which nothing was refused, in calls per second; None once a refusal was seen."""
+        return self._pace.floor if isinstance(self._pace, RateController) else None
 
     @property
     def usage(self) -> str | None:
@@ -431,8 +441,8 @@ class AdaptiveGate(PacedGate):
         if self._schedule and self._limiter is None:
             self._schedule.restore(usage)
 
-    def _controller(self, start: float | None) -> RateController:
-        return RateController(low=self._plan.low, high=self._plan.high, start=start)
+    def _controller(self, start: float | None, floor: float | None = None) -> RateController:
+        return RateController(low=self._plan.low, high=self._plan.high, start=start, floor=floor)
 
 
 def shareable_plan(gate: AdaptiveGate) -> RatePlan | None:

@@ -65,6 +65,7 @@ class SharedGate:
         rate: Calls per second, quotas and hours, as for ``AdaptiveGate``. Quotas and hours should be the same in all
             processes; each process also keeps to its own ceiling.
         learned: The limit that an earlier run found, in calls per second.
+        floor: If it found none, a rate at which it was not refused.
         wall: Returns seconds since 1970.
 
     Raises:
@@ -78,6 +79,7 @@ class SharedGate:
         rate: Rate | RatePlan = "auto",
         *,
         learned: float | None = None,
+        floor: float | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -94,8 +96,10 @@ class SharedGate:
         self._low, self._high, self._start = plan.low, plan.high, plan.start
         if learned is not None and self._start is None and 0 < learned < math.inf:
             self._start = min(max(0.9 * learned, self._low), self._high)
+        self._from_floor = floor
         self._found: float | None = None
-        self._first_rate = RateController(low=self._low, high=self._high, start=self._start).rate(0.0)
+        self._floor: float | None = None
+        self._first_rate = self._new_controller(self._start).rate(0.0)
         self._waiters = Waiters()
         self._permits: deque[float] = deque()  # moments of the loop
         self._expiry = _EXPIRY
@@ -138,6 +142,13 @@ class SharedGate:
         """Seconds until quotas and hours allow a call."""
         closed_for = self._hours.wait() if self._hours is not None else 0.0
         return max(self._quota_at - self._now(), closed_for, 0.0)
+
+    @property
+    def floor(self) -> float | None:
+        """A rate at which nothing was refused while this process set it; None once a refusal was seen."""
+        if self._controller is not None:
+            self._floor = self._controller.floor
+        return self._floor
 
     def try_acquire(self) -> float | None:
         if self._closed:
@@ -353,9 +364,7 @@ class SharedGate:
             self._heard.clear()
         else:
             if self._controller is None:
-                self._controller = RateController(
-                    low=self._low, high=self._high, start=self._start_from(permits)
-                )
+                self._controller = self._new_controller(self._start_from(permits))
                 if not permits.limit and self._start is None:
                     self._controller.resume_startup(permits.rate)
                 self._hear(request.outcomes)
@@ -367,6 +376,9 @@ class SharedGate:
                 published.single,
             ):
                 self._urgent = True  # the rate may wait for the next request
+
+    def _new_controller(self, start: float | None) -> RateController:
+        return RateController(low=self._low, high=self._high, start=start, floor=self._from_floor)
 
     def _start_from(self, permits: Permits) -> float | None:
         """Return where to continue as the new leader; None to begin."""

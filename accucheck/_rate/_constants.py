@@ -20,6 +20,9 @@ RESUME: Final = 150.0
 """The sprint ends after 330 calls that were all admitted. If less than 10 s have passed, startup rests at 3 calls/s
 until then and resumes at 150: a quota of many seconds should not be gone before it is understood."""
 RESUME_DOUBLING: Final = 0.5
+FLOOR_START: Final = 20.0
+"""Calls per second at first if an earlier run was not refused at more than twice that. It sprints to that run's rate
+without a rest: an account without a limit is not searched again, and a limit that is new is met as by any sprint."""
 RISKED_CALLS, RISKED_SHARE = 8.0, 0.15
 """When a limit is met, all calls in flight may be refused: startup keeps them under 8 + 15 % of the admitted."""
 STARTUP_CUT: Final = 0.5

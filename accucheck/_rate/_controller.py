@@ -23,9 +23,17 @@ class RateController:
     are seconds of one monotonic clock; a clock that jumps is tolerated.
     """
 
-    def __init__(self, *, low: float = 0.02, high: float = math.inf, start: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        low: float = 0.02,
+        high: float = math.inf,
+        start: float | None = None,
+        floor: float | None = None,
+    ) -> None:
         """``low`` and ``high`` bound the rate (calls per second). ``start`` is where to begin: about 90 % of
-        the limit that an earlier run has learned; None begins gently.
+        the limit that an earlier run has learned; None begins gently, and soon is at the ``floor``, a rate at which
+        an earlier run was not refused.
 
         Raises ConfigurationError if a rate is not a positive number or ``low`` is over ``high``.
         """
@@ -57,7 +65,7 @@ class RateController:
         self._interrupted = Phase.STARTUP, 0.0
         """The phase that the lockout has interrupted, and the rate that was refused in it."""
         self._windows = Windows(self._calls, self._clock)
-        self._search = Search(self._calls, self._windows, low, high, start)
+        self._search = Search(self._calls, self._windows, low, high, start, floor)
 
     def resume_startup(self, rate: float) -> None:
         """Begin where another controller was, before it had met a limit."""
@@ -79,6 +87,11 @@ class RateController:
     def learned(self) -> float | None:
         """The limit in calls per second, to be kept for the next run; None if no refusal was seen."""
         return self._search.limit if self._calls.refused else None
+
+    @property
+    def floor(self) -> float | None:
+        """A rate at which nothing was refused, to be kept for the next run; None once a refusal was seen."""
+        return None if self._calls.refused else self._search.passed or None
 
     def rate(self, now: float) -> float:
         """Calls per second that may be sent now."""

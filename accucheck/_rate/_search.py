@@ -27,10 +27,11 @@ class Phase(Enum):
 class Startup:
     """How to begin while nothing was refused: sprint; rest if that has met no limit; then grow until one is met."""
 
-    __slots__ = ("_calls", "_resting", "_sprinted_to", "began_at", "doubling")
+    __slots__ = ("_calls", "_floor", "_resting", "_sprinted_to", "began_at", "doubling")
 
-    def __init__(self, calls: Calls) -> None:
+    def __init__(self, calls: Calls, floor: float) -> None:
         self._calls = calls
+        self._floor = floor
         self._resting = False
         self._sprinted_to = 0.0
         self.began_at = 0.0
@@ -45,11 +46,13 @@ class Startup:
                 return rate
             self._resting = False
             rate = min(self._sprinted_to, constants.RESUME)
-        if calls.sent < constants.START_CALLS:
+        if rate < self._floor:
+            self.doubling = max(constants.SPRINT_DOUBLING, constants.SPRINT_LATENCIES * calls.latency)
+        elif calls.sent < constants.START_CALLS:
             self.doubling = constants.START_DOUBLING
         elif calls.sent < constants.SPRINT_CALLS:
             self.doubling = max(constants.SPRINT_DOUBLING, constants.SPRINT_LATENCIES * calls.latency)
-        elif now < rest_ends:
+        elif now < rest_ends and not self._floor:
             self._resting, self._sprinted_to = True, rate
             return constants.REST
         else:
@@ -70,13 +73,22 @@ class Startup:
 class Search:
     """The phase, the rate in it and the limit as far as it is known. Knows nothing of clocks and holds."""
 
-    def __init__(self, calls: Calls, windows: Windows, low: float, high: float, start: float | None) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        windows: Windows,
+        low: float,
+        high: float,
+        start: float | None,
+        floor: float | None,
+    ) -> None:
         self._calls = calls
         self._windows = windows
         self._low = low
         self._high = high
         self.limit: float | None = None
-        self.rate = self._bounded(constants.START if start is None else start)
+        first = max(constants.START, min((floor or 0.0) / 2, constants.FLOOR_START))
+        self.rate = self._bounded(first if start is None else start)
         self.phase = Phase.STARTUP
         if start is not None:
             self.phase = Phase.CRUISE
@@ -88,7 +100,9 @@ class Search:
         self.quota = WindowQuota()
         self.excess = constants.PROBE_EXCESS
         """By how much a probe exceeds the cruise."""
-        self.startup = Startup(calls)
+        self.startup = Startup(calls, floor or 0.0)
+        self.passed = 0.0
+        """The highest rate that was used up, while nothing was refused."""
         self._cruise_left = constants.SHORT_CRUISE_SECONDS
         self._refused_probes = 0
         self._known_good = 0.0
@@ -113,6 +127,8 @@ class Search:
             if self.phase is Phase.STARTUP and not queued:
                 self.rate = self._bounded(self.startup.unused(self.rate, step))
             return
+        if not calls.refused:
+            self.passed = max(self.passed, self.rate_when_sent(calls.latency))
         step = min(step, max(constants.LONGEST_LOOK, 2 / self.rate))
         evidence = step * min(1.0, self.rate / constants.PACE_CALLS)
         match self.phase:

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from accucheck import BudgetExhausted, Checked, Client, Failed, LedgerError, OutOfQuota, Policy
+from accucheck import AdaptiveGate, BudgetExhausted, Checked, Client, Failed, LedgerError, OutOfQuota, Policy
 from accucheck._models import Settlement
 from accucheck._store import Ledger, SQLiteStore
 from accucheck.sandbox import Settings, serve
@@ -175,6 +176,30 @@ async def test_the_learned_rate_is_where_the_next_run_begins(tmp_path: Path) -> 
             async with client.stream(numbers(20, 1_000), ledger=path) as outcomes:
                 await anext(outcomes)
                 assert outcomes.stats.rate == pytest.approx(0.9 * float(learned), rel=0.1)
+
+
+@pytest.mark.parametrize(("age", "begins_at"), [(3_600, 20.0), (8 * 86_400, 2.0)])
+async def test_a_rate_that_was_not_refused_is_near_where_the_next_run_begins(
+    tmp_path: Path, age: float, begins_at: float
+) -> None:
+    path = tmp_path / "leads.db"
+    async with serve(Settings()) as sandbox:
+        async with Client("sandbox", "sandbox", base_url=sandbox.url, rate=(300.0, 500.0)) as client:
+            await collect(client, numbers(400), ledger=path)
+        store = SQLiteStore(path)
+        await store.open()
+        name = f"not refused rate {sandbox.url.removeprefix('http://')}"
+        rate, _, at = (await store.recall(name) or "").partition(" ")
+        assert 300 <= float(rate) <= 500
+        assert abs(float(at) - time.time()) < 60
+        await store.remember(name, f"{rate} {float(at) - age:.0f}")
+        await store.aclose()
+        gate = AdaptiveGate()
+        async with Client("sandbox", "sandbox", base_url=sandbox.url, gate=gate) as client:
+            async with client.stream(numbers(3, 1_000), ledger=path) as outcomes:
+                assert gate.rate == pytest.approx(begins_at, rel=0.2)
+                async for _ in outcomes:
+                    pass
 
 
 async def test_a_quota_holds_over_the_runs_of_a_day_and_the_streams_of_a_client(tmp_path: Path) -> None:

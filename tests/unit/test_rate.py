@@ -6,6 +6,7 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -352,6 +353,42 @@ def test_the_limit_it_has_learned_is_the_limit() -> None:
     controller = RateController()
     simulate(controller, TokenBucket(constant(100), 20), seconds=60, latency=Far(0.002))
     assert controller.learned == pytest.approx(100, rel=0.03)
+
+
+def test_an_account_without_a_limit_is_not_searched_from_the_start_again() -> None:
+    first = RateController()
+    simulate(first, Unlimited(), seconds=15, latency=NGINX)
+    assert first.floor is not None
+    assert first.floor > 300
+    trace = simulate(RateController(floor=first.floor), Unlimited(), seconds=3, latency=NGINX)
+    assert len(trace.admitted) > 2_600
+
+
+@pytest.mark.parametrize(
+    "limiter",
+    [
+        *(partial(TokenBucket, constant(limit), max(1, limit // 10)) for limit in (1, 2, 5, 20, 100, 500)),
+        *(partial(FixedWindow, constant(limit), 1.0, 0.3) for limit in (5, 50, 200)),
+        partial(FixedWindow, constant(60), 10.0, 3.3),
+    ],
+)
+def test_a_limit_that_is_new_costs_few_refusals_where_none_was_met_before(
+    limiter: Callable[[], Limiter],
+) -> None:
+    before, after = (
+        simulate(RateController(floor=floor), limiter(), seconds=30, latency=NGINX) for floor in (None, 3_000)
+    )
+    assert len(after.refused) <= len(before.refused) + 12
+    assert len(after.admitted) >= 0.95 * len(before.admitted)
+
+
+def test_a_rate_that_was_refused_or_not_used_up_is_no_floor() -> None:
+    refused, idle = RateController(), RateController()
+    simulate(refused, TokenBucket(constant(100), 20), seconds=10, latency=NGINX)
+    assert refused.floor is None
+    simulate(idle, Unlimited(), seconds=10, latency=NGINX, demand=constant(5))
+    assert idle.floor is not None
+    assert idle.floor <= 15
 
 
 def test_nothing_is_learned_where_nothing_was_refused() -> None:

@@ -22,7 +22,7 @@ from accucheck._store import Outcomes, Pacing, PermitRequest, Permits, SQLiteSto
 from accucheck._store._permits import ACTIVE, Pace, lease
 from tests import virtual_time
 from tests.gate_conformance import GateConformance
-from tests.unit.simulated_limits import FixedWindow, Limiter, TokenBucket, changing, constant
+from tests.unit.simulated_limits import FixedWindow, Limiter, TokenBucket, Unlimited, changing, constant
 
 
 class LocalPermits:
@@ -294,6 +294,24 @@ def test_when_the_store_comes_back_all_continue_as_before(first: int) -> None:
     assert admitted >= 0.95 * 200 * 14
     _, refused, _ = counted(calls, 20, 40)
     assert refused <= 0.005 * admitted
+
+
+def test_all_begin_near_a_rate_at_which_an_earlier_run_was_not_refused() -> None:
+    permits = LocalPermits()
+    calls = [Process(permits, owner, Unlimited(), "auto") for owner in range(2)]
+
+    async def main() -> None:
+        for process in calls:
+            process.gate = SharedGate(process.gate._store, "account", floor=1_000.0)
+            process.work(workers=100)
+        await asyncio.sleep(4)
+        assert max(process.gate.floor or 0.0 for process in calls) > 500
+        for process in calls:
+            await process.leave()
+
+    virtual_time.run(main())
+    assert counted(calls, 0, 0.5)[0] < 40
+    assert counted(calls, 0, 4)[0] > 2_000
 
 
 def test_a_process_that_leaves_frees_its_share_within_two_seconds() -> None:
