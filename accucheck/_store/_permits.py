@@ -213,10 +213,12 @@ def lease(
 def _lead(pace: Pace, request: PermitRequest, *, owner: int, members: int, now: float) -> bool:
     """Return whether ``owner`` is to set the rate, and take the rate that it sets."""
     leads = pace.leader == owner or now >= pace.leader_until
-    if leads and pace.leader != owner and members == 1 and now > pace.leader_until + _PAUSE:
+    if leads and pace.leader != owner and members == 1 and now >= pace.leader_until + _PAUSE:
         pace.rate, pace.single, pace.limit = request.start.rate, False, 0.0
     if leads:
-        pace.leader, pace.leader_until = owner, now if request.leaves else now + _LEADS
+        pace.leader, pace.leader_until = owner, now + _LEADS
+        if request.leaves:  # and nobody stays: then the next one begins with what it knows
+            pace.leader_until = now - (_PAUSE if members == 1 else 0.0)
         if request.pacing is not None:
             pace.rate, pace.single = request.pacing.rate, request.pacing.single
             pace.limit = request.pacing.limit

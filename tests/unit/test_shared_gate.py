@@ -7,10 +7,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -592,3 +594,17 @@ def test_a_single_call_that_nobody_wants_any_more_is_given_to_the_next_at_once()
         lease(pace, each, owner=owner, share_at=0.0, members=2, now=51.0).granted for owner, each in asked
     ]
     assert granted == [1, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("leaves", "pause", "rate"), [(False, 5.0, 150.0), (False, 90.0, 20.0), (True, 0.1, 20.0)]
+)
+def test_a_short_pause_does_not_begin_the_search_again(leaves: bool, pause: float, rate: float) -> None:
+    pace = Pace(rate=2.0)
+    ask = partial(lease, pace, share_at=0.0, members=1)
+    first = PermitRequest(account="", wanted=1, start=Pacing(2.0), outcomes=Outcomes())
+    ask(first, owner=1, now=50.0)
+    pacing = Pacing(150.0, limit=150.0)
+    ask(msgspec.structs.replace(first, pacing=pacing, leaves=leaves), owner=1, now=51.0)
+    later = PermitRequest(account="", wanted=1, start=Pacing(20.0), outcomes=Outcomes())
+    assert ask(later, owner=2, now=52.0 + pause).rate == rate
