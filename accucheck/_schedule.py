@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from accucheck._errors import ConfigurationError
 
-__all__ = ["Hours", "Quota", "Rate", "RatePlan", "Schedule"]
+__all__ = ["HOME", "Hours", "Quota", "Rate", "RatePlan", "Schedule", "time_zone"]
 
 Rate: TypeAlias = float | tuple[float, float] | str
 """Calls per second: a ceiling (50), a range to search (5, 200), or "auto", which finds the limit from refusals.
@@ -30,7 +30,7 @@ _QUOTA: Final = re.compile(r"(?P<calls>\d+)/(?P<unit>min|m|h|d)")
 _PER_SECOND: Final = re.compile(r"(?P<low>[\d.]+)(?::(?P<high>[\d.]+))?(?P<unit>/s)?")
 _SLOTS: Final = 600
 _HOURS: Final = re.compile(r"(\d\d?:\d\d)\s*-\s*(\d\d?:\d\d)(?:\s+(\S+))?")
-_HOME: Final = "America/Lima"
+HOME: Final = "America/Lima"
 
 
 class Quota(NamedTuple):
@@ -65,7 +65,7 @@ class Hours(NamedTuple):
             raise ConfigurationError(
                 f"hours must be two times of day and a time zone, such as '08:00-20:00 America/Lima', not {text!r}"
             ) from None
-        return cls(opens, closes, _zone(match[3] or _HOME), text.strip())
+        return cls(opens, closes, time_zone(match[3] or HOME), text.strip())
 
     def wait(self, wall: float) -> float:
         """Return the seconds from a moment (since 1970) until calls may be made; 0 if they may."""
@@ -184,13 +184,14 @@ def _not_a_rate(rate: object) -> ConfigurationError:
     )
 
 
-def _zone(name: str) -> tzinfo:
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # here: most runs keep no hours
+def time_zone(name: str) -> tzinfo:
+    """Return an IANA time zone. Raises ConfigurationError if there is none of the name."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # here: most runs need none
 
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        if name == _HOME:
+        if name == HOME:
             return timezone(timedelta(hours=-5))  # Peru has not changed its clocks since 1994
         raise ConfigurationError(
             f"the time zone {name!r} is unknown here: use a name such as 'America/Lima', or pip install tzdata"

@@ -133,7 +133,7 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
         return self._account.charges()
 
     def invoice(self) -> list[InvoiceLine]:
-        """Return what was charged, by day (UTC) and endpoint."""
+        """Return what was charged, by day and endpoint."""
         return self._account.invoice()
 
     def __enter__(self) -> Self:
@@ -254,7 +254,7 @@ class SandboxThread(Written):
         return self.sandbox.charges()
 
     def invoice(self) -> list[InvoiceLine]:
-        """Return what was charged, by day (UTC) and endpoint."""
+        """Return what was charged, by day and endpoint."""
         return self.sandbox.invoice()
 
     def transport(self) -> httpx.AsyncBaseTransport:

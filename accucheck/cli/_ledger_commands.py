@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
@@ -20,6 +20,7 @@ from accucheck._arguments import BASE_URL
 from accucheck._errors import ConfigurationError, ProtocolError
 from accucheck._models import Check, Settlement
 from accucheck._phone import normalize
+from accucheck._schedule import HOME, time_zone
 from accucheck._store import account_ledgers, init_postgres, is_postgres, repair
 from accucheck._store._ledger import Ledger, LedgerInfo
 from accucheck.cli._console import count, print_json, report, say, short_path, standard_output, thousands
@@ -319,6 +320,7 @@ def statement(
     /,
     *,
     month: str,
+    timezone: str = HOME,
     output: Annotated[StreamOrPath, Parameter(alias="-o")] = STANDARD_STREAM,
     force: bool = False,
     which: Which = DEFAULT_WHICH,
@@ -330,8 +332,9 @@ def statement(
 
     $ accucheck ledger statement answers.ledger --month 2026-11
 
-    One row per answer, in Peru time, with its request id, including answers that were replaced later. Calls whose reply
-    was lost may also have been charged and are counted separately. Totals by day are printed on standard error.
+    One row per answer, with its request id, including answers that were replaced later. Calls whose reply was lost may
+    also have been charged and are counted separately. Totals by day are printed on standard error. Days and months are
+    those of --timezone: set it to the invoice's.
 
     Parameters
     ----------
@@ -339,6 +342,8 @@ def statement(
         The ledger. Default: your account's own.
     month
         The month, such as 2026-11.
+    timezone
+        Time zone of the invoice's days and months: America/Lima, UTC, Asia/Shanghai and so on.
     output
         File to write. Default: standard output.
     force
@@ -349,7 +354,8 @@ def statement(
     book = existing_ledger(ledger, which.api_id, which.base_url)
     if output != STANDARD_STREAM:
         refuse_existing(output, force=force)
-    start = datetime.strptime(month, "%Y-%m").replace(tzinfo=_PERU)
+    zone = time_zone(timezone)
+    start = datetime.strptime(month, "%Y-%m").replace(tzinfo=zone)
     end = (start + timedelta(days=31)).replace(day=1)
     days: dict[str, list[int]] = {}
     with ExitStack() as stack:
@@ -365,7 +371,7 @@ def statement(
             answered = isinstance(result, Check)
             if not answered and not possible:
                 continue
-            local = at.astimezone(_PERU)
+            local = at.astimezone(zone)
             day = days.setdefault(f"{local:%Y-%m-%d}", [0, 0])
             day[0] += answered
             day[1] += possible
@@ -386,6 +392,7 @@ def statement(
             (day, f"{thousands(answers)}, {thousands(possible)} more possible")
             for day, (answers, possible) in sorted(days.items())
         ]
+        lines.insert(0, ("days", f"in {timezone} time"))
         answers, possible = (sum(each[place] for each in days.values()) for place in (0, 1))
         lines.append(("answers", f"{thousands(answers)}, {thousands(possible)} more possibly charged"))
         if kills := book.info().perhaps_lost_in_kills:
@@ -406,8 +413,6 @@ _STATEMENT = (
     "possibly_double_charged",
     "request_id",
 )
-_PERU = timezone(timedelta(hours=-5), "Lima")
-"""Peru has no daylight saving time."""
 
 
 def _as_facts(facts: LedgerInfo) -> list[tuple[str, str]]:

@@ -73,6 +73,7 @@ def sandbox(
     expire_after: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
     price: Annotated[float, Parameter(group=ACCOUNT)] = DEFAULTS.price,
     price_basic: Annotated[float | None, Parameter(group=ACCOUNT)] = None,
+    invoice_timezone: Annotated[str, Parameter(group=ACCOUNT)] = DEFAULTS.invoice_timezone,
     body: Annotated[Literal["any", "form", "json"], Parameter(group=ACCOUNT)] = DEFAULTS.body,
     endpoints: Annotated[
         tuple[Literal["advanced", "basic"], ...],
@@ -130,6 +131,8 @@ def sandbox(
         What a yes or a no costs on the invoice at /invoice. Everything else is free.
     price_basic
         The same for the basic endpoint. Default: --price.
+    invoice_timezone
+        Time zone of the invoice's days.
     body
         The only body encoding to accept, to see what happens with the wrong one.
     endpoints
@@ -163,6 +166,7 @@ def sandbox(
             expire_after=expire_after,
             price=price,
             price_basic=price_basic,
+            invoice_timezone=invoice_timezone,
             body=body,
             endpoints=endpoints,
             seed=seed,

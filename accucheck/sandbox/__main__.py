@@ -114,6 +114,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--price-basic", type=float, help="the same at the basic endpoint (default: the same price)")
     add(
+        "--invoice-timezone",
+        default=defaults.invoice_timezone,
+        help="time zone of the invoice's days (default: %(default)s)",
+    )
+    add(
         "--body",
         choices=get_args(BodyType),
         default=defaults.body,

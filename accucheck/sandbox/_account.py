@@ -149,7 +149,7 @@ class Account:
         self.settings = settings
         self.scripts = Scripts()
         self._clock_to_wall = clock_to_wall
-        self._invoice = Invoice()
+        self._invoice = Invoice(settings.invoice_timezone)
         self._prices: Mapping[Endpoint, float] = {
             "advanced": settings.price_of("advanced"),
             "basic": settings.price_of("basic"),
@@ -215,7 +215,7 @@ class Account:
         return {str(key * sign): times for key, times in self._charged.items() if key * sign > 0}
 
     def invoice(self) -> list[InvoiceLine]:
-        """Return what was charged, by day (UTC) and endpoint."""
+        """Return what was charged, by day and endpoint."""
         return self._invoice.lines(self._prices)
 
     @property

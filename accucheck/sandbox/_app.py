@@ -151,7 +151,7 @@ def _invoice(lines: Sequence[InvoiceLine]) -> str:
         f"<td>{float(line.amount):,.2f}</td></tr>"
         for line in lines
     )
-    head = "<tr><th>day (UTC), endpoint</th><td>yes</td><td>no</td><td>amount</td></tr>"
+    head = "<tr><th>day, endpoint</th><td>yes</td><td>no</td><td>amount</td></tr>"
     return f"<table>{head}{body}</table>"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from accucheck.sandbox._settings import Endpoint
 
@@ -69,10 +70,10 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
-    """What was charged on one day (UTC) at one endpoint."""
+    """What was charged on one day at one endpoint."""
 
     day: str
-    """``YYYY-MM-DD``."""
+    """``YYYY-MM-DD``, in the settings' ``invoice_timezone``."""
     endpoint: Endpoint
     yes: int
     no: int
@@ -83,12 +84,14 @@ class InvoiceLine:
 class Invoice:
     """Every "yes" and "no", by day and endpoint. Nothing else is charged."""
 
-    def __init__(self) -> None:
+    def __init__(self, zone: str = "UTC") -> None:
+        """``zone`` is the time zone of its days."""
+        self._zone = ZoneInfo(zone) if zone != "UTC" else UTC
         self._answers: Counter[tuple[str, Endpoint, bool]] = Counter()
 
     def charge(self, wall: float, endpoint: Endpoint, *, yes: bool) -> None:
         """Count one answer at ``wall``, in seconds since 1970."""
-        self._answers[f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d}", endpoint, yes] += 1
+        self._answers[f"{datetime.fromtimestamp(wall, self._zone):%Y-%m-%d}", endpoint, yes] += 1
 
     def lines(self, prices: Mapping[Endpoint, float]) -> list[InvoiceLine]:
         """Return the invoice, oldest day first."""

@@ -61,7 +61,7 @@ class Sandbox:
         self.scripts.script(number, replies)
 
     def invoice(self) -> list[InvoiceLine]:
-        """Return what was charged, by day (UTC) and endpoint; the same as ``GET /invoice``."""
+        """Return what was charged, by day and endpoint; the same as ``GET /invoice``."""
         return self._app.account.invoice()
 
     def charges(self, endpoint: Endpoint = "advanced") -> dict[str, int]:

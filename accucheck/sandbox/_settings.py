@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Endpoint: TypeAlias = Literal["advanced", "basic"]
 Window: TypeAlias = Literal["token", "fixed", "sliding"]
@@ -155,6 +156,8 @@ class Settings:
     """What a "yes" or a "no" at the advanced endpoint costs on the invoice, in any currency. The rest is free."""
     price_basic: float | None = None
     """The same for the basic endpoint; None: the same price."""
+    invoice_timezone: str = "UTC"
+    """The time zone of the invoice's days, such as ``America/Lima``."""
     body: BodyType = "any"
     """The accepted body encoding; any other gets ``argument 'number': not found``."""
     endpoints: tuple[Endpoint, ...] = ("advanced", "basic")
@@ -207,6 +210,13 @@ class Settings:
         _check_not_negative("price", self.price)
         if self.price_basic is not None:
             _check_not_negative("price_basic", self.price_basic)
+        if self.invoice_timezone != "UTC":
+            try:
+                ZoneInfo(self.invoice_timezone)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError(
+                    f"invoice_timezone is {self.invoice_timezone!r}: no such time zone"
+                ) from None
         if self.queue_rate is not None:
             _check_positive("queue_rate", self.queue_rate)
             _refuse(not self.pending, "queue_rate has no effect without pending: set both")

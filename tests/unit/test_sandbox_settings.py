@@ -118,6 +118,7 @@ def test_every_setting_that_is_given_is_on_the_page(tmp_path: Path) -> None:
         "expire_after": 98_765,
         "price": 0.005,
         "price_basic": 0.002,
+        "invoice_timezone": "Asia/Tokyo",
         "body": "form",
         "endpoints": ("basic",),
         "seed": 99,
