@@ -20,7 +20,7 @@ from accucheck._errors import ConfigurationError, InvalidNumber, RefusedAlike, S
 from accucheck._input import Input
 from accucheck._models import Check, Failed, Settlement
 from accucheck._phone import normalize
-from accucheck._store import Query, Store
+from accucheck._store import Bitset, Query, Store
 
 __all__ = [
     "ASKED_AGAIN",
@@ -205,7 +205,7 @@ class Admission(Generic[Item]):
         self._awaits_room = False
         self._enough_ready = limits.ready
         self._most_outstanding = limits.outstanding
-        self._started = datetime.now(UTC)
+        self._bought = Bitset()
         self._debugging = logger.isEnabledFor(logging.DEBUG)
 
     async def read_all(self) -> None:
@@ -251,6 +251,12 @@ class Admission(Generic[Item]):
         """Claim numbers again that someone else had claimed."""
         self._unclaimed.extend(entries)
         self._news.set()
+
+    def settled(self, entry: PendingNumber) -> None:
+        """Take note that a number has an outcome."""
+        del self.entries[entry.number]
+        if entry.calls and self._store.durable:
+            self._bought.add(entry.number)
 
     def make_room(self) -> None:
         """Resume reading if there is room again. Called whenever something is taken."""
@@ -437,7 +443,7 @@ class Admission(Generic[Item]):
         """Answer a number that the store knows."""
         del self.entries[entry.number], self._in_flight[entry.number]
         result = settlement.result
-        if self._store.durable and not (isinstance(result, Check) and result.checked_at >= self._started):
+        if self._store.durable and entry.number not in self._bought:
             # Its repetitions count as known too: it must not matter whether they are read with it or later.
             repeated = len(entry.more or ())
             self.known += 1 + repeated

@@ -64,6 +64,8 @@ class Progress(msgspec.Struct, eq=False):
     failing_since: float = 0.0
     refused_since: float = 0.0
     next: CallKind = "first"
+    last: NoAnswer | None = None
+    """The last reply, unless it was an answer."""
     basic: bool = False
     """Whether it is at the first step of a cascade, and so asked at the basic endpoint."""
     first: Check | None = None
@@ -413,6 +415,7 @@ class Attempt:
         chance = self._chance()
         host = self.host
         row = reply.row
+        progress.last = reply
         self.counters.replies[row.name] += 1
         if row is UNKNOWN:
             self._warn_of_unknown(reply)

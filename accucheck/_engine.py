@@ -253,12 +253,24 @@ class _Waiter:
 class _Run:
     """One number that checks are waiting for, and the task that drives it."""
 
-    __slots__ = ("answered", "asking", "claimed", "counted", "entry", "failed", "stored", "task", "waiters")
+    __slots__ = (
+        "answered",
+        "asking",
+        "claimed",
+        "counted",
+        "entry",
+        "failed",
+        "stored",
+        "taken",
+        "task",
+        "waiters",
+    )
 
     def __init__(self, entry: PendingNumber) -> None:
         self.entry = entry
         self.waiters: set[_Waiter] = set()
         self.task: EngineTask[None] | None = None
+        self.taken = False  # by another process, whose answer is waited for
         self.claimed = False
         self.asking = False  # claimed, so only the vendor can answer
         self.counted = False  # as known, answered or failed
@@ -395,21 +407,31 @@ class Checks:
                     run.task.end()
 
     def _too_late(self, entry: PendingNumber) -> CheckError:
-        number = f"+51{entry.number}"
+        """Return the error of a caller whose deadline has passed, with what the last reply said."""
         if self._host.circuit.opened:
             return self._unavailable(entry.number)
+        run, last = self._runs.get(entry.number), entry.last
+        limited = last is not None and last.row.fate == "slow_down"
+        kind: type[CheckError] = RateLimited
         if entry.calling or entry.polls:
-            return PendingTimeout(
-                "no answer by the deadline: try again later", number=number, calls=entry.calls
-            )
-        if entry.failures:
-            return TransportError(
-                f"no answer by the deadline; {self._host.cause}", number=number, calls=entry.calls
-            )
-        return RateLimited(
-            "the rate limit left no room for a call before the deadline: try again later",
-            number=number,
+            kind, why = PendingTimeout, "no answer by the deadline"
+        elif limited and entry.refusals:
+            times = "time" if entry.refusals == 1 else "times"
+            why = f"AccuAuth rate-limited the number {entry.refusals} {times} before the deadline"
+        elif entry.failures:
+            kind, why = TransportError, f"no answer by the deadline; {self._host.cause}"
+        elif run is not None and run.taken:
+            kind, why = PendingTimeout, "another process was still checking the number at the deadline"
+        else:
+            why = "the rate limit left no room for a call before the deadline"
+        return kind(
+            why if kind is TransportError else f"{why}: try again later",
+            number=f"+51{entry.number}",
             calls=entry.calls,
+            possibly_double_charged=entry.lost,
+            request_id="" if last is None else last.request_id,
+            http_status=None if last is None else last.http_status,
+            retry_after=None if last is None else last.retry_after,
         )
 
     def _unavailable(self, number: int) -> VendorUnavailable:
@@ -512,7 +534,8 @@ class Checks:
                     self._known += 1
                     run.counted = True
                     return claims.known[number]
-                if number not in claims.taken:
+                run.taken = number in claims.taken
+                if not run.taken:
                     break
                 await asyncio.sleep(wait)
                 wait = next_claim_wait(wait)

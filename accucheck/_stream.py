@@ -546,7 +546,7 @@ class Stream(Generic[Item]):
         tell = self._run.events.tell
         for entry, settlement in zip(entries, settlements, strict=True):
             number = entry.number
-            del admission.entries[number]
+            admission.settled(entry)
             if entry.first is not None:
                 settlement = self._of_both_steps(entry, settlement)
             result = settlement.result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 import accucheck
 from accucheck import Check, Client, LedgerError
 from accucheck._models import Settlement
-from accucheck._store import MemoryStore
+from accucheck._store import MemoryStore, Query
 from tests.virtual_time import run
 
 NUMBER = "987654321"
@@ -262,6 +262,87 @@ def test_at_the_deadline_a_check_that_got_no_permit_is_rate_limited() -> None:
             await client.check(NUMBER)
             with pytest.raises(accucheck.RateLimited, match="deadline"):
                 await client.check("987654322", deadline=2)
+
+    run(main())
+
+
+def test_at_the_deadline_the_error_has_what_the_last_reply_said() -> None:
+    async def main() -> None:
+        vendor = Vendor()
+        vendor.reply = lambda national: httpx.Response(
+            403,
+            headers={"Retry-After": "2"},
+            json={"status": "RATE_LIMIT_EXCEEDED", "request_id": "r-1", "reason": "slow down"},
+        )
+        async with client_of(vendor) as client:
+            with pytest.raises(
+                accucheck.RateLimited, match=r"AccuAuth rate-limited the number \d+ times?"
+            ) as caught:
+                await client.check(NUMBER, deadline=9)
+            error = caught.value
+            assert error.calls == vendor.asked[NUMBER] > 1
+            assert (error.http_status, error.request_id, error.retry_after) == (403, "r-1", 2.0)
+
+    run(main())
+
+
+def test_at_the_deadline_a_number_that_another_process_is_checking_says_so() -> None:
+    async def main() -> None:
+        vendor, ledger = Vendor(), Ledger()
+        await ledger.claim([int(NUMBER)], Query(endpoint="advanced"))
+        async with client_of(vendor, ledger=ledger) as client:
+            with pytest.raises(
+                accucheck.PendingTimeout, match="another process was still checking the number"
+            ):
+                await client.check(NUMBER, deadline=2)
+        assert not vendor.asked
+
+    run(main())
+
+
+@pytest.mark.parametrize("status", ["OUT_OF_QUOTA", "UNAUTHORIZED", "NO_PERMISSION", "KEY_EXPIRED", "a bug"])
+@pytest.mark.parametrize("kind", ["ledger", "none"])
+def test_a_number_whose_check_ended_in_an_error_can_be_checked_again(kind: str, status: str) -> None:
+    async def main() -> None:
+        vendor, ledger = Vendor(), Ledger() if kind == "ledger" else None
+
+        def refuse(national: str) -> httpx.Response:
+            if status == "a bug":
+                raise ZeroDivisionError
+            return httpx.Response(403, json={"status": status, "reason": "no"})
+
+        vendor.reply = refuse
+        async with client_of(vendor, ledger=ledger) as client:
+            with pytest.raises((accucheck.AccucheckError, ZeroDivisionError)):
+                await client.check(NUMBER)
+            vendor.reply = ok
+            assert (await client.check(NUMBER, deadline=5)).whatsapp
+            vendor.reply = refuse
+            with pytest.raises((accucheck.AccucheckError, ZeroDivisionError)):
+                await client.check("912345678")
+            vendor.reply = ok
+            async with client_of(vendor, ledger=ledger) as other, other.stream(["912345678"]) as outcomes:
+                assert [outcome.check.whatsapp async for outcome in outcomes] == [True]  # type: ignore[union-attr]
+
+    run(main())
+
+
+def test_what_another_process_bought_during_the_run_is_known_and_no_duplicate() -> None:
+    async def main() -> None:
+        vendor, ledger = Vendor(), Ledger()
+
+        async def leads() -> AsyncIterator[str]:
+            for number in (NUMBER, "912345678", NUMBER, "912345678"):
+                yield number
+                await asyncio.sleep(1)
+
+        async with client_of(vendor, ledger=ledger) as other, client_of(vendor, ledger=ledger) as client:
+            async with client.stream(leads()) as outcomes:
+                await other.check("912345678")
+                seen = [outcome async for outcome in outcomes]
+            stats = outcomes.stats
+        assert len(seen) == 4
+        assert (stats.read, stats.known, stats.duplicates, stats.yes, stats.calls) == (4, 2, 1, 1, 1)
 
     run(main())
 
