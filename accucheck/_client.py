@@ -126,14 +126,14 @@ _PATHS: Final[Mapping[Endpoint, str]] = {
     "basic": "/check/whatsapp_basic",
 }
 _CONNECTIONS: Final = 10_000
-"""The most that one client opens; a run's workers are what bounds its calls under way."""
+"""The most connections that one client opens; a run's workers limit its calls in flight."""
 _DELAYED: Final = 10_000
 _DELAYED_LATER: Final = 1_000_000
 """Numbers that wait at most, by default: half a kilobyte and an item each."""
 _FIRST_RETRIES: Final = 100
 """Retries that a client may make before it has any answer, besides one per worker."""
 _GRACE: Final = 5.0
-"""Seconds that calls under way get to settle when a client is closed."""
+"""Seconds that calls in flight get to settle when a client is closed."""
 _OUTAGE_AFTER: Final = timedelta(minutes=15)
 
 

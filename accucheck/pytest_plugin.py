@@ -1,15 +1,15 @@
 """Fixtures for tests of code that uses accucheck. Loaded by pytest where ``accucheck[testing]`` is installed.
 
 ``accucheck_sandbox``
-    A simulated AccuAuth on a free port. While a test has it, every ``accucheck.Client()`` that would call the real
-    vendor is answered by it, and the credentials are in the environment: the code under test needs no change.
+    A simulated AccuAuth on a free port. In a test that uses it, it answers every ``accucheck.Client()`` that would call
+    the real vendor, and the environment has credentials, so the code under test needs no changes.
 
 ``accucheck_client``
-    A client of that sandbox, with quick retries and no rate limit. Works under pytest-asyncio and anyio.
+    A client for that sandbox, with quick retries and no rate limit. Works with pytest-asyncio and anyio.
 
-``@pytest.mark.accucheck(strict=True, rate=50, pending=0.2)`` sets how the sandbox behaves for one test: any of
+``@pytest.mark.accucheck(strict=True, rate=50, pending=0.2)`` configures the sandbox for one test, with any of
 ``accucheck.sandbox.Settings``. ``accucheck_sandbox_scope = session`` in pytest's configuration starts one sandbox for
-all tests, with the settings' defaults, and clears the written replies after each test.
+all tests, with default settings, and clears the scripted replies after each test.
 """
 
 from __future__ import annotations

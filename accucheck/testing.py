@@ -179,7 +179,7 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
 
 
 class SandboxThread(Written):
-    """The sandbox on a free port of loopback, in a thread of its own: for code that opens its own sockets.
+    """The sandbox on a free loopback port, in its own thread, for code that opens its own sockets.
 
     A context manager, which raises AssertionError at its end if an unexpected number was asked. ``url`` is what to give
     as ``base_url``; the credentials are "sandbox" and "sandbox".

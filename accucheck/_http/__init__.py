@@ -1,16 +1,16 @@
 """One HTTP attempt over an httpx transport, as a reply value. The only package that knows httpx.
 
-The workers bound the calls under way already, so nobody needs a pool's queue; and httpx's pool is what costs (it
-scans its connections for every request) and what breaks (calls that are cancelled leak its slots until all the
-others die of PoolTimeout). So requests are handed straight to a transport, httpx's own public seam:
+The workers already limit the calls in flight, so no pool is needed. httpx's pool is slow (it scans its connections for
+every request) and breaks (cancelled calls leak its slots until all others fail with PoolTimeout). So requests go
+straight to a transport, httpx's own public interface:
 
-- a transport of the caller's, as it is; else
-- where a proxy is set, httpx's stock transport, one for each call under way (``ProxyTransport``); else
-- our own, ``FastTransport``: keep-alive connections on an asyncio protocol, the last one used first, parsed by llhttp.
+- the caller's own transport, if given; or
+- with a proxy, httpx's stock transport, one per call in flight (``ProxyTransport``); or
+- ours, ``FastTransport``: keep-alive connections on an asyncio protocol, most recently used first, parsed by llhttp.
 
 The path of a call: ``_sender`` (slots, deadline, reply value) -> ``_transport`` (an idle connection, or a new one by
-``_dial``) -> ``_connection`` (bytes out, bytes in) -> ``_reply`` (parse, cap, decode, or what a
-failure means); ``_limits`` how many calls may run and for how long. ``python -m benchmarks transports`` compares.
+``_dial``) -> ``_connection`` (bytes out, bytes in) -> ``_reply`` (parse, cap, decode, or interpret a failure).
+``_limits`` decides how many calls may run and for how long. ``python -m benchmarks transports`` compares transports.
 """
 
 from accucheck._http._limits import raise_open_files_limit

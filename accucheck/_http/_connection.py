@@ -1,4 +1,4 @@
-"""One connection: one request out, one reply in, and never one number's answer for another's."""
+"""One connection: one request out, one reply in, and never an answer for the wrong number."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from accucheck._http._reply import AttemptTimeout, ReplyParser, os_words
 __all__ = ["Connection", "ConnectionOwner"]
 
 _HIGH_WATER = 256 * 1024
-"""Bytes of a streamed body that may wait for its reader before the server is made to wait."""
+"""Bytes of a streamed body that may wait for the reader before the server must wait."""
 
 
 class ConnectionOwner(Protocol):
-    """Who keeps the connections."""
+    """The owner of the connections."""
 
     def lost(self, connection: Connection) -> None:
-        """It is gone for good."""
+        """The connection is closed."""
 
     def left_idle(self, connection: Connection, seconds: float) -> None:
-        """The server closed it after so long without a request."""
+        """The server closed it after this long without a request."""
 
 
 class Connection(asyncio.Protocol):
-    """At most one exchange at a time. Whatever ends an exchange but a whole reply ends the connection too.
+    """One exchange at a time. An exchange that does not end with a complete reply also ends the connection.
 
-    ``exchange`` is for a small request and a reply that is taken whole; ``begin``, ``drain``, ``wait_for_head`` and
-    ``wait_for_body`` for any others. What has come of the reply is in ``parser``. Both end with ``settle``.
+    ``exchange`` is for a small request with a reply read at once; ``begin``, ``drain``, ``wait_for_head`` and
+    ``wait_for_body`` are for all others. ``parser`` has what has arrived of the reply. Both ways end with ``settle``.
     """
 
     __slots__ = (
@@ -69,13 +69,13 @@ class Connection(asyncio.Protocol):
         self._timeout: type[httpx.TransportError] = httpx.ReadTimeout  # what silence is called
         self._is_paused = self._must_wait_to_write = False
 
-    # The side of the caller, who has checked ``is_fit`` or has opened the connection a moment ago:
+    # For the caller, who has checked ``is_fit`` or just opened the connection:
 
     def exchange(self, message: bytes, silence: float, deadline: float) -> asyncio.Future[None]:
         """Write a request; the future ends when the whole reply is in ``parser``.
 
-        Raises httpx.TransportError through the future: after ``silence`` seconds without a byte, at ``deadline`` by
-        the loop's clock, or for what went wrong on the way.
+        The future raises httpx.TransportError after ``silence`` seconds without a byte, at ``deadline`` on the loop's
+        clock, or if the exchange fails.
         """
         assert self._transport is not None
         self.parser.begin()
@@ -90,15 +90,15 @@ class Connection(asyncio.Protocol):
         return waiter
 
     def begin(self, *, head_only: bool) -> None:
-        """Start an exchange whose reply is taken as it comes; ``head_only`` for the method HEAD."""
+        """Start an exchange whose reply is read as it arrives; ``head_only`` is for the method HEAD."""
         self.parser.begin(head_only=head_only, cap=None)
         self._busy = self._streams = True
         self._deadline = math.inf
 
     async def write(self, data: bytes, seconds: float) -> bool:
-        """Write a part of the request; wait while the server does not take it, so long at most.
+        """Write a part of the request; wait while the server does not accept it, up to the timeout.
 
-        Returns False once the reply has begun: the server will not read the rest. Raises httpx.WriteError,
+        Returns False once the reply has begun, since the server will not read the rest. Raises httpx.WriteError,
         httpx.WriteTimeout.
         """
         if self._error is None and self._transport is not None and not self.parser.status:
@@ -114,12 +114,12 @@ class Connection(asyncio.Protocol):
         )
 
     async def wait_for_head(self, seconds: float) -> None:
-        """Wait until ``parser`` has the head of the final reply, so long at most for each byte."""
+        """Wait until ``parser`` has the head of the final reply, up to the timeout for each byte."""
         while not self.parser.status:
             await self._next(seconds)
 
     async def wait_for_body(self, seconds: float) -> bytes:
-        """Return the next part of the body, b"" at its end; wait so long at most."""
+        """Return the next part of the body, b"" at its end; wait up to the timeout."""
         while not (self.parser.body_size or self.parser.is_complete):
             await self._next(seconds)
         chunk = self.parser.take_body()
@@ -138,15 +138,15 @@ class Connection(asyncio.Protocol):
         return self.is_open()
 
     def is_open(self) -> bool:
-        """Whether neither side has closed the connection, as far as the event loop has told."""
+        """Whether the connection is open, as far as the event loop knows."""
         return self._transport is not None and not self._transport.is_closing()
 
     def is_fit(self) -> bool:
         """Whether another request may be written.
 
-        A server that closes a connection just as we write leaves us with a call that may have been charged.
-        So we look whether something (data, or its end) has come in that the event loop has not told us yet.
-        That is worth its 1 µs: some servers close after a number of requests and do not announce it.
+        If a server closes a connection just as we write, the call may have been charged. So check whether data, or its
+        end, has arrived that the event loop has not reported yet. This is worth a system call: some servers close after
+        a number of requests without announcing it.
         """
         return self.is_open() and not self._has_news()
 
@@ -162,7 +162,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Say good-bye as the protocol has it (TLS sends its close_notify)."""
+        """Close properly (TLS sends its close_notify)."""
         if self._transport is not None:
             self._transport.close()
 
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def fail(self, message: str) -> None:
-        """Abort; a call under way fails with ``message``."""
+        """Abort; a call in flight fails with ``message``."""
         self._fail(httpx.ReadError(message))
 
     async def _next(self, seconds: float) -> None:
@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):
 
 
 def _watch(sock: socket.socket) -> Callable[[], object]:
-    """Return a function whose answer is true if the socket has something to read, its end included."""
+    """Return a function that tells whether the socket has something to read, including its end."""
     if not hasattr(select, "poll"):  # Windows
         return lambda: select.select([sock], [], [], 0)[0]
     poll = select.poll()  # select() fails for descriptors from 1,024 on

@@ -1,12 +1,12 @@
-"""From a host name to a connected socket, or to the proxy in between, and whom TLS trusts at the other end.
+"""From a host name to a connected socket, or to a proxy in between, and which certificates TLS trusts.
 
-Happy Eyeballs (RFC 8305) for asyncio's loop and uvloop alike: uvloop's ``create_connection`` has no
-``happy_eyeballs_delay``, and asyncio's race has had trouble with cancellation, so the race is run here, over
-``sock_connect``, which both have.
+Happy Eyeballs (RFC 8305) for both asyncio's loop and uvloop: uvloop's ``create_connection`` has no
+``happy_eyeballs_delay``, and asyncio's has had problems with cancellation, so the race is run here on ``sock_connect``,
+which both have.
 
-Proxies are those of the argument, or of ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` in either
-case, or the system's settings on macOS and Windows, as the standard library reads them. This machine is never reached
-through a proxy: plain http is allowed to it alone, and a proxy would read the credentials.
+The proxy comes from the argument, or from ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` in upper or
+lower case, or from the system's settings on macOS and Windows, as the standard library reads them. This machine is
+never reached through a proxy: plain http is allowed only to it, and a proxy would read the credentials.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ __all__ = [
 
 Address: TypeAlias = tuple[socket.AddressFamily, Any]
 Verify: TypeAlias = ssl.SSLContext | str | os.PathLike[str] | bool
-"""What httpx takes: True for the system's roots, a context, or the path of CA certificates."""
+"""As in httpx: True for the system's roots, a context, or the path of CA certificates."""
 
 HEAD_START = 0.25
-"""Seconds that an address has before the next one is tried beside it (RFC 8305, section 5)."""
+"""Seconds before the next address is also tried (RFC 8305, section 5)."""
 _REMEMBERED_SECONDS = 10.0
 
 
 class ResolverCache:
-    """The addresses of one host; hundreds of connections that open at once ask the resolver once.
+    """The addresses of one host. Hundreds of connections opened at once ask the resolver only once.
 
-    ``localhost`` and names below it are this machine whatever a resolver says (RFC 6761, section 6.3): what may
-    go there in plain HTTP must not go anywhere else.
+    ``localhost`` and its subdomains are this machine whatever a resolver says (RFC 6761, section 6.3), because plain
+    HTTP is allowed to it and must not go anywhere else.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -76,7 +76,7 @@ class ResolverCache:
         return await asyncio.shield(self._lookup)
 
     def forget(self) -> None:
-        """Ask again next time: what we know did not work."""
+        """Ask again next time, because the known addresses did not work."""
         self._lookup = None  # not cancelled: others may be waiting for it
 
     async def _look_up(self, loop: asyncio.AbstractEventLoop) -> list[Address]:
@@ -149,7 +149,7 @@ async def connect(
 
 
 def _all_failed(problems: Sequence[BaseException]) -> BaseException:
-    """Return one error for all addresses, with the errno that they share or that the first one has."""
+    """Return one error for all addresses, with their common errno or that of the first one."""
     for problem in problems:
         if not isinstance(problem, OSError):
             return problem
@@ -165,7 +165,7 @@ def _close_loser(attempt: asyncio.Task[socket.socket]) -> None:
 
 
 def _retrieve(lookup: asyncio.Task[list[Address]]) -> None:
-    """Take the error of a look-up that everybody stopped waiting for, so that asyncio does not complain."""
+    """Retrieve the error of an abandoned look-up, so that asyncio does not complain."""
     if not lookup.cancelled():
         lookup.exception()
 
@@ -173,8 +173,8 @@ def _retrieve(lookup: asyncio.Task[list[Address]]) -> None:
 def default_context() -> ssl.SSLContext:
     """Return a context that verifies chain and host name against the system's roots.
 
-    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` count as the system's, as OpenSSL has it. Where there are none at
-    all (a bare container, a python.org build on macOS) certifi's roots, which httpx brings, take their place.
+    As in OpenSSL, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` count as the system's. If there are none at all (a bare
+    container, a python.org build on macOS), certifi's roots, which httpx installs, are used.
     """
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"] and not _has_roots(ssl.get_default_verify_paths().capath):
@@ -186,9 +186,9 @@ def default_context() -> ssl.SSLContext:
 
 
 def tls_context(verify: Verify) -> ssl.SSLContext | None:
-    """Return the context that ``verify`` means; None for the system's roots, which are read when needed.
+    """Return the context for ``verify``; None for the system's roots, which are read when needed.
 
-    Raises ConfigurationError for what would not verify the server's certificate, or is not there.
+    Raises ConfigurationError if it would not verify the server's certificate, or does not exist.
     """
     if verify is True:
         return None
@@ -228,7 +228,7 @@ def tls_context(verify: Verify) -> ssl.SSLContext | None:
 
 
 def _has_roots(folder: str | os.PathLike[str] | None) -> bool:
-    """Whether OpenSSL finds certificates in a folder: it reads that late, so they are not in the store yet."""
+    """Whether OpenSSL finds certificates in a folder, which it reads only later."""
     return folder is not None and any(name.endswith(".0") for name in os.listdir(folder))
 
 
@@ -239,8 +239,8 @@ _CLOSING_SECONDS = 2.0
 def proxy_for(url: httpx.URL, argument: str | httpx.URL | httpx.Proxy | None = None) -> httpx.Proxy | None:
     """Return the proxy to reach ``url`` through, or None.
 
-    Raises ConfigurationError for an address that cannot be a proxy's, if it would be used or is an argument; it
-    does not show the address, which may hold a password.
+    Raises ConfigurationError for an invalid address if it would be used or is an argument. The error does not show the
+    address, which may contain a password.
     """
     given = None if argument is None else _parse(argument, "proxy=")
     if is_loopback(url.host):
@@ -263,7 +263,7 @@ def proxy_for(url: httpx.URL, argument: str | httpx.URL | httpx.Proxy | None = N
 def bypasses(host: str, port: int, no_proxy: str) -> bool:
     """Whether ``no_proxy`` (entries separated by commas or blanks) exempts a host and port.
 
-    An entry is ``*``, a domain, which stands for the names below it too, with or without a leading dot or ``*.``,
+    An entry is ``*``, a domain, which includes its subdomains, with or without a leading dot or ``*.``,
     an IP address, or a network such as ``10.0.0.0/8``; each but ``*`` and networks may end in ``:port``.
     """
     host = host.strip("[]").rstrip(".").lower()
@@ -324,11 +324,11 @@ def _unusable(origin: str) -> ConfigurationError:
 
 
 class ProxyTransport(httpx.AsyncBaseTransport):
-    """Calls through a proxy: httpx's stock transport, one for each call under way, the last one used first.
+    """Calls through a proxy: httpx's stock transport, one per call in flight, most recently used first.
 
-    One stock transport for all calls leaks its pool's slots when calls are cancelled, until every call dies of
-    PoolTimeout, and takes 2.3 ms of CPU for each. With one connection each there is no pool to leak from, and an
-    exchange that did not end well takes its transport with it. Replies come whole, of 64 KiB at most.
+    A single stock transport for all calls leaks pool slots when calls are cancelled, until every call fails with
+    PoolTimeout, and is slow. With one connection each, there is no pool to leak from, and a failed exchange discards
+    its transport. Replies are read completely, up to 64 KiB.
     """
 
     def __init__(self, proxy: httpx.Proxy | None, context: ssl.SSLContext) -> None:
@@ -355,7 +355,7 @@ class ProxyTransport(httpx.AsyncBaseTransport):
         return httpx.Response(response.status_code, headers=response.headers, stream=httpx.ByteStream(body))
 
     async def aclose(self) -> None:
-        """Close the idle connections; those of calls under way close with them."""
+        """Close the idle connections; those of calls in flight close with their calls."""
         self._closed = True
         while self._idle:
             await self._idle.pop().aclose()

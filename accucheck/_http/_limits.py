@@ -1,4 +1,4 @@
-"""How many calls at once, for how long each, and what the operating system's file limit leaves for them."""
+"""How many calls may run at once, for how long, and how many the operating system's file limit allows."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if sys.platform != "win32":  # where sockets are not counted as files
 __all__ = ["Deadlines", "Slots", "check_descriptor", "open_files_limit", "raise_open_files_limit"]
 
 _PROBE_SECONDS = 1.0
-"""So often withheld slots are offered again: whoever had the descriptors may have closed them."""
+"""Seconds between offers of withheld slots, since their descriptors may have been closed."""
 
 
 class Slots:
-    """So many slots, one for each call under way; who finds none waits in line.
+    """A number of slots, one per call in flight; callers wait in line for a free one.
 
-    Taking a free one is a plain function: with ``async with asyncio.Semaphore`` every call cost 1.6 µs more.
+    Taking a free slot is a plain function, which is faster than ``async with asyncio.Semaphore``.
     """
 
     def __init__(self, count: int, now: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +43,7 @@ class Slots:
         return False
 
     async def take(self, *, first: bool = False) -> None:
-        """Wait for a slot: the one that is given back next. ``first`` goes to the head of the line."""
+        """Wait for the next slot that is returned. ``first`` goes to the head of the line."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if first:
             self._line.appendleft(turn)
@@ -59,7 +59,7 @@ class Slots:
             raise
 
     def give_back(self) -> None:
-        """Hand the slot to whoever has waited longest, or let it be free."""
+        """Pass the slot to the one who has waited longest, or free it."""
         if self._free < 0:
             self._free += 1  # it is one of those withheld
             return
@@ -71,10 +71,10 @@ class Slots:
                 self._release()
 
     def withhold(self) -> bool:
-        """Allow no more calls at once than are under way besides the caller's, which then gives its slot back.
+        """Reduce the slots to the calls in flight besides the caller's, which then returns its slot.
 
-        For a call that found no file descriptor. Returns False, and changes nothing, if there is no other call
-        whose end could help. Once a second, as many slots as are in use are tried again.
+        For a call that found no file descriptor. Returns False, and changes nothing, if there is no other call whose
+        end could help. Once a second, as many slots as are in use are tried again.
         """
         if self._taken() < 2:
             return False
@@ -96,7 +96,7 @@ class Slots:
 
 
 class _Call:
-    """A call under way, and when it must have ended."""
+    """A call in flight, and when it must end."""
 
     __slots__ = ("cancelling", "deadline", "expired", "task")
 
@@ -108,10 +108,9 @@ class _Call:
 
 
 class Deadlines:
-    """Gives every call the same number of seconds, as ``asyncio.timeout`` would, on one event loop.
+    """Gives every call the same number of seconds, like ``asyncio.timeout``, on one event loop.
 
-    They begin in the order in which they end, so the first one's is the only timer that is needed: 0.9 µs a
-    call, where a timer for each costs 4.7.
+    Calls end in the order in which they begin, so a single timer, for the first one, is enough and five times cheaper.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -120,7 +119,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, loop: asyncio.AbstractEventLoop) -> _Call:
-        """Start the running task's time; give what is returned to ``end``, however the call ends."""
+        """Start the running task's time. Pass the result to ``end``, however the call ends."""
         task = asyncio.current_task(loop)
         assert task is not None
         call = _Call(task, loop.time() + self._seconds)
@@ -130,9 +129,9 @@ class Deadlines:
         return call
 
     def end(self, call: _Call, error: BaseException | None = None) -> None:
-        """Take the call off the list; ``error`` is what it ended with.
+        """Remove the call; ``error`` is its exception, if any.
 
-        Raises TimeoutError where that is the cancellation by which its time was ended, and by nobody else's.
+        Raises TimeoutError if that is our own cancellation at the end of its time, and nobody else's.
         """
         self._calls.pop(call, None)
         if call.expired:
@@ -141,7 +140,7 @@ class Deadlines:
                 raise TimeoutError from error
 
     def close(self) -> None:
-        """Stop the timer. Calls under way continue without a limit."""
+        """Stop the timer. Calls in flight continue without a limit."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -159,7 +158,7 @@ class Deadlines:
 
 
 def open_files_limit() -> int | None:
-    """Return how many files this process may have open (``ulimit -n``); None where there is no such limit."""
+    """Return how many files this process may have open (``ulimit -n``); None if there is no such limit."""
     if sys.platform == "win32":
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -167,7 +166,7 @@ def open_files_limit() -> int | None:
 
 
 def raise_open_files_limit(wanted: int) -> int | None:
-    """Raise this process's limit of open files to ``wanted``, or as near as the system allows; return it.
+    """Raise this process's limit of open files to ``wanted``, or as close as the system allows; return it.
 
     Only the soft limit changes, and never downwards.
     """
@@ -182,11 +181,11 @@ def raise_open_files_limit(wanted: int) -> int | None:
 
 
 def check_descriptor(descriptor: int) -> None:
-    """Make sure that a connection may keep ``descriptor``, which was opened a moment ago.
+    """Make sure that a connection may keep ``descriptor``, which was just opened.
 
-    The lowest free number is what an open file gets, so a number close to the limit means that few are left. Those
-    are kept back for the ledger, the output and the resolver: connections must not take the files that answers
-    are written to. The soft limit is raised first, as far as the hard one allows. Raises OSError (EMFILE).
+    An open file gets the lowest free number, so a number close to the limit means that few are left. Those are reserved
+    for the ledger, the output and the resolver: connections must not use up the files that answers are written to. The
+    soft limit is raised first, as far as the hard one allows. Raises OSError (EMFILE).
     """
     limit = open_files_limit()
     while limit is not None and descriptor >= limit - _kept_back(limit):
@@ -197,5 +196,5 @@ def check_descriptor(descriptor: int) -> None:
 
 
 def _kept_back(limit: int) -> int:
-    """Return the number of descriptors that connections leave alone."""
+    """Return the number of descriptors reserved from connections."""
     return min(32, max(3, limit // 8))

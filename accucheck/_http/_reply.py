@@ -1,14 +1,14 @@
-"""What comes back: a reply, parsed by llhttp, capped at 64 KiB, decompressed if need be, or a failure.
+"""What comes back: a reply, parsed by llhttp, capped at 64 KiB and decompressed if needed, or a failure.
 
-llhttp is Node's parser, by way of httptools: strict, and 4 µs a reply. Where it leaves something open (a head
-without end, bytes after the end, replies to HEAD) the rules are here.
+llhttp is Node's strict and fast parser, from httptools. For cases that it does not handle (an endless head, bytes after
+the end, replies to HEAD), the rules are here.
 
-A megabyte of gzip has made unbounded clients reach 4 GB. We ask for ``identity``; a server that compresses all
-the same is read, with the same cap on what comes out.
+A megabyte of gzip can expand to gigabytes. We request ``identity``; if a server compresses anyway, the same cap applies
+to the result.
 
 A failure is an error of the operating system or of httpx, turned into words and a ``Broken`` value. The question that
-costs money is ``sent``: may the request have reached the vendor? No, only where no byte of it can have left (no
-address, no connection, no TLS, no way through the proxy); yes in every case of doubt.
+costs money is ``sent``: may the request have reached the vendor? No only if not a byte of it can have left (no address,
+no connection, no TLS, no way through the proxy); yes in every case of doubt.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Truncated(httpx.RemoteProtocolError):
 
 
 class BodyOverCap(httpx.TransportError):
-    """A reply's body is larger than we are willing to hold; the reply's HTTP code is known."""
+    """A reply's body is over the cap; its HTTP code is known."""
 
     def __init__(self, message: str, *, http_status: int) -> None:
         super().__init__(message)
@@ -64,11 +64,11 @@ class BodyOverCap(httpx.TransportError):
 
 
 class TooManyOpenFiles(httpx.ConnectError):
-    """No file descriptor was left for another connection: a limit of this machine, not a network fault."""
+    """No file descriptor was left for another connection: a limit of this machine, not a network error."""
 
 
 def os_words(error: OSError) -> str:
-    """Return what the operating system, the resolver or OpenSSL says, the same on every event loop."""
+    """Return the message of the operating system, the resolver or OpenSSL, the same on every event loop."""
     if isinstance(error, ssl.SSLError):
         return str(error)
     if isinstance(error, socket.gaierror):
@@ -90,7 +90,7 @@ def connect_error(place: str, error: OSError) -> httpx.ConnectError:
 def lacks_descriptors(error: BaseException) -> bool:
     """Whether the process (EMFILE) or the machine (ENFILE) had no file descriptor left for the connection.
 
-    Looks for the cause too: other transports wrap the operating system's error in one of httpx's.
+    Also checks the cause, because other transports wrap the operating system's error in one of httpx's.
     """
     if not isinstance(error, httpx.ConnectError):
         return False
@@ -106,7 +106,7 @@ def lacks_descriptors(error: BaseException) -> bool:
     return False
 
 
-# The first row that fits decides: (exception, phase, sent, what happened in words).
+# The first matching row decides: (exception, phase, sent, what happened in words).
 _FATES: Sequence[tuple[type[httpx.TransportError], Phase, bool, str]] = (
     (httpx.ConnectTimeout, "connect", False, "could not connect in time"),
     (httpx.ConnectError, "connect", False, "no connection"),
@@ -124,15 +124,15 @@ _FATES: Sequence[tuple[type[httpx.TransportError], Phase, bool, str]] = (
 )
 
 _SAYS_IT_ALL = (httpx.ConnectTimeout, httpx.ConnectError)
-"""What they say names the host and the cause; the phase says the rest."""
+"""Errors whose own message names the host and the cause."""
 
-# httpcore tells these apart by text alone (they are h11's and httpcore's own words).
+# httpcore distinguishes these only by text (h11's and httpcore's own words).
 _CUT_SHORT = ("without sending complete message body", "incomplete chunked read")
 _NO_REPLY = "disconnected without sending a response"
 
 
 def broken(error: httpx.TransportError) -> Broken:
-    """Return what ``error`` means for the call. Never raises; the message is one clause, safe to print."""
+    """Return what ``error`` means for the call. Never raises; the message is one clause and safe to print."""
     detail = " ".join(str(error).split())[:200]
     if isinstance(error, httpx.RemoteProtocolError):
         if any(words in detail for words in _CUT_SHORT):
@@ -157,7 +157,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
 class WholeReply(NamedTuple):
-    """A final (not 1xx) reply, whole, its body as it came over the wire."""
+    """A complete, final (not 1xx) reply, with its body as it arrived."""
 
     status: int
     headers: Headers
@@ -165,10 +165,10 @@ class WholeReply(NamedTuple):
 
 
 class ReplyParser:
-    """Parses the replies of one connection, one after the other; does no I/O.
+    """Parses the replies of one connection, one after another; does no I/O.
 
-    Give it bytes by ``feed`` and the end of the connection by ``feed_eof``, then look: ``status`` is 0 until the
-    final reply's head is whole, ``is_complete`` tells whether the reply is. httptools calls the ``on_…`` methods.
+    Pass bytes to ``feed`` and the end of the connection to ``feed_eof``. ``status`` is 0 until the final reply's head
+    is complete; ``is_complete`` tells whether the reply is. httptools calls the ``on_…`` methods.
     """
 
     def __init__(self) -> None:
@@ -177,10 +177,10 @@ class ReplyParser:
         self.begin()
 
     def begin(self, *, head_only: bool = False, cap: int | None = MAX_BODY) -> None:
-        """A request is on its way: forget the last reply.
+        """Forget the last reply, because a request is on its way.
 
-        ``head_only``: the request is HEAD, so the reply has no body whatever its headers say. ``cap``: bytes of
-        body to take at most, None for any number: whoever reads then takes them out with ``take_body``.
+        ``head_only``: the request is HEAD, so the reply has no body whatever its headers say. ``cap``: maximum bytes of
+        the body; None for any number, which the reader then takes out with ``take_body``.
         """
         if self._is_stale:
             self._parser = httptools.HttpResponseParser(self)
@@ -194,12 +194,12 @@ class ReplyParser:
         self.body_size = 0
         self.is_complete = False
         self.is_reusable = False
-        """Whether the connection can carry another request: kept alive, and nothing came after the reply."""
+        """Whether the connection can carry another request: kept alive, with nothing after the reply."""
         self._has_oversized_head = False
 
     @property
     def http_version(self) -> str:
-        """``1.1`` or ``1.0``, once the head is whole."""
+        """``1.1`` or ``1.0``, once the head is complete."""
         return str(self._parser.get_http_version())
 
     @property
@@ -208,15 +208,15 @@ class ReplyParser:
         return b"".join(self._reason)
 
     def take_body(self) -> bytes:
-        """Return the part of the body that has come since the last time."""
+        """Return the part of the body that has arrived since the last time."""
         body, self._body = b"".join(self._body), []
         self.body_size = 0
         return body
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes as they came; return whether the reply is complete.
+        """Parse received bytes; return whether the reply is complete.
 
-        Raises httpx.RemoteProtocolError for what is not HTTP, BodyOverCap for a body over the cap.
+        Raises httpx.RemoteProtocolError for anything but HTTP, BodyOverCap for a body over the cap.
         """
         self._fed += len(data)
         try:
@@ -230,7 +230,7 @@ class ReplyParser:
         if self._cap is not None and self.body_size > self._cap:
             raise BodyOverCap("the body is larger than 64 KiB", http_status=self.status)
         if self._fed > MAX_HEAD and not self.is_complete:
-            # A reply must not go on for ever in its head, its chunks' extensions or its trailers.
+            # A reply must not continue endlessly in its head, chunk extensions or trailers.
             if not self.status:
                 raise _oversized()
             if self._cap is not None and self._fed > MAX_WIRE:
@@ -240,7 +240,7 @@ class ReplyParser:
         return self.is_complete
 
     def feed_eof(self) -> None:
-        """Take the end of the connection, which completes a reply of unknown length.
+        """Process the end of the connection, which completes a reply of unknown length.
 
         Raises Truncated inside a reply, httpx.ReadError before its first byte.
         """
@@ -305,7 +305,7 @@ def _size(headers: Iterable[tuple[bytes, bytes]]) -> int:
 
 
 async def read_whole(response: httpx.Response) -> bytes:
-    """Return the body of another transport's response as it came over the wire, and close its stream.
+    """Return the raw body of another transport's response, and close its stream.
 
     Raises BodyOverCap as soon as it is larger than MAX_BODY, and what the transport raises.
     """
@@ -330,14 +330,14 @@ async def read_whole(response: httpx.Response) -> bytes:
 
 
 class UnreadableBody(ValueError):
-    """A whole body came, but not one that can be decoded; the message says why."""
+    """A complete body that cannot be decoded; the message says why."""
 
 
 def decoded(body: bytes, encodings: str) -> bytes:
     """Undo the Content-Encoding ``encodings`` (RFC 9110, section 8.4), at most two of them.
 
-    Raises UnreadableBody if one is unknown, if the data is bad or ends early, or if more than MAX_BODY
-    bytes come out; no more than that is ever held.
+    Raises UnreadableBody if one is unknown, if the data is invalid or ends early, or if it expands to more than
+    MAX_BODY bytes; no more than that is ever held.
     """
     names = [name for item in encodings.split(",") if (name := item.strip().lower()) not in ("", "identity")]
     if len(names) > _MOST_ENCODINGS:

@@ -46,26 +46,26 @@ _limits_logger = logging.getLogger("accucheck.limits")
 """Apart from the rest, so that the command line can show what it says."""
 
 _SHORTEST_SECRET = 6
-"""Shorter values are not blotted out: they are no secrets, and would turn up everywhere by chance."""
+"""Shorter values are not masked: they are not secrets, and would match everywhere by chance."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _FIELD_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110, section 5.5, without the obsolete bytes
 _DESCRIPTOR_WAIT = 0.25
-"""Seconds until a call that found no file descriptor looks again, when no other call is under way."""
+"""Seconds until a call that found no file descriptor tries again if no other call is in flight."""
 
 
 class Sender:
     """Asks the vendor about one number at a time: ``await sender("987654321")``.
 
     url          where to post.
-    headers      the credentials; they are in no repr, message or log.
-    body         how the number is written: "form" or "json".
-    timeouts     limits of each phase of an attempt.
-    transport    any httpx transport, used as it is and closed with the sender; None for our own.
-    proxy        the proxy's URL; None for what the environment says. Never used for loopback.
-    verify       whom TLS trusts, as in httpx: True for the system's roots, a context, the path of a CA file.
-    connections  calls that may be under way at once; more of them wait their turn.
+    headers      the credentials; never in a repr, message or log.
+    body         how the number is encoded: "form" or "json".
+    timeouts     time limits for each phase of an attempt.
+    transport    any httpx transport, used unchanged and closed with the sender; None for our own.
+    proxy        the proxy's URL; None for the environment's. Never used for loopback.
+    verify       what TLS trusts, as in httpx: True for the system's roots, a context, the path of a CA file.
+    connections  maximum calls in flight; others wait their turn.
 
-    Redirects are never followed: they would carry the credentials to another host.
+    Redirects are never followed, because they would carry the credentials to another host.
     Raises ConfigurationError for arguments that are wrong, contradict each other or cannot be sent.
     """
 
@@ -106,7 +106,7 @@ class Sender:
             self._exchange = self._exchange_fast
         else:
             self._exchange = self._exchange_httpx
-        # Only the body and its length change from call to call; the rest is made once, for each way of an exchange.
+        # Only the body and its length change from call to call; the rest is built once for each kind of exchange.
         self._heads: dict[int, bytes] = {}
         self._prototypes: dict[int, _SecretHeaders] = {}
         self._limits = _as_httpx(self._timeouts)
@@ -123,7 +123,7 @@ class Sender:
 
     @property
     def body(self) -> BodyStyle:
-        """How the number is written. May be changed between calls."""
+        """How the number is encoded. May be changed between calls."""
         return self._style
 
     @body.setter
@@ -138,13 +138,12 @@ class Sender:
         return f"<Sender {self._url} by {type(self._transport).__name__}>"
 
     async def __call__(self, national: str, timeouts: Timeouts | None = None) -> Reply:
-        """Post one national number (without country code) once and return what came of it.
+        """Post one national number (without country code) once and return the result.
 
-        ``timeouts`` takes the place of the sender's for this call.
-        A failure of the transport (httpx.TransportError) is a value. Anything else that a transport raises is a
-        mistake in it, and propagates. Raises RuntimeError on another event loop than before, and once closed;
-        ConfigurationError if it can have no connection. Cancelled while it waits for a slot, a descriptor or a
-        connection, it says so: see ``was_not_sent``.
+        ``timeouts`` replaces the sender's for this call. A transport failure (httpx.TransportError) is a value. Any
+        other exception of a transport is a bug in it and propagates. Raises RuntimeError on a different event loop than
+        before, and once closed; ConfigurationError if no connection is possible. If cancelled while it waits for a
+        slot, a descriptor or a connection, it says so; see ``was_not_sent``.
         """
         # Up to Python 3.11 asking for the running loop is a system call: 5 % of a check's CPU.
         if self._loop is None or self._thread != get_ident() or self._closed or not self._loop.is_running():
@@ -166,7 +165,7 @@ class Sender:
             except httpx.TransportError as error:
                 if not lacks_descriptors(error):
                     return self._broken(error)
-                # Nothing was sent: this call waits for a connection of the others, or for a descriptor.
+                # Nothing was sent: this call waits for another call's connection, or for a descriptor.
                 others = slots.withhold()
             finally:
                 slots.give_back()
@@ -179,9 +178,9 @@ class Sender:
         return self._decode(national, reply)
 
     async def _wait_for_descriptor(self, others: bool) -> None:
-        """Say once that calls are short of file descriptors; wait if no other call's end can bring one.
+        """Warn once that file descriptors are short; wait if no other call in flight can free one.
 
-        Raises ConfigurationError when not a single connection could be opened for the time of a connect timeout.
+        Raises ConfigurationError if not a single connection could be opened for as long as a connect timeout.
         """
         assert self._loop is not None
         limit = open_files_limit()
@@ -204,7 +203,7 @@ class Sender:
             )
         await asyncio.sleep(_DESCRIPTOR_WAIT)
 
-    # The two ways of an exchange
+    # The two kinds of exchange
 
     async def _exchange_fast(self, body: bytes, timeouts: Timeouts | None) -> WholeReply:
         """Over our own transport: bytes out, bytes in."""
@@ -226,7 +225,7 @@ class Sender:
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     async def _exchange_httpx(self, body: bytes, timeouts: Timeouts | None) -> WholeReply:
-        """Over any other transport: a complete httpx request, its body loaded, for the transport to keep or change."""
+        """Over any other transport: a complete httpx request with its body, which the transport may keep or change."""
         assert self._loop is not None
         request = self._request(body)
         if timeouts is not None:
@@ -296,9 +295,9 @@ class Sender:
     # The life of a sender
 
     def bind(self) -> None:
-        """Take the running event loop for this sender's own, where its connections live.
+        """Bind this sender and its connections to the running event loop.
 
-        Raises RuntimeError on another one, where a call would wait for them forever, under trio, and once closed.
+        Raises RuntimeError on a different one, where calls would wait forever, under trio, and once closed.
         """
         if self._closed:
             raise RuntimeError("this client is closed: create a new one")
@@ -319,7 +318,7 @@ class Sender:
             raise RuntimeError("This client belongs to another event loop: create one client per loop.")
 
     async def aclose(self) -> None:
-        """Close every connection, and the given transport too. Calls under way fail.
+        """Close every connection and the given transport. Calls in flight fail.
 
         Raises RuntimeError on another event loop than the calls'.
         """
@@ -348,14 +347,14 @@ def _as_httpx(timeouts: Timeouts) -> dict[str, float]:
 
 
 class _SecretHeaders(httpx.Headers):
-    """Headers that never show a value: httpx's own repr would show the credentials."""
+    """Headers that never show a value, because httpx's own repr would show the credentials."""
 
     def __repr__(self) -> str:
         return f"<headers: {', '.join(self.keys())}>"
 
 
 class _PreparedRequest(httpx.Request):
-    """A POST whose parts are ready, with its body loaded: httpx's own constructor takes 3 µs to put them together."""
+    """A POST built from prepared parts, which is faster than httpx's own constructor."""
 
     def __init__(
         self, url: httpx.URL, headers: httpx.Headers, body: bytes, extensions: dict[str, Any]
@@ -407,7 +406,7 @@ def _chosen_transport(
     proxy: str | httpx.URL | httpx.Proxy | None,
     verify: Verify,
 ) -> httpx.AsyncBaseTransport:
-    """Return the given transport; else httpx's own where a proxy is set, which it knows and we do not; else ours."""
+    """Return the given transport, or httpx's own if a proxy is set, or else ours."""
     if transport is not None:
         if not isinstance(transport, httpx.AsyncBaseTransport):
             raise ConfigurationError(f"transport must be an httpx.AsyncBaseTransport, not {transport!r}")

@@ -1,7 +1,7 @@
-"""Our own httpx transport: as many keep-alive connections as there are requests under way, and no pool.
+"""Our own httpx transport: as many keep-alive connections as there are requests in flight, and no pool.
 
 httpx's pool scans its connections for every request, and requests cancelled in its queue leak its slots until all
-the others die of PoolTimeout. Here a request takes an idle connection or opens one, and there is no queue.
+others fail with PoolTimeout. Here, a request takes an idle connection or opens one, and there is no queue.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ __all__ = [
 ]
 
 IDLE_SECONDS = 30.0
-"""How long a connection may lie idle, unless the server says or shows that it waits less."""
+"""Seconds that a connection may be idle, unless the server announces or shows a shorter limit."""
 _GOODBYE_SECONDS = 1.0
-"""How long TLS may take to say good-bye."""
+"""Seconds that TLS may take to close."""
 _GRANULARITY = 0.1
-"""Limits are looked at so often, in seconds: one timer for all connections instead of one for each call."""
+"""Seconds between checks of time limits: one timer for all connections instead of one per call."""
 _FINEST = 0.001
 _SAFE_SHARE = 0.8
-"""Part of a server's own idle limit that we use: a request must arrive before it, not just leave before."""
+"""The share of a server's idle limit that we use, because a request must arrive before it, not just be sent."""
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2: methods and header names."""
@@ -52,7 +52,7 @@ _TARGET = re.compile(rb"[!-~\x80-\xff]+")
 
 
 class Origin:
-    """One scheme, host and port: where to connect, and the connections that lie idle, the last one used first."""
+    """One scheme, host and port: where to connect, and the idle connections, most recently used first."""
 
     __slots__ = ("addresses", "host", "idle", "idle_seconds", "is_tls", "place", "server_name")
 
@@ -66,7 +66,7 @@ class Origin:
         self.idle_seconds = idle_seconds
 
     def take_idle(self) -> Connection | None:
-        """Return the one used last, so that those not needed grow old and are closed."""
+        """Return the most recently used one, so that unneeded ones grow old and are closed."""
         while self.idle:
             connection = self.idle.pop()
             if connection.is_fit():
@@ -84,22 +84,22 @@ class Origin:
                         self.limit_idleness(int(seconds[:9]))
 
     def limit_idleness(self, seconds: float) -> None:
-        """Keep idle connections for less than a server keeps them."""
+        """Keep idle connections for less time than the server does."""
         self.idle_seconds = min(self.idle_seconds, _SAFE_SHARE * seconds)
 
 
 class FastTransport(httpx.AsyncBaseTransport):
     """An httpx transport for many small requests: ``httpx.AsyncClient(transport=accucheck.FastTransport())``.
 
-    HTTP/1.1 over keep-alive connections on asyncio, with or without uvloop, for any method, headers, and body,
-    with streamed replies and httpx's own timeouts and exceptions; the request extensions ``timeout``,
-    ``sni_hostname`` and ``target`` count. It opens a connection whenever none is idle: bound the number of requests
-    under way yourself. It goes to servers directly, never through a proxy, and opens no tunnels (CONNECT, Upgrade).
+    HTTP/1.1 over keep-alive connections on asyncio, with or without uvloop, for any method, headers and body, with
+    streamed replies and httpx's own timeouts and exceptions. The request extensions ``timeout``, ``sni_hostname`` and
+    ``target`` work. It opens a connection whenever none is idle, so limit the number of requests in flight yourself. It
+    connects to servers directly, never through a proxy, and opens no tunnels (CONNECT, Upgrade).
 
     Args:
-        verify: Whom TLS trusts: True for the system's roots, an ``ssl.SSLContext``, or the path of a CA file or
-            folder in PEM form, as in httpx. Certificates are always verified: False is refused.
-        keepalive_expiry: Seconds that a connection may lie idle; less where the server announces or shows less.
+        verify: What TLS trusts, as in httpx: True for the system's roots, an ``ssl.SSLContext``, or the path of a CA
+            file or folder in PEM format. Certificates are always verified; False is an error.
+        keepalive_expiry: Seconds that a connection may be idle; less if the server announces or shows less.
 
     Raises:
         ConfigurationError: An argument is wrong.
@@ -122,9 +122,9 @@ class FastTransport(httpx.AsyncBaseTransport):
     # httpx's way: any request, a streamed reply
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request and return its response as soon as the head is there; close its stream when done.
+        """Send one request and return its response as soon as the head has arrived; close its stream when done.
 
-        Raises httpx.TransportError's children, RuntimeError on another event loop than before or once closed.
+        Raises subclasses of httpx.TransportError, and RuntimeError on a different event loop or once closed.
         """
         self.bind()
         timeouts = request.extensions.get("timeout", {})
@@ -147,7 +147,7 @@ class FastTransport(httpx.AsyncBaseTransport):
         return httpx.Response(parser.status, headers=parser.headers, stream=body, extensions=extensions)
 
     async def aclose(self) -> None:
-        """Close every connection; requests under way fail. Returns when the sockets are closed."""
+        """Close every connection; requests in flight fail. Returns when the sockets are closed."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -158,12 +158,12 @@ class FastTransport(httpx.AsyncBaseTransport):
         for origin in self._origins.values():
             origin.idle.clear()
 
-    # The short way, for accucheck's own calls: a message that is ready to be written, a reply that comes whole
+    # The short path for accucheck's own calls: a finished message, and a reply read at once
 
     async def exchange(self, origin: Origin, message: bytes, timeouts: Timeouts) -> WholeReply:
-        """Write ``message`` once and return the reply, of 64 KiB at most. No httpx object is made: half the CPU.
+        """Write ``message`` once and return the reply, up to 64 KiB. Avoids httpx objects, which halves the CPU.
 
-        The caller has called ``bind`` and ``quicken``. Raises httpx.TransportError's children; a cancellation
+        The caller has called ``bind`` and ``quicken``. Raises subclasses of httpx.TransportError; a cancellation
         while dialing says that nothing was sent.
         """
         loop = self._loop
@@ -176,7 +176,7 @@ class FastTransport(httpx.AsyncBaseTransport):
                 connection = await self._dial(origin, min(timeouts.connect, timeouts.attempt))
             except asyncio.CancelledError as error:
                 raise not_sent(error) from None
-        # From here to the end of the exchange there is one await, so there is one place to be cancelled in.
+        # From here to the end of the exchange there is only one await where it can be cancelled.
         try:
             await connection.exchange(message, timeouts.read, deadline)
         finally:
@@ -203,9 +203,9 @@ class FastTransport(httpx.AsyncBaseTransport):
         return origin
 
     def bind(self) -> None:
-        """Take the running event loop for this transport's own, where its connections live.
+        """Bind this transport and its connections to the running event loop.
 
-        Raises RuntimeError on another one, under trio, and once the transport is closed.
+        Raises RuntimeError on a different one, under trio, and once the transport is closed.
         """
         if self._closed:
             raise RuntimeError("this transport is closed: create a new one")
@@ -216,7 +216,7 @@ class FastTransport(httpx.AsyncBaseTransport):
             raise RuntimeError("this transport belongs to another event loop: create one transport per loop")
 
     def quicken(self, seconds: float) -> None:
-        """Look at the limits often enough for one of so many seconds."""
+        """Check limits often enough for one of this many seconds."""
         if seconds / 4 < self._tick_seconds:
             self._tick_seconds = max(seconds / 4, _FINEST)
             if self._timer is not None and self._loop is not None:
@@ -224,7 +224,7 @@ class FastTransport(httpx.AsyncBaseTransport):
                 self._schedule_sweep(self._loop)
 
     def release(self, origin: Origin, connection: Connection) -> None:
-        """Take back a connection after an exchange, however that ended."""
+        """Take back a connection after an exchange, however it ended."""
         if connection.settle() and not self._closed:
             origin.idle.append(connection)
 
@@ -263,7 +263,7 @@ class FastTransport(httpx.AsyncBaseTransport):
         if self._closed or not connection.is_open():
             connection.abort()
             raise httpx.ConnectError(f"{origin.place}: closed as soon as it was opened")
-        # Not earlier: if this is cancelled at the last moment, uvloop never tells the connection of its end.
+        # Not earlier: if this is cancelled at the last moment, uvloop never reports the end to the connection.
         self._all_lost.clear()
         self._open[connection] = origin
         if self._timer is None:
@@ -283,7 +283,7 @@ class FastTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    """A response's body as it comes; closing it, or reading it to its end, gives the connection back."""
+    """A response's body as it arrives. Closing it, or reading it to its end, returns the connection."""
 
     def __init__(
         self, transport: FastTransport, origin: Origin, connection: Connection, read_seconds: float
@@ -313,7 +313,7 @@ class _Body(httpx.AsyncByteStream):
 
 
 def _seconds(timeouts: dict[str, float | None], phase: str) -> float:
-    """Return a limit of httpx's ``timeout`` extension; None means none."""
+    """Return a limit from httpx's ``timeout`` extension; None means no limit."""
     seconds = timeouts.get(phase)
     return math.inf if seconds is None else seconds
 
@@ -321,7 +321,7 @@ def _seconds(timeouts: dict[str, float | None], phase: str) -> float:
 def _request_head(request: httpx.Request) -> tuple[bytes, int | None]:
     """Return the bytes of the request's head, and its body's length: None for chunked.
 
-    Raises httpx.LocalProtocolError for what must not be written, such as a line break in a header's value.
+    Raises httpx.LocalProtocolError for invalid content, such as a line break in a header's value.
     """
     method = request.method.encode("latin-1")
     target: Any = request.extensions.get("target", request.url.raw_path)
@@ -357,7 +357,7 @@ def _request_head(request: httpx.Request) -> tuple[bytes, int | None]:
 async def _send(
     connection: Connection, head: bytes, body: object, length: int | None, seconds: float
 ) -> bool:
-    """Write a request; return whether the whole of it was sent, False if the reply came first.
+    """Write a request; return whether all of it was sent, or False if the reply came first.
 
     Raises httpx.LocalProtocolError if the body is longer or shorter than its headers say.
     """
@@ -402,7 +402,7 @@ stand_in: list[httpx.AsyncBaseTransport] = []
 
 
 def is_in_tests(url: httpx.URL) -> bool:
-    """Whether ``url`` is the real vendor's and pytest is running, in this process or in one above it."""
+    """Whether ``url`` is the real vendor's and pytest is running, in this process or in a parent."""
     is_real = url.host == _VENDOR or url.host.endswith(f".{_VENDOR}")
     return (
         is_real and ("PYTEST_VERSION" in os.environ or "PYTEST_CURRENT_TEST" in os.environ) and not _allowed()
@@ -414,9 +414,9 @@ def _allowed() -> bool:
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """Answers by the stand-in of the test that runs, or by what respx or pytest-httpx made of a given transport.
+    """Answers with the running test's stand-in, or with a given transport that respx or pytest-httpx has replaced.
 
-    Otherwise a call raises RuntimeError: a test without a mock would pay.
+    Otherwise a call raises RuntimeError, because a test without a mock would cost money.
     """
 
     def __init__(self, given: httpx.AsyncBaseTransport | None = None) -> None:
@@ -442,7 +442,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
 def _is_mocked() -> bool:
     """Whether respx (which replaces httpcore's pool) or pytest-httpx (httpx's transport) is at work.
 
-    A recorder such as VCR replaces them too, and would call AccuAuth for what it has not recorded yet.
+    A recorder such as VCR also replaces them, but would call AccuAuth for anything not recorded yet.
     """
     import httpcore
 

@@ -75,9 +75,9 @@ class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
     possibly_double_charged: int
     """Calls whose answer was lost after they were sent."""
     perhaps_lost_in_kills: int
-    """At most so many more calls were under way when a process was killed."""
+    """The most additional calls that were in flight when a process was killed."""
     running: list[str]
-    """Who uses it now."""
+    """The processes that use it now."""
 
 
 @with_fields
@@ -91,7 +91,7 @@ class JobCalls(msgspec.Struct, frozen=True, kw_only=True):
     possibly_double_charged: int
     """Calls whose answer was lost after they were sent."""
     perhaps_lost_in_kills: int
-    """At most so many more calls were under way when a process was killed."""
+    """The most additional calls that were in flight when a process was killed."""
 
 
 class Ledger:

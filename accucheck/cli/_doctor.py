@@ -337,7 +337,7 @@ async def _call(number: str, account: Account, patience: Patience) -> tuple[Find
     replies = ", ".join(f"{call.reply} in {call.seconds * 1000:,.0f} ms" for call in calls[:_CALLS_SHOWN])
     more = "" if len(calls) <= _CALLS_SHOWN else ", …"
     made = count(len(calls), "call")
-    detail = f"{made} ({replies}{more}), body sent as {client._host.body.style}, {_ms(began)} in all"
+    detail = f"{made} ({replies}{more}), body sent as {client._host.body.style}, {_ms(began)} in total"
     return Finding("call", state, found, detail), code
 
 

@@ -359,7 +359,7 @@ def header_place(sample: Sequence[Sequence[str]]) -> int | None:
 
 
 def _is_certain(names: Sequence[str], single: bool) -> bool:
-    """Whether the names of the first row are no title that tells what is listed."""
+    """Whether the first row has column names rather than a title."""
     if single:
         return is_a_phone_name(names[0])
     return len(names) > 1 and any(map(names_a_phone, names))

@@ -53,7 +53,7 @@ def translate_errors(name: str, *also: type[Exception]) -> Iterator[None]:
     except FileError:
         raise
     except BrokenPipeError:
-        raise  # the reader of our output went away: that is no mistake, and the caller ends quietly
+        raise  # the reader of our output closed the pipe, which is not an error: the caller ends quietly
     except FileNotFoundError as error:
         raise FileError(f"{name}: no such file or directory") from error
     except IsADirectoryError as error:

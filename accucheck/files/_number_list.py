@@ -27,7 +27,7 @@ _ENOUGH_ON_ONE_LINE = 0.5
 def separator_of_numbers(text: str) -> re.Pattern[str] | None:
     """Return what separates the numbers if a text that begins like this is nothing but numbers on a line.
 
-    A table is no list: a table has as many cells in each line, and not only numbers in them.
+    A table is not a list: each line has the same number of cells, and not only numbers.
     """
     lines = [line for line in text.splitlines() if line.strip(" ,;|\t")]
     for separator in (_WITHOUT_BLANKS, _WITH_BLANKS):

@@ -1,10 +1,10 @@
-"""A report on a checked list: one self-contained HTML file for whoever ordered the check.
+"""A report on a checked list: one self-contained HTML file for the person who ordered the check.
 
     from accucheck.report import report
 
     report("checked.csv", "report.html", price=0.002)
 
-The page loads nothing from anywhere, holds no phone number, and escapes what strangers wrote.
+The page loads nothing from the network, contains no phone numbers, and escapes text written by strangers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FIRST_LINE = b"<!doctype html>"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What a list does not tell of the run that checked it; every field may be left out."""
+    """Facts about a run that the checked list does not contain; every field is optional."""
 
     calls: int | None = None
     """Calls sent."""
@@ -45,9 +45,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     elapsed: float | None = None
     """Seconds from the first call to the last answer."""
     limit: float | None = None
-    """The account's limit in calls a second, where it was found."""
+    """The account's limit in calls per second, if it was found."""
     speed: tuple[tuple[float, float, float | None], ...] = ()
-    """Moments in order: seconds since 1970, calls per second up to then, the limit as it was known then."""
+    """Points in time order: seconds since 1970, calls per second up to then, the limit known at the time."""
 
 
 def report(
@@ -67,16 +67,16 @@ def report(
 
     Args:
         source: The output of ``accucheck bulk``, in any format that it writes.
-        output: The HTML file, readable by its owner alone. An older report is replaced, and no other file.
-        title: A heading; by default the name of the list.
+        output: The HTML file, readable only by its owner. It may replace an older report, but no other file.
+        title: The heading. Default: the name of the list.
         language: ``en`` or ``es``.
-        by: The list's own columns to break the share of WhatsApp down by; by default every one with few
-            distinct values.
-        price: What one answer costs, 0 or more; the cost is left out if neither this nor ``run.cost`` is given.
+        by: The list's own columns to break down the share of WhatsApp by. Default: every column with few distinct
+            values.
+        price: What one answer costs, 0 or more. The cost is left out if neither this nor ``run.cost`` is given.
             Each distinct number counts once.
-        currency: Shown behind the cost, such as ``USD``.
-        run: Figures of the run itself, which the list does not hold.
-        column: The column of the phone numbers, by name or place from 1; found by itself if None.
+        currency: Shown after the cost, such as ``USD``.
+        run: Calls, cost and speed of the run, which the list does not contain.
+        column: The column of the phone numbers, by name or position from 1. None: found automatically.
         sheet: The sheet of a workbook, by name or place from 1; the one with the answers if None.
 
     Raises:
@@ -140,7 +140,7 @@ def _report(
 
 
 def check_path(output: str | os.PathLike[str]) -> None:
-    """Raise FileError if a report cannot be written to ``output``: no folder, or a file that is no report."""
+    """Raise FileError if a report cannot be written to ``output``: no folder, or a file that is not a report."""
     path = Path(output)
     if not path.parent.exists():
         raise FileError(f"the folder {path.parent} does not exist\nmkdir -p {shlex.quote(str(path.parent))}")
@@ -164,7 +164,7 @@ def write(
     currency: str = "",
     run: Run,
 ) -> None:
-    """Write the page of counts that are there already."""
+    """Write the page from existing counts."""
     page = render(
         tally,
         title=title,
@@ -180,7 +180,7 @@ def write(
 
 
 def _write(path: Path, text: str) -> None:
-    """Put the file in place whole: whoever has the old report open never sees half of the new one."""
+    """Replace the file as a whole, so that nobody ever sees half of the new report."""
     file = AtomicFile(path)
     try:
         file.stream.write(text.encode())

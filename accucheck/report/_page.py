@@ -121,7 +121,7 @@ def _shown(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a stranger's text for HTML: escaped, without control characters, each run of it kept in its direction."""
+    """Return a stranger's text for HTML: escaped, without control characters, isolated in its text direction."""
     shown = _shown(text)
     return f"<bdi>{escape(shown)}</bdi>" if not shown.isascii() else escape(shown)
 
@@ -208,7 +208,7 @@ def _class(place: int, bar: int | None, words: int | None) -> str:
 
 
 def _bar(share: float, kind: str = "", interval: tuple[float, float] | None = None) -> str:
-    """Return a bar as wide as ``share``; the figure itself stands in the cell beside it."""
+    """Return a bar as wide as ``share``; the next cell shows the number."""
     line = (
         ""
         if interval is None
@@ -338,7 +338,7 @@ def _speed_data(tally: Tally, run: Run) -> dict[str, object] | None:
 
 
 def _speed(tally: Tally, run: Run, words: dict[str, str]) -> str:
-    """Draw calls against the limit where the run is known, else answers over time, which the list tells."""
+    """Draw calls against the limit if the run is known, or else answers over time, from the list."""
     data = _speed_data(tally, run)
     if data is None:
         return ""

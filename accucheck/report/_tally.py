@@ -1,4 +1,4 @@
-"""One pass over a checked list: the counts that a report shows, in memory that does not grow with the rows."""
+"""Counts for a report from one pass over a checked list, in constant memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MOST_GROUPS: Final = 200
-"""A column with more distinct values than this is no campaign and no city; it is left out of the report."""
+"""Columns with more distinct values than this are left out of the report; they are not campaigns or cities."""
 MOST_ROWS: Final = 25
 """Rows of one table; what is beyond is summed up in a last one."""
 MOST_REASONS: Final = 500
@@ -74,7 +74,7 @@ class Breakdown:
     def __init__(self, name: str, *, wanted: bool = False) -> None:
         self.name = name
         self.wanted = wanted
-        """Whether somebody asked for it."""
+        """Whether it was requested."""
         self.groups: dict[str, Counts] = {}
         """Groups by the value as it was written first: ``Lima`` and ``LIMA`` are one."""
         self._folded: dict[str, Counts] = {}
@@ -99,7 +99,7 @@ class Breakdown:
 
     @property
     def useful(self) -> bool:
-        """Whether a reader learns something: two groups or more, and not a group for every few rows."""
+        """Whether it is informative: two groups or more, and not one for every few rows."""
         if self.wanted:
             return bool(self.groups)
         rows = sum(counts.rows for counts in self.groups.values())
@@ -192,7 +192,7 @@ class CheckedColumns:
         self._groups = [latest, *numbered] if set(runs) == {0} else [latest]
 
     def result(self, cells: Sequence[Any]) -> ResultColumns:
-        """Return the result of a row: of several numbers, the one that says most."""
+        """Return the result of a row; of several numbers, the most informative one."""
         first, *more = self._groups
         results = [_result(cells, places) for places in more if cells[places["status"]]]
         return best_of([_result(cells, first), *results])
@@ -227,7 +227,7 @@ def best_of(results: Sequence[ResultColumns]) -> ResultColumns:
 
 
 class Tally:
-    """What a report shows of a checked list.
+    """The contents of a report on a checked list.
 
     Args:
         names: The columns of the list.

@@ -1,8 +1,8 @@
 """A simulated AccuAuth, to try accucheck on and to test it against.
 
-It answers the vendor's whole contract over real HTTP, and every answer is a pure function of the
-number and a seed (:func:`truth`), so the output of any run can be verified. It imports nothing of
-the client, so that a mistake there cannot be mirrored here.
+It implements the vendor's whole contract over real HTTP. Every answer is a pure function of the number and a seed
+(:func:`truth`), so the output of any run can be verified. It imports nothing from the client, so it cannot mirror the
+client's mistakes.
 """
 
 try:

@@ -120,10 +120,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What goes back, when, and what becomes of it on the way."""
+    """What is sent back, when, and with which fault."""
 
     status: str
-    """As counted and logged: the body's, ``checking`` or ``unavailable`` for an OK that is no answer,
+    """As counted and logged: the body's, ``checking`` or ``unavailable`` for an OK that is not an answer,
     ``BAD_GATEWAY`` for a proxy's page, ``SCRIPTED`` for a body that a test wrote."""
     http_status: int
     body: bytes
@@ -134,7 +134,7 @@ class Reply:
     retry_after: int | None = None
     """Seconds, for the header."""
     nth: int = 0
-    """Counts the calls that reached this number at this endpoint, from 1; 0 if this one did not."""
+    """The position of this call among those that reached the number at this endpoint, from 1; 0 if it did not."""
 
 
 class Account:
@@ -206,7 +206,7 @@ class Account:
         )
 
     def history(self) -> list[Second]:
-        """Return what came in, by the second; seconds without a call are left out."""
+        """Return the calls per second; seconds without a call are left out."""
         return list(self.tally.history)
 
     def charges(self, endpoint: Endpoint = "advanced") -> dict[str, int]:
