@@ -180,7 +180,7 @@ def short_path(path: str) -> str:
 def in_money(amount: Decimal, currency: str = "") -> str:
     """Return an amount with a comma between thousands, and with more than two decimals only if needed."""
     rounded = f"{amount:,.2f}"
-    figure = rounded if amount >= 1 or not amount else f"{amount.normalize():,f}"
+    figure = rounded if amount >= 1 or amount == Decimal(rounded) else f"{amount.normalize():,f}"
     return f"{figure} {currency}".rstrip()
 
 

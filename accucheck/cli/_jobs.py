@@ -123,7 +123,7 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
                     if ending.left_at_once:
                         _leave(job)
                     if paper is not None:
-                        paper.run = run_figures(ending)
+                        paper.run = run_figures(ending, job)
                     # Any age, failures included: where an answer was due to be re-checked and was not, the old one
                     # is better than nothing.
                     known = known_in(store, job.endpoint)

@@ -176,7 +176,7 @@ async def write_rows(
         source.rows(), find, read=read, keep_best=keep_best, reason=reason
     ):
         writer.write(row, columns, *more)
-        tally.count(columns)
+        tally.count(best_of([columns, *more]) if more else columns)
     return tally
 
 

@@ -171,6 +171,9 @@ class RunMeter:
         while len(self._past) > 1 and now.elapsed - self._past[0].elapsed > SPEED_WINDOW:
             self._past.popleft()
         calls = _calls_per_second(self._past[0], now)
+        # The middle one: now and then the gate tries a little more than the limit.
+        rates = sorted(past.rate for past in (*self._past, now) if past.rate is not None)
+        limit = rates[len(rates) // 2] if now.rate is not None and rates else None
         done = now.yes + now.no + now.failed
         pause, outage = self._pause(), self._outage()
         long_pause = pause > LONG_PAUSE
@@ -178,7 +181,7 @@ class RunMeter:
         facts = [
             *([count(now.delivered, "row")] if self._to_check is None else []),
             *numbers_facts(now, self._to_check),
-            self._pace(calls, now.rate),
+            self._pace(calls, limit),
             count(now.calls, "call"),
         ]
         if spent := self._price(now):
@@ -201,7 +204,7 @@ class RunMeter:
             "polls": now.polls,
             "retries": now.retries,
             "calls_per_second": round(calls, 2),
-            "limit": now.rate,
+            "limit": limit,
             "spent": spent.removeprefix("spent ") or None,
             "eta_seconds": None if eta.seconds is None else round(eta.seconds),
             "eta_bound": eta.bound,

@@ -119,7 +119,7 @@ class Paper:
         """The sheet for a workbook."""
         return SummarySheet(
             WORDS[self._language]["sheet"],
-            lambda: summary_lines(self._tally, self.run, self._language, self._job.currency),
+            lambda: summary_lines(self._tally, self.run, self._language, self._job.currency, self._price),
         )
 
     def count(self, row: Row, results: Sequence[ResultColumns]) -> None:
@@ -136,9 +136,16 @@ class Paper:
             title=name,
             source=name,
             language=self._language,
+            price=self._price,
             currency=self._job.currency,
             run=self.run,
         )
+
+    @property
+    def _price(self) -> float | None:
+        """The price of an answer; None where answers have two, those of a cascade."""
+        job = self._job
+        return float(job.prices.answer) if job.prices is not None and job.endpoint != "cascade" else None
 
 
 def make_paper(job: Job, source: Source) -> Paper | None:
@@ -149,7 +156,7 @@ def make_paper(job: Job, source: Source) -> Paper | None:
     return Paper(job, source) if workbook or job.report is not None else None
 
 
-def run_figures(ending: Ending) -> Run:
+def run_figures(ending: Ending, job: Job) -> Run:
     """Return what a report shows of a run."""
     stats = ending.stats
     return Run(
@@ -161,7 +168,11 @@ def run_figures(ending: Ending) -> Run:
         elapsed=stats.elapsed,
         limit=ending.limit,
         speed=ending.speed,
+        server=job.host if job.host in _SANDBOXES else None,
     )
+
+
+_SANDBOXES = ("127.0.0.1", "localhost", "::1")
 
 
 def system_language() -> Language:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -177,9 +180,26 @@ def sandbox(
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     try:
-        run(settings, host=host, port=port)
+        run(settings, host=host, port=port, announce=lambda line: _announce(line, api_id, api_secret))
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {error.strerror or error}; --port 0 picks a free port"
         ) from error
     return ExitCode.ALL_ANSWERED
+
+
+def _announce(line: str, api_id: str, api_secret: str) -> None:
+    """Print where the sandbox listens, and for a person what to type in another terminal."""
+    print(line, flush=True)
+    if not sys.stderr.isatty():
+        return
+    shell, setting = ("PowerShell", "$env:{}='{}'") if os.name == "nt" else ("a shell", "export {}={}")
+    values = {
+        "ACCUCHECK_BASE_URL": line.removeprefix("listening on ").strip(),
+        "ACCUCHECK_API_ID": api_id,
+        "ACCUCHECK_API_SECRET": api_secret,
+    }
+    print(f"\nTo use it, type in {shell} in another terminal:\n", file=sys.stderr)
+    for name, value in values.items():
+        print(f"  {setting.format(name, value if os.name == 'nt' else shlex.quote(value))}", file=sys.stderr)
+    print("\nOpen the address in a browser to watch it. Ctrl-C ends it.\n", file=sys.stderr, flush=True)

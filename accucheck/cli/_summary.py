@@ -193,6 +193,11 @@ def conclude(
     if tally.failed and not job.talk.quiet:
         hint = "add --retry-failed to check them again" if job.ledger is not None else None
         say(f"{count(tally.failed, 'row')} failed", hint=hint)
+    if tally.invalid and not job.allow_invalid and not job.talk.quiet:
+        say(
+            f"{count(tally.invalid, 'row')} without a usable number; the column reason says why",
+            hint="with --allow-invalid, such rows leave the exit code at 0",
+        )
     if tally.pending:
         say(
             f"{count(tally.pending, 'row')} still PENDING",
@@ -321,7 +326,8 @@ def calls_facts(stats: Stats) -> list[tuple[str, str]]:
         facts.append(("  lost replies", f"{thousands(lost)}; {them} made again"))
     if stats.known:
         facts.append(("known", _known(stats)))
-    facts.append(("time", duration(stats.elapsed) + _speed(stats)))
+    time = f"{stats.elapsed:.1f} s" if stats.elapsed < 10 else duration(stats.elapsed)
+    facts.append(("time", time + _speed(stats)))
     return facts
 
 

@@ -26,7 +26,8 @@ RECENT_CALLS = 36
 CHANGED = 1.2
 """A limit that has changed shows in the last seconds, if these hold enough calls."""
 ENOUGH_SECONDS = 2.0
-"""Seconds of a run that tell its speed."""
+ENOUGH_CALLS = 8
+"""Seconds and calls of a run that tell its speed."""
 SEARCHING = 60.0
 """Seconds after which a rate that still moves is taken as it is."""
 SLOW = 2.0
@@ -152,14 +153,10 @@ class TimeLeft:
             self._answered = here.answered
 
     def _forecast(self, here: _Moment, now: Stats) -> Forecast:
-        first = self._look_back(here)
+        first = self._look_back(here) if here.active >= SEARCHING else self._steady_since(here)
         seconds = here.active - first.active
-        if seconds < ENOUGH_SECONDS or here.calls <= first.calls:
+        if seconds < ENOUGH_SECONDS or here.calls - first.calls < ENOUGH_CALLS:
             return UNKNOWN
-        if here.active < SEARCHING and first.rate is not None and here.rate is not None:
-            low, high = sorted((first.rate, here.rate))
-            if high > low * STEADY:
-                return UNKNOWN
         left = max(self._to_check - here.begun, 0)
         pace = (here.calls - first.calls) / seconds
         change = self._change(here, first)
@@ -196,6 +193,19 @@ class TimeLeft:
             if here.active - past.active >= least and here.calls - past.calls >= FEW_CALLS:
                 return past
         return self._past[0]
+
+    def _steady_since(self, here: _Moment) -> _Moment:
+        """Return from when on the rate was about what it is now: in a search, what was before says nothing."""
+        since, low, high = here, here.rate or 1.0, here.rate or 1.0
+        for past in reversed(self._past):
+            rate = here.rate or 1.0 if past.rate is None else past.rate
+            low, high = min(low, rate), max(high, rate)
+            if high > STEADY * low:
+                break
+            since = past
+            if here.active - past.active >= max(here.active / 2, SHORTEST_LOOK):
+                break
+        return since
 
     def _change(self, here: _Moment, first: _Moment) -> float:
         """Return how many times as fast the run is now as it was over the look back, if that is certain."""

@@ -44,6 +44,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Money spent, in the currency of ``price``."""
     elapsed: float | None = None
     """Seconds from the first call to the last answer."""
+    server: str | None = None
+    """Whose answers these are, if it is not AccuAuth: the address of a sandbox."""
     limit: float | None = None
     """The account's limit in calls per second, if it was found."""
     speed: tuple[tuple[float, float, float | None], ...] = ()

@@ -6,12 +6,14 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
 from functools import cache
 from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
+from accucheck.files._summary import MARK, Heading, Share
 from accucheck.report._tally import (
     AGES,
     MOST_GROUPS,
@@ -26,16 +28,14 @@ from accucheck.report._words import STATUS_WORDS, WORDS, Language, reason_in
 
 if TYPE_CHECKING:
     from accucheck.report import Run
-from typing import TYPE_CHECKING
-
-from accucheck.files._summary import MARK, Heading, Share
-
-if TYPE_CHECKING:
-    from accucheck.report import Run
 
 __all__ = ["render", "summary_lines"]
 
 MOST_TABLES: Final = 8
+LIMA: Final = timezone(timedelta(hours=-5))
+"""Peru has not changed its clocks since 1994."""
+FEWEST_POINTS: Final = 8
+"""A chart of fewer points, or of a few seconds, tells nothing."""
 
 
 def render(
@@ -62,7 +62,7 @@ def render(
     data = {
         "words": {
             "time": words["time"],
-            "per_second": words["calls_per_second" if run.speed else "per_second"],
+            "per_second": words["calls_per_second" if run.speed and run.calls != 0 else "per_second"],
             "limit": words["limit"],
         },
         "speed": _speed_data(tally, run),
@@ -74,7 +74,10 @@ def render(
         "default-src 'none'; base-uri 'none'; form-action 'none'; "
         f"script-src {_hashes(scripts)}; style-src {_hashes(styles)}"
     )
-    stamp = f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    stamp = f"{now.astimezone(LIMA):%Y-%m-%d %H:%M} (Lima)"
+    warning = (
+        [f'<p class="warning">{_text(words["simulated"].format(host=run.server))}</p>'] if run.server else []
+    )
     return "\n".join(
         [
             "<!doctype html>",
@@ -87,6 +90,7 @@ def render(
             "</head><body><main>",
             f"<h1>{escape(words['title'])}: {_text(title)}</h1>",
             f'<p class="soft">{escape(words["list"])}: {_text(source)} · {escape(words["created"])}: {stamp}</p>',
+            *warning,
             *sections,
             f'</main><footer class="soft"><p>{escape(words["made_by"])}</p></footer>',
             f'<script type="application/json" id="data">{_json(data)}</script>',
@@ -140,6 +144,20 @@ def _seconds(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def _money(amount: float) -> str:
+    """Return an amount as the command line shows it: with more than two decimals only where they matter."""
+    rounded = f"{amount:,.2f}"
+    exact = Decimal(str(round(amount, 6)))
+    return rounded if amount >= 1 or exact == Decimal(rounded) else f"{exact.normalize():,f}"
+
+
+def cost_of(tally: Tally, run: Run, price: float | None) -> float | None:
+    """Return what the answers of the list cost, those of earlier runs included; None if no price is known."""
+    if price is None:
+        return run.cost
+    return max(price * tally.distinct, run.cost or 0.0)
+
+
 def _tiles(tally: Tally, run: Run, price: float | None, currency: str, words: dict[str, str]) -> str:
     total = tally.total
     low, high = confidence_interval(total.yes, total.answered)
@@ -151,22 +169,30 @@ def _tiles(tally: Tally, run: Run, price: float | None, currency: str, words: di
             words["of_answered"].format(n=_count(total.answered))
             + (f" · {100 * low:.1f}–{100 * high:.1f} %" if total.answered else ""),
         ),
+        (
+            words["numbers"],
+            _count(tally.distinct_yes),
+            words["of_answered"].format(n=_count(tally.distinct)),
+        ),
         (words["business"], _percent(total.business, total.yes), words["of_whatsapp"]),
         (words["avatar"], _percent(total.avatar, total.yes), words["of_whatsapp"]),
         (words["invalid"], _count(tally.by_status["INVALID_NUMBER"]), ""),
     ]
-    if run.calls is not None:
+    if run.calls:
         detail = words["retries"].format(
             polls=_count(run.polls), retries=_count(run.retries), refusals=_count(run.refusals)
         )
         tiles.append((words["calls"], _count(run.calls), detail))
-    if run.cost is not None:
-        tiles.append((words["cost"], f"{run.cost:,.2f} {currency}".rstrip(), words["spent"]))
-    elif price is not None:
-        detail = words["price_each"].format(n=_count(tally.distinct), price=f"{price:g}")
-        tiles.append((words["cost"], f"{price * tally.distinct:,.2f} {currency}".rstrip(), detail))
+    cost = cost_of(tally, run, price)
+    if cost is not None:
+        detail = words["spent"]
+        if price is not None:
+            detail = words["price_each"].format(n=_count(tally.distinct), price=f"{price:g}")
+            if run.cost is not None:
+                detail += " · " + words["in_this_run"].format(cost=_money(run.cost))
+        tiles.append((words["cost"], f"{_money(cost)} {currency}".rstrip(), detail))
     elapsed = run.elapsed
-    if elapsed is not None:
+    if elapsed is not None and run.calls != 0:
         tiles.append((words["duration"], _seconds(elapsed), ""))
     cells = (
         f'<div class="tile"><dt>{escape(name)}</dt><dd class="figure">{escape(figure)}</dd>'
@@ -328,11 +354,13 @@ def _reasons(tally: Tally, language: Language) -> str:
 
 
 def _speed_data(tally: Tally, run: Run) -> dict[str, object] | None:
-    if run.speed:
+    if run.speed and run.calls != 0:
+        if len(run.speed) < FEWEST_POINTS:
+            return None
         moments, rates, limits = (list(each) for each in zip(*run.speed, strict=True))
         return {"x": moments, "y": rates, "limit": limits}
     moments, rates = tally.timeline.points()
-    if len(moments) < 2:
+    if len(moments) < FEWEST_POINTS:
         return None
     return {"x": moments, "y": [round(rate, 3) for rate in rates], "limit": [run.limit] * len(rates)}
 
@@ -342,10 +370,11 @@ def _speed(tally: Tally, run: Run, words: dict[str, str]) -> str:
     data = _speed_data(tally, run)
     if data is None:
         return ""
-    kind = "run_speed" if run.speed else "speed"
-    heads = [words["time"], words["calls_per_second" if run.speed else "per_second"]]
+    of_run = bool(run.speed) and run.calls != 0
+    kind = "run_speed" if of_run else "speed"
+    heads = [words["time"], words["calls_per_second" if of_run else "per_second"]]
     points: list[tuple[float, float, float | None]]
-    if run.speed:
+    if of_run:
         points = list(run.speed)
         heads.append(words["limit"])
     else:
@@ -355,9 +384,9 @@ def _speed(tally: Tally, run: Run, words: dict[str, str]) -> str:
     for place in range(0, len(points), step):
         some = points[place : place + step]
         limit = some[-1][2]
-        row = [f"{datetime.fromtimestamp(some[0][0], UTC):%Y-%m-%d %H:%M:%S}"]
+        row = [f"{datetime.fromtimestamp(some[0][0], LIMA):%Y-%m-%d %H:%M:%S}"]
         row.append(f"{sum(rate for _, rate, _ in some) / len(some):.1f}")
-        rows.append([*row, "–" if limit is None else f"{limit:.1f}"] if run.speed else row)
+        rows.append([*row, "–" if limit is None else f"{limit:.1f}"] if of_run else row)
     return (
         f'<h2>{escape(words[kind])}</h2><p class="soft">{escape(words[f"{kind}_note"])}</p>'
         '<div class="chart" id="speed"></div>'
@@ -371,7 +400,7 @@ _SHEET_TABLES: Final = 8
 
 
 def summary_lines(
-    tally: Tally, run: Run, language: Language, currency: str = ""
+    tally: Tally, run: Run, language: Language, currency: str = "", price: float | None = None
 ) -> list[Sequence[str | int | float | None]]:
     """Return the lines: outcomes, shares by column, invalid rows by reason, and what the run took."""
     words, names = WORDS[language], STATUS_WORDS[language]
@@ -396,6 +425,7 @@ def summary_lines(
     lines.append([words["on_whatsapp"], total.yes, share(total.yes, total.answered)])
     if total.answered:
         lines.append([words["interval"], None, Share(low), Share(high)])
+    lines.append([words["numbers"], tally.distinct_yes, share(tally.distinct_yes, tally.distinct)])
     lines.append([words["business"], total.business, share(total.business, total.yes)])
     lines.append([words["avatar"], total.avatar, share(total.avatar, total.yes)])
     for breakdown in [each for _, each in tally.breakdowns if each.useful][:_SHEET_TABLES]:
@@ -405,10 +435,15 @@ def summary_lines(
     if tally.reasons:
         table(words["reasons"], words["rows"])
         lines += [[reason_in(language, reason), rows] for reason, rows in tally.reasons.most_common(25)]
-    if run.calls is not None:
+    cost = cost_of(tally, run, price)
+    if cost is not None:
+        lines.append([f"{words['cost']} {currency}".rstrip(), round(cost, 6)])
+    if run.server:
+        lines.append([words["simulated"].format(host=run.server)])
+    if run.calls:
         table(words["this_run"])
         lines.append([words["calls"], run.calls])
-        if run.cost is not None:
+        if run.cost is not None and price is not None:
             lines.append([f"{words['cost']} {currency}".rstrip(), run.cost])
         if run.elapsed is not None:
             lines.append([words["seconds"], round(run.elapsed)])

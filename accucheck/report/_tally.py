@@ -33,6 +33,9 @@ __all__ = [
 
 MOST_GROUPS: Final = 200
 """Columns with more distinct values than this are left out of the report; they are not campaigns or cities."""
+MOST_USEFUL_GROUPS: Final = 30
+"""Columns that nobody asked for are compared by up to so many values: 25 departments, some misspelled."""
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}")
 MOST_ROWS: Final = 25
 """Rows of one table; what is beyond is summed up in a last one."""
 MOST_REASONS: Final = 500
@@ -103,7 +106,12 @@ class Breakdown:
         if self.wanted:
             return bool(self.groups)
         rows = sum(counts.rows for counts in self.groups.values())
-        return len(self.groups) >= 2 and rows >= 2 * len(self.groups)
+        filled = [name for name in self.groups if name]
+        return (
+            2 <= len(self.groups) <= MOST_USEFUL_GROUPS
+            and rows >= 2 * len(self.groups)
+            and not all(map(_DATE.match, filled))
+        )
 
 
 def ranked(breakdown: Breakdown, words: Mapping[str, str]) -> list[tuple[str, Counts]]:
@@ -269,11 +277,17 @@ class Tally:
         self.breakdowns = [(place, Breakdown(names[place], wanted=by is not None)) for place in places]
         self.timeline = Timeline()
         self._distinct = Bitset()
+        self._distinct_yes = Bitset()
 
     @property
     def distinct(self) -> int:
         """Distinct numbers with an answer: what the answers cost follows from these."""
         return len(self._distinct)
+
+    @property
+    def distinct_yes(self) -> int:
+        """Of these, numbers on WhatsApp."""
+        return len(self._distinct_yes)
 
     def count(self, cells: Sequence[Any], result: ResultColumns, number: str) -> None:
         """Count one row; ``number`` is the text of its number cell."""
@@ -295,6 +309,8 @@ class Tally:
             self.timeline.add(result.checked_at.timestamp())
         if whatsapp is not None and result.number[1:].isdecimal():
             self._distinct.add(int(result.number[1:]))
+            if whatsapp:
+                self._distinct_yes.add(int(result.number[1:]))
         if whatsapp:
             self._count_age(result)
         if status == "INVALID_NUMBER":

@@ -21,13 +21,16 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "business": "Business accounts",
         "avatar": "With a profile picture",
         "of_whatsapp": "of those on WhatsApp",
-        "invalid": "Not a Peruvian number",
+        "invalid": "No usable number",
         "calls": "Calls in this run",
         "cost": "Cost",
         "price_each": "{n} numbers answered, {price} each",
         "spent": "of the calls in this run",
+        "in_this_run": "{cost} in this run",
+        "numbers": "Different numbers on WhatsApp",
+        "simulated": "Simulated: these answers come from {host}, not from AccuAuth.",
         "duration": "Duration",
-        "retries": "{polls} polls, {retries} retries, {refusals} slowed down",
+        "retries": "{polls} polls, {retries} retries, slowed down {refusals} times",
         "outcomes": "Result of every row",
         "outcome": "Outcome",
         "share": "Share",
@@ -44,7 +47,7 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "year": "up to 1 year",
         "older": "older",
         "unknown": "not stated",
-        "reasons": "Why rows are not Peruvian numbers",
+        "reasons": "Why rows have no usable number",
         "reason": "Reason",
         "examples": "Examples (digits hidden)",
         "speed": "Answers per second",
@@ -61,7 +64,7 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "limit_found": "Rate limit found, calls/s",
         "not_grouped": "The rows are not grouped by {column}: it contains more than {n} different values, or phone"
         " numbers or email addresses.",
-        "time": "Time (UTC)",
+        "time": "Time (Lima)",
         "per_second": "Answers/s",
         "table": "Show as a table",
         "accounts": "Accounts",
@@ -73,19 +76,22 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "list": "Lista",
         "created": "Informe creado",
         "rows": "Filas",
-        "answered": "Respondidas",
+        "answered": "Con respuesta",
         "on_whatsapp": "Con WhatsApp",
-        "of_answered": "de {n} respondidas",
+        "of_answered": "de {n} con respuesta",
         "business": "Cuentas de empresa",
         "avatar": "Con foto de perfil",
         "of_whatsapp": "de las que tienen WhatsApp",
-        "invalid": "No es un número peruano",
-        "calls": "Consultas de esta corrida",
+        "invalid": "Sin número utilizable",
+        "calls": "Consultas de esta ejecución",
         "cost": "Costo",
-        "price_each": "{n} números respondidos, {price} cada uno",
-        "spent": "de las consultas de esta corrida",
+        "price_each": "{n} números con respuesta, {price} cada uno",
+        "spent": "de las consultas de esta ejecución",
+        "in_this_run": "{cost} en esta ejecución",
+        "numbers": "Números distintos con WhatsApp",
+        "simulated": "Simulación: estas respuestas vienen de {host}, no de AccuAuth.",
         "duration": "Duración",
-        "retries": "{polls} por espera, {retries} reintentos, {refusals} limitadas",
+        "retries": "{polls} reconsultas, {retries} reintentos, {refusals} pausas por límite",
         "outcomes": "Resultado de cada fila",
         "outcome": "Resultado",
         "share": "Porcentaje",
@@ -102,24 +108,25 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "year": "hasta 1 año",
         "older": "más antiguo",
         "unknown": "sin dato",
-        "reasons": "Por qué hay filas sin número peruano",
+        "reasons": "Por qué hay filas sin número utilizable",
         "reason": "Motivo",
         "examples": "Ejemplos (dígitos ocultos)",
         "speed": "Respuestas por segundo",
-        "speed_note": "Cuándo llegaron las respuestas. Las de una corrida anterior aparecen a la hora en que llegaron.",
+        "speed_note": "Cuándo llegaron las respuestas. Las de una ejecución anterior aparecen a la hora en que"
+        " llegaron.",
         "limit": "límite encontrado",
         "run_speed": "Consultas por segundo",
-        "run_speed_note": "En esta corrida, comparadas con el límite de la cuenta conocido en cada momento.",
+        "run_speed_note": "En esta ejecución, comparadas con el límite de la cuenta conocido en cada momento.",
         "calls_per_second": "Consultas/s",
         "sheet": "Resumen",
         "all_rows": "Todas las filas",
         "figure": "Dato",
-        "this_run": "Esta corrida",
+        "this_run": "Esta ejecución",
         "seconds": "Duración en segundos",
         "limit_found": "Límite encontrado, consultas/s",
         "not_grouped": "Las filas no se agrupan por {column}: tiene más de {n} valores distintos, o teléfonos o"
         " correos.",
-        "time": "Hora (UTC)",
+        "time": "Hora (Lima)",
         "per_second": "Respuestas/s",
         "table": "Ver como tabla",
         "accounts": "Cuentas",
@@ -133,7 +140,7 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
     "en": {
         "yes": "On WhatsApp",
         "no": "Not on WhatsApp",
-        "INVALID_NUMBER": "Not a Peruvian number",
+        "INVALID_NUMBER": "No usable number",
         "UNCHECKED": "Not checked yet",
         "EXCLUDED": "Excluded",
         "PENDING": "AccuAuth is still checking",
@@ -149,12 +156,12 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
     "es": {
         "yes": "Con WhatsApp",
         "no": "Sin WhatsApp",
-        "INVALID_NUMBER": "No es un número peruano",
+        "INVALID_NUMBER": "Sin número utilizable",
         "UNCHECKED": "Aún sin verificar",
         "EXCLUDED": "Excluida",
         "PENDING": "AccuAuth todavía está verificando",
-        "REFUSED_ALIKE": "Rechazado como todos los demás; se verificará en la próxima corrida",
-        "PENDING_TIMEOUT": "AccuAuth seguía verificando al terminar la corrida",
+        "REFUSED_ALIKE": "Rechazado como todos los demás; se verificará en la próxima ejecución",
+        "PENDING_TIMEOUT": "AccuAuth seguía verificando al terminar la ejecución",
         "UNDETERMINED": "AccuAuth no pudo determinarlo",
         "TRANSPORT_ERROR": "No llegó respuesta",
         "INTERNAL_ERROR": "Falla de AccuAuth",
@@ -168,7 +175,7 @@ STATUS_WORDS: Final[dict[Language, dict[str, str]]] = {
 _REASONS_ES: Final = [
     (re.compile(english), spanish)
     for english, spanish in (
-        (r"contains more than one number.*", "tiene más de un número; ponga cada uno en su fila"),
+        (r"contains several numbers", "tiene varios números"),
         (r"contains other digits.*", "tiene otros dígitos además del número"),
         (r"is a landline, and only.*", "es un teléfono fijo y solo se piden celulares"),
         (r"has (\d+) characters.*", r"tiene \1 caracteres; no es un teléfono"),
@@ -210,17 +217,24 @@ _REASONS_ES: Final = [
         ),
         (
             r"The cell contains the formula.*",
-            "La celda tiene una fórmula sin valor guardado: abra el archivo en Excel, guárdelo y repita",
+            "tiene una fórmula sin valor guardado: abra el archivo en Excel, guárdelo y repita",
         ),
-        (r"The cell contains the error (.*)", r"La celda tiene el error \1"),
+        (r"The cell contains the error (.*)", r"tiene el error \1"),
     )
 ]
 
 
+_SEVERAL: Final = re.compile(r"contains more than one number.*")
+_CELL: Final[dict[Language, str]] = {"en": "The cell", "es": "La celda"}
+"""What the reasons speak of."""
+
+
 def reason_in(language: Language, reason: str) -> str:
     """Return why a row has no usable number, in the report's language; unknown reasons stay as they are."""
+    reason = _SEVERAL.sub("contains several numbers", reason)  # what to do about it is nothing for a reader
     if language == "es":
         for english, spanish in _REASONS_ES:
             if match := english.fullmatch(reason):
-                return match.expand(spanish)
-    return reason
+                reason = match.expand(spanish)
+                break
+    return f"{_CELL[language]} {reason}" if reason[:1].islower() else reason

@@ -13,10 +13,10 @@
     charts.push([chart, size]);
   };
   const clock = (_, moments) => {
-    const day = (seconds) => new Date(seconds * 1e3).toISOString().slice(0, 10);
+    const day = (seconds) => new Date((seconds - 18000) * 1e3).toISOString().slice(0, 10);
     const step = moments.length > 1 ? moments[1] - moments[0] : 60;
     return moments.map((seconds, place) => {
-      const iso = new Date(seconds * 1e3).toISOString();
+      const iso = new Date((seconds - 18000) * 1e3).toISOString();
       const time = step >= 86400 ? iso.slice(5, 10) : step < 60 ? iso.slice(11, 19) : iso.slice(11, 16);
       return !place || (step < 86400 && day(seconds) !== day(moments[place - 1])) ? `${time}\n${day(seconds)}` : time;
     });
@@ -32,7 +32,7 @@
         points: { show: false } });
       columns.push(speed.limit);
     }
-    draw("speed", { series, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "UTC"),
+    draw("speed", { series, tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "America/Lima"),
       scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } }, axes: [axis({ space: 80, values: clock }), axis({ size: 60 })] },
     columns);
   }

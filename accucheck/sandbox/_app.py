@@ -7,6 +7,8 @@ Starlette's routing, request and response objects would double the cost of a cal
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import os
 import socket
@@ -31,7 +33,32 @@ from accucheck.sandbox._counts import Counts, InvoiceLine, Second
 from accucheck.sandbox._settings import Endpoint, Settings
 from accucheck.sandbox._truth import Fault
 
-_REFRESH_SECONDS = 2
+_SCRIPT = """
+const live = document.getElementById("live"), pause = document.getElementById("pause");
+pause.hidden = false;
+document.getElementById("reload").hidden = true;
+pause.onclick = () => pause.setAttribute("aria-pressed", pause.getAttribute("aria-pressed") !== "true");
+setInterval(async () => {
+  if (document.hidden || pause.getAttribute("aria-pressed") === "true" || getSelection().toString()) return;
+  const state = document.getElementById("state");
+  try {
+    const text = await (await fetch(location.href)).text();
+    const next = new DOMParser().parseFromString(text, "text/html").getElementById("live");
+    live.replaceChildren(...next.childNodes);
+    state.textContent = "";
+  } catch {
+    state.textContent = "The sandbox does not answer any more.";
+  }
+}, 2000);
+"""
+"""Brings the counts up to date every two seconds, unless it is paused, text is selected or nobody looks."""
+
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; "
+    f"script-src 'sha256-{base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'"
+)
+
 _CHART_SECONDS = 60
 _CHART_HEIGHT = 120
 _BAR_WIDTH = 10
@@ -41,14 +68,16 @@ _NOT_SHOWN = frozenset({"api_id", "api_secret", "request_log"})
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8882;
-  --good: #1a9850; --bad: #d95f0e; --else: #7a7f87 }
+  --dim: light-dark(#555, #aaa); --good: #1a9850; --bad: #d95f0e; --else: #7a7f87 }
+html { background: light-dark(#fff, #16181c); color: light-dark(#1c2430, #e8ecf2) }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1rem; margin: 2rem 0 .5rem }
-p { margin: .3rem 0 0; opacity: .75 }
+p { margin: .3rem 0 0; color: var(--dim) } a { color: inherit }
+button { font: inherit; padding: .1rem .8rem } button[aria-pressed=true] { font-weight: bold }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .75rem;
   margin: 1.5rem 0 }
 dl div { border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .8rem }
-dt { font-size: .85rem; opacity: .75 } dd { margin: 0; font-size: 1.5rem; font-variant-numeric: tabular-nums }
+dt { font-size: .85rem; color: var(--dim) } dd { margin: 0; font-size: 1.5rem; font-variant-numeric: tabular-nums }
 svg { width: 100%; height: 9rem; background: var(--soft); border-radius: .5rem }
 .admitted { fill: var(--good) } .refused { fill: var(--bad) } .other { fill: var(--else) }
 .key { display: inline-block; width: .8em; height: .8em; border-radius: .15em; margin: 0 .35em 0 1em }
@@ -56,9 +85,10 @@ svg { width: 100%; height: 9rem; background: var(--soft); border-radius: .5rem }
 .key.admitted { background: var(--good) }
 .key.refused { background: var(--bad) } .key.other { background: var(--else) }
 .note { font-size: .85rem; max-width: 45rem; margin-top: 1rem }
-.tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 0 3rem }
+.tables { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 0 3rem }
 table { border-collapse: collapse; width: 100% }
-th { text-align: left; font-weight: normal; white-space: nowrap }
+th { text-align: left; font-weight: normal; overflow-wrap: anywhere }
+thead th + th { text-align: right; overflow-wrap: normal }
 td { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: break-word }
 th, td { padding: .2rem 0 .2rem .75rem; border-bottom: 1px solid var(--line) }
 th:first-child { padding-left: 0 }
@@ -91,26 +121,34 @@ def page(
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="{_REFRESH_SECONDS}">
 <title>accucheck sandbox</title>
+<link rel="icon" href="data:,">
 <style>{_STYLE}</style>
 </head>
 <body>
+<main>
 <h1>accucheck sandbox</h1>
+<p><button type="button" id="pause" aria-pressed="false" hidden>Pause</button>
+<a id="reload" href="">Reload</a> <span id="state" role="status"></span></p>
+<div id="live">
 <p>A simulated AccuAuth, up for {escape(_duration(counts.uptime))}. Nothing here costs real money.</p>
 <dl>{"".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in tiles)}</dl>
 {_chart(int(counts.uptime), history)}
 <div><span class="key admitted"></span>admitted<span class="key refused"></span>refused by the rate limit<span
  class="key other"></span>refused for other reasons</div>
-<p class="note"><b>Charged twice</b> counts numbers that were paid for more than once at the same endpoint. A
-careful client causes it only by asking again after a reply was lost on the way (<b>charged but lost</b>), because
-AccuAuth has no way to ask what became of a call.</p>
+<p class="note"><b>Charged twice</b> counts numbers that were paid for more than once at the same endpoint: money
+lost. A careful client causes it only where it must ask again after a reply was lost on the way (<b>charged but
+lost</b>), because AccuAuth has no way to ask what became of a call. More charged twice than charged but lost means that
+the client asks again without need.</p>
 <div class="tables">
 <section><h2>By status</h2>{_table(statuses)}</section>
 <section><h2>Faults injected</h2>{_table(faults)}</section>
 <section><h2>Invoice</h2>{_invoice(invoice)}</section>
 <section><h2>Settings</h2>{_table(_settings_rows(settings))}</section>
 </div>
+</div>
+</main>
+<script>{_SCRIPT}</script>
 </body>
 </html>
 """
@@ -151,8 +189,8 @@ def _invoice(lines: Sequence[InvoiceLine]) -> str:
         f"<td>{float(line.amount):,.2f}</td></tr>"
         for line in lines
     )
-    head = "<tr><th>day, endpoint</th><td>yes</td><td>no</td><td>amount</td></tr>"
-    return f"<table>{head}{body}</table>"
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("day, endpoint", "yes", "no", "amount"))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
@@ -298,7 +336,7 @@ class SandboxApp:
         return HTMLResponse(
             markup,
             headers={
-                "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+                "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
                 "Cache-Control": "no-store",
             },
         )

@@ -91,7 +91,7 @@ def test_every_row_is_in_the_table_of_outcomes(tmp_path: Path) -> None:
     page = made(tmp_path, rows)
     assert cells_of(page, "On WhatsApp")[:2] == ["6", "54.5 %"]
     assert cells_of(page, "Not on WhatsApp")[:2] == ["3", "27.3 %"]
-    assert cells_of(page, "Not a Peruvian number")[0] == "1"
+    assert cells_of(page, "No usable number")[0] == "1"
     assert cells_of(page, "ODD")[0] == "1"
 
 
@@ -140,7 +140,7 @@ def test_no_phone_number_is_in_the_page(tmp_path: Path) -> None:
         for n, text in enumerate(["9876543210", "+51 987 654 3211", "(98) 765-43-213"])
     ]
     page = made(tmp_path, rows)
-    assert cells_of(page, "has 10 digits (typo?)")[0] == "3"
+    assert cells_of(page, "The cell has 10 digits (typo?)")[0] == "3"
     assert not re.search(r"987\W?654", page)
     assert "98••••••••" in page
 
@@ -156,22 +156,23 @@ def test_the_page_may_load_nothing(tmp_path: Path) -> None:
 
 def test_the_figures_of_the_run_are_shown(tmp_path: Path) -> None:
     run = Run(calls=7, polls=1, retries=1, refusals=0, elapsed=75, limit=50)
-    page = made(tmp_path, [a_row(n) for n in range(5)], price=0.01, run=run)
-    assert "0.05" in page
+    page = made(tmp_path, [a_row(n) for n in range(12)], price=0.01, run=run)
+    assert "0.12" in page
     assert "1 min 15 s" in page
-    assert data_of(page)["speed"]["limit"] == [50] * 5
+    assert data_of(page)["speed"]["limit"] == [50] * 12
 
 
 def test_calls_are_drawn_against_the_limit_as_it_was_found(tmp_path: Path) -> None:
-    speed = ((START.timestamp(), 10.0, None), (START.timestamp() + 1, 20.5, 25.0))
+    moments = [START.timestamp() + second for second in range(9)]
+    speed = ((moments[0], 10.0, None), *((moment, 20.5, 25.0) for moment in moments[1:]))
     page = made(tmp_path, [a_row(1)], run=Run(calls=30, speed=speed))
     assert data_of(page)["speed"] == {
-        "x": [START.timestamp(), START.timestamp() + 1],
-        "y": [10.0, 20.5],
-        "limit": [None, 25.0],
+        "x": moments,
+        "y": [10.0, *[20.5] * 8],
+        "limit": [None, *[25.0] * 8],
     }
-    assert cells_of(page, "2026-11-26 08:00:00") == ["10.0", "–"]
-    assert cells_of(page, "2026-11-26 08:00:01") == ["20.5", "25.0"]
+    assert cells_of(page, "2026-11-26 03:00:00") == ["10.0", "–"]
+    assert cells_of(page, "2026-11-26 03:00:01") == ["20.5", "25.0"]
 
 
 def test_a_number_that_stands_in_two_rows_is_paid_once(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_an_empty_list_has_a_report(tmp_path: Path) -> None:
     path = tmp_path / "checked.jsonl"
     path.write_text('{"phone": "x", "whatsapp": null, "status": "INVALID_NUMBER", "reason": ""}\n')
     report(path, tmp_path / "report.html")
-    assert cells_of((tmp_path / "report.html").read_text("utf-8"), "Not a Peruvian number")[0] == "1"
+    assert cells_of((tmp_path / "report.html").read_text("utf-8"), "No usable number")[0] == "1"
 
 
 @given(st.lists(st.floats(0, 3e8), max_size=700))
@@ -334,3 +335,31 @@ def test_every_reason_has_spanish_words(why: str) -> None:
     tally.count([], ResultColumns(status="INVALID_NUMBER", reason=reason), "")
     (kind,) = tally.reasons
     assert reason_in("es", kind) != kind, kind
+
+
+def test_a_run_that_asked_nothing_does_not_hide_what_the_answers_cost(tmp_path: Path) -> None:
+    run = Run(calls=0, cost=0.0, elapsed=0.1, speed=((START.timestamp(), 0.0, None),) * 9)
+    page = made(tmp_path, [a_row(n) for n in range(4)], price=0.002, currency="PEN", run=run)
+    assert "0.008 PEN" in page
+    assert "4 numbers answered, 0.002 each · 0.00 in this run" in page
+    assert "Calls in this run" not in page
+    assert "Calls per second" not in page
+
+
+def test_dates_and_columns_of_many_values_are_not_compared_by_unless_asked_for(tmp_path: Path) -> None:
+    dates = [a_row(n, city=f"2026-01-{1 + n % 5:02}") for n in range(200)]
+    assert "by Ciudad" not in made(tmp_path, dates)
+    assert "by Ciudad" in made(tmp_path, dates, by=["Ciudad"])
+    assert "by Ciudad" not in made(tmp_path, [a_row(n, city=f"V{n % 40}") for n in range(200)])
+    assert "by Ciudad" in made(tmp_path, [a_row(n, city=f"V{n % 20}") for n in range(200)])
+
+
+def test_different_numbers_are_counted_once(tmp_path: Path) -> None:
+    page = made(tmp_path, [a_row(1), a_row(1), a_row(1), a_row(2)])
+    assert "of 2 answered" in page
+
+
+def test_the_answers_of_a_sandbox_are_called_simulated(tmp_path: Path) -> None:
+    page = made(tmp_path, [a_row(1)], run=Run(server="127.0.0.1"))
+    assert "Simulated: these answers come from 127.0.0.1" in page
+    assert "Simulated" not in made(tmp_path, [a_row(1)])
