@@ -47,15 +47,16 @@ from accucheck._arguments import (
 )
 from accucheck._attempt import Attempt, Host
 from accucheck._budgets import CallBudget, CallCap, CostBudget
+from accucheck._checks import Checks
 from accucheck._circuit import Brake, RetryBudget
 from accucheck._concurrency import EngineTask, settled
 from accucheck._costs import Money, Prices, money
 from accucheck._decide import BodyChoice, Policy
-from accucheck._engine import Checks, OpenStores, SharedStore, ledger_name, total
 from accucheck._errors import ConfigurationError, RunEnded
 from accucheck._events import Event, Key, Listeners, OnEvent, guarded, guarded_key
 from accucheck._gate import AdaptiveGate, Gate, Rate, shareable_plan
-from accucheck._models import Check, Outcome, Stats
+from accucheck._models import Check, Outcome, Stats, total
+from accucheck._open_stores import OpenStores, Passage, ledger_name
 from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
 from accucheck._store import Endpoint, EndpointChoice, Ledger, MemoryStore, Query, Store, as_store
@@ -229,26 +230,26 @@ class Client:
         self._mobile_only = mobile_only
         self._policy = policy or Policy()
         self._own_gate = AdaptiveGate(rate, burst) if gate is None else None
-        self._gate: Gate = self._own_gate or cast("Gate", gate)
-        self._pacing: SharedStore | None = None
-        """The store whose permits all calls of this client need, in place of those of its own gate."""
-        self._held: list[SharedStore] = []
-        self._attempts: set[Attempt] = set()
         self._ledger = ledger
         self._fresh_within = as_seconds("fresh_within", fresh_within)
         self._cap = None if max_calls is None else CallCap(max_calls)
         self._events = Listeners(*([] if on_event is None else [guarded(on_event)]))
         place = urlsplit(self._base_url).netloc
-        self._account = f"{place} {credentials.account}"
         retries = RetryBudget(allowance=_FIRST_RETRIES, share=self._policy.retry_budget)
         self._host = Host(place, retries=retries, events=self._events)
         self._host.body = BodyChoice(None if body == "auto" else body)
         self._host.use_body = self._use_body
-        self._stores = OpenStores(as_store, f"rate {place}")
+        self._stores = OpenStores(
+            as_store,
+            host=place,
+            account=f"{place} {credentials.account}",
+            gate=self._own_gate or cast("Gate", gate),
+            plan=None if self._own_gate is None else shareable_plan(self._own_gate),
+        )
         self._in_flight: InFlight = {}  # of those who keep no ledger
         self._checks: Checks | None = None  # those of the client's own ledger
         self._openings: dict[object, EngineTask[Checks]] = {}  # by ledger
-        self._checks_opened: list[tuple[Checks, SharedStore | None]] = []
+        self._checks_opened: list[tuple[Checks, Passage]] = []
         self._streams: set[Stream[Any]] = set()
         self._past: list[Stats] = []
         self._opened_at: float | None = None
@@ -390,7 +391,7 @@ class Client:
         runs += [checks.stats for checks, _ in self._checks_opened]
         began = self._opened_at
         elapsed = 0.0 if began is None else time.monotonic() - began
-        return total(runs, rate=self._gate.rate if began is not None else None, elapsed=elapsed)
+        return total(runs, rate=self._stores.gate.rate if began is not None else None, elapsed=elapsed)
 
     @property
     def events(self) -> AsyncIterator[Event]:
@@ -596,18 +597,17 @@ class Client:
         budget = None
         if store.durable or max_calls is not None:
             budget = CallBudget(store, job=job, max_calls=max_calls)
+        passage = self._stores.enter(shared, None if rate is None else AdaptiveGate(rate, burst))
         cost = None
         if max_cost is not None and prices is not None:
             try:
                 cost = await CostBudget.open(store, max_cost, prices, job=job)
             except BaseException:
-                await self._leave(shared, None, self._gate)
+                await self._stores.leave(passage, body=self._host.body.memory)
                 raise
-        # No await from here to the attempt: that is how the next stream sees that this gate is in use.
-        gate, pacing = self._take_gate(shared, None if rate is None else AdaptiveGate(rate, burst))
         key = None if key is None else guarded_key(key)
         attempt = self._attempt(
-            gate,
+            passage.gate,
             events,
             budget,
             cost=cost,
@@ -628,8 +628,7 @@ class Client:
                 elif cost is not None:
                     await cost.close(lost=0)
             finally:
-                self._attempts.discard(attempt)
-                await self._leave(shared, pacing, attempt.gate)
+                await self._stores.leave(passage, body=self._host.body.memory)
 
         now = time.time()
         yes_since, no_since = (-math.inf if age is None else now - age for age in ages)
@@ -673,14 +672,12 @@ class Client:
         except BaseException:
             del self._openings[name]  # the next check tries again
             raise
-        gate, pacing = self._take_gate(shared)
-        if pacing is not None:
-            self._held.append(pacing)
+        passage = self._stores.enter(shared)
         if shared is not None:
             self._recall_body(shared.body)
         budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
         checks = Checks(
-            attempt=self._attempt(gate, self._events, budget, key=_itself),
+            attempt=self._attempt(passage.gate, self._events, budget, key=_itself),
             shared=shared,
             in_flight=self._in_flight if shared is None else shared.in_flight,
             endpoint=self._endpoint,
@@ -688,44 +685,10 @@ class Client:
             budget=budget,
             events=self._events,
         )
-        self._checks_opened.append((checks, shared))
+        self._checks_opened.append((checks, passage))
         if ledger is self._ledger:
             self._checks = checks
         return checks
-
-    def _take_gate(
-        self, shared: SharedStore | None, own: Gate | None = None
-    ) -> tuple[Gate, SharedStore | None]:
-        """Return the gate for calls whose answers are kept in ``shared``, and the store of that gate, if any, to leave.
-
-        ``own`` is the gate of a stream with its own rate. All other calls of the client pass one gate: the client's
-        own, or that of the first open store that can pace all processes of the account, unless calls already passed
-        the client's own.
-        """
-        plan = None if own is not None or self._own_gate is None else shareable_plan(self._own_gate)
-        if self._pacing is not None and not self._pacing.users:  # just closed
-            self._pacing, self._gate = None, self._own_gate or self._gate
-        gate = own or self._gate
-        if self._pacing is None and shared is not None:
-            # Not while others use the client's own gate: it must not change under them, and two would exceed the rate.
-            in_use = any(attempt.gate is self._own_gate for attempt in self._attempts)
-            paced = None if in_use else shared.gate_for(self._account, plan)
-            if paced is None:
-                shared.prepare(gate)
-                return gate, None
-            self._pacing, self._gate = shared, paced
-        if plan is None or self._pacing is None:
-            return gate, None
-        return self._gate, self._stores.hold(self._pacing)
-
-    async def _leave(self, shared: SharedStore | None, pacing: SharedStore | None, gate: Gate) -> None:
-        """Release what ``_take_gate`` returned. May raise LedgerError."""
-        try:
-            if shared is not None:
-                await self._stores.leave(shared, gate, body=self._host.body.memory)
-        finally:
-            if pacing is not None:
-                await self._stores.leave(pacing, gate, body=None)
 
     async def _close(self) -> None:
         if self._openings:
@@ -743,11 +706,9 @@ class Client:
                     await asyncio.wait(ending)
                 left = await asyncio.gather(
                     *(
-                        self._stores.leave(shared, self._gate, body=self._host.body.memory)
-                        for _, shared in self._checks_opened
-                        if shared is not None
+                        self._stores.leave(passage, body=self._host.body.memory)
+                        for _, passage in self._checks_opened
                     ),
-                    *(self._leave(None, pacing, self._gate) for pacing in self._held),
                     return_exceptions=True,
                 )
                 _raise_first(left)
@@ -779,7 +740,7 @@ class Client:
         key: Key | None = None,
         run_id: str = "",
     ) -> Attempt:
-        attempt = Attempt(
+        return Attempt(
             send=self._sender,
             send_basic=self._senders[-1],
             endpoint=self._endpoint,
@@ -795,8 +756,6 @@ class Client:
             key=key,
             run_id=run_id,
         )
-        self._attempts.add(attempt)
-        return attempt
 
     def _use_body(self, style: BodyStyle) -> None:
         for sender in self._senders:

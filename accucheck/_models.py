@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -238,3 +239,21 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         """Numbers without an outcome yet; at the end, those that were never asked or that their callers gave up."""
         settled = self.yes + self.no + self.failed
         return self.read - self.rejected - self.duplicates - self.known - settled
+
+
+def total(runs: Sequence[Stats], *, rate: float | None, elapsed: float) -> Stats:
+    """Return the sum of the counts of several runs."""
+    apart = ("rate", "elapsed", "replies", "basic_replies")
+    names = [name for name in Stats.__struct_fields__ if name not in apart]
+    replies: Counter[str] = Counter()
+    basic_replies: Counter[str] = Counter()
+    for run in runs:
+        replies.update(run.replies)
+        basic_replies.update(run.basic_replies)
+    return Stats(
+        **{name: sum(getattr(run, name) for run in runs) for name in names},
+        replies=dict(replies),
+        basic_replies=dict(basic_replies),
+        rate=rate,
+        elapsed=elapsed,
+    )

@@ -319,7 +319,7 @@ class _Meters:
         )
         meter.create_observable_gauge(
             "accucheck.permits.limit",
-            [self._gauge(lambda client: getattr(client._gate, "learned", None))],
+            [self._gauge(lambda client: getattr(client._stores.gate, "learned", None))],
             "{call}/s",
             "The account's limit, as found",
         )

@@ -51,7 +51,7 @@ async def client_of(job: Job, kind: str, place: str) -> accucheck.Client:
 
 async def _tell_who_leads(client: accucheck.Client, file: Path) -> None:
     while True:
-        gate = client._gate  # nothing public tells
+        gate = client._stores.gate  # nothing public tells
         if isinstance(gate, SharedGate) and gate._controller is not None:
             file.write_text(str(os.getpid()))
         await asyncio.sleep(0.1)

@@ -1,18 +1,15 @@
-"""What the streams and single checks of one client share: stores, numbers in flight, and the checks' own driver."""
+"""Single checks: each number is driven by one task, which all its callers wait for."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import contextvars
 import copy
 import logging
 import math
-import os
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
 
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, first_step_of, next_claim_wait
 from accucheck._arguments import Timeouts
@@ -30,14 +27,12 @@ from accucheck._errors import (
     VendorUnavailable,
 )
 from accucheck._events import Listeners, Settled
-from accucheck._gate import AdaptiveGate, Gate
 from accucheck._models import Check, Settlement, Stats
-from accucheck._schedule import RatePlan
+from accucheck._open_stores import SharedStore
 from accucheck._settler import FirstStep, Settler
-from accucheck._shared_gate import SharedGate
-from accucheck._store import EndpointChoice, PermitStore, Query, Store
+from accucheck._store import EndpointChoice, Query
 
-__all__ = ["Checks", "OpenStores", "SharedStore", "ledger_name", "total"]
+__all__ = ["Checks"]
 
 logger = logging.getLogger("accucheck")
 Result = TypeVar("Result")
@@ -45,183 +40,6 @@ Result = TypeVar("Result")
 _RECENT_SECONDS: Final = 60.0
 """Seconds that a client without a ledger remembers the answers of its checks, unless ``fresh_within`` is set."""
 _RECENT_ANSWERS: Final = 10_000
-_KEEP_FLOOR: Final = 7 * 86_400.0
-"""Seconds for which a rate at which nothing was refused is where the search begins."""
-_KEEP_USAGE: Final = 5.0
-"""Seconds between saves of the calls that count against a quota; a kill loses the calls since the last one."""
-
-
-class SharedStore:
-    """One store, and the numbers that a client is buying with it."""
-
-    def __init__(self, store: Store, *, owned: bool) -> None:
-        self.store = store
-        self.owned = owned
-        self.in_flight: InFlight = {}
-        self.users = 0
-        self._rate_key = ""
-        self._learned: float | None = None
-        self._floor: float | None = None
-        """A rate at which earlier runs were not refused, if they have met no limit."""
-        self._usage: str | None = None
-        self.body: str | None = None
-        """What earlier runs found out about the body encoding."""
-        self._keeping: dict[AdaptiveGate, EngineTask[None]] = {}
-        self._gates: dict[str, SharedGate] = {}
-        self._opening: EngineTask[None] | None = None
-
-    async def open(self, rate_key: str) -> None:
-        """Open the store, once for all callers. Raises LedgerError."""
-        if self._opening is None:
-            self._opening = EngineTask(
-                self._open(rate_key),
-                name="opening",
-                on_cancel=lambda: None,
-                context=contextvars.Context(),
-            )
-        await settled(self._opening)
-        self._opening.result()
-
-    async def _open(self, rate_key: str) -> None:
-        await self.store.open()
-        self._rate_key = rate_key
-        remembered = await self.store.recall(rate_key)
-        self._learned = None if remembered is None else float(remembered)
-        if self._learned is None:
-            rate, _, at = (await self.store.recall(self._floor_key) or "").partition(" ")
-            if rate and time.time() - float(at) < _KEEP_FLOOR:
-                self._floor = float(rate)
-        self._usage = await self.store.recall(self._usage_key)
-        self.body = await self.store.recall(self._body_key)
-
-    @property
-    def _usage_key(self) -> str:
-        return f"quota {self._rate_key}"
-
-    @property
-    def _floor_key(self) -> str:
-        return f"not refused {self._rate_key}"
-
-    @property
-    def _body_key(self) -> str:
-        return f"body {self._rate_key}"
-
-    def gate_for(self, account: str, plan: RatePlan | None) -> SharedGate | None:
-        """Return the gate that all processes on this store share for an account; None if it cannot be shared."""
-        if plan is None or not hasattr(self.store, "lease_permits"):
-            return None
-        gate = self._gates.get(account)
-        if gate is None:
-            gate = SharedGate(
-                cast("PermitStore", self.store), account, plan, learned=self._learned, floor=self._floor
-            )
-            self._gates[account] = gate
-        return gate
-
-    def prepare(self, gate: Gate) -> None:
-        """Tell a gate what earlier runs found, and from now on save the calls that count against its quotas."""
-        if not isinstance(gate, AdaptiveGate) or gate in self._keeping:
-            return
-        gate.start_from(self._learned, floor=self._floor)
-        if gate.usage is not None and self.store.durable:
-            gate.restore_usage(self._usage or "{}")
-            self._keeping[gate] = EngineTask(
-                self._keep_usage(gate), name="quota", on_cancel=lambda: None, context=contextvars.Context()
-            )
-
-    async def _keep_usage(self, gate: AdaptiveGate) -> None:
-        kept = self._usage
-        while True:
-            await asyncio.sleep(_KEEP_USAGE)
-            usage = gate.usage
-            if usage is not None and usage != kept:
-                # A store that fails here also fails when it stores answers, and that error is raised.
-                with contextlib.suppress(LedgerError):
-                    await self.store.remember(self._usage_key, usage)
-                    kept = usage
-
-    async def keep_found(self, gate: Gate, body: str | None) -> None:
-        """Save what was found about the rate and the body for the next run. May raise LedgerError."""
-        if not self.store.durable:
-            return
-        if body is not None and body != self.body:
-            await self.store.remember(self._body_key, body)
-            self.body = body
-        if not isinstance(gate, AdaptiveGate | SharedGate):
-            return
-        if gate.learned is not None:
-            await self.store.remember(self._rate_key, repr(gate.learned))
-        elif gate.floor is not None and self._learned is None:
-            # Not lower than before for a short run, unless that was long ago.
-            floor = max(gate.floor, self._floor or 0.0)
-            await self.store.remember(self._floor_key, f"{floor!r} {time.time():.0f}")
-        if isinstance(gate, AdaptiveGate) and gate.usage is not None:
-            await self.store.remember(self._usage_key, gate.usage)
-
-    async def aclose(self) -> None:
-        """Stop saving, and close the store if it is ours."""
-        tasks, self._keeping = [*self._keeping.values()], {}
-        for task in tasks:
-            task.end()
-        if tasks:
-            await asyncio.wait(tasks)
-        gates, self._gates = [*self._gates.values()], {}
-        for gate in gates:
-            await gate.aclose()
-        if self.owned:
-            await self.store.aclose()
-
-
-class OpenStores:
-    """The stores that a client has open. The same path or object is opened once."""
-
-    def __init__(self, make_store: Callable[[Any], Store], rate_key: str) -> None:
-        """``make_store`` turns a path or an address into a store; ``rate_key`` is where the rate is remembered."""
-        self._make_store = make_store
-        self._rate_key = rate_key
-        self._shared: dict[object, SharedStore] = {}
-
-    async def use(self, ledger: Any) -> SharedStore:
-        """Return the store of a path, an address, a ``Ledger`` or a store, open. Call ``leave`` when done with it."""
-        owned = not hasattr(ledger, "settle")
-        key = ledger_name(ledger)
-        shared = self._shared.get(key)
-        if shared is None:
-            shared = SharedStore(self._make_store(ledger), owned=owned)
-            self._shared[key] = shared
-        shared.users += 1
-        try:
-            await shared.open(self._rate_key)
-        except BaseException:
-            await self._let_go(shared)
-            raise
-        return shared
-
-    def hold(self, shared: SharedStore) -> SharedStore:
-        """Count another use of an open store. Call ``leave`` when done with it."""
-        shared.users += 1
-        return shared
-
-    async def leave(self, shared: SharedStore, gate: Gate, *, body: str | None) -> None:
-        """End a use, and save what was found; see ``keep_found``. May raise LedgerError."""
-        try:
-            await shared.keep_found(gate, body)
-        finally:
-            await self._let_go(shared)
-
-    async def _let_go(self, shared: SharedStore) -> None:
-        shared.users -= 1
-        if shared.users == 0:
-            self._shared = {key: other for key, other in self._shared.items() if other is not shared}
-            await shared.aclose()
-
-
-def ledger_name(ledger: Any) -> object:
-    """Return the same name for all paths of a file; a store is its own name."""
-    if hasattr(ledger, "settle"):
-        return ledger
-    text: str = os.fspath(getattr(ledger, "place", ledger))
-    return text if "://" in text else os.path.realpath(text)
 
 
 class _Waiter:
@@ -728,21 +546,3 @@ def _again(error: Exception) -> Exception:
         return copy.copy(error)
     except Exception:  # noqa: BLE001 (not every error of a transport can be copied)
         return error
-
-
-def total(runs: Sequence[Stats], *, rate: float | None, elapsed: float) -> Stats:
-    """Return the sum of the counts of several runs."""
-    apart = ("rate", "elapsed", "replies", "basic_replies")
-    names = [name for name in Stats.__struct_fields__ if name not in apart]
-    replies: Counter[str] = Counter()
-    basic_replies: Counter[str] = Counter()
-    for run in runs:
-        replies.update(run.replies)
-        basic_replies.update(run.basic_replies)
-    return Stats(
-        **{name: sum(getattr(run, name) for run in runs) for name in names},
-        replies=dict(replies),
-        basic_replies=dict(basic_replies),
-        rate=rate,
-        elapsed=elapsed,
-    )

@@ -1,0 +1,260 @@
+"""The stores that a client has open, what it remembers in them, and the gate that its calls pass."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from accucheck._admission import InFlight
+from accucheck._concurrency import EngineTask, settled
+from accucheck._errors import LedgerError
+from accucheck._gate import AdaptiveGate, Gate
+from accucheck._schedule import RatePlan
+from accucheck._shared_gate import SharedGate
+from accucheck._store import PermitStore, Store
+
+__all__ = ["OpenStores", "Passage", "SharedStore", "ledger_name"]
+
+_KEEP_FLOOR: Final = 7 * 86_400.0
+"""Seconds for which a rate at which nothing was refused is where the search begins."""
+_KEEP_USAGE: Final = 5.0
+"""Seconds between saves of the calls that count against a quota; a kill loses the calls since the last one."""
+
+
+class SharedStore:
+    """One store, and the numbers that a client is buying with it."""
+
+    def __init__(self, store: Store, *, owned: bool) -> None:
+        self.store = store
+        self.owned = owned
+        self.in_flight: InFlight = {}
+        self.users = 0
+        self._rate_key = ""
+        self._learned: float | None = None
+        self._floor: float | None = None
+        """A rate at which earlier runs were not refused, if they have met no limit."""
+        self._usage: str | None = None
+        self.body: str | None = None
+        """What earlier runs found out about the body encoding."""
+        self._keeping: dict[AdaptiveGate, EngineTask[None]] = {}
+        self._gates: dict[str, SharedGate] = {}
+        self._opening: EngineTask[None] | None = None
+
+    async def open(self, rate_key: str) -> None:
+        """Open the store, once for all callers. Raises LedgerError."""
+        if self._opening is None:
+            self._opening = EngineTask(
+                self._open(rate_key),
+                name="opening",
+                on_cancel=lambda: None,
+                context=contextvars.Context(),
+            )
+        await settled(self._opening)
+        self._opening.result()
+
+    async def _open(self, rate_key: str) -> None:
+        await self.store.open()
+        self._rate_key = rate_key
+        remembered = await self.store.recall(rate_key)
+        self._learned = None if remembered is None else float(remembered)
+        if self._learned is None:
+            rate, _, at = (await self.store.recall(self._floor_key) or "").partition(" ")
+            if rate and time.time() - float(at) < _KEEP_FLOOR:
+                self._floor = float(rate)
+        self._usage = await self.store.recall(self._usage_key)
+        self.body = await self.store.recall(self._body_key)
+
+    @property
+    def _usage_key(self) -> str:
+        return f"quota {self._rate_key}"
+
+    @property
+    def _floor_key(self) -> str:
+        return f"not refused {self._rate_key}"
+
+    @property
+    def _body_key(self) -> str:
+        return f"body {self._rate_key}"
+
+    def gate_for(self, account: str, plan: RatePlan | None) -> SharedGate | None:
+        """Return the gate that all processes on this store share for an account; None if it cannot be shared."""
+        if plan is None or not hasattr(self.store, "lease_permits"):
+            return None
+        gate = self._gates.get(account)
+        if gate is None:
+            gate = SharedGate(
+                cast("PermitStore", self.store), account, plan, learned=self._learned, floor=self._floor
+            )
+            self._gates[account] = gate
+        return gate
+
+    def prepare(self, gate: Gate) -> None:
+        """Tell a gate what earlier runs found, and from now on save the calls that count against its quotas."""
+        if not isinstance(gate, AdaptiveGate) or gate in self._keeping:
+            return
+        gate.start_from(self._learned, floor=self._floor)
+        if gate.usage is not None and self.store.durable:
+            gate.restore_usage(self._usage or "{}")
+            self._keeping[gate] = EngineTask(
+                self._keep_usage(gate), name="quota", on_cancel=lambda: None, context=contextvars.Context()
+            )
+
+    async def _keep_usage(self, gate: AdaptiveGate) -> None:
+        kept = self._usage
+        while True:
+            await asyncio.sleep(_KEEP_USAGE)
+            usage = gate.usage
+            if usage is not None and usage != kept:
+                # A store that fails here also fails when it stores answers, and that error is raised.
+                with contextlib.suppress(LedgerError):
+                    await self.store.remember(self._usage_key, usage)
+                    kept = usage
+
+    async def keep_found(self, gate: Gate, body: str | None) -> None:
+        """Save what was found about the rate and the body for the next run. May raise LedgerError."""
+        if not self.store.durable:
+            return
+        if body is not None and body != self.body:
+            await self.store.remember(self._body_key, body)
+            self.body = body
+        if not isinstance(gate, AdaptiveGate | SharedGate):
+            return
+        if gate.learned is not None:
+            await self.store.remember(self._rate_key, repr(gate.learned))
+        elif gate.floor is not None and self._learned is None:
+            # Not lower than before for a short run, unless that was long ago.
+            floor = max(gate.floor, self._floor or 0.0)
+            await self.store.remember(self._floor_key, f"{floor!r} {time.time():.0f}")
+        if isinstance(gate, AdaptiveGate) and gate.usage is not None:
+            await self.store.remember(self._usage_key, gate.usage)
+
+    async def aclose(self) -> None:
+        """Stop saving, and close the store if it is ours."""
+        tasks, self._keeping = [*self._keeping.values()], {}
+        for task in tasks:
+            task.end()
+        if tasks:
+            await asyncio.wait(tasks)
+        gates, self._gates = [*self._gates.values()], {}
+        for gate in gates:
+            await gate.aclose()
+        if self.owned:
+            await self.store.aclose()
+
+
+class Passage:
+    """One use of a client's stores: where its answers are kept, and the gate that its calls pass."""
+
+    __slots__ = ("gate", "pacing", "shared")
+
+    def __init__(self, gate: Gate, shared: SharedStore | None, pacing: SharedStore | None) -> None:
+        self.gate = gate
+        self.shared = shared
+        self.pacing = pacing
+        """The store that the gate's permits come from, if that is a store."""
+
+
+class OpenStores:
+    """The stores that a client has open, each path or object once, and the gate that its calls pass."""
+
+    def __init__(
+        self,
+        make_store: Callable[[Any], Store],
+        *,
+        host: str,
+        account: str,
+        gate: Gate,
+        plan: RatePlan | None,
+    ) -> None:
+        """``make_store`` turns a path or an address into a store; ``host`` is whose rate is remembered in it.
+
+        ``gate`` is the client's own. With ``plan``, the gate of a store that can pace all processes of the ``account``
+        takes its place.
+        """
+        self.gate = gate
+        """The gate of all calls that have no rate of their own."""
+        self._make_store = make_store
+        self._rate_key = f"rate {host}"
+        self._account = account
+        self._own_gate = gate
+        self._plan = plan
+        self._shared: dict[object, SharedStore] = {}
+        self._pacing: SharedStore | None = None
+        self._passages: set[Passage] = set()
+
+    async def use(self, ledger: Any) -> SharedStore:
+        """Return the store of a path, an address, a ``Ledger`` or a store, open. Hand it to ``enter``."""
+        owned = not hasattr(ledger, "settle")
+        key = ledger_name(ledger)
+        shared = self._shared.get(key)
+        if shared is None:
+            shared = SharedStore(self._make_store(ledger), owned=owned)
+            self._shared[key] = shared
+        shared.users += 1
+        try:
+            await shared.open(self._rate_key)
+        except BaseException:
+            await self._let_go(shared)
+            raise
+        return shared
+
+    def enter(self, shared: SharedStore | None, own: Gate | None = None) -> Passage:
+        """Choose the gate for calls whose answers are kept in ``shared``. Call ``leave`` when done.
+
+        ``own`` is the gate of a stream with its own rate. All other calls of the client pass one gate: the client's
+        own, or that of the first open store that can pace all processes of the account, unless calls already pass
+        the client's own.
+        """
+        plan = self._plan if own is None else None
+        if self._pacing is not None and not self._pacing.users:  # just closed
+            self._pacing, self.gate = None, self._own_gate
+        gate, pacing = own or self.gate, None
+        if self._pacing is None and shared is not None:
+            # Not while others use the client's own gate: it must not change under them, and two would exceed the rate.
+            in_use = any(passage.gate is self._own_gate for passage in self._passages)
+            paced = None if in_use else shared.gate_for(self._account, plan)
+            if paced is None:
+                shared.prepare(gate)
+            else:
+                self._pacing, self.gate = shared, paced
+        if plan is not None and self._pacing is not None:
+            gate, pacing = self.gate, self._pacing
+            pacing.users += 1
+        passage = Passage(gate, shared, pacing)
+        self._passages.add(passage)
+        return passage
+
+    async def leave(self, passage: Passage, *, body: str | None) -> None:
+        """End a use, and save what was found; see ``keep_found``. May raise LedgerError."""
+        self._passages.discard(passage)
+        try:
+            if passage.shared is not None:
+                await self._leave(passage.shared, passage.gate, body)
+        finally:
+            if passage.pacing is not None:
+                await self._leave(passage.pacing, passage.gate, None)
+
+    async def _leave(self, shared: SharedStore, gate: Gate, body: str | None) -> None:
+        try:
+            await shared.keep_found(gate, body)
+        finally:
+            await self._let_go(shared)
+
+    async def _let_go(self, shared: SharedStore) -> None:
+        shared.users -= 1
+        if shared.users == 0:
+            self._shared = {key: other for key, other in self._shared.items() if other is not shared}
+            await shared.aclose()
+
+
+def ledger_name(ledger: Any) -> object:
+    """Return the same name for all paths of a file; a store is its own name."""
+    if hasattr(ledger, "settle"):
+        return ledger
+    text: str = os.fspath(getattr(ledger, "place", ledger))
+    return text if "://" in text else os.path.realpath(text)
