@@ -210,8 +210,8 @@ class CostBudget(CallBudget):
     So after a kill, only the calls in flight count as spent. Created by ``open``.
     """
 
-    def __init__(self, store: Store, prices: Prices, limit: int, job: str) -> None:
-        """``limit`` is the most units that ``job`` may spend, over all its processes and runs."""
+    def __init__(self, store: Store, prices: Prices, limit: int | None, job: str) -> None:
+        """``limit`` is the most units that ``job`` may spend, over all its processes and runs; None only counts."""
         super().__init__(store, job=job, max_calls=limit, each=int(prices.dearest / prices.unit))
         charges: tuple[Charge, ...] = ("answer", "pending", "refusal", "unknown", "nothing")
         self._back, self._back_of_basic = (
@@ -221,14 +221,17 @@ class CostBudget(CallBudget):
         self._under_way = 0
 
     @classmethod
-    async def open(cls, store: Store, max_cost: Money, prices: Prices, *, job: str = "") -> CostBudget | None:
-        """Return the budget of a job; None if calls are free.
+    async def open(
+        cls, store: Store, max_cost: Money | None, prices: Prices, *, job: str = ""
+    ) -> CostBudget | None:
+        """Return the budget of a job; None if calls are free. Without a ``max_cost`` it only counts, for later runs.
 
-        Money spent at other prices counts. Calls that the job made before it had a ``max_cost`` count as charged.
+        What was spent at other prices counts as it was spent. Calls that the job made before it had a price count as
+        charged, at the most that a call costs now.
 
         Raises ConfigurationError and LedgerError.
         """
-        most = money("max_cost", max_cost)
+        most = None if max_cost is None else money("max_cost", max_cost)
         if not prices.dearest:
             return None
         unit = f"{prices.unit.normalize():f}"
@@ -238,8 +241,10 @@ class CostBudget(CallBudget):
             await store.remember(_BEFORE + job, str(await store.calls_made(job) * prices.dearest))
         if unit not in units:
             await store.remember(_UNITS + job, " ".join([*units, unit]))
-        before = await _spent(store, job, [other for other in units if other != unit])
-        limit = int(max(most - before, Decimal(0)) // prices.unit)
+        limit = None
+        if most is not None:
+            before = await _spent(store, job, [other for other in units if other != unit])
+            limit = int(max(most - before, Decimal(0)) // prices.unit)
         return cls(store, prices, limit, _name(job, unit))
 
     def sending(self) -> None:
@@ -271,7 +276,7 @@ class CostBudget(CallBudget):
 async def spent_so_far(store: Store, job: str = "") -> Decimal:
     """Return what the calls of a job may have cost, over all its processes and runs.
 
-    Runs without a ``max_cost`` count until the first that had one.
+    Runs without prices count until the first that had some.
     """
     return await _spent(store, job, await _units(store, job))
 

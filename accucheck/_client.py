@@ -467,10 +467,11 @@ class Client:
             max_calls: A hard cap on calls, including polls and retries; with a ledger, over all runs of a job.
             max_cost: A hard cap on what calls may cost by ``prices``, as exact as ``max_calls``. It counts every call
                 that the vendor may have charged, but none that the status table calls free. With a ledger, it counts
-                over all runs and processes of a job. Calls in flight during a kill, and calls made before the job's
-                first ``max_cost``, count as charged.
-            prices: What calls cost; with ``max_cost``. A cascade has two: ``Prices("0.005", basic="0.002")``; it ends
-                where a call of the dearer endpoint would exceed ``max_cost``.
+                over all runs and processes of a job that had ``prices``, each at the prices it ran with. Calls in
+                flight during a kill, and calls made before the job's first ``prices``, count as charged.
+            prices: What calls cost, for ``max_cost`` of this run or a later one of the job. A cascade has two prices,
+                such as ``Prices("0.005", basic="0.002")``, and ends where a call of the more expensive endpoint would
+                exceed ``max_cost``.
             ledger: Where each answer is stored before it is yielded, so that it is never bought again: a path, or a
                 ``Store``. Default: the client's; without one, answers are kept for this stream only.
             fresh_within: With a ledger: re-check answers older than this, or by verdict:
@@ -510,7 +511,7 @@ class Client:
             check_at_least_one(name, value)
         if max_calls is not None:
             check_at_least_one("max_calls", max_calls)
-        if (max_cost is None) != (prices is None):
+        if max_cost is not None and prices is None:
             raise ConfigurationError("max_cost needs prices: pass both, such as prices=Prices('0.005')")
         check_instance("prices", prices, Prices, "a Prices, such as Prices('0.005')")
         if prices is not None and (self._endpoint == "cascade") != (prices.basic is not None):
@@ -599,7 +600,7 @@ class Client:
             budget = CallBudget(store, job=job, max_calls=max_calls)
         passage = self._stores.enter(shared, None if rate is None else AdaptiveGate(rate, burst))
         cost = None
-        if max_cost is not None and prices is not None:
+        if prices is not None and (max_cost is not None or store.durable):
             try:
                 cost = await CostBudget.open(store, max_cost, prices, job=job)
             except BaseException:

@@ -182,7 +182,7 @@ class Job:
             ordered=self.ordered,
             max_calls=await self.max_calls(store) if store is not None else cap and cap.calls,
             max_cost=await self._max_cost(store),
-            prices=self.prices if self.max_cost is not None else None,
+            prices=self.prices,
             ledger=store,
             job=self.name if store is not None else "",
             fresh_within=self.fresh.as_given if store is not None else None,

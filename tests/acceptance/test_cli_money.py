@@ -41,6 +41,18 @@ def test_max_cost_holds_over_runs_and_can_be_raised(start_sandbox: Any, tmp_path
     assert sandbox.stats()["charged"] == 60
 
 
+def test_what_earlier_runs_spent_counts_at_the_price_they_had(start_sandbox: Any, tmp_path: Path) -> None:
+    sandbox = start_sandbox()
+    source, output = leads(tmp_path, 20), tmp_path / "out.csv"
+    assert accucheck("bulk", source, "-o", output, "--price", "0.5", sandbox=sandbox).returncode == 0
+    source = leads(tmp_path, 60)
+    capped = ("bulk", source, "-o", output, "--force", "--price", "0.25", "--max-cost", "12")
+    second = accucheck(*capped, sandbox=sandbox)
+    assert second.returncode == 4, second.stderr
+    assert "this job has spent 12.00; the cap is 12" in second.stderr
+    assert sandbox.stats()["charged"] == 28
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -87,6 +87,19 @@ def test_what_was_spent_at_another_price_counts() -> None:
     assert run(main()) == [2, Decimal("0.9")]
 
 
+def test_a_run_without_a_cap_counts_for_the_next_that_has_one() -> None:
+    async def main() -> list[Any]:
+        store = MemoryStore()
+        first = await CostBudget.open(store, None, Prices("0.2"))
+        assert first is not None
+        made = [await make_calls(first, at_most=30)]
+        await first.close(lost=0)
+        assert await spent_so_far(store) == Decimal(6)
+        return [*made, await make_calls(await opened(store, "6.5", Prices("0.1")))]
+
+    assert run(main()) == [30, 5]
+
+
 def test_a_free_reply_gives_its_money_back_and_a_lost_answer_does_not() -> None:
     async def main() -> None:
         budget = await opened(MemoryStore(), "0.01", Prices("0.01"))
