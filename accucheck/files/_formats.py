@@ -137,6 +137,7 @@ def split_suffixes(path: Path) -> tuple[str, Compression | None]:
 
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_SAS = bytes.fromhex("c2ea8160b31411cf")
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _WORKBOOK = "Workbook".encode("utf-16-le"), "Book".encode("utf-16-le")
 
@@ -160,12 +161,32 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"\x00\x01\x00\x00Standard", "an Access database", "export the table as CSV"),
     (b"PGDMP", "a PostgreSQL dump", "export the table as CSV: COPY … TO … CSV HEADER"),
     (b"ARROW1", "an Arrow (Feather) file", "write the frame as Parquet or CSV"),
+    (b"FEA1", "an Arrow (Feather) file", "write the frame as Parquet or CSV"),
+    (b"\xff\xff\xff\xff", "an Arrow stream", "write the frame as Parquet or CSV"),
+    (b"<stata_dta>", "a Stata file", "export the table as CSV: export delimited"),
+    *(
+        (bytes([release, order, 1, 0]), "a Stata file", "export the table as CSV: export delimited")
+        for release in range(0x69, 0x74)
+        for order in (1, 2)
+    ),
+    (b"$FL2@(#)", "an SPSS file", "export the table as CSV or .xlsx"),
+    (b"$FL3@(#)", "an SPSS file", "export the table as CSV or .xlsx"),
+    *(
+        (begin, "an R data file", "export the frame as CSV: write.csv")
+        for begin in (b"X\n\x00\x00\x00", b"RDX2\n", b"RDX3\n")
+    ),
+    *(
+        (bytes([0x80, protocol]), "a Python pickle", "write the data as CSV or Parquet")
+        for protocol in range(2, 6)
+    ),
     (b"Obj\x01", "an Avro file", "write the table as Parquet or CSV"),
     (b"ORC", "an ORC file", "write the table as Parquet or CSV"),
     (b"\x89HDF", "an HDF5 file", "write the table as Parquet or CSV"),
     (b"BZh", "compressed with bzip2", _UNPACK),
     (b"\xfd7zXZ\x00", "compressed with xz", _UNPACK),
     (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
+    (b"\x1f\x9d", "compressed with compress", _UNPACK),
+    (b"]\x00\x00", "compressed with lzma", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
     (b"Rar!", "a RAR archive", _UNPACK),
     (b"PK\x05\x06", "an empty zip archive", "choose another file"),
@@ -174,7 +195,9 @@ _REFUSED: tuple[tuple[bytes, str, str], ...] = (
     (b"\x7fELF", "a program", "choose another file"),
 )
 _SQL = re.compile(
-    r"(?:--.*?\n|/\*.*?\*/;?|\s)*(?:INSERT\s+INTO|CREATE\s+TABLE|SET\s+\w+\s*=|BEGIN TRANSACTION)\b",
+    r"(?:--.*?\n|/\*.*?\*/;?|\\.*?\n|\s)*"
+    r"(?:INSERT\s+INTO\s|CREATE\s+(?:TABLE|DATABASE)\s|DROP\s+TABLE\s|LOCK\s+TABLES\s|COPY\s+\S+\s*\(.*?\)\s+FROM\s+stdin"
+    r"|SET\s+(?:\w+\s*=|NAMES\s)|SELECT\s+pg_catalog|BEGIN(?:\s+TRANSACTION)?;|PRAGMA\s)",
     re.IGNORECASE | re.DOTALL,
 )
 # Text that would pass for CSV, with its numbers in the wrong cells.
@@ -226,6 +249,10 @@ def open_by_content(origin: Origin, suffix: str, options: dict[str, Any]) -> Sou
     for magic, what, way_out in _REFUSED:
         if head.startswith(magic):
             raise FileError(f"{origin.name}: this is {what}, not a list; {way_out}")
+    if head[12:20] == _SAS:
+        raise FileError(
+            f"{origin.name}: this is a SAS file, not a list; export the table as CSV: proc export"
+        )
     if head[257:262] == b"ustar":
         raise FileError(f"{origin.name}: this is a tar archive, not a list; {_UNPACK}")
     if head[4:8] == b"ftyp":

@@ -70,9 +70,7 @@ def detect(stream: BinaryIO, name: str, override: str | None = None, *, whole: b
     if unmarked := _unmarked_utf_16(head[:4096]):
         return Encoding(unmarked)
     if head.count(0) > max(8, len(head) // 1000):  # a few strays are no reason to refuse a list
-        raise FileError(
-            f"{name}: this is binary data, not a list; save it as CSV, JSON lines, Parquet or Excel"
-        )
+        raise _binary(name)
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         while head:
@@ -80,9 +78,19 @@ def detect(stream: BinaryIO, name: str, override: str | None = None, *, whole: b
                 decoder.decode(head)
             head = stream.read(_CHUNK)
         decoder.decode(b"", final=whole)
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if len(head.translate(None, _OF_TEXT)) > max(4, len(head) // 50):
+            raise _binary(name) from error
         return Encoding(_legacy(head))
     return UTF_8
+
+
+# No control characters but tabs, line ends, the separators of Hive and the end of a DOS file.
+_OF_TEXT = bytes([1, *range(9, 14), 26, 27, 28, 29, 30, 31, *range(32, 256)])
+
+
+def _binary(name: str) -> FileError:
+    return FileError(f"{name}: this is binary data, not a list; save it as CSV, JSON lines, Parquet or Excel")
 
 
 _LEGACY = "cp1252", "mac-roman", "cp850"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import lzma
 import zipfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -307,10 +310,25 @@ def test_several_files_of_a_zip_archive_are_named(tmp_path: Path) -> None:
         (b"SQLite format 3\0" + bytes(80), "a SQLite database"),
         (b"{\\rtf1\\ansi 987654321}", r"a text document \(RTF\)"),
         (b"ARROW1\0\0", r"an Arrow \(Feather\) file"),
+        (b"FEA1\0\0\0\0", r"an Arrow \(Feather\) file"),
+        (b"\xff\xff\xff\xff\x78\0\0\0\x10", "an Arrow stream"),
+        (b"<stata_dta><header><release>118", "a Stata file"),
+        (b"\x73\x02\x01\0\x03\0\x02\0", "a Stata file"),
+        (b"$FL2@(#) SPSS DATA FILE MS Windows 26.0", "an SPSS file"),
+        (bytes(12) + bytes.fromhex("c2ea8160b31411cfbd92080009c7318c181f1011"), "a SAS file"),
+        (gzip.compress(b"RDX3\nX\n\0\0\0\3"), "an R data file"),
+        (gzip.compress(b"X\n\0\0\0\3\0\4"), "an R data file"),
+        (b"\x80\5\x95\x20\0\0\0\0\0\0\0]\x94(\x8c\t987650001\x94e.", "a Python pickle"),
+        (b"\x1f\x9d\x90n\xde\xc8\xd2", "compressed with compress"),
+        (lzma.compress(b"phone\n987654321\n", format=lzma.FORMAT_ALONE), "compressed with lzma"),
+        (zlib.compress(b"phone\n987654321\n" * 9, 9) * 3, "binary data"),
         (b"BZh91AY&SY", "compressed with bzip2"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "a 7-Zip archive"),
         (b"Rar!\x1a\7\0", "a RAR archive"),
         (b"-- MySQL dump 10.13\nINSERT INTO leads VALUES (1,'987654321');\n", "a database dump"),
+        (b"--\n-- PostgreSQL database dump\n--\n\nSET statement_timeout = 0;\n", "a database dump"),
+        (b"COPY public.leads (id, phone) FROM stdin;\n1\t987654321\n\\.\n", "a database dump"),
+        (b"/*!40101 SET NAMES utf8 */;\nDROP TABLE IF EXISTS `leads`;\n", "a database dump"),
         (b"<?xml version='1.0'?><leads><lead phone='987654321'/></leads>", "an XML document"),
         (b"<html><body>Sesion expirada</body></html>", "web page contains no table"),
         (b"MIME-Version: 1.0\nContent-Type: multipart/related\n", "a web archive"),
