@@ -1,6 +1,6 @@
 """What each layer costs alone, in CPU microseconds, with no network.
 
-This one looks inside: it calls accucheck's rooms directly, and puts a send that answers at once in the place
+This one looks inside: it calls accucheck's modules directly, and puts a send that answers at once in the place
 of the client's own. Everything runs on one event loop with the job's number of workers.
 """
 
@@ -32,7 +32,7 @@ Layer = Callable[[Job], Awaitable[None]]
 
 
 class AnswerAtOnce:
-    """Stands in for the send room: writes the body and reads the reply, but has no transport at all."""
+    """Replaces the sender: writes the body and reads the reply, but has no transport at all."""
 
     async def __call__(self, national: str) -> Reply:
         body = encode_number("form", national)
@@ -166,7 +166,7 @@ LAYERS: dict[str, Layer] = {
     "write the body, read the reply": writing_and_reading,
     "gate, nobody waiting": gate_alone,
     "gate, all workers passing, in that loop": gate_among_workers,
-    "send room over the null transport, in that loop": send_over_null_transport,
+    "sender over the null transport, in that loop": send_over_null_transport,
     "stream over a send that answers at once": stream_over_stand_in,
     "stream over the null transport": stream_over_null_transport,
     "stream over the null transport, with the ledger": stream_with_ledger,

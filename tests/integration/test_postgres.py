@@ -116,7 +116,7 @@ async def test_a_dead_process_gives_its_claims_and_unused_calls_back_when_it_has
     assert await store.calls_made("list") == 100 - again
     # What calls have cost is not reported with every answer: after a death all that was leased counts.
     assert await store.calls_made(f"{COUNTS_MONEY}0.1 list") == 40
-    # The other was only asleep: it goes on as somebody new, and loses nothing that it buys.
+    # The other was only asleep: it continues as a new owner, and loses nothing that it buys.
     await dead._do(dead._renew_once)
     await dead.settle([answered(MOBILE + 1)], job="list")
     assert (await dead.claim([MOBILE + 2], ANY)).taken == {MOBILE + 2}

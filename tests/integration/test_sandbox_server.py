@@ -264,11 +264,11 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(missing: str
 
 
 def test_the_sandbox_imports_nothing_of_the_client() -> None:
-    rooms = Path(command.__file__).parent.glob("*.py")
+    modules = Path(command.__file__).parent.glob("*.py")
     imports = {
         line.split()[1]
-        for room in rooms
-        for line in room.read_text().splitlines()
+        for module in modules
+        for line in module.read_text().splitlines()
         if line.startswith(("from accucheck", "import accucheck"))
     }
     assert imports

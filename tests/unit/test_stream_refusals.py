@@ -58,15 +58,15 @@ def test_the_next_run_asks_again_for_numbers_that_were_refused_alike(good: int) 
     async def both() -> tuple[Exception | None, list[Any], Vendor]:
         first = Vendor(lambda national, times: answered(national) if national in understands else NOT_FOUND)
         _, error = await collect(make_stream(numbers(500), first, workers=5, brake=Brake(), store=store))
-        mended = Vendor()
-        outcomes, _ = await collect(make_stream(numbers(500), mended, workers=5, brake=Brake(), store=store))
-        return error, outcomes, mended
+        fixed = Vendor()
+        outcomes, _ = await collect(make_stream(numbers(500), fixed, workers=5, brake=Brake(), store=store))
+        return error, outcomes, fixed
 
-    error, outcomes, mended = run(both())
+    error, outcomes, fixed = run(both())
     assert isinstance(error, UniformRefusals)
     assert len(outcomes) == 500
     assert all(isinstance(outcome, Checked) for outcome in outcomes)
-    assert mended.asked.total() == 500 - good
+    assert fixed.asked.total() == 500 - good
 
 
 def test_a_number_that_was_refused_for_itself_stays_refused() -> None:
