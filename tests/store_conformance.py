@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import multiprocessing
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -16,7 +19,7 @@ import pytest
 
 from accucheck import Check
 from accucheck._models import Settlement
-from accucheck._store import Query, Store
+from accucheck._store import COUNTS_MONEY, Query, Store
 from tests.unit.ledger_samples import MOBILE, NOW, answered, failed, told
 
 ANY = Query()
@@ -35,6 +38,40 @@ class StoreConformance:
         await store.open()
         yield store
         await store.aclose()
+
+    # Kills
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    async def test_what_a_killed_process_had_leased_and_not_used_comes_back(
+        self, store: Store, make_store: Callable[[], Store]
+    ) -> None:
+        if not store.durable:
+            pytest.skip("its stores share nothing")
+        money = f"{COUNTS_MONEY}0.1 list"
+
+        async def buy() -> None:
+            store = make_store()
+            await store.open()
+            await store.claim(range(MOBILE, MOBILE + 30), ANY)
+            for job, each in (("list", 1), (money, 30)):
+                assert await store.lease_calls(100 * each, max_calls=1_000 * each, job=job) == 100 * each
+                for _ in range(9):
+                    store.note_call(job, each)
+            store.note_call(money, -25)  # one was free
+            await store.settle([answered(MOBILE + n, calls=1) for n in range(7)], job="list")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        child = multiprocessing.get_context("fork").Process(target=lambda: asyncio.run(buy()))
+        await asyncio.to_thread(child.start)
+        await asyncio.to_thread(child.join)
+        assert child.exitcode == -signal.SIGKILL
+        for job, most, made in (("list", 1_000, 9), (money, 30_000, 9 * 30 - 25)):
+            granted = 0
+            while grant := await store.lease_calls(most, max_calls=most, job=job):
+                granted += grant
+            assert granted == most - made
+            assert await store.calls_made(job) == made
+        assert not (await store.claim(range(MOBILE + 7, MOBILE + 30), ANY)).taken
 
     # Answers
 

@@ -21,7 +21,18 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["SLOTS", "Counters", "Owner", "Process", "counters_of", "dead", "leftovers", "process_of"]
+__all__ = [
+    "SLOTS",
+    "Counters",
+    "Owner",
+    "Process",
+    "boot_id",
+    "counters_of",
+    "dead",
+    "leftovers",
+    "process_of",
+    "remove",
+]
 
 SLOTS: Final = 224
 """Jobs that one process may have at once."""
@@ -230,3 +241,11 @@ def _this_process() -> Process:
         since=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         command=" ".join([name or "python", *subcommand])[:128],
     )
+
+
+def boot_id() -> str:
+    """Return an id that changes whenever the machine starts; "" if there is none."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

@@ -1,22 +1,27 @@
 """The store in PostgreSQL 15 or later, for any number of processes on any number of machines.
 
 All times are on the server's clock. A process keeps what it holds until it has failed to renew it for ten seconds. No
-session locks, because poolers break them.
+session locks, because poolers break them. Processes of one user on one machine know at once that another has died, and
+how many calls it made: each keeps its counters in a locked file, as beside a ledger file, among the temporary files.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
+from accucheck._store._owner import SLOTS, Owner, boot_id, counters_of, dead, process_of, remove
 from accucheck._store._packing import Choice, Row, claim_key, number_of, row_of, settlement_of
 from accucheck._store._permits import (
     ACTIVE,
@@ -83,6 +88,7 @@ CREATE TRIGGER keep_earlier BEFORE UPDATE ON accucheck.answers FOR EACH ROW WHEN
     EXECUTE FUNCTION accucheck.keep_earlier();
 CREATE TABLE accucheck.owners (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    token text NOT NULL,                -- names its file of counters, on its machine
     expires timestamptz NOT NULL);
 CREATE TABLE accucheck.claims (
     key bigint PRIMARY KEY,             -- national number << 3
@@ -90,6 +96,7 @@ CREATE TABLE accucheck.claims (
 CREATE TABLE accucheck.leases (
     owner bigint NOT NULL,
     job text NOT NULL,
+    slot integer NOT NULL,              -- of the counters; -1 without
     granted bigint NOT NULL,            -- calls leased and not given back
     made bigint NOT NULL,               -- of these, sent as of the last report
     PRIMARY KEY (job, owner)) WITH (fillfactor = 50);
@@ -231,6 +238,8 @@ class PostgresStore:
         self._renewing: asyncio.Task[None] | None = None
         self._claimed: set[int] = set()
         self._made: Counter[str] = Counter()  # since the lease began
+        self._process: Owner | None = None
+        self._slots: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"PostgresStore({self.name!r})"
@@ -261,10 +270,13 @@ class PostgresStore:
                 await pool.close()
                 raise ledger_error(self.name, trouble) from None
             self._pool = pool
+            with suppress(OSError):  # without the file others wait until it has expired
+                self._process = Owner(_counters_path(), reserve=0)
             try:
                 self._owner = await self._do(self._new_owner)
             except BaseException:
                 self._pool = None
+                self._close_counters()
                 await pool.close()
                 raise
             self._renewing = asyncio.create_task(self._renew(), name="accucheck ledger")
@@ -285,8 +297,9 @@ class PostgresStore:
 
     async def _new_owner(self, connection: AsyncConnection[Any]) -> int:
         cursor = await connection.execute(
-            "INSERT INTO accucheck.owners (expires) VALUES (clock_timestamp() + %s::interval) RETURNING id",
-            (_EXPIRY,),
+            """INSERT INTO accucheck.owners (token, expires) VALUES (%s, clock_timestamp() + %s::interval)
+            RETURNING id""",
+            ("" if self._process is None else self._process.token, _EXPIRY),
         )
         row = await cursor.fetchone()
         assert row is not None
@@ -306,12 +319,19 @@ class PostgresStore:
                 self._pool = None
                 self._claimed.clear()
                 self._made.clear()
+                self._close_counters()
                 await pool.close()
+
+    def _close_counters(self) -> None:
+        self._slots.clear()
+        process, self._process = self._process, None
+        if process is not None:
+            process.close()
 
     async def _leave(self, connection: AsyncConnection[Any]) -> None:
         async with connection.transaction():
             await self._report(connection)
-            await self._end_owner(connection, self._owner, killed=False)
+            await self._end_owner(connection, self._owner, token=None)
 
     async def _renew(self) -> None:
         """Renew what this process holds, report its calls, and free what dead processes held."""
@@ -333,7 +353,19 @@ class PostgresStore:
             # It was silent for too long, and others took over what it held: continue as a new owner.
             self._owner = await self._new_owner(connection)
             self._made.clear()
+            for job in [*self._slots]:
+                self._free_slot(job)
         await self._reap(connection)
+
+    def _take_slot(self, job: str) -> int:
+        if job not in self._slots and self._process is not None and len(self._slots) < SLOTS:
+            self._slots[job] = self._process.take_slot()
+        return self._slots.get(job, -1)
+
+    def _free_slot(self, job: str) -> None:
+        slot = self._slots.pop(job, None)
+        if slot is not None and self._process is not None:
+            self._process.free_slot(slot)
 
     async def _report(self, connection: AsyncConnection[Any]) -> None:
         if self._made:
@@ -344,23 +376,30 @@ class PostgresStore:
                 ([*self._made], [*self._made.values()], self._owner),
             )
 
-    async def _end_owner(self, connection: AsyncConnection[Any], owner: int, *, killed: bool) -> None:
-        """Count an owner's calls and drop what it holds, within a transaction."""
+    async def _end_owner(self, connection: AsyncConnection[Any], owner: int, *, token: str | None) -> None:
+        """Count an owner's calls and drop what it holds, within a transaction; ``token`` is that of a dead one."""
         cursor = await connection.execute(
-            """DELETE FROM accucheck.leases WHERE owner = %s RETURNING job, granted, made,
+            """DELETE FROM accucheck.leases WHERE owner = %s RETURNING job, slot, granted, made,
             (SELECT count(*) FROM accucheck.claims WHERE owner = %s)""",
             (owner, owner),
         )
-        for job, granted, made, claimed in await cursor.fetchall():
-            # Since its last report it may have made a call for each number that it had claimed; what its calls have
-            # cost is not reported with every answer, and so all that was leased counts.
-            most = granted if job.startswith(COUNTS_MONEY) else made + claimed
-            lost = max(0, min(granted, most) - made) if killed else 0
-            await connection.execute(_COUNT, (job, made + lost, 0, lost))
-        if killed:
+        for job, slot, granted, made, claimed in await cursor.fetchall():
+            lost = 0
+            known = counters_of(_counters_path(), token, slot) if token and slot >= 0 else None
+            if known is not None:
+                made, lost = min(known.made, granted), max(0, known.made - known.settled)
+            elif token is not None:
+                # On another machine. Since its last report it may have made a call for each number that it had
+                # claimed; what its calls have cost is not reported with every answer: all that was leased counts.
+                most = granted if job.startswith(COUNTS_MONEY) else made + claimed
+                lost = max(0, min(granted, most) - made)
+                made += lost
+            await connection.execute(_COUNT, (job, made, 0, lost))
+        if token is not None:
             # Whoever claims its numbers next can tell that they may just have been asked.
             await connection.execute(
-                """UPDATE accucheck.claims SET owner = (SELECT -extract(epoch FROM expires)::bigint
+                """UPDATE accucheck.claims SET owner =
+                (SELECT -extract(epoch FROM least(expires, clock_timestamp()))::bigint
                 FROM accucheck.owners WHERE id = %(owner)s) WHERE owner = %(owner)s""",
                 {"owner": owner},
             )
@@ -375,20 +414,29 @@ class PostgresStore:
         await connection.execute("DELETE FROM accucheck.owners WHERE id = %s", (owner,))
 
     async def _reap(self, connection: AsyncConnection[Any]) -> bool:
-        """Free the claims and unused calls of silent processes; return whether there were any."""
+        """Free the claims and unused calls of dead and silent processes; return whether there were any."""
         found = False
-        while True:
+        cursor = await connection.execute(
+            "SELECT id, token, expires < clock_timestamp() FROM accucheck.owners WHERE id <> %s",
+            (self._owner,),
+        )
+        path = _counters_path()
+        for owner, token, expired in await cursor.fetchall():
+            # A file that is not here is on another machine, or it is gone and its row will be.
+            died = bool(token) and process_of(path, token) is not None and dead(path, token)
+            if not died and not expired:
+                continue
             async with connection.transaction():
                 cursor = await connection.execute(
-                    """SELECT id FROM accucheck.owners WHERE expires < clock_timestamp() AND id <> %s
-                    LIMIT 1 FOR UPDATE SKIP LOCKED""",
-                    (self._owner,),
+                    "SELECT 1 FROM accucheck.owners WHERE id = %s FOR UPDATE SKIP LOCKED", (owner,)
                 )
-                row = await cursor.fetchone()
-                if row is None:
-                    return found
-                await self._end_owner(connection, row[0], killed=True)
+                if await cursor.fetchone() is None:
+                    continue
+                await self._end_owner(connection, owner, token=token)
                 found = True
+            if died:
+                remove(path, token)
+        return found
 
     # Answers and claims
 
@@ -510,6 +558,8 @@ class PostgresStore:
 
         await self._do(work)
         self._claimed.difference_update(released)
+        if self._process is not None and job in self._slots:
+            self._process.count_settled(self._slots[job], sum(settlement.calls for settlement in settlements))
 
     # Calls
 
@@ -540,14 +590,16 @@ class PostgresStore:
             if wanted <= 0:
                 return 0
             await connection.execute(
-                """INSERT INTO accucheck.leases AS lease VALUES (%s, %s, %s, 0)
+                """INSERT INTO accucheck.leases AS lease VALUES (%s, %s, %s, %s, 0)
                 ON CONFLICT (job, owner) DO UPDATE SET granted = lease.granted + excluded.granted""",
-                (self._owner, job, wanted),
+                (self._owner, job, self._take_slot(job), wanted),
             )
         return wanted
 
     def note_call(self, job: str = "", calls: int = 1) -> None:
         self._made[job] += calls
+        if self._process is not None and job in self._slots:
+            self._process.count_made(self._slots[job], calls)
 
     async def return_calls(self, unused: int, *, lost: int = 0, job: str = "") -> None:
         async def work(connection: AsyncConnection[Any]) -> None:
@@ -571,6 +623,7 @@ class PostgresStore:
             self._made[job] -= made
             if not self._made[job]:
                 del self._made[job]
+                self._free_slot(job)
 
         await self._do(work)
 
@@ -695,6 +748,11 @@ class PostgresStore:
                 raise ledger_error(self.name, lasting) from None
             await asyncio.sleep(pause)
             pause = min(2 * pause, 1.0)
+
+
+def _counters_path() -> Path:
+    """Return the path beside which processes of this machine have their counters; another after it was restarted."""
+    return Path(tempfile.gettempdir()) / f"accucheck-postgres-{boot_id()[:8]}"
 
 
 def psycopg_module() -> Any:

@@ -157,7 +157,7 @@ class Tables:
         self.path = path
         self._now = now
         self._clock = time.monotonic  # one for all processes of the machine, and nobody sets it
-        self._boot = _boot()
+        self._boot = _owner.boot_id()
         self._slots: dict[str, int] = {}
         self._settled: set[int] = set()
         self._dropped_at = -math.inf
@@ -537,11 +537,3 @@ class Tables:
         if synchronous != self._synchronous and (synchronous == "FULL" or not self._settling_many):
             self._connection.execute(f"PRAGMA synchronous = {synchronous}")
             self._synchronous = synchronous
-
-
-def _boot() -> str:
-    """Return an id that changes whenever the machine starts; "" if there is none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
