@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -47,6 +47,7 @@ __all__ = [
     "Spending",
     "StreamOrPath",
     "Talk",
+    "read_by",
     "read_duration",
     "read_rate",
 ]
@@ -55,6 +56,18 @@ STANDARD_STREAM = "-"
 """The name of standard input or standard output."""
 HIDDEN_STREAM = "\0"
 """Replaces ``-`` during parsing, so that it does not look like an option. No argument can contain NUL."""
+
+
+def read_by(read: Callable[[str], Any], metavar: str, **more: Any) -> Parameter:
+    """Return how an option is read: one word, by ``read``, which raises ValueError."""
+    return Parameter(
+        converter=lambda kind, tokens: read(tokens[0].value),
+        n_tokens=1,
+        accepts_keys=False,
+        metavar=metavar,
+        **more,
+    )
+
 
 _DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>s|m|min|h|d|w)", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -97,31 +110,15 @@ def read_rate(text: str) -> float | tuple[float, float] | str:
     return (low, high) if separator else low
 
 
-def _stream_or_path(kind: type, tokens: Sequence[Any]) -> str:
-    value: str = tokens[0].value
-    return STANDARD_STREAM if value == HIDDEN_STREAM else value
-
-
 Duration = Annotated[
     timedelta,
-    Parameter(
-        converter=lambda kind, tokens: read_duration(tokens[0].value),
-        n_tokens=1,
-        accepts_keys=False,
-        metavar="DURATION",
+    read_by(
+        read_duration,
+        "DURATION",
         show_default=lambda length: None if length is None else f"{length.total_seconds() / 60:g}m",
     ),
 ]
-Rate = Annotated[
-    float | tuple[float, float] | str,
-    Parameter(
-        converter=lambda kind, tokens: read_rate(tokens[0].value),
-        n_tokens=1,
-        accepts_keys=False,
-        metavar="RATE",
-        show_choices=False,
-    ),
-]
+Rate = Annotated[float | tuple[float, float] | str, read_by(read_rate, "RATE", show_choices=False)]
 
 
 class CallCap(NamedTuple):
@@ -156,26 +153,10 @@ def read_freshness(text: str) -> Freshness:
     return Freshness(**ages)
 
 
-MaxCalls = Annotated[
-    CallCap,
-    Parameter(
-        converter=lambda kind, tokens: read_max_calls(tokens[0].value),
-        n_tokens=1,
-        accepts_keys=False,
-        metavar="CALLS",
-    ),
-]
-Age = Annotated[
-    Freshness,
-    Parameter(
-        converter=lambda kind, tokens: read_freshness(tokens[0].value),
-        n_tokens=1,
-        accepts_keys=False,
-        metavar="AGE",
-    ),
-]
+MaxCalls = Annotated[CallCap, read_by(read_max_calls, "CALLS")]
+Age = Annotated[Freshness, read_by(read_freshness, "AGE")]
 StreamOrPath = Annotated[
-    str, Parameter(converter=_stream_or_path, n_tokens=1, accepts_keys=False, metavar="FILE")
+    str, read_by(lambda text: STANDARD_STREAM if text == HIDDEN_STREAM else text, "FILE")
 ]
 OutputFormat = Annotated[
     str | None, Parameter(help=f"Output format, whatever the file's suffix: {', '.join(FORMATS)}.")
@@ -277,15 +258,7 @@ def read_price(text: str) -> Decimal:
         raise ValueError(f"{text!r} is not a price: write 0.002") from None
 
 
-Price = Annotated[
-    Decimal,
-    Parameter(
-        converter=lambda kind, tokens: read_price(tokens[0].value),
-        n_tokens=1,
-        accepts_keys=False,
-        metavar="PRICE",
-    ),
-]
+Price = Annotated[Decimal, read_by(read_price, "PRICE")]
 _COST = Group("Cost", sort_key=22)
 
 
@@ -334,15 +307,7 @@ def read_max_cost(text: str) -> CostCap:
     return CostCap(amount, text.strip().startswith("+"))
 
 
-MaxCost = Annotated[
-    CostCap,
-    Parameter(
-        converter=lambda kind, tokens: read_max_cost(tokens[0].value),
-        n_tokens=1,
-        accepts_keys=False,
-        metavar="AMOUNT",
-    ),
-]
+MaxCost = Annotated[CostCap, read_by(read_max_cost, "AMOUNT")]
 
 
 @Parameter(name="*", group=_COST)

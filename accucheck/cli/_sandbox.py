@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 from cyclopts.config import Env
@@ -15,24 +14,13 @@ from cyclopts.types import UInt16
 
 from accucheck._errors import ConfigurationError
 from accucheck.cli._exit import ExitCode
+from accucheck.cli._options import read_by
 from accucheck.sandbox import Faults, Settings, Soft, run
 from accucheck.sandbox._settings import parse_outage, parse_rate_at
 
 __all__ = ["app"]
 
-Value = TypeVar("Value")
-
 DEFAULTS = Settings()
-
-
-def _read_by(read: Callable[[str], Any], metavar: str) -> Parameter:
-    return Parameter(
-        converter=lambda kind, tokens: read(tokens[0].value),
-        n_tokens=1,
-        accepts_keys=False,
-        metavar=metavar,
-        show_default=False,
-    )
 
 
 LIMIT = Group("Rate limit", sort_key=1)
@@ -57,20 +45,23 @@ def sandbox(
     window: Annotated[Literal["token", "fixed", "sliding"], Parameter(group=LIMIT)] = DEFAULTS.window,
     window_seconds: Annotated[float | None, Parameter(group=LIMIT)] = None,
     rate_at: Annotated[
-        tuple[tuple[float, float], ...], _read_by(parse_rate_at, "SECONDS:RATE,…"), Parameter(group=LIMIT)
+        tuple[tuple[float, float], ...],
+        read_by(parse_rate_at, "SECONDS:RATE,…", show_default=False, group=LIMIT),
     ] = DEFAULTS.rate_at,
     retry_after: Annotated[bool, Parameter(group=LIMIT)] = False,
     pending: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.pending,
     pending_for: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.pending_for,
     queue_rate: Annotated[float | None, Parameter(group=TROUBLE)] = None,
-    soft: Annotated[Soft, _read_by(Soft.parse, "NAME=SHARE,…"), Parameter(group=TROUBLE)] = DEFAULTS.soft,
+    soft: Annotated[
+        Soft, read_by(Soft.parse, "NAME=SHARE,…", show_default=False, group=TROUBLE)
+    ] = DEFAULTS.soft,
     errors: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.errors,
     outage: Annotated[
-        tuple[float, float] | None, _read_by(parse_outage, "START:SECONDS"), Parameter(group=TROUBLE)
+        tuple[float, float] | None, read_by(parse_outage, "START:SECONDS", show_default=False, group=TROUBLE)
     ] = DEFAULTS.outage,
-    faults: Annotated[Faults, _read_by(Faults.parse, "KIND=SHARE,…"), Parameter(group=TROUBLE)] = (
-        DEFAULTS.faults
-    ),
+    faults: Annotated[
+        Faults, read_by(Faults.parse, "KIND=SHARE,…", show_default=False, group=TROUBLE)
+    ] = DEFAULTS.faults,
     latency: Annotated[float, Parameter(group=TROUBLE)] = DEFAULTS.latency,
     quota: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
     expire_after: Annotated[int | None, Parameter(group=ACCOUNT)] = None,
