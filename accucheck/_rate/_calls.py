@@ -1,4 +1,4 @@
-"""What has become of the calls: counts, the latency, and what lies between two exhaustions of the limiter."""
+"""The outcomes of calls: counts, the latency, and measurements between two exhaustions of the limiter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Calls", "Mark", "Measurement", "Reset", "SteadyClock"]
 
 
 class Reset(NamedTuple):
-    """A window reset between two moments: a call was refused at the one and admitted at the other."""
+    """A window reset between two moments: a call was refused at the first and admitted at the second."""
 
     after: float
     before: float
@@ -30,15 +30,15 @@ class Reset(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """What was admitted, and refused, between two exhaustions of the limiter."""
+    """What was admitted and refused between two exhaustions of the limiter."""
 
     calls: int
     refused: int
     seconds: float
     idle: float = 0.0
-    """Seconds in which less was sent than permitted: a limiter that is not used cannot be measured."""
+    """Seconds in which less was sent than permitted, since an unused limiter cannot be measured."""
     of_window: bool = False
-    """Whether it began with the reset of a window: then its calls are the quota."""
+    """Whether it started with the reset of a window, so that its calls are the quota."""
 
     @property
     def calls_per_second(self) -> float:
@@ -51,7 +51,7 @@ class Measurement(NamedTuple):
 
     @property
     def doubt(self) -> float:
-        """How little it says, from 1 to 0."""
+        """How uncertain it is, from 1 to 0."""
         return 1 / (1 + self.calls / 10) if self.calls < constants.MEASURED_CALLS else 0.0
 
     def is_settled(self, latency: float) -> bool:
@@ -85,10 +85,10 @@ class Mark(NamedTuple):
 
 
 class Calls:
-    """Counts, kept by the controller with plain increments: these are on the path of every call.
+    """Counts, updated by the controller with plain increments, since they are on the path of every call.
 
-    Calls are counted when they are sent. A count of replies would miss those that are in flight at the end
-    of a measurement, and refusals come back sooner than answers: at 50 ms it would find a limit 5 % low.
+    Calls are counted when they are sent. A count of replies would miss those in flight at the end of a measurement, and
+    refusals return sooner than answers, so it would find the limit too low.
     """
 
     __slots__ = ("_permitted", "_used_from", "admitted", "idle", "latency", "refused", "sent", "times")
@@ -98,7 +98,7 @@ class Calls:
         self.latency = 0.0
         self.idle = 0.0
         self.times: deque[float] = deque(maxlen=constants.CALLS_REMEMBERED)
-        """When the last calls were sent, as the caller's clock had it."""
+        """When the last calls were sent, on the caller's clock."""
         self._permitted = 0.0
         self._used_from = 0
 
@@ -124,7 +124,7 @@ class Calls:
 
 
 class SteadyClock:
-    """Turns readings of a clock that may jump, backward or far forward, into seconds that only increase."""
+    """Turns readings of a clock that may jump backward or far forward into seconds that only increase."""
 
     def __init__(self) -> None:
         self._now: float | None = None

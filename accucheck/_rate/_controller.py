@@ -15,12 +15,12 @@ __all__ = ["RateController"]
 
 
 class RateController:
-    """Turns what became of each call into the rate for the next ones.
+    """Turns the outcome of each call into the rate for the next ones.
 
-    Call ``sent`` at each permit, then ``admitted`` or ``refused`` once its reply is there (any reply counts as
-    admitted that does not say the call was rate-limited). Read ``resume_at`` before each permit, since every reply
-    may move it, and ``rate(now)`` every few milliseconds, since that is where time passes. ``now`` and ``sent_at``
-    are seconds of one monotonic clock; a clock that jumps is tolerated.
+    Call ``sent`` at each permit, then ``admitted`` or ``refused`` once its reply arrives (any reply counts as admitted
+    unless it says that the call was rate-limited). Read ``resume_at`` before each permit, since every reply may move
+    it, and ``rate(now)`` every few milliseconds, since that advances time. ``now`` and ``sent_at`` are seconds on one
+    monotonic clock; a clock that jumps is tolerated.
     """
 
     def __init__(
@@ -45,21 +45,21 @@ class RateController:
                 f"The rate's lower bound {low!r} is above its upper bound {high!r}: swap them."
             )
         self.lag = 0.0
-        """Seconds until callers heed the rate and the hold that are told: what they send meanwhile is no news."""
+        """Seconds until callers follow a new rate or hold; what they send before that is not evidence."""
         self.queued = False
-        """Whether callers queue: then what is not used of the rate is lost to late timers, not for want of calls."""
+        """Whether callers queue, so that an unused rate is due to late timers, not to a lack of calls."""
         self._clock = SteadyClock()
         self._started = False
         self._calls = Calls()
         # The exhaustion, or the reset of a window, that the next exhaustion is measured from.
         self._since = Mark(0.0, 0, 0, 0.0)
-        # The last cut: replies to calls sent before it are no news. Its trial ends when a call has passed.
+        # The last cut: replies to calls sent before it are not evidence. Its trial ends when a call is admitted.
         self._cut_at = -math.inf
         self._passed = 0
         self._trials = 0  # cuts since a call has passed
         self._awaits_pass = True
         self.resume_at = -math.inf
-        """Nobody sends before this moment of the caller's clock. Replies may move it."""
+        """No calls before this time on the caller's clock. Replies may move it."""
         self._hold_until = self._asked_until = -math.inf
         self._lockout: Lockout | None = None
         self._interrupted = Phase.STARTUP, 0.0
@@ -68,7 +68,7 @@ class RateController:
         self._search = Search(self._calls, self._windows, low, high, start, floor)
 
     def resume_startup(self, rate: float) -> None:
-        """Begin where another controller was, before it had met a limit."""
+        """Start where another controller was before it reached a limit."""
         self._search.resume_startup(rate)
 
     @property
@@ -77,7 +77,7 @@ class RateController:
 
     @property
     def limit(self) -> float | None:
-        """The limit in calls per second as far as it is known, be it from an earlier run; None in the startup."""
+        """The limit in calls per second as far as it is known, perhaps from an earlier run; None during startup."""
         search = self._search
         if search.limit is None or search.phase not in (Phase.CLIMB, Phase.CONFIRM, Phase.PROBE):
             return search.limit
@@ -85,7 +85,7 @@ class RateController:
 
     @property
     def learned(self) -> float | None:
-        """The limit in calls per second, to be kept for the next run; None if no refusal was seen."""
+        """The limit in calls per second, to save for the next run; None if there was no refusal."""
         return self._search.limit if self._calls.refused else None
 
     @property
@@ -99,7 +99,7 @@ class RateController:
         return self._search.rate
 
     def sent(self, now: float) -> None:
-        """Take note of a call that goes out."""
+        """Note that a call is being sent."""
         calls = self._calls
         calls.sent += 1
         calls.times.append(now)
@@ -107,7 +107,7 @@ class RateController:
             self._hold(self._advance(now) + constants.HOLD_SECONDS + 4 * calls.latency)
 
     def admitted(self, now: float, sent_at: float) -> None:
-        """Take note of a reply to a call that was not rate-limited."""
+        """Note a reply to a call that was not rate-limited."""
         calls = self._calls
         calls.admitted += 1
         latency = now - sent_at
@@ -117,7 +117,7 @@ class RateController:
             self._pass(now, sent_at)
 
     def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
-        """Take note that a call was rate-limited; ``retry_after``: the seconds that the vendor asks us to wait.
+        """Note that a call was rate-limited; ``retry_after`` is the number of seconds that the vendor asks to wait.
 
         Refusals of calls that were sent before the last cut belong to it and do not cut again.
         """
@@ -141,7 +141,7 @@ class RateController:
     # Time
 
     def _advance(self, reading: float) -> float:
-        """Take the time, let the phase run on, and return the time in steady seconds."""
+        """Read the time, advance the phase, and return the time in steady seconds."""
         shift = self._clock.shift
         now, step = self._clock.advance(reading)
         if self._clock.shift != shift:  # the clock has jumped
@@ -161,7 +161,7 @@ class RateController:
         self.resume_at = self._clock.reading(until)
 
     def _pass(self, now: float, sent_at: float) -> None:
-        """A call has passed that may be the first since a cut, or a try in a lockout."""
+        """A call was admitted that may be the first since a cut, or a try in a lockout."""
         if self._calls.admitted == 1:
             self._calls.latency /= LATENCY_GAIN
         now = self._advance(now)
@@ -180,11 +180,11 @@ class RateController:
     # Exhaustion
 
     def _exhausted(self, now: float, mark: Mark) -> None:
-        """The limiter has begun to refuse: slow down, or stop until a single call has passed."""
+        """The limiter has started to refuse: slow down, or stop until a single call is admitted."""
         self._search.mark = mark
         phase, rate = self._search.phase, self._search.rate_when_sent(now - mark.moment + self.lag)
         measurement = self._since.measure(mark)
-        # Where a cut is heeded late, one refusal after it is no sign of a window yet.
+        # If callers react late to a cut, one refusal after it does not indicate a window yet.
         patience = constants.LATE_CUTS if self.lag else 0
         if phase in (Phase.PROBE, Phase.CLIMB, Phase.CONFIRM) and self._windows.contradicted(
             mark, self._cut_at
@@ -236,7 +236,7 @@ class RateController:
         self._cut_at, self._passed, self._trials, self._awaits_pass = began, 0, 0, True
 
     def _recover(self, now: float, sent_at: float, lockout: Lockout) -> None:
-        """A try has passed: the limiter has tokens again, or its window has reset."""
+        """A try was admitted: the limiter has tokens again, or its window has reset."""
         self._lockout = None
         self._hold(now)
         self._cut_at, self._passed = now, 0

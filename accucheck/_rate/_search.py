@@ -1,4 +1,4 @@
-"""The search for the limit: the rate, and how it changes as time passes and refusals come in."""
+"""The search for the limit: the rate, and how it changes with time and refusals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Phase", "Search"]
 
 
 class Phase(Enum):
-    """What the controller is doing; ``accucheck._rate`` tells the story."""
+    """What the controller is doing; see ``accucheck._rate``."""
 
     STARTUP = "startup"
     DIP = "dip"
@@ -25,7 +25,7 @@ class Phase(Enum):
 
 
 class Startup:
-    """How to begin while nothing was refused: sprint; rest if that has met no limit; then grow until one is met."""
+    """How to start while nothing was refused: sprint; rest if that reached no limit; then grow until one is reached."""
 
     __slots__ = ("_calls", "_floor", "_resting", "_sprinted_to", "began_at", "doubling")
 
@@ -61,7 +61,7 @@ class Startup:
         return rate * 2 ** (step / self.doubling) if rate * calls.latency < risked else rate
 
     def unused(self, rate: float, step: float) -> float:
-        """Return the rate after ``step`` more seconds in which it was not used up: it has proven nothing."""
+        """Return the rate after ``step`` more seconds in which it was not used up and so proved nothing."""
         return rate if self._resting else max(rate / 2**step, min(rate, constants.START))
 
     def refused_rate(self, rate: float, latency: float) -> float:
@@ -71,7 +71,7 @@ class Startup:
 
 
 class Search:
-    """The phase, the rate in it and the limit as far as it is known. Knows nothing of clocks and holds."""
+    """The phase, its rate, and the limit as far as it is known. Knows nothing about clocks and holds."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Search:
 
     @property
     def known_limit(self) -> float:
-        """The limit; not for startup, which knows none."""
+        """The limit; not during startup, when it is unknown."""
         assert self.limit is not None, "only startup knows no limit"
         return self.limit
 
@@ -117,11 +117,11 @@ class Search:
         return min(max(rate, self._low), self._high)
 
     def resume_startup(self, rate: float) -> None:
-        """Begin at a rate that others have come to."""
+        """Start at a rate that others have reached."""
         self.rate = self._bounded(rate)
 
     def run(self, now: float, step: float, *, queued: bool) -> None:
-        """Let so many seconds pass, in which calls could be sent; ``queued`` says whether callers wait for them."""
+        """Advance by this many seconds in which calls could be sent; ``queued`` says whether callers are waiting."""
         calls = self._calls
         if not calls.saturate(self.rate, step, constants.SATURATED_BUSY if queued else constants.SATURATED):
             if self.phase is Phase.STARTUP and not queued:
@@ -183,12 +183,12 @@ class Search:
         self.phase = Phase.WINDOW
 
     def slide(self, rate: float) -> None:
-        """Slow down in a long window that slides: it frees calls as slowly as they once were made."""
+        """Slow down in a long sliding window, which frees calls only as slowly as they were made."""
         self.rate = self._bounded(max(constants.CUT * rate, constants.SLIDING_SHARE * self.known_limit))
         self.phase = Phase.WINDOW
 
     def _confirm(self, limit: float) -> None:
-        """Rise slowly from about the limit until refused: from exhaustion to exhaustion it is measured well."""
+        """Rise slowly from about the limit until refused, which measures it well between two exhaustions."""
         self.limit = max(self._windows.correct(limit, self.mark), self._low)
         self.rate = self._bounded(self.limit)
         self.phase = Phase.CONFIRM
@@ -199,7 +199,7 @@ class Search:
         self.phase = Phase.DIP
 
     def rate_when_sent(self, latency: float) -> float:
-        """The rate at the moment a call was sent that is replied to now."""
+        """The rate when the call that is being replied to was sent."""
         if self.phase is Phase.STARTUP:
             return self.startup.refused_rate(self.rate, latency)
         if self.phase is Phase.PROBE:
@@ -207,7 +207,7 @@ class Search:
         return self.rate
 
     def end_probe(self, rate: float, measurement: Measurement) -> None:
-        """A probe was refused, as it should be: the limit is where it was, or a little higher."""
+        """A probe was refused, as expected: the limit is unchanged or slightly higher."""
         limit = self.known_limit
         if measurement.is_telling(self._calls.latency):
             limit = max(limit, min(measurement.least, rate))

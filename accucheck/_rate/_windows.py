@@ -1,4 +1,4 @@
-"""Limiters that count in windows: how long they refuse everything, when their windows reset, what one admits."""
+"""Limiters that count in windows: how long they refuse everything, when windows reset, and what a window admits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Lockout", "WindowQuota", "Windows"]
 
 
 class Lockout:
-    """A time in which everything is refused: when to try again with single calls, less and less often."""
+    """A period in which everything is refused: when to try again with single calls, less and less often."""
 
     __slots__ = (
         "_began",
@@ -29,7 +29,7 @@ class Lockout:
     def __init__(self, now: float, mark: Mark, likely: float, *, latency: float, resumes: bool) -> None:
         """``likely`` is about the limit, in calls per second; ``latency`` is that of calls.
 
-        A lockout ``resumes`` if the rate has been cut already and only the cut's trial was refused.
+        A lockout ``resumes`` if the rate was already cut and only the cut's trial was refused.
         """
         self._began = now
         self.mark = mark
@@ -52,11 +52,11 @@ class Lockout:
         self.awaits_reset = True
 
     def doubt_reset(self, reset: float) -> None:
-        """Await the reset only if a try at once is refused too: then it is a window indeed."""
+        """Wait for the reset only if an immediate try is also refused, which confirms a window."""
         self._reset = reset
 
     def refuse(self, sent_at: float) -> float:
-        """Take note of a refused try and return the moment of the next."""
+        """Note a refused try and return the time of the next."""
         self._last_refused = sent_at
         self._tries += 1
         self.awaits_reset = self._reset is not None
@@ -95,11 +95,11 @@ class Lockout:
 
 
 class Windows:
-    """A suspicion, and the moment of the reset as an interval that narrows with every lockout.
+    """Whether there is a window, and its reset as an interval that narrows with every lockout.
 
-    Most limits that are windows are windows of a second, and the reset of one second is the reset of all.
-    Once it is known, an exhausted window needs no tries: the next one is awaited. And what the window has
-    admitted since it reset **is** the limit.
+    Most windows last one second, and all of them reset at the same point of the second. Once that is known, an
+    exhausted window needs no tries, only a wait for the next one. And what a window has admitted since its reset **is**
+    the limit.
     """
 
     __slots__ = ("_agreed", "_calls", "_clock", "_reset", "_seen_at", "_suspicion")
@@ -229,7 +229,7 @@ class WindowQuota:
         self._ends = 0.0
 
     def begin(self, moment: float, admitted: int) -> None:
-        """A window begins, when so many calls have been admitted in all."""
+        """A window begins, after this many admitted calls in total."""
         self._began_at, self._admitted = moment, admitted
 
     def spread(self, now: float, reset: Reset, admitted: int) -> tuple[float, float]:
