@@ -90,13 +90,20 @@ class NumberColumn(msgspec.Struct, frozen=True):
     index: int
     """From 0."""
     found_by: Literal["option", "name", "content", "only column"]
+    left: int = 0
+    """Empty columns before the first one of the table."""
+
+    @property
+    def place(self) -> int:
+        """From 1, as a spreadsheet counts: empty columns before the table included."""
+        return self.left + self.index + 1
 
     def __str__(self) -> str:
         """Return a text for a person: ``'celular' (column 3, found by name)``."""
         how = {"option": "as given", "only column": "the only one"}.get(
             self.found_by, f"found by {self.found_by}"
         )
-        return f"{self.name!r} (column {self.index + 1}, {how})"
+        return f"{self.name!r} (column {self.place}, {how})"
 
 
 class NumberColumns(msgspec.Struct, frozen=True):
@@ -109,7 +116,7 @@ class NumberColumns(msgspec.Struct, frozen=True):
 
 
 def find_number_columns(
-    columns: Sequence[str], sample: Sequence[Sequence[object]], wanted: Wanted, source: str
+    columns: Sequence[str], sample: Sequence[Sequence[object]], wanted: Wanted, source: str, left: int = 0
 ) -> NumberColumns:
     """Return the number columns.
 
@@ -118,52 +125,54 @@ def find_number_columns(
         sample: Some rows, as cells; rows may be shorter or longer than ``columns``.
         wanted: What the caller asks for.
         source: The name of the input, for messages.
+        left: Empty columns before the first one: a position counts them, as a spreadsheet does.
 
     Raises:
         FileError: There is no such column, or no column or several qualify.
     """
     several = [wanted] if wanted is None or isinstance(wanted, (str, int)) else list(wanted)
     if several and several != [None] and not any(map(_means_all, several)):
-        chosen = [_wanted(columns, each, source) for each in several if each is not None]
+        chosen = [_wanted(columns, each, source, left) for each in several if each is not None]
         return NumberColumns(list({column.index: column for column in chosen}.values()), [])
     if len(columns) == 1:
-        return NumberColumns([NumberColumn(columns[0], 0, "only column")], [])
+        return NumberColumns([NumberColumn(columns[0], 0, "only column", left)], [])
     named = _by_name(columns, sample)
     everything = several and several != [None]
     if named and not everything:
         others = [columns[index] for index in named[1:] if _score(sample, index) > 0]
-        return NumberColumns([NumberColumn(columns[named[0]], named[0], "name")], others)
+        return NumberColumns([NumberColumn(columns[named[0]], named[0], "name", left)], others)
     scores = [_score(sample, index) for index in range(len(columns))]
     if everything:
         places = named or [index for index, score in enumerate(scores) if score >= _ENOUGH]
         if not places:
-            raise _no_column(columns, scores, source)
+            raise _no_column(columns, scores, source, left)
         return NumberColumns(
-            [NumberColumn(columns[index], index, "name" if named else "content") for index in places], []
+            [NumberColumn(columns[index], index, "name" if named else "content", left) for index in places],
+            [],
         )
     candidates = [
         index for index, score in enumerate(scores) if score >= _ENOUGH and not _words(columns[index]) & _IDS
     ]
     best = sorted(candidates, key=lambda index: scores[index], reverse=True)
     if best and (len(best) == 1 or scores[best[0]] > 2 * scores[best[1]]):
-        return NumberColumns([NumberColumn(columns[best[0]], best[0], "content")], [])
+        return NumberColumns([NumberColumn(columns[best[0]], best[0], "content", left)], [])
     if best:
         raise FileError(
-            f"{source}: the phone numbers could be in any of these columns: {_listed(columns, sorted(best))};"
+            f"{source}: the phone numbers could be in any of these columns: {_listed(columns, left, sorted(best))};"
             " choose one with --column,"
             " or read all of them with --column all"
         )
-    raise _no_column(columns, scores, source)
+    raise _no_column(columns, scores, source, left)
 
 
 def _means_all(wanted: str | int | None) -> bool:
     return isinstance(wanted, str) and wanted.strip().lower() == "all"
 
 
-def _no_column(columns: Sequence[str], scores: Sequence[float], source: str) -> FileError:
+def _no_column(columns: Sequence[str], scores: Sequence[float], source: str, left: int) -> FileError:
     some = [index for index, score in enumerate(scores) if score > 0] or range(len(columns))
     return FileError(
-        f"{source}: no column contains phone numbers; choose one with --column: {_listed(columns, some)}"
+        f"{source}: no column contains phone numbers; choose one with --column: {_listed(columns, left, some)}"
     )
 
 
@@ -197,20 +206,20 @@ def is_a_phone_name(cell: str) -> bool:
     }
 
 
-def _wanted(columns: Sequence[str], wanted: str | int, source: str) -> NumberColumn:
+def _wanted(columns: Sequence[str], wanted: str | int, source: str, left: int) -> NumberColumn:
     text = str(wanted).strip()
     for same in (str, _fold):
         found = [index for index, name in enumerate(columns) if same(name) == same(text)]
         if len(found) == 1:
-            return NumberColumn(columns[found[0]], found[0], "option")
+            return NumberColumn(columns[found[0]], found[0], "option", left)
         if found:
-            places = " and ".join(str(index + 1) for index in found)
+            places = " and ".join(str(left + index + 1) for index in found)
             raise FileError(
                 f"{source}: {len(found)} columns are named {text!r}; choose one by its position: {places}"
             )
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= len(columns):
-        return NumberColumn(columns[int(text) - 1], int(text) - 1, "option")
-    raise FileError(f"{source}: there is no column {text!r}; there are {_listed(columns)}")
+    if text.isascii() and text.isdigit() and 1 <= (place := int(text) - left) <= len(columns):
+        return NumberColumn(columns[place - 1], place - 1, "option", left)
+    raise FileError(f"{source}: there is no column {text!r}; there are {_listed(columns, left)}")
 
 
 def _by_name(columns: Sequence[str], sample: Sequence[Sequence[object]]) -> list[int]:
@@ -282,9 +291,9 @@ def _weight(cell: object) -> float:
         return 0.0
 
 
-def _listed(columns: Sequence[str], places: Sequence[int] | None = None) -> str:
+def _listed(columns: Sequence[str], left: int, places: Sequence[int] | None = None) -> str:
     places = range(len(columns)) if places is None else places
-    shown = ", ".join(f"{index + 1} {columns[index]!r}" for index in places[:20])
+    shown = ", ".join(f"{left + index + 1} {columns[index]!r}" for index in places[:20])
     return shown + (f" and {len(places) - 20} more" if len(places) > 20 else "")
 
 

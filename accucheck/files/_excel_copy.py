@@ -17,6 +17,7 @@ from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_cells import LONGEST_CELL, Formats, column_letters, column_number, text_cell
 from accucheck.files._results import (
     RESULT_COLUMNS,
+    WIDTHS,
     ResultColumns,
     column_names,
     padded,
@@ -40,6 +41,7 @@ _LINE = re.compile(rb'\br="(\d+)"')
 _SPANS = re.compile(rb'\s+spans="[^"]*"')
 _CELL = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]{1,3})\d+"[^>]*?(?:/>|>.*?</(?:\w+:)?c>)', re.DOTALL)
 _STYLE = re.compile(rb'\bs="(\d+)"')
+_LAST_OF_COLUMNS = re.compile(rb'<(?:\w+:)?col [^>]*\bmax="(\d+)"')
 _DIMENSION = re.compile(rb'(<(?:\w+:)?dimension [^>]*ref="\$?[A-Z]{1,3}\$?\d+:\$?)([A-Z]{1,3})(\$?\d+")')
 _LAST_CELL = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]{1,3})\d+"')
 
@@ -253,8 +255,24 @@ class _SheetCopy:
         start = self._buffer.find(b"sheetData")
         head = self._buffer[: max(start, 0)]
         last = self._columns[-1].encode()
-        self._emit(_DIMENSION.sub(lambda found: found[1] + last + found[3], head, count=1))
+        head = _DIMENSION.sub(lambda found: found[1] + last + found[3], head, count=1)
+        self._emit(self._with_widths(head))
         self._place = max(start, 0)
+
+    def _with_widths(self, head: bytes) -> bytes:
+        """Return the head of the sheet with widths for our columns, unless it has some for them."""
+        tag = head.rfind(b"<")
+        if tag < 0 or any(int(column[1]) >= self._first for column in _LAST_OF_COLUMNS.finditer(head)):
+            return head
+        prefix = head[tag + 1 :]
+        columns = b"".join(
+            b'<%scol min="%d" max="%d" width="%d" customWidth="1"/>' % (prefix, place, place, width)
+            for place, width in enumerate(WIDTHS * (len(self._columns) // len(WIDTHS)), start=self._first)
+        )
+        end = head.find(b"</" + prefix + b"cols>")
+        if end >= 0:
+            return head[:end] + columns + head[end:]
+        return b"%s<%scols>%s</%scols>%s" % (head[:tag], prefix, columns, prefix, head[tag:])
 
     def _advance(self, line: int, cells: _Cells) -> None:
         """Copy up to the end of the row at ``line``, and put cells before its end."""

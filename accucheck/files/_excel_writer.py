@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from accucheck.files._errors import FileError, needs
 from accucheck.files._results import (
     RESULT_COLUMNS,
+    WIDTHS,
     ResultColumns,
     as_text,
     column_names,
@@ -53,7 +54,7 @@ class ExcelWriter:
         self._book: Any = xlsxwriter.Workbook(out, {"constant_memory": True, "tmpdir": self._directory.name})
         # Make the file the same for the same rows.
         self._book.set_properties({"created": datetime(2000, 1, 1)})
-        self._sheet: Any = self._book.add_worksheet()
+        self._sheet: Any = self._book.add_worksheet(_sheet_name(source))
         self._day: Any = self._book.add_format({"num_format": "yyyy-mm-dd"})
         self._moment: Any = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         self._time: Any = self._book.add_format({"num_format": "[hh]:mm:ss"})
@@ -68,6 +69,8 @@ class ExcelWriter:
         self._header_line = self._line
         for place, name in enumerate([*own, *column_names(own, numbers)]):
             self._put(place, name)
+        for place, width in enumerate(WIDTHS * numbers, start=self._width):
+            self._sheet.set_column(place, place, width)
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add one row."""
@@ -137,6 +140,13 @@ class ExcelWriter:
                 if len(text) > _LONGEST_CELL:  # only where the rows could not be looked at before
                     raise _too_long(text, line - self._header_line)
                 sheet.write_string(line, place, text)
+
+
+def _sheet_name(source: Source) -> str | None:
+    """Return the name of the sheet that is read, if it can name one here; None for Excel's own."""
+    name = str(getattr(source, "sheet", ""))
+    usable = 0 < len(name) < 32 and not set(name) & set("[]:*?/\\") and name.strip("'") == name
+    return name if usable and name.isprintable() and name.casefold() != "history" else None
 
 
 def _refuse_what_no_sheet_holds(source: Source, numbers: int) -> None:

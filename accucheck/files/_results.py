@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 __all__ = [
     "NO_NUMBER",
     "RESULT_COLUMNS",
+    "WIDTHS",
     "ResultColumns",
     "as_text",
     "column_names",
@@ -63,6 +64,8 @@ class ResultColumns(NamedTuple):
 
 
 RESULT_COLUMNS: tuple[str, ...] = ResultColumns._fields
+WIDTHS = (10, 14, 14, 9, 26, 18, 36, 18, 15, 20)
+"""How wide they are in a spreadsheet, in characters: a date that does not fit would be shown as ####."""
 
 
 def column_names(own: Iterable[str], numbers: int = 1) -> tuple[str, ...]:

@@ -109,7 +109,7 @@ class SheetSource(Source):
         self.tables = self._chosen(sheets, filled, sheet, column, things)
         self._columns_by_table: list[list[NumberColumn]] = []
         for table in self.tables:
-            self.columns = table.columns
+            self.columns, self._left = table.columns, table.sheet.left
             self._choose_columns(table.sample, column)
             if not table.has_header:
                 self._name_number_columns()
@@ -267,7 +267,7 @@ class SheetSource(Source):
 
     def _holds_numbers(self, table: Table, column: Wanted) -> bool:
         names, notes = self.columns if hasattr(self, "columns") else [], list(self.notes)
-        self.columns = table.columns
+        self.columns, self._left = table.columns, table.sheet.left
         try:
             self._choose_columns(table.sample, column)
         except FileError:
@@ -351,7 +351,7 @@ def _table_of(sheet: Sheet) -> Table:
     blank = next((line for line, cells in enumerate(texts) if any(cells)), 0)
     skipped = blank if header is None else header.place + 1
     width = max(map(len, texts), default=0)
-    columns = [f"column_{place}" for place in range(1, width + 1)]
+    columns = [f"column_{sheet.left + place}" for place in range(1, width + 1)]
     if header is not None:
         columns = header.names + [""] * (width - len(header.names))
     return Table(

@@ -46,6 +46,8 @@ class Source(ABC):
     """The names of the row's own columns, as far as the beginning of the input shows."""
     number_columns: list[NumberColumn]
     """The columns that are read, the preferred one first."""
+    _left = 0
+    """Empty columns of the sheet before the first one."""
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
@@ -102,7 +104,7 @@ class Source(ABC):
 
     def _choose_columns(self, sample: Sequence[Sequence[object]], wanted: Wanted) -> None:
         """Find the number columns, and note what a person should know about them."""
-        found = find_number_columns(self.columns, sample, wanted, self.name)
+        found = find_number_columns(self.columns, sample, wanted, self.name, self._left)
         self.number_columns = found.chosen
         # The number columns of an earlier run are not additional leads.
         checked = {"whatsapp", "status"} <= set(self.columns)

@@ -278,3 +278,26 @@ def test_a_workbook_that_unpacks_to_more_than_memory_is_refused(
     assert leads.stat().st_size < 1 << 20
     with pytest.raises(FileError, match=r"expands to 60 MiB; save the list as CSV"):
         open_source(leads)
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+@pytest.mark.parametrize("top", [0, 2])
+@pytest.mark.parametrize("named", [True, False])
+def test_positions_count_the_empty_columns_before_the_table(
+    tmp_path: Path, left: int, top: int, named: bool
+) -> None:
+    head = [["Nombre", "Celular", "Ciudad"]] if named else []
+    table: list[list[Any]] = [*head, *(["Ana", 987654321 + n, "Lima"] for n in range(5))]
+    rows: list[list[Any]] = [[] for _ in range(top)]
+    rows += [[None for _ in range(left)] + cells for cells in table]
+    make(tmp_path / "leads.xlsx", rows)
+    (tmp_path / "leads.csv").write_text(
+        "".join(",".join("" if cell is None else str(cell) for cell in row) + "\n" for row in rows), "utf-8"
+    )
+    for name in ("leads.xlsx", "leads.csv"):
+        with open_source(tmp_path / name) as source:
+            assert f"(column {left + 2}, found by" in str(source.number_column)
+        with open_source(tmp_path / name, column=left + 2) as source:
+            assert [row.number for row in source.rows()] == [str(987654321 + n) for n in range(5)]
+    with pytest.raises(FileError, match=f"{left + 2} '"):
+        open_source(tmp_path / "leads.xlsx", column=9)

@@ -310,7 +310,7 @@ def facts_of(path: Path) -> dict[str, Any]:
             for cell in row
         },
         "links": [link.target for link in sheet._hyperlinks],
-        "widths": {name: column.width for name, column in sheet.column_dimensions.items()},
+        "widths": {name: sheet.column_dimensions[name].width for name in "ABCDEF"},
         "freeze": sheet.freeze_panes,
         "filter": sheet.auto_filter.ref,
         "merged": [str(each) for each in sheet.merged_cells.ranges],
@@ -482,3 +482,24 @@ def test_a_full_disk_is_told_of_the_output(leads: Path) -> None:
         with FileSink("/dev/full", source, file_format="xlsx") as sink:
             for row in source.rows():
                 sink.write(row, ANSWER)
+
+
+@pytest.mark.parametrize("widths", [None, (0, 0, 20), (0, 9, 20), (2, 40, 20)])
+def test_the_new_columns_are_wide_enough_and_those_of_the_list_stay(
+    tmp_path: Path, widths: tuple[int, int, int] | None
+) -> None:
+    leads = tmp_path / "leads.xlsx"
+    with xlsxwriter.Workbook(leads) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["Nombre", "Celular"])
+        sheet.write_row(1, 0, ["Ana", 987654321])
+        if widths is not None:
+            sheet.set_column(*widths)
+    with open_source(leads) as source, FileSink(tmp_path / "out.xlsx", source) as sink:
+        for row in source.rows():
+            sink.write(row, ResultColumns(whatsapp=True, status="OK"))
+    columns = openpyxl.load_workbook(tmp_path / "out.xlsx").active.column_dimensions
+    if widths is None or widths[1] < 2:
+        assert columns["L"].width > 18  # checked_at
+    if widths is not None:
+        assert columns["A" if not widths[0] else "C"].width == pytest.approx(20, abs=1)
