@@ -1,4 +1,4 @@
-"""Single checks: each number is driven by one task, which all its callers wait for."""
+"""Single checks: one task per number, which all its callers wait for."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ class _Run:
 
 
 class Checks:
-    """The single checks of a client. Each number is driven by one task, which its callers wait for.
+    """The single checks of a client, with one task per number, which its callers wait for.
 
-    A caller that gives up leaves the call it has paid for to settle in the background.
+    If a caller gives up, its paid call settles in the background.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Checks:
         budget: CallBudget | None,
         events: Listeners,
     ) -> None:
-        """``shared`` is the client's ledger, None if it has none; ``in_flight`` are the numbers bought beside it."""
+        """``shared`` is the client's ledger, None if it has none; ``in_flight`` has the numbers being bought."""
         self._attempt = attempt
         self._host: Host = attempt.host
         self._shared = shared
@@ -152,12 +152,12 @@ class Checks:
         self._probe: asyncio.Event = asyncio.Event()
         self._host.listeners.add(self._on_circuit)
 
-    # The caller's side
+    # For the caller
 
     async def check(
         self, number: int, expires: float | None, *, timeouts: Timeouts | None = None, key: object = None
     ) -> Check:
-        """Return the answer for a national number, bought if it must be; see ``Client.check``."""
+        """Return the answer for a national number, buying it if necessary; see ``Client.check``."""
         self._read += 1
         while True:
             settlement = self._remembered(number)
@@ -374,7 +374,7 @@ class Checks:
 
     def _query(self) -> Query:
         since = -math.inf if self._fresh_within is None else time.time() - self._fresh_within
-        # A known failure is no answer for a single check: it asks again.
+        # A known failure does not answer a single check: it asks again.
         return Query(endpoint=self._endpoint, yes_since=since, no_since=since, failed_since=math.inf)
 
     async def _buy(self, run: _Run) -> Settlement | None:
@@ -534,7 +534,7 @@ class Checks:
 
 
 def _first_answer(entry: PendingNumber) -> Settlement | None:
-    """Return the "yes" of a number at the second step of a cascade, for who does not wait for the details."""
+    """Return the "yes" of a number in the second step of a cascade, for callers that do not wait for the details."""
     if entry.first is None:
         return None
     return Settlement(entry.number, entry.first, entry.calls + entry.first_calls)

@@ -1,4 +1,4 @@
-"""The stores that a client has open, what it remembers in them, and the gate that its calls pass."""
+"""The stores that a client has open, what it remembers in them, and the gate for its calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from accucheck._store import PermitStore, Store
 __all__ = ["OpenStores", "Passage", "SharedStore", "ledger_name"]
 
 _KEEP_FLOOR: Final = 7 * 86_400.0
-"""Seconds for which a rate at which nothing was refused is where the search begins."""
+"""Seconds for which the search starts from a rate at which nothing was refused."""
 _KEEP_USAGE: Final = 5.0
 """Seconds between saves of the calls that count against a quota; a kill loses the calls since the last one."""
 
@@ -37,7 +37,7 @@ class SharedStore:
         self._rate_key = ""
         self._learned: float | None = None
         self._floor: float | None = None
-        """A rate at which earlier runs were not refused, if they have met no limit."""
+        """A rate at which earlier runs were not refused, if they found no limit."""
         self._usage: str | None = None
         self.body: str | None = None
         """What earlier runs found out about the body encoding."""
@@ -148,7 +148,7 @@ class SharedStore:
 
 
 class Passage:
-    """One use of a client's stores: where its answers are kept, and the gate that its calls pass."""
+    """One use of a client's stores: where its answers are kept, and the gate for its calls."""
 
     __slots__ = ("gate", "pacing", "shared")
 
@@ -160,7 +160,7 @@ class Passage:
 
 
 class OpenStores:
-    """The stores that a client has open, each path or object once, and the gate that its calls pass."""
+    """The stores that a client has open, each path or object once, and the gate for its calls."""
 
     def __init__(
         self,
@@ -171,13 +171,13 @@ class OpenStores:
         gate: Gate,
         plan: RatePlan | None,
     ) -> None:
-        """``make_store`` turns a path or an address into a store; ``host`` is whose rate is remembered in it.
+        """``make_store`` turns a path or an address into a store, which remembers the rate of ``host``.
 
-        ``gate`` is the client's own. With ``plan``, the gate of a store that can pace all processes of the ``account``
-        takes its place.
+        ``gate`` is the client's own. With ``plan``, a store that can pace all processes of the ``account`` replaces it
+        with its own gate.
         """
         self.gate = gate
-        """The gate of all calls that have no rate of their own."""
+        """The gate of all calls without their own rate."""
         self._make_store = make_store
         self._rate_key = f"rate {host}"
         self._account = account
@@ -188,7 +188,7 @@ class OpenStores:
         self._passages: set[Passage] = set()
 
     async def use(self, ledger: Any) -> SharedStore:
-        """Return the store of a path, an address, a ``Ledger`` or a store, open. Hand it to ``enter``."""
+        """Return the open store for a path, an address, a ``Ledger`` or a store. Pass it to ``enter``."""
         owned = not hasattr(ledger, "settle")
         key = ledger_name(ledger)
         shared = self._shared.get(key)

@@ -332,9 +332,11 @@ def statement(
 
     $ accucheck ledger statement answers.ledger --month 2026-11
 
-    One row per answer, with its request id, including answers that were replaced later. Calls whose reply was lost may
-    also have been charged and are counted separately. Totals by day are printed on standard error. Days and months are
-    those of --timezone: set it to the invoice's.
+    One row per answer, with its request id, including answers that were replaced later.
+
+    Calls whose reply was lost may also have been charged and are counted separately.
+
+    Totals by day go to standard error. Set --timezone to the invoice's, which decides the days.
 
     Parameters
     ----------

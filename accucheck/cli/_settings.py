@@ -281,8 +281,7 @@ def show(*, profile: str | None = None, json: bool = False, talk: Talk = DEFAULT
 
     $ accucheck config show --profile cliente-a --json
 
-    The order, strongest first: command line, environment, profile, accucheck.toml in the current directory,
-    accucheck.toml in your configuration directory.
+    Strongest first: command line, environment, profile, ./accucheck.toml, your own accucheck.toml.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How long a run will still take: from its counts alone, so that it can be tested against whole runs."""
+"""How long a run will still take, computed only from its counts, so that it can be tested against whole runs."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from accucheck._schedule import RatePlan
 __all__ = ["LONG_PAUSE", "UNKNOWN", "Forecast", "TimeLeft"]
 
 STEP = 0.2
-"""Seconds between two counts that are kept."""
+"""Seconds between saved counts."""
 SHORTEST_LOOK = 5.0
 LONGEST_LOOK = 60.0
-"""Seconds that the forecast looks back on: half the run so far, within these bounds."""
+"""Seconds that the forecast looks back: half the run so far, within these bounds."""
 FEW_CALLS = 300
 FEW_CALLS_LOOK = 180.0
-"""With fewer calls than that in the look back it is longer, up to so many seconds: chance has to even out."""
+"""With fewer calls than that, it looks back further, up to this many seconds, so that chance evens out."""
 RECENT = 12.0
 RECENT_CALLS = 36
 CHANGED = 1.2
-"""A limit that has changed shows in the last seconds, if these hold enough calls."""
+"""A changed limit shows in the last seconds, if they have enough calls."""
 ENOUGH_SECONDS = 2.0
 ENOUGH_CALLS = 8
-"""Seconds and calls of a run that tell its speed."""
+"""Seconds and calls of a run after which its speed is known."""
 SEARCHING = 60.0
-"""Seconds after which a rate that still moves is taken as it is."""
+"""Seconds after which a rate that still changes is used anyway."""
 SLOW = 2.0
 """Calls per second below which a search takes minutes: the run may get faster."""
 STEADY = 1.3
-"""The rate may vary by this factor within the look back for a forecast to mean something."""
+"""The most by which the rate may vary within the look back for a forecast to be meaningful."""
 POLLS = 1.4
-"""Polls that a pending number takes once the client has learned when to ask again."""
+"""Polls that a pending number takes once the client has learned when to poll."""
 LEARNING_WAITS = 3.0
-"""It has learned that after so many of its waits; until then polls are many, and say nothing of what is to come."""
+"""It has learned this after this many waits; until then there are many polls, which predict nothing."""
 STRAGGLING = 0.08
-"""The more numbers are pending, the longer the last of them takes: so much of a wait for ten times as many."""
+"""The more numbers are pending, the longer the last one takes: this share of a wait more for ten times as many."""
 WAITS_REMEMBERED = 16.0
-"""A pending number's wait counts e times less once so many others were answered after it."""
+"""A pending number's wait counts e times less after this many later answers."""
 LONG_WAIT = 90.0
-"""Seconds that numbers are pending, beyond which nobody can say how much longer they will be."""
+"""If numbers are pending for longer than this many seconds, the time left is unknown."""
 SHORTEST = 2.0
-"""Seconds below which nothing is forecast: the last numbers take longer than others did."""
+"""No forecast is shorter than this many seconds, because the last numbers take longer than others."""
 LONG_PAUSE = 10.0
 """Seconds; a shorter pause for a quota is part of the pace."""
 
 
 class _Moment(NamedTuple):
     active: float
-    """Seconds of the run, pauses and outages aside."""
+    """Seconds of the run, without pauses and outages."""
     begun: int
     calls: int
     pending: int
@@ -63,22 +63,22 @@ class _Moment(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What is known of the end of a run."""
+    """What is known about the end of a run."""
 
     seconds: float | None
-    """None while nobody can know."""
+    """None while it is unknown."""
     bound: Literal["at most", "at least"] | None = None
-    """At most: the run may get faster yet. At least: pending numbers take minutes, and nobody knows how many."""
+    """At most: the run may still get faster. At least: pending numbers take minutes, but it is unknown how many."""
 
 
 UNKNOWN = Forecast(None)
 
 
 class TimeLeft:
-    """Forecasts the end of a run, from the counts that it is shown.
+    """Forecasts the end of a run from its counts.
 
-    What is left is: to begin the numbers that were not asked yet, at the speed of late, and then to wait for the
-    answers of those that are pending by then.
+    The time left is the time to ask for the remaining numbers at the recent speed, and then to wait for the answers of
+    those that are pending by then.
 
     Args:
         to_check: How many distinct numbers the run has to ask.
@@ -113,7 +113,8 @@ class TimeLeft:
         self._most_pending = 0
 
     def __call__(self, now: Stats, *, paused: bool = False) -> Forecast:
-        """Take note of the counts, and return the forecast. In a pause, call it with ``paused``: none of it counts."""
+        """Record the counts and return the forecast. During a pause, call it with ``paused``, so that it does not
+        count."""
         if paused:
             self._paused += now.elapsed - self._last_elapsed
             self._last_elapsed = now.elapsed
@@ -195,7 +196,7 @@ class TimeLeft:
         return self._past[0]
 
     def _steady_since(self, here: _Moment) -> _Moment:
-        """Return from when on the rate was about what it is now: in a search, what was before says nothing."""
+        """Return since when the rate has been about the same as now; during a search, earlier rates predict nothing."""
         since, low, high = here, here.rate or 1.0, here.rate or 1.0
         for past in reversed(self._past):
             rate = here.rate or 1.0 if past.rate is None else past.rate
@@ -208,7 +209,7 @@ class TimeLeft:
         return since
 
     def _change(self, here: _Moment, first: _Moment) -> float:
-        """Return how many times as fast the run is now as it was over the look back, if that is certain."""
+        """Return how much faster the run is now than over the look back, if that is certain."""
         for past in reversed(self._past):
             if here.active - past.active >= RECENT and here.calls - past.calls >= RECENT_CALLS:
                 lately = (here.calls - past.calls) / (here.active - past.active)
@@ -226,7 +227,7 @@ class TimeLeft:
         return max(left * each + now.pending_now - owed_at_the_end, left)
 
     def _until_the_last_answer(self, here: _Moment) -> float:
-        """Return the seconds until the pending numbers are answered, where all are asked."""
+        """Return the seconds until the pending numbers are answered, once all are asked."""
         if self._wait > LONG_WAIT:
             return 0.0
         rest = self._last_pending_at + self._longest_wait() - here.active
