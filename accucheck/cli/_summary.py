@@ -23,7 +23,7 @@ from accucheck.cli._output import Tally
 from accucheck.cli._progress import numbers_facts
 from accucheck.cli._run import Ending
 from accucheck.files import FileError
-from accucheck.files._atomic import AtomicFile
+from accucheck.files._sink import AtomicFile
 
 __all__ = [
     "ListResult",

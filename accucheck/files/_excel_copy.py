@@ -14,7 +14,6 @@ from typing import IO, Any, BinaryIO, cast
 
 from accucheck.files._errors import TORN_ARCHIVE, FileError
 from accucheck.files._excel import ExcelSource
-from accucheck.files._excel_cells import LONGEST_CELL, Formats, column_letters, column_number, text_cell
 from accucheck.files._results import (
     RESULT_COLUMNS,
     WIDTHS,
@@ -26,7 +25,17 @@ from accucheck.files._results import (
 )
 from accucheck.files._sheets import SheetRow, Table
 from accucheck.files._source import Row, Source
-from accucheck.files._summary import SummaryPart, SummarySheet, place_summary, summary_xml
+from accucheck.files._summary import (
+    LONGEST_CELL,
+    Formats,
+    SummaryPart,
+    SummarySheet,
+    column_letters,
+    column_number,
+    place_summary,
+    summary_xml,
+    text_cell,
+)
 
 __all__ = ["ExcelCopyWriter", "why_no_copy"]
 

@@ -12,16 +12,15 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, Protocol, cast
 
-from accucheck.files._contacts import ContactsSource
 from accucheck.files._csv import CsvSource, CsvWriter
 from accucheck.files._errors import TORN_ARCHIVE, FileError, translate_errors
 from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_writer import ExcelWriter
 from accucheck.files._json_document import JsonDocumentSource, is_document
 from accucheck.files._jsonl import JsonLinesSource, JsonLinesWriter
-from accucheck.files._number_list import NumberListSource, separator_of_numbers
 from accucheck.files._origin import SUFFIXES, Compression, Origin, StoredOrigin
 from accucheck.files._parquet import ParquetSource, ParquetWriter
+from accucheck.files._plain_lists import ContactsSource, NumberListSource, separator_of_numbers
 from accucheck.files._results import ResultColumns
 from accucheck.files._source import Row, Source
 from accucheck.files._text import detect
