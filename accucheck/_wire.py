@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -298,7 +299,9 @@ def _decode_result(
             return Malformed(http_status, seen, request_id, BAD_RESULT)
         row = VALUES.get(word.lower(), UNKNOWN)
         return StatusReply(_shorten(word), http_status, request_id=request_id, row=row)
-    extra = {name: value for name, value in result.items() if name not in _Result.__struct_fields__}
+    extra = {
+        name: _json_ready(value) for name, value in result.items() if name not in _Result.__struct_fields__
+    }
     readers: dict[str, Callable[[str], Any]] = {
         "status_update": _date,
         "business_user": _flag,
@@ -309,7 +312,7 @@ def _decode_result(
         raw = result.get(name)
         value = read(_text(raw)) if raw not in (None, "") else None
         if value is None and raw not in (None, ""):
-            extra[name] = raw  # paid for: kept unchanged, though we cannot read it
+            extra[name] = _json_ready(raw)  # paid for: kept unchanged, though we cannot read it
         fields[name] = value
     signature = result.get("signature")
     return Answered(
@@ -408,7 +411,22 @@ def _flag(text: str) -> bool | None:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a number that was written as 51987654321.0
     return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _json_ready(value: Any) -> Any:
+    """Return a value with NaN and infinities as text: Python reads them from JSON, but JSON has no form for them."""
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case list():
+            return [_json_ready(one) for one in value]
+        case dict():
+            return {name: _json_ready(one) for name, one in value.items()}
+        case _:
+            return value
 
 
 def parse_retry_after(text: str | None, now: Callable[[], datetime] = utc_now) -> float | None:
