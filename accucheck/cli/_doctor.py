@@ -159,6 +159,12 @@ def _network(account: Account) -> Iterator[Finding]:
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
     proxy, source = _proxy(account)
+    try:
+        context = ssl.create_default_context(cafile=None if account.ca_file is None else str(account.ca_file))
+    except (OSError, ssl.SSLError) as error:
+        advice = "--ca-file takes a file of certificates in PEM form"
+        yield Finding("CA file", "failed", f"{account.ca_file}: {_in_words(error)}", advice)
+        return
     if proxy is not None:
         yield Finding("proxy", "ok", f"{_without_password(proxy)}, from {source}")
     else:
@@ -174,7 +180,7 @@ def _network(account: Account) -> Iterator[Finding]:
             yield Finding("DNS", "failed", found, "check --base-url and the network")
             return
         yield Finding("DNS", "ok", f"{found}; the proxy resolves it")
-        yield from _answer(account, proxy)
+        yield from _answer(account, proxy, context)
         return
     yield Finding("DNS", "ok", f"{host} is {', '.join(addresses)} ({_ms(began)})")
     if proxy is None:
@@ -183,15 +189,26 @@ def _network(account: Account) -> Iterator[Finding]:
             with socket.create_connection((host, port), timeout=_SECONDS) as raw:
                 yield Finding("TCP", "ok", f"connected to port {port} ({_ms(began)})")
                 if parts.scheme == "https":
-                    certificate = _certificate(raw, host, account)
+                    certificate = _certificate(raw, host, context)
                     yield certificate
                     if certificate.state == "failed":
                         return
         except OSError as error:
             advice = "a firewall may block it: ask your network administrator, or set --proxy"
-            yield Finding("TCP", "failed", f"{host}:{port}: {error.strerror or error}", advice)
+            yield Finding("TCP", "failed", f"{host}:{port}: {_in_words(error)}", advice)
             return
-    yield from _answer(account, proxy)
+    yield from _answer(account, proxy, context)
+
+
+def _in_words(error: Exception) -> str:
+    """Return what happened to a connection, without the words of the system's libraries where there are better ones."""
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return f"no answer within {_SECONDS:g} s"
+    if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):
+        return "the server answers without TLS"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def _proxy(account: Account) -> tuple[str | None, str]:
@@ -216,9 +233,8 @@ def _without_password(url: str) -> str:
     return f"{before.partition('://')[0]}://…@{after}" if at else url
 
 
-def _certificate(raw: socket.socket, host: str, account: Account) -> Finding:
+def _certificate(raw: socket.socket, host: str, context: ssl.SSLContext) -> Finding:
     try:
-        context = ssl.create_default_context(cafile=None if account.ca_file is None else str(account.ca_file))
         with context.wrap_socket(raw, server_hostname=host) as wrapped:
             certificate: dict[str, Any] = wrapped.getpeercert() or {}
             version = wrapped.version()
@@ -231,7 +247,7 @@ def _certificate(raw: socket.socket, host: str, account: Account) -> Finding:
         return Finding(
             "TLS",
             "failed",
-            str(error),
+            _in_words(error),
             "check that this is an https port and that nothing intercepts the connection",
         )
     days = int((ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / 86_400)
@@ -248,17 +264,16 @@ def _certificate(raw: socket.socket, host: str, account: Account) -> Finding:
     return Finding("TLS", state, f"{version}, issued by {issuer}, {days} days left")
 
 
-def _answer(account: Account, proxy: str | None) -> Iterator[Finding]:
+def _answer(account: Account, proxy: str | None, context: ssl.SSLContext) -> Iterator[Finding]:
     """Check the server with a plain GET, which is not a call, and compare its clock."""
     parts = urlsplit(account.base_url)
-    verify = True if account.ca_file is None else ssl.create_default_context(cafile=str(account.ca_file))
     began = time.perf_counter()
     try:
-        with httpx.Client(proxy=proxy, verify=verify, timeout=_SECONDS, trust_env=False) as client:
+        with httpx.Client(proxy=proxy, verify=context, timeout=_SECONDS, trust_env=False) as client:
             reply = client.get(f"{parts.scheme}://{parts.netloc}/", follow_redirects=False)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         advice = "check the network" if proxy is None else "check the proxy: its address, name and password"
-        yield Finding("HTTP", "failed", str(error) or type(error).__name__, advice)
+        yield Finding("HTTP", "failed", _in_words(error), advice)
         return
     through = "" if proxy is None else " through the proxy"
     yield Finding("HTTP", "ok", f"HTTP {reply.status_code}{through} ({_ms(began)})")
@@ -336,8 +351,10 @@ async def _call(number: str, account: Account, patience: Patience) -> tuple[Find
         state, found, code = "failed", f"{error.status}: {error}", exit_code_of(error)
     replies = ", ".join(f"{call.reply} in {call.seconds * 1000:,.0f} ms" for call in calls[:_CALLS_SHOWN])
     more = "" if len(calls) <= _CALLS_SHOWN else ", …"
-    made = count(len(calls), "call")
-    detail = f"{made} ({replies}{more}), body sent as {client._host.body.style}, {_ms(began)} in total"
+    detail = "no call was made"
+    if calls:
+        made = count(len(calls), "call")
+        detail = f"{made} ({replies}{more}), body sent as {client._host.body.style}, {_ms(began)} in total"
     return Finding("call", state, found, detail), code
 
 

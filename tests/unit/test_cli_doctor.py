@@ -186,3 +186,53 @@ def test_a_ledger_in_a_good_place_leaves_no_trace_of_the_look(tmp_path: Path) ->
     findings = ledger_findings(tmp_path / "answers.ledger")
     assert [finding.state for finding in findings.values()] == ["ok"] * len(findings)
     assert not os.listdir(tmp_path)
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """Take connections and say nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(("scheme", "line"), [("https", "TLS"), ("http", "HTTP")])
+def test_a_server_that_hangs_is_given_up_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, line: str
+) -> None:
+    monkeypatch.setattr(_doctor, "_SECONDS", 0.2)
+    with silent_server() as port:
+        findings = found(Account(base_url=f"{scheme}://127.0.0.1:{port}"))
+    assert findings["TCP"].state == "ok"
+    assert (findings[line].state, findings[line].found) == ("failed", "no answer within 0.2 s")
+
+
+def test_a_port_without_tls_says_so() -> None:
+    with server() as port:
+        findings = found(Account(base_url=f"https://127.0.0.1:{port}"))
+    assert (findings["TLS"].state, findings["TLS"].found) == ("failed", "the server answers without TLS")
+    assert "https port" in findings["TLS"].advice
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize(("content", "says"), [(None, "No such file or directory"), ("not PEM", "ca.pem")])
+def test_a_ca_file_that_is_none_is_a_failure(
+    tmp_path: Path, scheme: str, content: str | None, says: str
+) -> None:
+    path = tmp_path / "ca.pem"
+    if content is not None:
+        path.write_text(content)
+    findings = found(Account(base_url=f"{scheme}://127.0.0.1:1", ca_file=path))
+    assert findings["CA file"].state == "failed"
+    assert says in findings["CA file"].found
+    assert "PEM" in findings["CA file"].advice
+
+
+def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: _Usage())
+    findings = {finding.what: finding for finding in _doctor._ledger(Account(), str(tmp_path / "leads.db"))}
+    assert findings["disk"].state == "warning"
+    assert "free some space" in findings["disk"].advice
+
+
+class _Usage:
+    free = 1_000_000
