@@ -259,7 +259,7 @@ class GateConformance:
                 await gate.acquire()
             with pytest.raises(RuntimeError, match="closed"):
                 gate.try_acquire()
-            gate.admitted(now())  # of a call that was under way
+            gate.admitted(now())  # of a call that was in flight
             await gate.aclose()
             assert asyncio.all_tasks() == {asyncio.current_task()}
 

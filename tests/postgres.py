@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: Debian's own, in a folder of its own, started once a session and gone after it."""
+"""A PostgreSQL server for tests: Debian's own, in its own folder, started once a session and gone after it."""
 
 from __future__ import annotations
 

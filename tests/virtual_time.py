@@ -85,7 +85,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return super().call_at(when + late, callback, *args, context=context)
 
     def pass_time(self, timeout: float | None) -> None:
-        """Jump to the next timer; ``timeout`` is what a real loop would have slept, None if for ever."""
+        """Jump to the next timer; ``timeout`` is what a real loop would have slept, None if forever."""
         if timeout is None:
             raise self._stuck("nothing is scheduled and nothing is ready")
         if timeout > 0:
@@ -111,7 +111,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return future
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:
-        self.executor_jobs += 1  # joins the threads in a thread of its own
+        self.executor_jobs += 1  # joins the threads in its own thread
         try:
             await super().shutdown_default_executor()
         finally:

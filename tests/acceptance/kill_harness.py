@@ -81,7 +81,7 @@ class Findings:
 
     kills: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
-    """Numbers charged more than once: calls that were under way at a kill."""
+    """Numbers charged more than once: calls that were in flight at a kill."""
     output: bytes = b""
 
 

@@ -223,7 +223,7 @@ def test_what_ends_a_run_is_one_line_and_an_exit_code(
         (["sandbox", "--port", "80000"], {}, "80000"),
     ],
 )
-def test_wrong_usage_is_told_in_a_line_or_two_without_a_traceback(
+def test_wrong_usage_is_reported_in_a_line_or_two_without_a_traceback(
     words: list[str], variables: dict[str, str], told: str, tmp_path: Path
 ) -> None:
     result = accucheck(*words, sandbox=None, **variables)
@@ -258,7 +258,7 @@ def test_a_list_comes_back_whole_and_true_and_a_second_run_asks_nothing(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_settles_what_is_paid_for_and_the_same_command_goes_on(
+def test_a_signal_settles_what_is_paid_for_and_the_same_command_continues(
     start_sandbox: Any, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     sandbox = start_sandbox(latency=40)
@@ -375,7 +375,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(start_sandbox: Any, tmp_path: P
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(PATIENCE) == 141
-    # What was under way when the reader left was settled: it is paid for.
+    # What was in flight when the reader left was settled: it is paid for.
     info = json.loads(accucheck("ledger", "info", ledger, "--json").stdout)
     assert info["yes"] + info["no"] == len(sandbox.requests())
 
@@ -549,7 +549,7 @@ def test_a_list_taken_for_its_ledger_is_named(tmp_path: Path) -> None:
         (".", 2, "directory"),
     ],
 )
-def test_an_output_that_cannot_be_written_is_told_before_any_call(
+def test_an_output_that_cannot_be_written_is_reported_before_any_call(
     start_sandbox: Any, tmp_path: Path, output: str, code: int, told: str
 ) -> None:
     sandbox = start_sandbox()
@@ -662,7 +662,7 @@ def test_an_output_never_takes_the_place_of_another_lists_ledger(start_sandbox: 
     assert len(sandbox.requests()) == 1
 
 
-def test_a_stream_to_standard_output_goes_on_after_a_signal(start_sandbox: Any, tmp_path: Path) -> None:
+def test_a_stream_to_standard_output_continues_after_a_signal(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox(latency=20)
     source = tmp_path / "leads.csv"
     write_leads(source, 400, 12)
@@ -697,7 +697,7 @@ def test_answers_without_a_ledger_are_kept_when_the_output_fails(start_sandbox: 
     assert set(sandbox.asked().values()) == {1}
 
 
-def test_answers_that_could_not_be_bought_anew_are_shown_as_they_are(
+def test_answers_that_could_not_be_re_checked_are_shown_as_they_are(
     start_sandbox: Any, tmp_path: Path
 ) -> None:
     sandbox = start_sandbox()
@@ -711,7 +711,7 @@ def test_answers_that_could_not_be_bought_anew_are_shown_as_they_are(
     assert output.read_text().count(",OK,") == before.count(",OK,") == 40
 
 
-def test_each_list_on_a_shared_ledger_has_a_budget_of_its_own(start_sandbox: Any, tmp_path: Path) -> None:
+def test_each_list_on_a_shared_ledger_has_its_own_budget(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     ledger = tmp_path / "shared.db"
     for name, first in (("a", 987_650_000), ("b", 912_340_000)):
@@ -756,7 +756,7 @@ def test_each_list_on_a_shared_ledger_has_a_budget_of_its_own(start_sandbox: Any
     assert len(sandbox.requests()) == 70
 
 
-def test_failures_are_told_apart_from_answers_and_how_to_ask_again(
+def test_failures_are_distinguished_from_answers_and_how_to_ask_again(
     start_sandbox: Any, tmp_path: Path
 ) -> None:
     sandbox = start_sandbox(errors=1)
@@ -938,7 +938,7 @@ def test_every_answer_is_shown_whatever_the_encoding_of_the_terminal(
     assert [json.loads(line)["number"] for line in lines] == [f"+51{number}" for number in numbers]
 
 
-def test_names_that_are_not_utf_8_are_no_obstacle(start_sandbox: Any, tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_are_not_an_obstacle(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     folder = os.path.join(os.fsencode(tmp_path), b"a\xf1o")
     try:

@@ -160,7 +160,9 @@ def test_each_of_several_lists_has_its_report(start_sandbox: Any, tmp_path: Path
     assert sorted(path.name for path in tmp_path.glob("*.html")) == ["report-cusco.html", "report-lima.html"]
 
 
-def test_a_report_that_cannot_be_written_is_told_before_any_call(start_sandbox: Any, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_reported_before_any_call(
+    start_sandbox: Any, tmp_path: Path
+) -> None:
     sandbox = start_sandbox()
     source = tmp_path / "leads.csv"
     source.write_text("celular\n987650001\n")

@@ -178,7 +178,7 @@ def test_one_text_is_not_many_numbers() -> None:
         client.stream("987654321")
 
 
-async def test_a_client_of_another_event_loop_says_so_and_nothing_else_is_told(sandbox: Sandbox) -> None:
+async def test_a_client_of_another_event_loop_says_so_and_nothing_else_is_said(sandbox: Sandbox) -> None:
     async with client_for(sandbox) as client:
         await client.check("987654321")
 

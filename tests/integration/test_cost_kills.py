@@ -111,7 +111,7 @@ def test_a_hundred_kills_never_take_the_cost_over_the_cap(tmp_path: Path) -> Non
     charged = (tmp_path / "charged").stat().st_size
     assert (tmp_path / "exhausted").exists()
     assert charged <= MOST
-    # Each kill leaves at most the calls that were under way as spent: five, of which one may be charged.
+    # Each kill leaves at most the calls that were in flight as spent: five, of which one may be charged.
     assert charged >= MOST - KILLS * 5
 
 

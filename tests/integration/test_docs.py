@@ -70,7 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_block_runs(page: Path, folder: Path, accucheck_sandbox: SandboxThread) -> None:
     name = str(page.relative_to(ROOT))
     for module in NEEDS.get(page.name, ()):
-        warnings.simplefilter("default")  # these packages have deprecations of their own; pytest resets it
+        warnings.simplefilter("default")  # these packages have their own deprecations; pytest resets it
         pytest.importorskip(module)
     namespace: dict[str, Any] = {"__name__": "docs", **GIVEN.get(name, {})}
     for line, language, title, code in blocks(page):

@@ -69,7 +69,7 @@ async def fill(store: SQLiteStore) -> tuple[int, LedgerError]:
         number += 50
 
 
-async def test_a_full_disk_ends_buying_and_what_is_under_way_is_stored_all_the_same(tmp_path: Path) -> None:
+async def test_a_full_disk_ends_buying_and_what_is_in_flight_is_stored_all_the_same(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "2500k") as disk:
         store = SQLiteStore(disk / "leads.db")
         await store.open()
@@ -178,7 +178,7 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_folder_that_may_not_be_written_is_told(open_folder: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_reported(open_folder: Path) -> None:
     open_folder.chmod(0o555)
     out = run(AS_NOBODY + "    attempt(opened)\n", open_folder / "leads.db")
     assert "Permission denied" in out
@@ -207,7 +207,7 @@ async def test_a_ledger_is_read_where_nothing_may_be_written(open_folder: Path) 
         assert "permission" in line.lower()
 
 
-async def test_somebody_elses_ledger_is_refused(open_folder: Path) -> None:
+async def test_someone_elses_ledger_is_refused(open_folder: Path) -> None:
     path = open_folder / "leads.db"
     store = SQLiteStore(path)
     await store.open()
@@ -221,7 +221,7 @@ async def test_somebody_elses_ledger_is_refused(open_folder: Path) -> None:
 # Another program
 
 
-async def test_another_program_that_writes_for_long_is_told(
+async def test_another_program_that_writes_for_long_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_file, "_BUSY_SECONDS", 0.05)

@@ -39,7 +39,7 @@ async def test_a_second_run_asks_nothing_and_says_the_same(tmp_path: Path) -> No
     assert os.stat(path).st_mode & 0o777 == 0o600
 
 
-async def test_a_run_that_ran_out_of_money_goes_on_where_it_stopped(tmp_path: Path) -> None:
+async def test_a_run_that_ran_out_of_money_continues_where_it_stopped(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     async with serve(Settings(quota=120)) as sandbox, client_for(sandbox) as client:
         with pytest.raises(OutOfQuota):
@@ -71,7 +71,7 @@ async def test_each_job_of_a_shared_ledger_has_its_own_cap(tmp_path: Path) -> No
         assert sandbox.counts.requests == 100
 
 
-async def test_old_answers_are_bought_anew_when_freshness_is_wanted(tmp_path: Path) -> None:
+async def test_old_answers_are_re_checked_when_freshness_is_wanted(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     async with serve(Settings()) as sandbox, client_for(sandbox) as client:
         await collect(client, numbers(20), ledger=path)

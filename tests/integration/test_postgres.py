@@ -74,7 +74,7 @@ def test_the_password_is_in_no_message(url: str) -> None:
     assert "hush" not in repr(PostgresStore(url))
 
 
-async def test_a_server_that_is_not_there_is_told_without_the_password() -> None:
+async def test_a_server_that_is_not_there_is_reported_without_the_password() -> None:
     store = PostgresStore("postgresql://ana:hush@127.0.0.1:1/leads", patience=0.2)
     with pytest.raises(LedgerError, match=r"postgresql://ana@127.0.0.1:1/leads: the database") as caught:
         await store.open()

@@ -1,4 +1,4 @@
-"""The fixtures, used as a user's test suite would: pytest inside pytest, in processes of their own."""
+"""The fixtures, used as a user's test suite would: pytest inside pytest, in separate processes."""
 
 from __future__ import annotations
 

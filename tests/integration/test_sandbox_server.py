@@ -135,7 +135,7 @@ async def test_closing_in_the_middle_of_calls_is_quick_and_quiet(caplog: pytest.
     assert [task for task in asyncio.all_tasks() if "run_asgi" in repr(task)] == []
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_call(
+async def test_a_client_that_leaves_in_the_middle_of_its_request_is_not_a_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with serve() as sandbox:

@@ -155,7 +155,7 @@ async def test_a_reply_cut_short_is_truncated_and_may_have_been_charged(
         assert server.numbers == ["987654321", "987654322"]
 
 
-async def test_a_head_cut_short_is_no_reply(make_sender: MakeSender) -> None:
+async def test_a_head_cut_short_is_not_a_reply(make_sender: MakeSender) -> None:
     async with ScriptedServer(once(b"HTTP/1.1 200 OK\r\nConte")) as server, make_sender(server) as sender:
         outcome = await sender("987654321")
         assert isinstance(outcome, Broken)
@@ -241,7 +241,7 @@ async def test_a_connection_closed_while_idle_is_replaced_before_anything_is_sen
         assert server.numbers == ["987654321", "987654322", "987654323"]
 
 
-async def test_an_end_that_the_event_loop_has_not_told_yet_is_seen_before_anything_is_sent(
+async def test_an_end_that_the_event_loop_has_not_reported_yet_is_seen_before_anything_is_sent(
     make_sender: MakeSender,
 ) -> None:
     peers: list[Peer] = []
@@ -360,7 +360,7 @@ async def test_silence_ends_by_the_read_timeout(make_sender: MakeSender) -> None
         assert is_answer(await sender("987654322"), "987654322")
 
 
-async def test_a_reply_that_drips_for_ever_ends_by_the_attempts_timeout(make_sender: MakeSender) -> None:
+async def test_a_reply_that_drips_forever_ends_by_the_attempts_timeout(make_sender: MakeSender) -> None:
     async def script(peer: Peer) -> None:
         await peer.asked()
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
@@ -403,7 +403,7 @@ async def test_a_cancelled_exchange_closes_its_connection_and_no_other(make_send
         assert server.open == before - 1
 
 
-async def test_closing_the_sender_ends_the_calls_under_way(make_sender: MakeSender, arrangement: str) -> None:
+async def test_closing_the_sender_ends_the_calls_in_flight(make_sender: MakeSender, arrangement: str) -> None:
     if arrangement == "stock":
         pytest.skip("httpx leaves them to their timeouts")
     async with ScriptedServer(once(then_close=False)) as server:

@@ -443,7 +443,7 @@ async def test_tls_is_verified_with_the_name_of_the_host_or_the_one_given() -> N
         assert (await http.get(server.url, extensions={"sni_hostname": "vendor.test"})).status_code == 200
 
 
-async def test_closing_ends_requests_under_way_and_every_connection() -> None:
+async def test_closing_ends_requests_in_flight_and_every_connection() -> None:
     async with ScriptedServer(mute) as server:
         transport = accucheck.FastTransport()
         request = asyncio.create_task(transport.handle_async_request(httpx.Request("GET", server.url)))

@@ -231,7 +231,7 @@ def test_a_number_knows_its_own_calls_and_lost_answers() -> None:
     assert progress.waited == 0.5 + 7.0 + 3.0 + 1.0  # the second retry may wait twice as long
 
 
-def test_calls_under_way_are_counted_while_they_last() -> None:
+def test_calls_in_flight_are_counted_while_they_last() -> None:
     async def main() -> list[int]:
         bench = Bench(ANSWER, ANSWER, ANSWER)
         calls = [asyncio.create_task(bench.take(Progress(str(n)))) for n in range(3)]
@@ -324,13 +324,13 @@ def test_an_answer_at_once_teaches_the_polls_nothing() -> None:
 
 
 @pytest.mark.parametrize("reply", [ANSWER, PENDING, FAILURE, LOST, STRANGE, INVALID, QUOTA])
-def test_what_is_no_refusal_is_told_to_the_gate_as_admitted(reply: Reply) -> None:
+def test_what_is_not_a_refusal_is_reported_to_the_gate_as_admitted(reply: Reply) -> None:
     bench = Bench(reply)
     play(bench)
     assert bench.pace.told == [("admitted", LATENCY, None)]
 
 
-def test_a_refusal_is_told_to_the_gate_with_its_retry_after() -> None:
+def test_a_refusal_is_reported_to_the_gate_with_its_retry_after() -> None:
     bench = Bench(REFUSAL, StatusReply("RATE_LIMIT_EXCEEDED", 429))
     play(bench)
     assert bench.pace.told == [("refused", LATENCY, 3.0), ("refused", LATENCY, None)]
@@ -443,7 +443,7 @@ def test_while_the_circuit_is_open_failures_neither_drain_the_budget_nor_need_it
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), RuntimeError("bug")])
-def test_a_call_cut_off_is_counted_as_lost_and_goes_on_up(error: BaseException) -> None:
+def test_a_call_cut_off_is_counted_as_lost_and_propagates(error: BaseException) -> None:
     async def main() -> Bench:
         bench = Bench(error)
         with pytest.raises(type(error)):
@@ -508,7 +508,7 @@ def test_a_number_cut_off_can_be_asked_again() -> None:
 # Events
 
 
-def test_each_call_is_told_with_its_reply_its_kind_and_its_time_and_no_number() -> None:
+def test_each_call_is_reported_with_its_reply_its_kind_and_its_time_and_no_number() -> None:
     bench = Bench(PENDING, REFUSAL, FAILURE, LOST, STRANGE)
     play(bench)
     assert bench.events == [
@@ -521,7 +521,7 @@ def test_each_call_is_told_with_its_reply_its_kind_and_its_time_and_no_number() 
     assert "987654321" not in repr(bench.events)
 
 
-def test_an_answer_is_told_as_ok() -> None:
+def test_an_answer_is_reported_as_ok() -> None:
     bench = Bench(ANSWER)
     play(bench)
     assert bench.events == [CallEnded("OK", "first", LATENCY, http_status=200)]

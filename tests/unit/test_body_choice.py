@@ -72,7 +72,7 @@ def test_if_json_is_refused_too_the_form_stays_and_nothing_more_is_tried(
     assert choice.heard(refusal) is False
 
 
-def test_an_invalid_number_is_no_refusal_of_the_body() -> None:
+def test_an_invalid_number_is_not_a_refusal_of_the_body() -> None:
     choice = BodyChoice()
     assert choice.heard(INVALID) is False
     assert (choice.style, choice.settled, choice.memory) == ("form", True, None)

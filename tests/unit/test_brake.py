@@ -102,7 +102,7 @@ def test_the_error_says_what_to_try(reply: NoAnswer, advice: str) -> None:
         Broken("read", "timed out", sent=True),
     ],
 )
-def test_outages_rate_limits_and_pending_numbers_are_no_refusals(reply: NoAnswer) -> None:
+def test_outages_rate_limits_and_pending_numbers_are_not_refusals(reply: NoAnswer) -> None:
     brake = Brake()
     refuse(brake, NOT_FOUND, FIRST_ALIKE - 1)
     assert refuse(brake, reply, 200, start=1) is None
@@ -122,7 +122,7 @@ def test_before_anything_has_succeeded_a_wrong_setting_costs_two_dozen_calls() -
     assert sent <= UNPROVEN_IN_FLIGHT
 
 
-def test_once_something_has_succeeded_any_number_of_calls_may_be_under_way() -> None:
+def test_once_something_has_succeeded_any_number_of_calls_may_be_in_flight() -> None:
     brake = Brake()
     assert not brake.admits(UNPROVEN_IN_FLIGHT)
     brake.succeeded()

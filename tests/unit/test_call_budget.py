@@ -105,7 +105,7 @@ def test_the_next_block_is_leased_before_this_one_is_used_up() -> None:
     run(main())
 
 
-def test_a_lease_that_fails_is_told_to_all_who_wait_for_it() -> None:
+def test_a_lease_that_fails_is_reported_to_all_who_wait_for_it() -> None:
     class BrokenStore(MemoryStore):
         async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
             await asyncio.sleep(1)

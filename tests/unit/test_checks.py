@@ -241,7 +241,7 @@ def test_a_shut_down_loop_waits_for_paid_checks() -> None:
 
 
 @pytest.mark.parametrize("deadline", [0.5, timedelta(seconds=0.5)])
-def test_at_the_deadline_a_call_under_way_is_a_pending_timeout_and_settles_later(deadline: Any) -> None:
+def test_at_the_deadline_a_call_in_flight_is_a_pending_timeout_and_settles_later(deadline: Any) -> None:
     async def main() -> None:
         vendor = Vendor(latency=1.0)
         async with client_of(vendor) as client:
@@ -554,7 +554,7 @@ def test_a_client_that_is_closed_under_a_stream_and_a_check_ends_both_and_loses_
     run(main())
 
 
-def test_a_ledger_that_fails_is_told_and_its_answers_are_stored_once_it_works_again() -> None:
+def test_a_ledger_that_fails_is_reported_and_its_answers_are_stored_once_it_works_again() -> None:
     class FailingLedger(Ledger):
         broken = True
 
@@ -683,7 +683,7 @@ def test_a_check_that_ends_with_the_account_gives_its_number_back() -> None:
             with pytest.raises(accucheck.OutOfQuota):
                 await client.check(NUMBER)
             vendor.reply = ok
-            (outcome,) = await client.check_many([NUMBER])  # it would wait for ever
+            (outcome,) = await client.check_many([NUMBER])  # it would wait forever
             assert isinstance(outcome, accucheck.Checked)
 
     run(main())

@@ -67,7 +67,7 @@ def test_one_success_in_the_window_does_not_keep_it_closed_but_two_do() -> None:
     assert not two.opened
 
 
-def test_half_of_all_calls_failing_for_ever_does_not_open_it() -> None:
+def test_half_of_all_calls_failing_forever_does_not_open_it() -> None:
     circuit = Circuit()
     for n in range(10_000):
         circuit.record(n % 2 == 0, float(n), probe=False)
@@ -175,7 +175,7 @@ def test_an_abandoned_probe_makes_way_for_another_at_once() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0, 3)), max_size=200))
-def test_whatever_happens_at_most_one_probe_is_under_way_and_one_can_always_come(
+def test_whatever_happens_at_most_one_probe_is_in_flight_and_one_can_always_come(
     happenings: list[tuple[bool, bool, float]],
 ) -> None:
     circuit, now, probing = Circuit(), 0.0, False

@@ -150,7 +150,7 @@ def test_a_clock_that_is_wrong_is_noticed(ahead: timedelta, state: str, says: st
     assert says in clock.found
 
 
-def test_a_server_that_tells_no_time_is_no_trouble() -> None:
+def test_a_server_that_sends_no_time_is_fine() -> None:
     with server() as port:
         assert found(Account(base_url=f"http://127.0.0.1:{port}"))["clock"].state == "ok"
 

@@ -55,7 +55,7 @@ def test_the_ledger_is_the_one_that_was_named(
     assert chosen_ledger(given, api_id, "https://example.com") == place
 
 
-def test_by_default_every_account_has_a_ledger_of_its_own() -> None:
+def test_by_default_every_account_has_its_own_ledger() -> None:
     places = {
         chosen_ledger(None, api_id, url)
         for api_id in ("a", "b")

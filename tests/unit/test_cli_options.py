@@ -83,7 +83,7 @@ def test_rate_and_hours_become_one_text_that_the_library_reads(
 
 
 @pytest.mark.parametrize("hours", ["8-20", "always", "50/s"])
-def test_what_are_no_hours_is_told_as_such(hours: str) -> None:
+def test_what_are_not_hours_is_reported_as_such(hours: str) -> None:
     with pytest.raises(ConfigurationError, match="hours must be two times of day"):
         _ = Pace(hours=hours).rate_with_hours
 

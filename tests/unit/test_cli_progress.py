@@ -177,7 +177,7 @@ def test_a_retry_is_not_pending() -> None:
     assert not [fact for fact in shown if fact.startswith("pending")]
 
 
-def test_without_a_total_there_is_no_time_left_to_tell() -> None:
+def test_without_a_total_there_is_no_time_left_to_show() -> None:
     shown = facts_of(Stats(elapsed=0.0), Stats(elapsed=5.0, delivered=10, yes=5, calls=5), to_check=None)
     assert shown[0] == "10 rows"
     assert not [fact for fact in shown if fact.startswith("ETA")]

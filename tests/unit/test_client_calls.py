@@ -357,7 +357,7 @@ LEADS = [{"name": "Ana", "Teléfono": NUMBER}]
         (NUMBER, "items must be a collection"),
     ],
 )
-def test_items_that_are_no_numbers_are_refused_and_the_way_out_is_named(items: Any, message: str) -> None:
+def test_items_that_are_not_numbers_are_refused_and_the_way_out_is_named(items: Any, message: str) -> None:
     async def main() -> None:
         vendor = Vendor()
         async with client_of(vendor) as client:

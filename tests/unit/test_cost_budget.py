@@ -136,7 +136,7 @@ def test_calls_wait_for_the_replies_that_may_be_free() -> None:
     run(main())
 
 
-def test_a_lease_that_fails_is_told_to_all_who_wait_for_it() -> None:
+def test_a_lease_that_fails_is_reported_to_all_who_wait_for_it() -> None:
     class BrokenStore(MemoryStore):
         async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
             await asyncio.sleep(1)

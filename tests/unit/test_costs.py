@@ -87,6 +87,6 @@ def test_the_unit_divides_every_price(prices: Prices, unit: str) -> None:
 
 
 @pytest.mark.parametrize("amount", [-1, "-0.01", "free", "", "nan", "inf", float("inf"), True, None, "1,5"])
-def test_what_is_no_amount_is_refused(amount: Any) -> None:
+def test_what_is_not_an_amount_is_refused(amount: Any) -> None:
     with pytest.raises(ConfigurationError, match="price of an answer must be an amount of money"):
         Prices(amount)

@@ -79,7 +79,7 @@ def test_an_answer_settles_its_number() -> None:
         (Broken("gateway", "HTTP 504", sent=True, retry_after=1e9), Wait(LONGEST_WAIT, "retry")),
     ],
 )
-def test_a_reply_that_is_no_answer_yet_is_asked_again(reply: Reply, decision: Wait) -> None:
+def test_a_reply_that_is_not_an_answer_yet_is_asked_again(reply: Reply, decision: Wait) -> None:
     assert fate(reply) == decision
 
 
@@ -94,7 +94,7 @@ def test_a_reply_that_is_no_answer_yet_is_asked_again(reply: Reply, decision: Wa
         (Malformed(418, "an unknown status"), ProtocolError),
     ],
 )
-def test_a_reply_that_no_second_call_would_mend_fails_its_number_at_once(
+def test_a_reply_that_no_second_call_would_fix_fails_its_number_at_once(
     reply: Reply, kind: type[CheckError]
 ) -> None:
     decision = fate(reply)
@@ -357,7 +357,7 @@ def test_an_unknown_rule_for_lost_answers_is_refused(value: Any) -> None:
 
 
 @pytest.mark.parametrize("share", [-0.01, 1.01, float("nan"), float("inf")])
-def test_a_retry_budget_that_is_no_share_is_refused(share: float) -> None:
+def test_a_retry_budget_that_is_not_a_share_is_refused(share: float) -> None:
     with pytest.raises(ConfigurationError, match="share from 0 to 1"):
         Policy(retry_budget=share)
 
@@ -470,7 +470,7 @@ def test_a_strategy_is_given_a_full_state(reply: Reply, kind: type[CheckError], 
 
 @pytest.mark.parametrize("name", ["retry_wait", "retry_stop", "poll_wait", "poll_stop", "refusal_stop"])
 @pytest.mark.parametrize("value", [5, "5", {}])
-def test_what_is_no_strategy_is_refused_with_an_example(name: str, value: Any) -> None:
+def test_what_is_not_a_strategy_is_refused_with_an_example(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=rf"{name} must be a tenacity strategy such as tenacity\."):
         Policy(**{name: value})
 
@@ -489,7 +489,7 @@ def test_two_policies_share_no_strategy_object() -> None:
     ("careless", "seconds"),
     [(-5.0, 0.0), (float("nan"), 0.0), (float("-inf"), 0.0), (float("inf"), LONGEST_WAIT), (7, 7.0)],
 )
-def test_a_careless_strategy_cannot_park_a_number_for_ever(careless: float, seconds: float) -> None:
+def test_a_careless_strategy_cannot_hold_a_number_forever(careless: float, seconds: float) -> None:
     wait = tenacity.wait_fixed(careless)
     assert fate(PENDING, policy=Policy(poll_wait=wait)) == Wait(seconds, "poll")
     assert fate(FAILURE, policy=Policy(retry_wait=wait), chance=0.5) == Wait(seconds, "retry")

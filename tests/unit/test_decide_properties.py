@@ -184,7 +184,7 @@ def test_a_malformed_reply_is_never_asked_again(
 
 @given(attempts, exact_waits, chances)
 def test_a_wait_strategy_is_taken_as_it_is(attempt: AttemptHistory, wait: wait_base, chance: float) -> None:
-    """What tenacity itself would wait, whatever the chance; a clock cannot keep less than 0 or for ever."""
+    """What tenacity itself would wait, whatever the chance; a clock cannot keep less than 0 or forever."""
     retrying = tenacity.Retrying(wait=wait)
     state = tenacity.RetryCallState(retrying, None, (), {})
     state.attempt_number = attempt.failures + 1

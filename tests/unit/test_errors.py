@@ -214,7 +214,7 @@ def test_an_invalid_number_has_a_problem_to_count_by() -> None:
     assert InvalidNumber().problem == "not_peruvian"
 
 
-def test_what_ends_a_run_is_no_fault_of_a_number_and_the_other_way_round() -> None:
+def test_what_ends_a_run_is_not_a_fault_of_a_number_and_the_other_way_round() -> None:
     assert not issubclass(OutOfQuota, CheckError)
     assert not issubclass(LedgerError, CheckError)
     assert not any(issubclass(kind, RunEnded) for kind in CHECK_KINDS)

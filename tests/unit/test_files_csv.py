@@ -69,7 +69,7 @@ def test_a_cell_may_hold_line_breaks(leads: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_the_delimiter_is_told_and_kept(leads: Path, delimiter: str) -> None:
+def test_the_delimiter_is_detected_and_kept(leads: Path, delimiter: str) -> None:
     leads.write_text(f"name{delimiter}phone\nPérez{delimiter}987654321\n")
     assert written(leads).decode().splitlines()[1] == f"Pérez{delimiter}987654321{delimiter}" + OURS.replace(
         ",", delimiter
@@ -105,7 +105,7 @@ def test_line_ends_are_kept(leads: Path, line_end: str) -> None:
         ("utf-32-le", codecs.BOM_UTF32_LE),
     ],
 )
-def test_the_encoding_and_its_mark_are_told_and_kept(leads: Path, encoding: str, mark: bytes) -> None:
+def test_the_encoding_and_its_mark_are_detected_and_kept(leads: Path, encoding: str, mark: bytes) -> None:
     leads.write_bytes(mark + "Teléfono;Año\n987654321;José «Ñandú»\n".encode(encoding))
     with open_source(leads) as source:
         assert source.number_column.name == "Teléfono"
@@ -115,7 +115,7 @@ def test_the_encoding_and_its_mark_are_told_and_kept(leads: Path, encoding: str,
     assert text.splitlines()[1] == "987654321;José «Ñandú»;" + OURS.replace(",", ";")
 
 
-def test_windows_1252_is_told_even_if_its_first_letter_comes_late(leads: Path) -> None:
+def test_windows_1252_is_detected_even_if_its_first_letter_comes_late(leads: Path) -> None:
     leads.write_bytes(b"phone,name\n" + b"987654321,Ana\n" * 80_000 + "912345678,José\n".encode("cp1252"))
     assert written(leads).endswith(f"912345678,José,{OURS}\n".encode())
 
@@ -222,7 +222,7 @@ def test_a_row_too_short_for_the_number_column_has_no_number(leads: Path) -> Non
         "name,phone\nAna,987654321\n\ufeff,\xa0\nLuis,912345678\n",
     ],
 )
-def test_rows_of_nothing_are_no_leads(leads: Path, text: str) -> None:
+def test_rows_of_nothing_are_not_leads(leads: Path, text: str) -> None:
     leads.write_text(text, encoding="utf-8", newline="")
     assert numbers(leads) == ["987654321", "912345678"]
     assert written(leads).decode().split() == [
@@ -284,13 +284,13 @@ def test_a_list_without_a_header_gets_one_in_the_output(leads: Path) -> None:
 
 
 @pytest.mark.parametrize("first", ["Teléfono", "phone number", "CELULAR 1", "nombre"])
-def test_a_header_of_one_column_is_told_from_a_number(leads: Path, first: str) -> None:
+def test_a_header_of_one_column_is_distinguished_from_a_number(leads: Path, first: str) -> None:
     leads.write_text(f"{first}\n987654321\n912345678\n")
     assert numbers(leads) == ["987654321", "912345678"]
 
 
 @pytest.mark.parametrize("first", ["98765", "(01) 456-7890", "987654321 / 912345678"])
-def test_a_bad_first_number_is_no_header(leads: Path, first: str) -> None:
+def test_a_bad_first_number_is_not_a_header(leads: Path, first: str) -> None:
     leads.write_text(f"{first}\n987654321\n912345678\n")
     assert len(numbers(leads)) == 3
 
@@ -361,7 +361,7 @@ def test_tabs_become_commas_only_if_the_names_say_so(tmp_path: Path) -> None:
     assert written(named_csv, suffix=".tsv").decode().splitlines()[1].startswith("a,b\t987654321\t")
 
 
-def test_a_file_that_is_no_text_is_one_clear_line(leads: Path) -> None:
+def test_a_file_that_is_not_text_is_one_clear_line(leads: Path) -> None:
     leads.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50)
     with pytest.raises(FileError, match=r"leads\.csv: this is a picture, not a list"):
         open_source(leads)
@@ -380,7 +380,7 @@ def test_a_header_alone_is_a_list_of_no_rows(leads: Path) -> None:
     assert written(leads).decode() == f"name,phone,{HEADER}\n"
 
 
-def test_the_rows_are_counted_and_the_way_through_is_told(leads: Path) -> None:
+def test_the_rows_are_counted_and_the_progress_is_known(leads: Path) -> None:
     leads.write_text("phone,name\n" + "987654321,Ana\n" * 100_000)
     with open_source(leads) as source:
         assert (source.rows_total, source.fraction) == (None, 0.0)

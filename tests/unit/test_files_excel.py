@@ -153,7 +153,7 @@ def test_a_cell_that_excel_cannot_hold_is_refused_before_the_first_call(
     refused(leads, match=r"row 1: a cell has 40,000 characters.*write \.csv or \.parquet instead")
 
 
-def test_a_cell_that_excel_cannot_hold_is_told_at_its_row_if_the_rows_come_once(tmp_path: Path) -> None:
+def test_a_cell_that_excel_cannot_hold_is_reported_at_its_row_if_the_rows_come_once(tmp_path: Path) -> None:
     live = io.BytesIO(b"phone,text\n987654321," + b"x" * 40_000 + b"\n")
     with open_source("-", live=True, stdin=live) as source:
         with pytest.raises(FileError, match="row 1: a cell has 40,000 characters"):
@@ -188,7 +188,7 @@ def test_more_rows_than_a_sheet_holds_are_refused_before_the_first_call(
     refused(leads, match=r"holds at most 3 rows and the output has .*; write \.csv or \.parquet instead")
 
 
-def test_more_rows_than_a_sheet_holds_are_told_at_the_row_if_they_come_once(
+def test_more_rows_than_a_sheet_holds_are_reported_at_the_row_if_they_come_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("accucheck.files._excel_writer._MOST_ROWS", 2)
@@ -206,7 +206,7 @@ def test_more_columns_than_a_sheet_holds_are_refused_before_the_first_call(tmp_p
     refused(leads, match=f"16,384 columns and the output has {16_381 + len(RESULT_COLUMNS):,}")
 
 
-def test_a_file_that_is_no_workbook_is_one_clear_line(leads: Path) -> None:
+def test_a_file_that_is_not_a_workbook_is_one_clear_line(leads: Path) -> None:
     leads.write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(FileError, match=r"leads\.xlsx: the file is damaged or is not Excel"):
         open_source(leads)

@@ -113,13 +113,13 @@ def test_no_row_of_a_list_without_a_header_is_taken_for_a_title(leads: Path, tex
         assert len(list(source.numbers())) == sum(any(line.split(";")) for line in text.splitlines())
 
 
-def test_a_header_that_names_one_column_is_no_title(leads: Path) -> None:
+def test_a_header_that_names_one_column_is_not_a_title(leads: Path) -> None:
     leads.write_text("phone;;\n987654321;Ana;Lima\nx;Luis;Cusco\n")
     with open_source(leads) as source:
         assert source.columns == ["phone", "", ""]
 
 
-def test_an_open_quote_that_has_swallowed_rows_is_no_title(leads: Path) -> None:
+def test_an_open_quote_that_has_swallowed_rows_is_not_a_title(leads: Path) -> None:
     leads.write_text(f'"LISTA;;\n12345678;965432187;Eva\n"\ndni;telefono;nombre\n{ROWS}')
     with open_source(leads, column=2) as source:
         assert source.columns == ["column_1", "phone", "column_3"]

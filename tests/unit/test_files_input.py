@@ -38,7 +38,7 @@ def numbers_of(source: Source) -> list[str]:
         ("LEADS.CSV.GZ", gzip.compress(LIST, mtime=0)),
     ],
 )
-def test_compression_is_told_by_the_first_bytes(tmp_path: Path, name: str, content: bytes) -> None:
+def test_compression_is_recognized_by_the_first_bytes(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     assert numbers_of(open_source(path)) == ["987654321"] * 2000

@@ -150,7 +150,7 @@ def test_other_encodings_are_read_and_written_as_utf_8(leads: Path, encoding: st
     assert [json.loads(line)["n"] for line in written(leads).splitlines()] == ["José", "Ana"]
 
 
-def test_json_lines_are_told_by_their_content(tmp_path: Path) -> None:
+def test_json_lines_are_recognized_by_their_content(tmp_path: Path) -> None:
     leads = tmp_path / "leads.txt"
     leads.write_text('{"phone":"987654321"}\n')
     with open_source(leads) as source:

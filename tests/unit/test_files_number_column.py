@@ -155,7 +155,7 @@ def test_several_columns_are_read_as_one_number_a_line(
         assert len([source.values(row) for row in source.rows()]) == 3
 
 
-def test_cells_that_hold_several_numbers_are_told_at_the_start(tmp_path: Path) -> None:
+def test_cells_that_hold_several_numbers_are_reported_at_the_start(tmp_path: Path) -> None:
     leads = tmp_path / "leads.csv"
     leads.write_text("phone,name\n987654321 / 912345678,Ana\n987654321,Luis\n912345678,Eva\n")
     with open_source(leads) as source:
@@ -194,7 +194,7 @@ def test_a_column_that_is_not_there_is_one_clear_line(tmp_path: Path, wanted: st
         column_of(tmp_path, {"phone": MOBILES, "name": WORDS}, wanted)
 
 
-def test_two_columns_of_the_name_that_is_asked_for_are_told_apart_by_place(tmp_path: Path) -> None:
+def test_two_columns_of_the_name_that_is_asked_for_are_distinguished_by_place(tmp_path: Path) -> None:
     leads = tmp_path / "leads.csv"
     leads.write_text("tel,Tel,tel\n987654321,987654322,987654323\n")
     with pytest.raises(FileError, match="2 columns are named 'tel'; choose one by its position: 1 and 3"):
@@ -207,7 +207,7 @@ def test_the_only_column_needs_no_name(tmp_path: Path) -> None:
     assert column_of(tmp_path, {"dato": LANDLINES}).found_by == "only column"
 
 
-def test_a_person_is_told_which_column_was_taken_and_why(tmp_path: Path) -> None:
+def test_a_person_sees_which_column_was_taken_and_why(tmp_path: Path) -> None:
     assert str(column_of(tmp_path, {"n": WORDS, "Celular": MOBILES})) == "'Celular' (column 2, found by name)"
     assert str(column_of(tmp_path, {"n": WORDS, "x": MOBILES}, "x")) == "'x' (column 2, as given)"
     assert str(column_of(tmp_path, {"x": MOBILES})) == "'x' (column 1, the only one)"

@@ -151,7 +151,7 @@ def test_a_full_disk_while_rows_are_written_is_one_clear_line(leads: Path) -> No
     assert stat.S_ISCHR(Path("/dev/full").stat().st_mode), "a device is not replaced by a file"
 
 
-def test_a_full_disk_is_told_at_the_row_that_does_not_fit(leads: Path) -> None:
+def test_a_full_disk_is_reported_at_the_row_that_does_not_fit(leads: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     leads.write_text("phone,name\n" + "987654321,Ana\n" * 50_000)

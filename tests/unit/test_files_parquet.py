@@ -177,14 +177,14 @@ def test_what_python_cannot_hold_stops_nothing(leads: Path) -> None:
     assert (row["bad"], row["huge"], row["whole"]) == ("Jos�", "18446744073709551615", "7")
 
 
-def test_a_number_that_is_no_text_stops_nothing(leads: Path) -> None:
+def test_a_number_that_is_not_text_stops_nothing(leads: Path) -> None:
     bad = arrow.array([b"\xff", b"987654321"], arrow.binary()).view(arrow.string())
     parquet.write_table(arrow.table({"phone": bad}), leads)
     with open_source(leads) as source:
         assert list(source.numbers()) == ["�", "987654321"]
 
 
-def test_columns_of_the_same_name_are_told_apart_by_their_place(leads: Path) -> None:
+def test_columns_of_the_same_name_are_distinguished_by_their_place(leads: Path) -> None:
     columns = [arrow.array(["912345678"]), arrow.array(["Ana"]), arrow.array(["987654321"])]
     parquet.write_table(arrow.Table.from_arrays(columns, names=["phone", "name", "phone"]), leads)
     with open_source(leads, column=3) as source:

@@ -275,7 +275,7 @@ def test_a_damaged_reply_has_a_fate() -> None:
         )
 
 
-def test_a_name_with_bytes_that_are_no_utf_8(tmp_path: Path) -> None:
+def test_a_name_with_bytes_that_are_not_utf_8(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/a\xf1o"
     try:
         os.mkdir(folder)

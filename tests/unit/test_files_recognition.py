@@ -111,7 +111,7 @@ def test_json_that_cannot_be_read_is_one_clear_line(tmp_path: Path, text: str, w
         open_source(leads)
 
 
-def test_a_csv_header_with_brackets_is_no_json(tmp_path: Path) -> None:
+def test_a_csv_header_with_brackets_is_not_json(tmp_path: Path) -> None:
     assert numbers_of(put(tmp_path / "a.csv", f"[id],[phone]\n1,{N1}\n")) == [N1]
 
 
@@ -146,7 +146,7 @@ def test_numbers_on_one_line_are_a_row_each(tmp_path: Path, text: str, separator
         f"{N1};12345678\n{N2};1\n",
     ],
 )
-def test_a_table_is_no_list_of_numbers(tmp_path: Path, text: str) -> None:
+def test_a_table_is_not_a_list_of_numbers(tmp_path: Path, text: str) -> None:
     with open_source(put(tmp_path / "a.txt", text), column="1" if text[0] == "9" else None) as source:
         assert "plain list of numbers" not in " ".join(source.notes)
         assert len(list(source.rows())) <= text.count("\n")

@@ -164,7 +164,7 @@ def test_a_sheet_is_asked_for_only_where_there_are_some(tmp_path: Path) -> None:
         open_source(path, sheet="Leads")
 
 
-def test_hidden_and_filtered_rows_are_told_and_left_out_if_asked(leads: Path) -> None:
+def test_hidden_and_filtered_rows_are_reported_and_left_out_if_asked(leads: Path) -> None:
     def dress(book: Any, sheets: dict[str, Any]) -> None:
         sheets["Leads"].set_row(2, None, None, {"hidden": True})
 
@@ -189,7 +189,7 @@ def formulas(book: Any, sheets: dict[str, Any]) -> None:
     sheet.write_formula(3, 2, "=A4", None, "#REF!")
 
 
-def test_a_formula_without_a_value_and_an_error_are_no_empty_cells(leads: Path) -> None:
+def test_a_formula_without_a_value_and_an_error_are_not_empty_cells(leads: Path) -> None:
     rows: list[list[Any]] = [
         ["Nombre", "Celular", "x"],
         ["Ana", "", ""],
@@ -394,7 +394,7 @@ def test_a_list_in_the_middle_of_a_sheet(leads: Path) -> None:
     ]
 
 
-def test_a_second_row_of_names_below_a_merged_cell_is_no_lead(leads: Path) -> None:
+def test_a_second_row_of_names_below_a_merged_cell_is_not_a_lead(leads: Path) -> None:
     def dress(book: Any, sheets: dict[str, Any]) -> None:
         sheets["Leads"].merge_range("B1:C1", "Teléfonos")
 
@@ -424,7 +424,7 @@ def test_macros_are_not_in_an_xlsx_output_and_it_says_so(leads: Path) -> None:
     assert "xl/vbaProject.bin" not in zipfile.ZipFile(leads.with_name("out.xlsx")).namelist()
 
 
-def test_what_a_new_workbook_loses_is_told_before_the_first_call(leads: Path) -> None:
+def test_what_a_new_workbook_loses_is_reported_before_the_first_call(leads: Path) -> None:
     make(leads, {"Leads": [["Ana", N1], ["Luis", N2]]})
     with open_source(leads) as source, FileSink(leads.with_name("out.xlsx"), source) as sink:
         assert sink.notes == [
@@ -476,7 +476,7 @@ def test_dates_of_a_workbook_that_counts_from_1904(leads: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_told_of_the_output(leads: Path) -> None:
+def test_a_full_disk_is_reported_for_the_output(leads: Path) -> None:
     make(leads, {"Leads": [*LEADS, *[["x" * 50, f"9{place:08d}"] for place in range(20_000)]]})
     with open_source(leads) as source, pytest.raises(OutputError, match="/dev/full: No space left on device"):
         with FileSink("/dev/full", source, file_format="xlsx") as sink:

@@ -524,7 +524,7 @@ def test_a_refusal_takes_back_what_was_not_given_out_yet() -> None:
 
 
 @pytest.mark.parametrize(("callers", "queued"), [(3, False), (60, True)])
-def test_the_pace_is_told_whether_callers_queue(callers: int, queued: bool) -> None:
+def test_the_pace_knows_whether_callers_queue(callers: int, queued: bool) -> None:
     async def main() -> bool:
         pace = FakePace(100.0)
         gate = PacedGate(pace)

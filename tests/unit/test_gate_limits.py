@@ -79,13 +79,13 @@ NO_RATES = [
 
 
 @pytest.mark.parametrize("rate", [*NO_RATES, (), (5,), (1, 2, 3), {}, {"rate": 5}, object()])
-def test_what_is_no_rate_is_refused_with_an_example_of_one(rate: Any) -> None:
+def test_what_is_not_a_rate_is_refused_with_an_example_of_one(rate: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"such as 50 or 0\.5.*'auto'"):
         AdaptiveGate(rate)
 
 
 @pytest.mark.parametrize("bad", NO_RATES)
-def test_what_is_no_rate_is_no_end_of_a_range(bad: Any) -> None:
+def test_what_is_not_a_rate_is_not_an_end_of_a_range(bad: Any) -> None:
     for ends in ((bad, 10), (10, bad)):
         with pytest.raises(ConfigurationError, match="rate is calls per second above zero"):
             AdaptiveGate(ends)
@@ -97,6 +97,6 @@ def test_a_range_that_is_upside_down_is_refused() -> None:
 
 
 @pytest.mark.parametrize("burst", [0, -1, 1.5, 2.0, True, False, "5", math.nan, math.inf, [1]])
-def test_what_is_no_burst_is_refused(burst: Any) -> None:
+def test_what_is_not_a_burst_is_refused(burst: Any) -> None:
     with pytest.raises(ConfigurationError, match="burst must be a whole number of calls, 1 or more"):
         AdaptiveGate(50, burst)

@@ -57,7 +57,7 @@ async def test_after_a_limit_the_task_can_wait_again() -> None:
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
 
 
-async def test_somebody_elses_cancellation_is_not_taken_for_a_limit() -> None:
+async def test_someone_elses_cancellation_is_not_taken_for_a_limit() -> None:
     deadlines = Deadlines(10)
     task = asyncio.create_task(within(deadlines, asyncio.sleep(100)))
     asyncio.get_running_loop().call_later(3, task.cancel)
@@ -73,7 +73,7 @@ async def test_a_cancellation_in_the_moment_of_the_limit_stays_a_cancellation() 
         await task
 
 
-async def test_an_outer_limit_that_comes_first_is_the_one_that_is_told() -> None:
+async def test_an_outer_limit_that_comes_first_is_the_one_that_is_raised() -> None:
     deadlines = Deadlines(10)
     began = asyncio.get_running_loop().time()
     with pytest.raises(TimeoutError):

@@ -69,7 +69,7 @@ async def test_the_socket_of_one_who_comes_second_is_closed() -> None:
         )
 
 
-async def test_all_reasons_are_told_when_nobody_answers() -> None:
+async def test_all_reasons_are_reported_when_nobody_answers() -> None:
     network = Network(first="refuses", second="refuses")
     with pytest.raises(OSError, match="first refuses; second refuses"):
         await connect(network.addresses(), 3600, network.connect_to)

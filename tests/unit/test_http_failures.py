@@ -103,13 +103,15 @@ def wrapped(error: OSError) -> Exception:
         (os_error(errno.EMFILE), False),  # not while connecting: something may have been sent
     ],
 )
-def test_a_lack_of_file_descriptors_is_told_from_a_network_fault(error: Exception, lacks: bool) -> None:
+def test_a_lack_of_file_descriptors_is_distinguished_from_a_network_fault(
+    error: Exception, lacks: bool
+) -> None:
     assert lacks_descriptors(error) is lacks
 
 
 @pytest.mark.parametrize("seconds", [0, -1, True, float("inf"), float("nan"), "10", None])
 @pytest.mark.parametrize("phase", ["connect", "read", "attempt"])
-def test_a_timeout_that_is_no_positive_finite_number_is_refused(phase: str, seconds: object) -> None:
+def test_a_timeout_that_is_not_a_positive_finite_number_is_refused(phase: str, seconds: object) -> None:
     with pytest.raises(ConfigurationError, match=phase):
         Timeouts(**{phase: seconds})  # type: ignore[arg-type]
 

@@ -103,7 +103,7 @@ def test_noise_raises_nothing_but_a_transport_error(noise: list[bytes], wire: An
         pass
 
 
-def test_an_end_before_the_first_byte_is_no_reply() -> None:
+def test_an_end_before_the_first_byte_is_not_a_reply() -> None:
     parser = ReplyParser()
     parser.begin()
     with pytest.raises(httpx.ReadError):

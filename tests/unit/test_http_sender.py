@@ -124,7 +124,7 @@ async def test_a_request_is_complete_and_its_own() -> None:
     assert pickle.loads(pickle.dumps(first)).content == first.content
 
 
-async def test_cancellation_is_no_value() -> None:
+async def test_cancellation_is_not_a_value() -> None:
     async def hanging(request: httpx.Request) -> httpx.Response:
         started.set()
         await asyncio.Event().wait()
@@ -221,7 +221,7 @@ def test_arguments_that_contradict_each_other_are_refused(arguments: dict[str, A
         sender_over(good, **arguments)
 
 
-async def test_no_more_calls_than_connections_are_under_way() -> None:
+async def test_no_more_calls_than_connections_are_in_flight() -> None:
     under_way = most = 0
 
     async def counting(request: httpx.Request) -> httpx.Response:
@@ -241,7 +241,7 @@ def out_of_files() -> httpx.ConnectError:
     return TooManyOpenFiles("vendor.test:443: Too many open files (EMFILE)")
 
 
-async def test_a_call_without_a_file_descriptor_waits_for_the_others_and_is_no_failure(
+async def test_a_call_without_a_file_descriptor_waits_for_the_others_and_is_not_a_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     under_way = most = refused = 0
@@ -284,7 +284,7 @@ async def test_when_not_one_connection_can_be_opened_that_is_said_after_the_conn
 
 
 @pytest.mark.parametrize("anyio_backend", [VIRTUAL_TIME])
-async def test_a_shortage_that_ends_in_time_is_no_failure() -> None:
+async def test_a_shortage_that_ends_in_time_is_not_a_failure() -> None:
     async def soon(request: httpx.Request) -> httpx.Response:
         if asyncio.get_running_loop().time() - began < 8:
             raise out_of_files()

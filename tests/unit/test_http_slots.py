@@ -1,4 +1,4 @@
-"""Slots for calls under way: never more than there are, first come first served, none lost."""
+"""Slots for calls in flight: never more than there are, first come first served, none lost."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_who_waits_is_served_in_turn_and_before_who_comes_later() -> None:
     assert free_slots(slots) == 1
 
 
-async def test_a_slot_handed_to_one_who_is_cancelled_that_moment_goes_on_to_the_next() -> None:
+async def test_a_slot_handed_to_one_who_is_cancelled_that_moment_passes_to_the_next() -> None:
     slots = Slots(1)
     assert slots.try_take()
     first, second = (asyncio.create_task(slots.take()) for _ in range(2))
@@ -82,7 +82,7 @@ async def test_slots_withheld_leave_as_many_as_the_others_have() -> None:
     assert not slots.try_take()
 
 
-async def test_the_last_call_under_way_withholds_nothing() -> None:
+async def test_the_last_call_in_flight_withholds_nothing() -> None:
     slots = Slots(10)
     assert slots.try_take()
     assert not slots.withhold()

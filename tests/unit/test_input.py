@@ -100,7 +100,7 @@ async def test_the_loop_turns_while_a_slow_iterator_blocks(monkeypatch: pytest.M
     await source.aclose()
 
 
-async def test_an_iterator_that_blocks_for_ever_does_not_hold_up_the_end(
+async def test_an_iterator_that_blocks_forever_does_not_hold_up_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_input, "_SLOW_ITEMS", 0)
@@ -148,7 +148,7 @@ async def test_what_a_thread_has_read_and_nobody_has_taken_is_kept(monkeypatch: 
     assert source.left == [0, 1, 2]
 
 
-async def test_iterators_that_are_no_generators_are_left_to_the_caller() -> None:
+async def test_iterators_that_are_not_generators_are_left_to_the_caller() -> None:
     class File:
         closed = False
 

@@ -137,7 +137,7 @@ def test_an_item_that_json_has_no_form_for_is_written_as_its_text(item: Any, pla
         assert json.loads(json.dumps(outcome.to_dict()))["item"] == plain
 
 
-def test_outcomes_can_be_told_apart_by_pattern() -> None:
+def test_outcomes_can_be_distinguished_by_pattern() -> None:
     outcome: Checked[dict[str, str]] | Failed[dict[str, str]] = Checked(item=ROW, check=CHECK)
     match outcome:
         case Checked(item=item, check=check):

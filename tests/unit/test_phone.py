@@ -441,7 +441,7 @@ def test_a_missing_value_is_an_empty_cell(cell: float | None) -> None:
 
 
 @pytest.mark.parametrize("cell", [float("inf"), -1.5, True, 0, b"987654321"])
-def test_values_that_are_no_number_are_refused(cell: object) -> None:
+def test_values_that_are_not_numbers_are_refused(cell: object) -> None:
     assert problem_of(cell)
 
 

@@ -118,7 +118,7 @@ def test_a_limit_that_doubles_is_found_within_fifteen_seconds(limit: int, at: fl
 
 
 def test_a_limit_that_doubles_while_it_is_measured_is_found_as_fast() -> None:
-    # A probe is refused at 31.5 s, and the slow climb after it is under way until 32.6 s.
+    # A probe is refused at 31.5 s, and the slow climb after it is in flight until 32.6 s.
     trace = ride(Replaced(nginx(100), 31.8, nginx(200, 2)), NGINX, seconds=60)
     assert 31 < trace.refused[bisect_left(trace.refused, 30)] < 31.8
     assert trace.utilization(200, 46.8, 60) >= 0.9
@@ -382,7 +382,7 @@ def test_a_limit_that_is_new_costs_few_refusals_where_none_was_met_before(
     assert len(after.admitted) >= 0.95 * len(before.admitted)
 
 
-def test_a_rate_that_was_refused_or_not_used_up_is_no_floor() -> None:
+def test_a_rate_that_was_refused_or_not_used_up_is_not_a_floor() -> None:
     refused, idle = RateController(), RateController()
     simulate(refused, TokenBucket(constant(100), 20), seconds=10, latency=NGINX)
     assert refused.floor is None

@@ -208,7 +208,7 @@ def test_no_column_with_personal_data_is_broken_down(tmp_path: Path, value: str)
     assert "not grouped by Ciudad" in made(tmp_path, rows, by=["Ciudad"])
 
 
-def test_a_file_that_is_no_report_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_report_is_not_overwritten(tmp_path: Path) -> None:
     checked = a_list(tmp_path / "checked.csv", [a_row(1)])
     before = checked.read_bytes()
     with pytest.raises(FileError, match="is not a report"):

@@ -127,7 +127,7 @@ async def test_400_invalid_argument_for_a_body_without_a_number(request_body: di
 @pytest.mark.parametrize(
     "number", ["", "98765432", "+51987654321", "51987654321", "987 654 321", "abc", "٩٨٧٦٥٤٣٢١"]
 )
-async def test_400_invalid_argument_for_what_is_no_national_number(number: str) -> None:
+async def test_400_invalid_argument_for_what_is_not_a_national_number(number: str) -> None:
     vendor = Vendor(Settings())
     assert_is(await vendor.ask(number), 400, "INVALID_ARGUMENT", "argument 'number': invalid")
     assert_is(
@@ -135,7 +135,7 @@ async def test_400_invalid_argument_for_what_is_no_national_number(number: str) 
     )
 
 
-async def test_400_invalid_argument_for_a_json_number_that_is_no_string() -> None:
+async def test_400_invalid_argument_for_a_json_number_that_is_not_a_string() -> None:
     response = await Vendor(Settings()).ask(json={"number": 987654321})
     assert_is(response, 400, "INVALID_ARGUMENT", "argument 'number': invalid")
 

@@ -100,7 +100,7 @@ def test_a_rate_says_how_long_calls_take(rate: Any, calls: int, seconds: float |
         "50/s;1/d",
     ],
 )
-def test_text_that_is_no_rate_is_refused_with_an_example_of_one(rate: str) -> None:
+def test_text_that_is_not_a_rate_is_refused_with_an_example_of_one(rate: str) -> None:
     with pytest.raises(ConfigurationError, match="'50/s,10000/d'"):
         RatePlan.read(rate)
 
@@ -271,7 +271,7 @@ def test_after_the_wait_it_is_open(wall: float, opens: int, length: int) -> None
     "hours",
     ["", "8-20", "08:00", "08:00-08:00", "25:00-26:00", "08:00-20:61", "08:00-20:00 a b", "morning", 8, None],
 )
-def test_what_are_no_hours_is_refused_with_an_example(hours: Any) -> None:
+def test_what_are_not_hours_is_refused_with_an_example(hours: Any) -> None:
     with pytest.raises(ConfigurationError, match="08:00-20:00 America/Lima"):
         Hours.read(hours)
 

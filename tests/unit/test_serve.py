@@ -248,7 +248,7 @@ def test_wrong_settings_are_refused(options: Any) -> None:
         make_app(Scripted, **({"key": ("a", "b")} | options))
 
 
-async def test_every_refusal_has_an_id_of_its_own() -> None:
+async def test_every_refusal_has_its_own_id() -> None:
     async with serving(Scripted()) as caller:
         ids = {(await caller.post(PATH)).json()["request_id"] for _ in range(5)}
         assert len(ids) == 5
@@ -275,7 +275,7 @@ async def test_an_internal_error_is_a_reply_of_the_vendors_form(caplog: pytest.L
     assert "please report it" in caplog.text
 
 
-async def test_what_ended_the_accounts_use_does_not_keep_checks_away_for_ever() -> None:
+async def test_what_ended_the_accounts_use_does_not_keep_checks_away_forever() -> None:
     """A load balancer that goes by /healthz sends none while it is unhealthy, so none could show that it is over."""
     seconds = 0.0
     async with serving(

@@ -393,7 +393,7 @@ def test_far_below_the_rate_nobody_waits_for_a_busy_store() -> None:
     assert virtual_time.run(main()) > 0.97 * 100 / 0.005
 
 
-def test_refusals_of_the_same_moment_are_told_apart() -> None:
+def test_refusals_of_the_same_moment_are_distinguished() -> None:
     async def main() -> None:
         process = Process(LocalPermits(), 1, TokenBucket(constant(50), 1), rate="auto")
         sent_at = await process.gate.acquire()
@@ -421,7 +421,7 @@ def test_nothing_is_asked_of_the_store_while_nothing_happens() -> None:
     virtual_time.run(main())
 
 
-def test_a_store_that_cannot_be_asked_is_told_to_who_waits() -> None:
+def test_a_store_that_cannot_be_asked_is_reported_to_who_waits() -> None:
     async def main() -> None:
         seat = LocalPermits().seat(1)
         seat.error = LedgerError("the disk reports an error")

@@ -222,7 +222,7 @@ DOWN = {"INTERNAL_ERROR", "MALFORMED", "GATEWAY", "SERVER_ERROR", "REQUEST_TIMEO
 }
 
 
-def test_a_reply_that_parses_and_is_no_failure_proves_that_the_vendor_is_up() -> None:
+def test_a_reply_that_parses_and_is_not_a_failure_proves_that_the_vendor_is_up() -> None:
     assert {row.name for row in rows() if not row.vendor_up} == DOWN
 
 

@@ -217,7 +217,9 @@ async def test_a_ledger_with_a_damaged_page_is_refused(tmp_path: Path, page: int
     await refused(path, "damaged")
 
 
-async def test_damage_that_is_met_later_is_told_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_damage_that_is_met_later_is_reported_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "leads.db"
     await filled(path, 2_000)
     without_free_pages(path)
@@ -384,7 +386,7 @@ async def test_the_facts_are_counted(tmp_path: Path) -> None:
     assert [(job.job, job.calls) for job in ledger.jobs()] == [("list", 4)]
 
 
-async def test_who_runs_is_told_without_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_runs_is_reported_without_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["/usr/bin/accucheck", "bulk", "--api-id", "hush", "leads.csv"])
     store = SQLiteStore(tmp_path / "leads.db")
     await store.open()

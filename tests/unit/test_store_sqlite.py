@@ -162,7 +162,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], *, tim
     monkeypatch.setattr(_tables, "upsert", upsert)
 
 
-async def test_when_the_disk_is_full_the_reserve_stores_what_is_under_way_and_buying_ends(
+async def test_when_the_disk_is_full_the_reserve_stores_what_is_in_flight_and_buying_ends(
     store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [path.stat().st_size for path in tmp_path.iterdir() if ".run-" in path.name]
@@ -178,7 +178,7 @@ async def test_when_the_disk_is_full_the_reserve_stores_what_is_under_way_and_bu
     await store.settle([answered(MOBILE + 1)])
 
 
-async def test_a_disk_that_stays_full_is_told_and_the_batch_may_be_given_again(
+async def test_a_disk_that_stays_full_is_reported_and_the_batch_may_be_given_again(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, full, times=3)
@@ -191,7 +191,7 @@ async def test_a_disk_that_stays_full_is_told_and_the_batch_may_be_given_again(
     assert len(await store.find([MOBILE, MOBILE + 1], ANY)) == 2
 
 
-async def test_an_error_of_the_disk_is_told_and_the_batch_may_be_given_again(
+async def test_an_error_of_the_disk_is_reported_and_the_batch_may_be_given_again(
     store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, lambda: sqlite3.OperationalError("disk I/O error"), times=1)

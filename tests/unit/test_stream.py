@@ -175,7 +175,7 @@ def test_an_empty_input_ends_at_once() -> None:
     assert run(collect(make_stream([], Vendor()))) == []
 
 
-def test_no_more_calls_are_under_way_than_there_are_workers() -> None:
+def test_no_more_calls_are_in_flight_than_there_are_workers() -> None:
     vendor = Vendor()
     run(collect(make_stream(numbers(200), vendor, workers=7)))
     assert vendor.most_under_way == 7
@@ -325,7 +325,7 @@ def test_failures_are_retried_and_then_given_up() -> None:
     assert outcome.calls == 5
 
 
-def test_a_lost_answer_is_asked_again_and_told() -> None:
+def test_a_lost_answer_is_asked_again_and_reported() -> None:
     def script(national: str, times: int) -> Reply:
         return Broken("read", "reset", sent=True) if times == 1 else answered(national)
 
@@ -404,7 +404,7 @@ def test_quota_ends_the_run_after_every_paid_outcome(ordered: bool) -> None:
     assert len(seen) == 40
     assert caught.value.done == 40
     assert caught.value.not_done >= 10
-    assert len(vendor.calls) <= 50  # ten workers were under way
+    assert len(vendor.calls) <= 50  # ten workers were in flight
 
 
 def test_max_calls_is_exact_whatever_the_workers_and_polls() -> None:
@@ -479,7 +479,7 @@ def test_a_consumer_that_raises_gets_its_own_error_back() -> None:
         run(main())
 
 
-def test_stop_lets_calls_under_way_settle_and_raises_nothing() -> None:
+def test_stop_lets_calls_in_flight_settle_and_raises_nothing() -> None:
     vendor = Vendor(latency=1.0)
 
     async def main() -> list[Any]:

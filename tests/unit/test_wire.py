@@ -309,7 +309,7 @@ def test_a_value_of_the_family_has_its_row(word: str, row: str, number: Any) -> 
 
 
 @pytest.mark.parametrize("word", ["checking", "UNAVAILABLE", "CHECKING"])
-def test_a_value_of_the_family_is_no_status(word: str) -> None:
+def test_a_value_of_the_family_is_not_a_status(word: str) -> None:
     """{"status": "UNAVAILABLE"} is what other APIs say when they are down."""
     reply = decode(json.dumps({"status": word}).encode(), 400)
     assert isinstance(reply, StatusReply)
@@ -496,7 +496,7 @@ def test_an_answer_without_a_request_id_counts(request_id: object) -> None:
     assert answered(json.dumps(document).encode()).request_id == ""
 
 
-def test_a_signature_that_is_no_text_is_kept_as_text() -> None:
+def test_a_signature_that_is_not_text_is_kept_as_text() -> None:
     assert answered(ok(signature=5)).signature == "5"
 
 
