@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Unpack
 
-from accucheck._client import Client
+from accucheck._client import Client, StreamOptions
 from accucheck._errors import ConfigurationError, RunEnded
 from accucheck._models import Check, Checked, Outcome, Stats
 
@@ -35,8 +35,8 @@ ANSWER_COLUMNS: Final = (
 )
 """The columns appended to a frame, with the prefix ``accucheck_`` if it already has such a column.
 
-whatsapp, business_user and avatar are booleans, status_update a date, checked_at a time in UTC, the rest text. Without
-an answer, all but ``status`` and ``reason`` are null; a null is never a "no"."""
+whatsapp, business_user and avatar are booleans, status_update a date (pandas: ``datetime64[s]``), checked_at a time in
+UTC, the rest text. Without an answer, all but ``status`` and ``reason`` are null; a null is never a "no"."""
 _PROGRESS_EVERY: Final = 1.0
 
 
@@ -46,7 +46,7 @@ async def enrich_async(
     number: str,
     client: Client,
     progress: bool | Callable[[Stats], object] = False,
-    **options: Any,
+    **options: Unpack[StreamOptions],
 ) -> Any:
     """Return ``frame`` with the answer of every row appended.
 
@@ -87,7 +87,7 @@ def enrich(
     number: str,
     client: dict[str, Any] | None = None,
     progress: bool | Callable[[Stats], object] = False,
-    **options: Any,
+    **options: Unpack[StreamOptions],
 ) -> Any:
     """Return ``frame`` with the answer of every row appended; see ``enrich_async``.
 
@@ -178,6 +178,7 @@ def _append_pandas(frame: Any, columns: dict[str, list[Any]], names: dict[str, s
         "whatsapp": "boolean",
         "business_user": "boolean",
         "avatar": "boolean",
+        "status_update": "datetime64[s]",
         "checked_at": "datetime64[us, UTC]",
     }
     return native.assign(

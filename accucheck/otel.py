@@ -53,6 +53,8 @@ __all__ = ["instrument", "uninstrument"]
 
 _BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Of the conventions for http.client.request.duration."""
+_HEALTHY: Final = frozenset(("OK", "PENDING"))
+"""No errors, though PENDING comes with HTTP 400: alerts on error rates would go off where all is well."""
 _LINKS: Final = 100
 """Failed calls that the span of a run links to: SDKs keep 128 links of a span."""
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.28.0"
@@ -209,14 +211,14 @@ class _Listener:
         replies.unrecorded.append(event.seconds)
         if len(replies.unrecorded) >= _BATCH:
             replies.record(self._duration)
-        if self._stream_spans == "all" or (reply not in ("OK", "PENDING") and self._stream_spans == "failed"):
+        if self._stream_spans == "all" or (reply not in _HEALTHY and self._stream_spans == "failed"):
             self._span_of_run(event, replies.attributes)
 
     def _of_reply(self, reply: str, http_status: int | None) -> dict[str, Any]:
         attributes = dict(self._target.call)
         if http_status is not None:
             attributes["http.response.status_code"] = http_status
-        if reply != "OK":
+        if reply not in _HEALTHY:
             attributes["error.type"] = reply
         return attributes
 
@@ -225,7 +227,7 @@ class _Listener:
         if run is None:
             return
         own = self._span(event, attributes, context=_ROOT, links=[trace.Link(run.get_span_context())])
-        if linked < _LINKS and event.reply not in ("OK", "PENDING") and own.is_valid:
+        if linked < _LINKS and event.reply not in _HEALTHY and own.is_valid:
             run.add_link(own)
             self._runs[event.run_id] = run, linked + 1
 
@@ -242,7 +244,12 @@ class _Listener:
             "POST",
             context=context,
             kind=trace.SpanKind.CLIENT,
-            attributes={**self._target.span, **attributes, "accucheck.call.kind": event.kind},
+            attributes={
+                **self._target.span,
+                **attributes,
+                "accucheck.call.kind": event.kind,
+                "accucheck.status": event.reply,
+            },
             links=links,
             start_time=ended - int(event.seconds * _NANOSECONDS),
         )
@@ -253,7 +260,7 @@ class _Listener:
                 span.set_attribute("accucheck.run.id", event.run_id)
             if event.index is not None:
                 span.set_attribute("accucheck.item.index", event.index)
-            if event.reply != "OK":
+            if event.reply not in _HEALTHY:
                 span.set_status(trace.StatusCode.ERROR)
         span.end(ended)
         return span.get_span_context()

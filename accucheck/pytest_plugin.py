@@ -2,14 +2,17 @@
 
 ``accucheck_sandbox``
     A simulated AccuAuth on a free port. In a test that uses it, it answers every ``accucheck.Client()`` that would call
-    the real vendor, and the environment has credentials, so the code under test needs no changes.
+    the real vendor, and the environment has credentials, so the code under test needs no changes. Clients
+    without a ``policy`` use ``Policy.fast()``, and ``rate="auto"`` does not search for a limit.
 
 ``accucheck_client``
     A client for that sandbox, with quick retries and no rate limit. Works with pytest-asyncio and anyio.
 
 ``@pytest.mark.accucheck(strict=True, rate=50, pending=0.2)`` configures the sandbox for one test, with any of
-``accucheck.sandbox.Settings``. ``accucheck_sandbox_scope = session`` in pytest's configuration starts one sandbox for
-all tests, with default settings, and clears the scripted replies after each test.
+``accucheck.sandbox.Settings``; with ``quick=False``, clients wait as in production.
+
+``accucheck_sandbox_scope = session`` in pytest's configuration starts one sandbox for all tests, with default settings,
+and clears the scripted replies after each test.
 """
 
 from __future__ import annotations
@@ -50,8 +53,10 @@ def accucheck_sandbox(
     monkeypatch.delenv("ACCUCHECK_BASE_URL", raising=False)  # a developer's own sandbox
     monkeypatch.setenv("ACCUCHECK_API_ID", "sandbox")
     monkeypatch.setenv("ACCUCHECK_API_SECRET", "sandbox")
+    marker = request.node.get_closest_marker("accucheck")
+    quick = marker is None or marker.kwargs.get("quick", True)
     for sandbox in _sandbox(request):
-        stand_in.append(sandbox.transport())
+        stand_in.append(sandbox.transport(quick=quick))
         try:
             yield sandbox
         finally:
@@ -70,6 +75,7 @@ def _sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
 
     marker = request.node.get_closest_marker("accucheck")
     settings: dict[str, Any] = {} if marker is None else dict(marker.kwargs)
+    settings.pop("quick", None)
     strict = settings.pop("strict", None)
     if request.config.getini("accucheck_sandbox_scope") == "session" and not settings:
         sandbox: SandboxThread = request.getfixturevalue("_accucheck_session_sandbox")

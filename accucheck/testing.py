@@ -257,16 +257,20 @@ class SandboxThread(Written):
         """Return what was charged, by day and endpoint."""
         return self.sandbox.invoice()
 
-    def transport(self) -> httpx.AsyncBaseTransport:
-        """Return a transport that takes every request to this sandbox, with its credentials, whatever its host."""
-        return _Redirect(self)
+    def transport(self, *, quick: bool = False) -> httpx.AsyncBaseTransport:
+        """Return a transport that takes every request to this sandbox, with its credentials, whatever its host.
+
+        ``quick`` is for the fixture ``accucheck_sandbox``: whether the clients that it answers use ``Policy.fast()``.
+        """
+        return _Redirect(self, quick)
 
 
 class _Redirect(httpx.AsyncBaseTransport):
     """One connection for each call: it belongs to no event loop, and leaves nothing to close."""
 
-    def __init__(self, sandbox: SandboxThread) -> None:
+    def __init__(self, sandbox: SandboxThread, quick: bool) -> None:
         self._sandbox = sandbox
+        self.quick = quick
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()

@@ -15,6 +15,6 @@ The path of a call: ``_sender`` (slots, deadline, reply value) -> ``_transport``
 
 from accucheck._http._limits import raise_open_files_limit
 from accucheck._http._sender import Sender
-from accucheck._http._transport import FastTransport
+from accucheck._http._transport import FastTransport, is_quick
 
-__all__ = ["FastTransport", "Sender", "raise_open_files_limit"]
+__all__ = ["FastTransport", "Sender", "is_quick", "raise_open_files_limit"]

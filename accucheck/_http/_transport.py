@@ -31,6 +31,7 @@ __all__ = [
     "GuardedTransport",
     "Origin",
     "is_in_tests",
+    "is_quick",
     "stand_in",
 ]
 
@@ -399,6 +400,11 @@ _VENDOR = "accuauth.com"
 
 stand_in: list[httpx.AsyncBaseTransport] = []
 """What answers in the vendor's place; the last one counts. Filled by the fixtures of ``accucheck.pytest_plugin``."""
+
+
+def is_quick() -> bool:
+    """Whether new clients are to wait as little as they can: a stand-in answers, and its test did not object."""
+    return bool(stand_in) and getattr(stand_in[-1], "quick", False)
 
 
 def is_in_tests(url: httpx.URL) -> bool:

@@ -199,6 +199,37 @@ class Test(unittest.IsolatedAsyncioTestCase):
     result.stdout.fnmatch_lines(["*checked numbers that this test has no answer for: 912345678*"])
 
 
+def test_clients_that_the_sandbox_answers_are_quick_unless_the_test_objects(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = """
+@pytest.fixture
+def fast(monkeypatch):
+    made = []
+    monkeypatch.setattr(accucheck.Policy, "fast", lambda: made.append(1) or accucheck.Policy())
+    return made
+
+async def rate(**options):
+    async with accucheck.Client(**options) as client:
+        await client.check("987654321")
+        return client.stats.rate
+
+@pytest.mark.anyio
+async def test_quick(accucheck_sandbox, fast):
+    assert await rate() > 1000
+    assert fast == [1]
+    await rate(policy=accucheck.Policy())
+    assert fast == [1]
+
+@pytest.mark.anyio
+@pytest.mark.accucheck(quick=False)
+async def test_as_in_production(accucheck_sandbox, fast):
+    assert await rate() < 1000
+    assert fast == []
+"""
+    run(pytester, monkeypatch, test).assert_outcomes(passed=2)
+
+
 def test_an_explicit_yes_dials(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     test = """
 from accucheck._http import FastTransport
