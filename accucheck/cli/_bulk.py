@@ -170,7 +170,7 @@ def bulk(
         retry_failed=retry_failed,
         sample=sample,
         seed=seed,
-        exclusion=make_exclusion(exclude, where),
+        exclusion=make_exclusion(exclude, where, quiet=talk.quiet),
         only=only,
         split=split is not None,
         force=force,

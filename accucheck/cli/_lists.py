@@ -14,6 +14,7 @@ from typing import TypeAlias
 from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import normalize, numbers_in
 from accucheck._store._memory import Bitset
+from accucheck.cli._console import count, say
 from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several
 from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source
 from accucheck.files._formats import split_suffixes
@@ -142,8 +143,12 @@ class Exclusion:
         return found
 
 
-def make_exclusion(exclude: Sequence[Path], where: Sequence[str]) -> Exclusion | None:
-    """Read the exclusion lists and the conditions; None if there are neither."""
+def make_exclusion(exclude: Sequence[Path], where: Sequence[str], *, quiet: bool = False) -> Exclusion | None:
+    """Read the exclusion lists and the conditions; None if there are neither.
+
+    Prints what each list holds, unless ``quiet``: a number that could not be read is not excluded. Raises FileError for
+    a list that holds no number at all, and ConfigurationError for a condition that is none.
+    """
     if not exclude and not where:
         return None
     conditions = []
@@ -154,11 +159,25 @@ def make_exclusion(exclude: Sequence[Path], where: Sequence[str]) -> Exclusion |
         conditions.append((column.strip(), value.strip()))
     numbers = Bitset()
     for path in exclude:
+        found = unread = 0
         with open_source(path) as refusals:
             for text in refusals.numbers():
-                with suppress(InvalidNumber):
+                try:
                     for number in numbers_in(text):
                         numbers.add(number)
+                        found += 1
+                except InvalidNumber as error:
+                    unread += error.problem != "empty"
+            columns = " and ".join(map(str, refusals.number_columns))
+        if not found and unread:
+            raise FileError(f"{path}: column {columns} has no phone numbers, so nothing would be excluded")
+        if not quiet:
+            say(f"{path.name}: {count(found, 'number')} never to check, from column {columns}")
+        if unread:
+            say(
+                f"{path.name}: {count(unread, 'row')} without a valid number: correct them, "
+                "or their numbers may be checked"
+            )
     return Exclusion(numbers, ", ".join(path.name for path in exclude), tuple(conditions))
 
 

@@ -123,7 +123,7 @@ def plan(
         raise ConfigurationError(
             "--fresh-within and --retry-failed need a ledger: add --ledger PATH or --api-id"
         )
-    exclusion = make_exclusion(exclude, where)
+    exclusion = make_exclusion(exclude, where, quiet=talk.quiet)
 
     async def read() -> Survey:
         async with AsyncExitStack() as stack:

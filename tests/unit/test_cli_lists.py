@@ -85,6 +85,22 @@ def test_a_condition_on_a_column_that_is_not_there_is_an_error_that_lists_them()
         make_exclusion([], ["consent"])
 
 
+def test_a_list_of_refusals_says_what_was_read_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    write("refused.csv", text="name,phone\nAna,913456789\nEva,\nLuis,ext. 12\n")
+    assert make_exclusion([Path("refused.csv")], []) is not None
+    said = capsys.readouterr().err
+    assert "refused.csv: 1 number never to check, from column 'phone'" in said
+    assert "refused.csv: 1 row without a valid number" in said
+    make_exclusion([Path("refused.csv")], [], quiet=True)
+    assert "never" not in capsys.readouterr().err
+
+
+def test_a_list_of_refusals_without_a_number_is_an_error() -> None:
+    write("refused.csv", text="phone\nAna\nEva\n")
+    with pytest.raises(FileError, match="has no phone numbers, so nothing would be excluded"):
+        make_exclusion([Path("refused.csv")], [])
+
+
 def test_without_options_every_row_is_asked() -> None:
     write("leads.csv")
     assert make_exclusion([], []) is None
