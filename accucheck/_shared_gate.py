@@ -267,7 +267,7 @@ class SharedGate:
             )
             self._asking.add_done_callback(self._on_answer)
         if not self._waiters and not self._outcomes and not self._not_tried and now - self._used_at > _QUIET:
-            return  # nothing to ask and nothing to tell: another may lead
+            return  # nothing to request or report: another may lead
         due = [] if self._asking is not None else [max(self._ask_at, now + 0.001)]
         if paused and due and not self._outcomes:
             due = [now + min(paused, _LOOK_AGAIN)]

@@ -143,7 +143,7 @@ class SyncClient:
 
     @property
     def stats(self) -> Stats:
-        """A snapshot of all that the client has done so far."""
+        """A snapshot of the client's totals so far."""
         _, client = self._opened()
         return client.stats
 

@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._busy = False  # from the request to the end of its reply
-        self._streams = False  # the reply is taken as it comes
+        self._streams = False  # the reply is read as it arrives
         self._waiter: asyncio.Future[None] | None = None
         self._error: httpx.TransportError | None = None
         self._heard = 0.0  # when the last byte came or, at first, when the request left

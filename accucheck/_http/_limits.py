@@ -53,7 +53,7 @@ class Slots:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.give_back()  # it was handed over in the moment of the cancellation
+                self.give_back()  # it was passed on at the moment of cancellation
             with suppress(ValueError):
                 self._line.remove(turn)
             raise

@@ -229,7 +229,7 @@ class FastTransport(httpx.AsyncBaseTransport):
         if connection.settle() and not self._closed:
             origin.idle.append(connection)
 
-    # What a connection tells (see ConnectionOwner)
+    # Called by connections (see ConnectionOwner)
 
     def lost(self, connection: Connection) -> None:
         self._open.pop(connection, None)
@@ -364,7 +364,9 @@ async def _send(
     """
     sent = 0
     if not isinstance(body, httpx.ByteStream):
-        await connection.write(head, seconds)  # at once: what comes before the request is no reply to it
+        await connection.write(
+            head, seconds
+        )  # at once: anything received before the request is not its reply
         head = b""
     async with aclosing(_chunks(body)) as chunks:
         async for chunk in chunks:

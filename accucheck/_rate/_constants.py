@@ -36,8 +36,7 @@ DIP_CALLS: Final = 8
 CLIMB_DOUBLING: Final = 2.0
 """Seconds in which a climb doubles the rate, so that it is back at the refused rate within a second."""
 CONFIRM_DOUBLING: Final = 14.0
-"""The same for the slow climb that measures, 5 % a second: refused a second after it has passed 100/s, so
-that 100 calls are measured, and 4 % over the limit."""
+"""The same for the slow climb that measures, 5 % a second, so that about a second of calls is measured."""
 CONFIRM_EXCESS: Final = 0.2
 """A slow climb that is still admitted 20 % above cruise becomes a probe, because the limit has risen. Without this, it
 would take half a minute longer to reach a limit that doubled during the climb."""

@@ -149,7 +149,7 @@ class Windows:
     def next(self, refused_at: float) -> float:
         """Return when to try the window after the one that refused a call sent then.
 
-        In the middle of a wide interval: whatever becomes of the try, the interval is half as wide after it.
+        In the middle of a wide interval, so that any outcome halves it.
         """
         wide = self._reset.before - self._reset.after > constants.SURE_RESET
         reset = self._reset.middle if wide else self._reset.before

@@ -147,7 +147,7 @@ class MemoryStore:
             if not isinstance(settlement.result, Check):
                 key |= FAILED
             before = recent.get(key)
-            # When it was given is worked out where it matters: that takes longer than all the rest.
+            # The time is computed only when needed, because it takes longer than everything else.
             if before is None or _known(key, before)[1] <= head_of(settlement, endpoint, now)[1]:
                 recent[key] = settlement, now
         while len(self._recent) >= self._kept + _SPILLED_AT_ONCE and self._full is None:

@@ -1,4 +1,4 @@
-"""A process that uses a ledger: a file beside it, locked for as long as the process lives.
+"""A process that uses a ledger: a file next to it, locked while the process lives.
 
 The system drops the lock when the process dies, however it dies. So others know at once that its claims are free, and
 its counters, in the same file, say how many of its leased calls were made.
@@ -123,8 +123,8 @@ class Owner:
         self._free = list(range(SLOTS))[::-1]
         self._reserved = False
         if reserve:
-            with suppress(OSError):  # a disk that has no room for it at the start has no reserve
-                # Written, not only declared: a hole in a file keeps no room.
+            with suppress(OSError):  # without space for it at the start, there is no reserve
+                # Written, because a hole in a file does not reserve space.
                 self._reserved = os.write(self._descriptor, bytes(reserve)) == reserve
 
     def take_slot(self) -> int:
@@ -180,7 +180,7 @@ def dead(path: Path, token: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        return False  # somebody else's, and so nobody knows
+        return False  # someone else's, so unknown
     try:
         return _try_lock(descriptor)
     finally:

@@ -157,7 +157,7 @@ def settlement_of(number: int, stored: bytes) -> Settlement:
     """Return the settlement of a row's bytes.
 
     Raises:
-        msgspec.MsgspecError: these bytes are no settlement.
+        msgspec.MsgspecError: these bytes are not a settlement.
     """
     try:
         row = _decode(stored)

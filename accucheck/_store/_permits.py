@@ -153,7 +153,7 @@ class PermitStore(Protocol):
     """A store that can also pace the calls of all its processes."""
 
     async def lease_permits(self, request: PermitRequest) -> Permits:
-        """Lease permits, and report what became of calls. Raises LedgerError."""
+        """Lease permits, and report the outcomes of calls. Raises LedgerError."""
 
 
 def seat_of(owner: int, request: PermitRequest) -> int:
@@ -174,7 +174,7 @@ def lease(
 ) -> Permits:
     """Lease permits to ``owner``, whose fair share is used up to ``share_at``, and bring the pace up to date.
 
-    ``usage`` tells of earlier calls that count against the quotas; ``wall`` are the seconds since 1970.
+    ``usage`` has earlier calls that count against the quotas; ``wall`` is seconds since 1970.
     """
     wanted, wait, schedule = request.wanted, 0.0, None
     if request.quotas:

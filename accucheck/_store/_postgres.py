@@ -62,8 +62,8 @@ _PATIENCE: Final = 30.0
 """Seconds for which to keep trying a server that cannot be reached."""
 _CONNECTIONS: Final = 4
 
-# One version of the tables, in a schema of their own. The rows of `paces` and `callers` change many times a second:
-# room in their pages keeps these changes from growing the tables.
+# One version of the tables, in their own schema. The rows of `paces` and `callers` change many times a second;
+# free space in their pages keeps these changes from growing the tables.
 _SCHEMA: Final = """
 CREATE SCHEMA accucheck;
 CREATE TABLE accucheck.meta (version integer NOT NULL);
@@ -340,7 +340,7 @@ class PostgresStore:
             try:
                 await self._do(self._renew_once)
             except LedgerError as error:
-                logger.warning("%s", error)  # whoever buys next meets it too
+                logger.warning("%s", error)  # the next buyer gets the error, too
 
     async def _renew_once(self, connection: AsyncConnection[Any]) -> None:
         async with connection.transaction():
@@ -396,7 +396,7 @@ class PostgresStore:
                 made += lost
             await connection.execute(_COUNT, (job, made, 0, lost))
         if token is not None:
-            # Whoever claims its numbers next can tell that they may just have been asked.
+            # So the next one to claim its numbers knows that they may just have been asked.
             await connection.execute(
                 """UPDATE accucheck.claims SET owner =
                 (SELECT -extract(epoch FROM least(expires, clock_timestamp()))::bigint
@@ -468,7 +468,7 @@ class PostgresStore:
         free = [number for number in dict.fromkeys(numbers) if number not in taken]
         self._claimed.update(free)
         work = asyncio.ensure_future(self._do(lambda connection: self._claim(connection, free, query)))
-        # Whatever becomes of the caller, what was claimed for it is known to be so, or released.
+        # Even if the caller is cancelled, what was claimed for it is recorded or released.
         try:
             claims = await asyncio.shield(work)
         except asyncio.CancelledError:

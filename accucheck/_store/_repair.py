@@ -65,7 +65,7 @@ def rescue(tables: Tables, trouble: str) -> Path:
         spare.unlink(missing_ok=True)
         raise
     if spoiled:
-        # Closing would copy the log into the file, which belongs to somebody else now.
+        # Closing would copy the log into the file, which now belongs to someone else.
         with suppress(OSError):
             os.truncate(files_of(path)[1], 0)
     with suppress(sqlite3.Error):

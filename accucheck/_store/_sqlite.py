@@ -107,7 +107,7 @@ class SQLiteStore:
         free = [number for number in dict.fromkeys(numbers) if number not in taken]
         claimed.update(free)
         work = self._submit(lambda ledger: ledger.claim(free, query))
-        # Whatever becomes of the caller, what was claimed for it is known to be so, or released.
+        # Even if the caller is cancelled, what was claimed for it is recorded or released.
         try:
             claims = await asyncio.shield(work)
         except asyncio.CancelledError:

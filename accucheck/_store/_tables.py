@@ -268,7 +268,7 @@ class Tables:
         connection = self._connection
         if len(rows) <= _WIDTHS[-1] and not possibly_double_charged:
             self._synchronize("FULL")
-            upsert(connection, rows)  # one statement, a transaction of its own
+            upsert(connection, rows)  # one statement, so its own transaction
         else:
             with self._transaction(durable=True):
                 upsert(connection, rows)
@@ -458,7 +458,7 @@ class Tables:
                         # After a power cut the counters may be older than the lease.
                         known = _owner.counters_of(self.path, token, slot) if boot == self._boot else None
                         self._end_lease(owner, job, granted, known, killed=True)
-                    # Whoever claims its numbers next can tell that they may just have been asked.
+                    # So the next one to claim its numbers knows that they may just have been asked.
                     connection.execute(
                         "UPDATE claims SET owner = ? WHERE owner = ?",
                         (-int(min(expires, self._now())), owner),

@@ -196,7 +196,7 @@ def wrapped(facts: Iterable[str], width: int) -> list[str]:
 
 
 NARROWEST = 24
-"""Columns that a value needs beside its name."""
+"""Columns that a value needs next to its name."""
 
 
 def columns_of(stream: TextIO) -> int | None:

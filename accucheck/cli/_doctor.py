@@ -201,7 +201,7 @@ def _network(account: Account) -> Iterator[Finding]:
 
 
 def _in_words(error: Exception) -> str:
-    """Return what happened to a connection, without the words of the system's libraries where there are better ones."""
+    """Return what happened to a connection, in clearer words than the system's libraries if possible."""
     if isinstance(error, TimeoutError | httpx.TimeoutException):
         return f"no answer within {_SECONDS:g} s"
     if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST"):

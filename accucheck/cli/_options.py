@@ -186,7 +186,7 @@ class Account:
     base_url: str = "https://cloudapi.peru.accuauth.com"
     """URL of the API. http:// is only allowed for this machine (the sandbox)."""
     endpoint: EndpointChoice = "advanced"
-    """Endpoint to call. basic only tells whether the number is on WhatsApp; cascade asks basic first, and advanced
+    """Endpoint to call. basic only says whether the number is on WhatsApp; cascade asks basic first, and advanced
     for the numbers that are on WhatsApp."""
     body: Literal["auto", "form", "json"] = "auto"
     """Encoding of the request body. auto finds out on the first call."""

@@ -242,7 +242,7 @@ def check_output(path: str, source: Source, file_format: str | None) -> None:
     if not folder.exists():
         raise OutputError(f"the folder {folder} does not exist\nmkdir -p {shlex.quote(str(folder))}")
     if is_stream(path):
-        return  # whoever reads it would see that it was opened
+        return  # its reader would notice that it was opened
     sink = FileSink(path, source, file_format=file_format)
     sink.__exit__(BaseException, None, None)  # as after an error: the temporary file is removed
 
@@ -258,11 +258,11 @@ _BESIDE = {
     "--summary-json": b'{\n  "exit_code":',
     "--metrics-file": b"# HELP accucheck_",
 }
-"""The files beside the outputs, and how each begins: one that an earlier run wrote is replaced, and no other."""
+"""The files besides the outputs, and how each begins. Only files that an earlier run wrote are replaced."""
 
 
 def refuse_files_beside(jobs: Sequence[Job]) -> None:
-    """Raise FileError if the files that go beside the outputs would take the place of others."""
+    """Raise FileError if the files besides the outputs would replace others."""
     taken = {_identity(output): "the output" for job in jobs for output in job.outputs.values()}
     if jobs[0].ledger is not None and not is_postgres(jobs[0].ledger):
         taken |= {_identity(str(path)): "the ledger" for path in files_of(Path(jobs[0].ledger))}

@@ -48,9 +48,9 @@ SAMPLES_A_LINE = 60
 JSON_PERIOD = 1.0
 """Seconds between lines of JSON."""
 SURE_OF_A_PASS = 5.0
-"""Seconds of a pass that tell its speed."""
+"""Seconds of a pass after which its speed is known."""
 SAMPLE_PERIOD = 0.2
-"""Seconds between two counts that are kept to tell the speed from."""
+"""Seconds between counts that are saved to compute the speed."""
 SPEED_WINDOW = 20.0
 """Seconds that the speed looks back on, at most."""
 WIDEST = 60
@@ -215,7 +215,7 @@ class RunMeter:
         return View(facts, done / self._to_check if self._to_check else None, data)
 
     def _moment(self, pause: float) -> str:
-        """Return when a pause ends: in the time zone of the hours, where there are any."""
+        """Return when a pause ends, in the time zone of the hours, if any."""
         now = self._wall()
         hours = None if self._plan is None else self._plan.hours
         return moment(now + pause, now) if hours is None else moment(now + pause, now, hours.zone)
@@ -466,7 +466,7 @@ class _Lines:
 
     @property
     def period(self) -> float:
-        return LINE_PERIOD / SAMPLES_A_LINE  # the speed is that of late, not of the whole minute
+        return LINE_PERIOD / SAMPLES_A_LINE  # the recent speed, not that of the whole minute
 
     def show(self, view: View) -> None:
         self._seen += 1

@@ -40,9 +40,9 @@ class MetricsFile:
     In version 0.0.4 of Prometheus' text format, for the textfile collector of its node exporter.
 
     Args:
-        path: The file; the collector reads those that end in ``.prom``.
-        job: Name of the job: the label ``accucheck_job`` of every sample, which tells the files of several jobs apart.
-        cost: Returns the cost of the calls; None without a price.
+        path: The file; the collector reads those that end in ``.prom``. job: Name of the job: the label
+        ``accucheck_job`` of every sample, which distinguishes the files of several jobs. cost: Returns the cost of the
+        calls; None without a price.
     """
 
     def __init__(self, path: Path, job: str, cost: Callable[[], Cost | None] = lambda: None) -> None:
@@ -289,7 +289,7 @@ class Ending:
     limit: float | None = None
     """Calls per second that the gate allowed at the end; the account's limit, if it was searched for."""
     speed: tuple[tuple[float, float, float | None], ...] = ()
-    """Moments (seconds since 1970), calls per second up to each, and the limit as it was known then."""
+    """Moments (seconds since 1970), calls per second up to each, and the limit known at the time."""
     left_at_once: bool = False
     """Whether a second signal cut off the calls in flight."""
 

@@ -240,7 +240,7 @@ def output_encoding(source: CsvSource) -> Encoding:
 
 
 def quoted(cell: str, delimiter: str) -> str:
-    """Return the cell as CSV text, in quotes only where it needs them (in any spreadsheet's locale)."""
+    """Return the cell as CSV text, in quotes only if it needs them (in any spreadsheet's locale)."""
     if _NEEDS_QUOTES(cell) or delimiter in cell:
         return '"' + cell.replace('"', '""') + '"'
     return cell

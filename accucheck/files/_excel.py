@@ -66,7 +66,7 @@ def _refuse_huge_sheet(sheet: IO[bytes], name: str) -> None:
     said = _DIMENSION.search(head)
     if said is None or _cells(*said.groups()) <= _MOST_CELLS:
         return
-    # Some programs say that every sheet is as large as a sheet can be: only its cells tell.
+    # Some programs say that every sheet has the maximum size, so only its cells count.
     columns, rows = b"", 0
     while head:
         for column, row in _FULL_CELL.findall(head):

@@ -36,7 +36,7 @@ BARE_VALUE = "phone"
 
 _SAMPLE_ROWS = 200
 
-# Bad UTF-8 and nesting without end come as errors of their own.
+# Bad UTF-8 and endless nesting raise different errors.
 _NOT_PLAIN = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 _WRITE_EVERY = 2048

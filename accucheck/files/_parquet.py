@@ -278,7 +278,7 @@ def cells_of(arrow: Any, column: Any) -> list[object]:
     """Return the values of a column.
 
     Arrow has times finer than Python's and years before its first and after its last; as text it has them all.
-    Text that is no UTF-8, which Arrow never looks at, keeps a replacement character for each bad byte.
+    Text that is not UTF-8, which Arrow does not check, gets a replacement character for each bad byte.
     """
     shown = _shown_type(arrow, column.type)
     if shown != column.type:

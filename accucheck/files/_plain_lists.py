@@ -38,7 +38,7 @@ def separator_of_numbers(text: str) -> re.Pattern[str] | None:
         if max(widths, default=0) < 2 or (len(lines) > 1 and len(set(widths)) == 1):
             continue
         flat = [piece for each in pieces for piece in each][:2000]
-        if _is_word(flat[0]):  # a header, or a name: it costs too much to look at all the others
+        if _is_word(flat[0]):  # a header, or a name: checking all the others would cost too much
             continue
         numbers = sum(map(_is_number, flat))
         # The members of a group, copied in one go, have names among them; the rows of a table have them too.

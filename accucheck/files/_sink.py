@@ -1,9 +1,9 @@
 """Outputs: a whole file, there at once or not at all, or a stream of lines as answers come.
 
-The bytes of a file go to a temporary file beside the target (mode 0600), which is synced, then renamed over the target,
-then the directory is synced: after ``commit`` returns, the output survives a power cut, and at no instant is
-there half of it under its name. A temporary file that a killed run left is removed by the next run: a live
-one holds a lock on its own.
+The bytes of a file go to a temporary file next to the target (mode 0600), which is synced, then renamed over the
+target, then the directory is synced: after ``commit`` returns, the output survives a power cut, and at no instant is
+there half of it under its name. A temporary file that a killed run left is removed by the next run: a live one holds a
+lock on its own.
 """
 
 from __future__ import annotations

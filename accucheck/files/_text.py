@@ -56,7 +56,7 @@ def detect(stream: BinaryIO, name: str, override: str | None = None, *, whole: b
         stream: Plain bytes from their start. It is read on to the first byte that is not UTF-8, or its end.
         name: Of the file, for messages.
         override: The name that the caller gives; a byte order mark of the same family still counts.
-        whole: False if the stream is only the beginning of the file: a character cut at its end is no fault.
+        whole: False if the stream is only the beginning of the file: a character cut at its end is not an error.
 
     Raises:
         FileError: Python does not know the encoding ``override``, or the stream is not text.
@@ -191,7 +191,7 @@ class _Record(NamedTuple):
 
 
 def opening_of(head: str, *, delimiter: str | None = None) -> Opening:
-    """Return what the text's beginning tells."""
+    """Return what the beginning of the text shows."""
     line_end = next((end for end in ("\r\n", "\n", "\r") if end in head), "\n")
     separator_line = ""
     lines = list(io.StringIO(head, newline=""))

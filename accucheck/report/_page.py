@@ -35,7 +35,7 @@ MOST_TABLES: Final = 8
 LIMA: Final = timezone(timedelta(hours=-5))
 """Peru has not changed its clocks since 1994."""
 FEWEST_POINTS: Final = 8
-"""A chart of fewer points, or of a few seconds, tells nothing."""
+"""A chart of fewer points, or of a few seconds, shows nothing useful."""
 
 
 def render(
@@ -145,7 +145,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _money(amount: float) -> str:
-    """Return an amount as the command line shows it: with more than two decimals only where they matter."""
+    """Return an amount as the command line shows it, with more than two decimals only if needed."""
     rounded = f"{amount:,.2f}"
     exact = Decimal(str(round(amount, 6)))
     return rounded if amount >= 1 or exact == Decimal(rounded) else f"{exact.normalize():,f}"

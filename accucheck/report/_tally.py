@@ -34,7 +34,7 @@ __all__ = [
 MOST_GROUPS: Final = 200
 """Columns with more distinct values than this are left out of the report; they are not campaigns or cities."""
 MOST_USEFUL_GROUPS: Final = 30
-"""Columns that nobody asked for are compared by up to so many values: 25 departments, some misspelled."""
+"""Columns that were not requested are compared by up to this many values: 25 departments, some misspelled."""
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}")
 MOST_ROWS: Final = 25
 """Rows of one table; what is beyond is summed up in a last one."""
@@ -79,7 +79,7 @@ class Breakdown:
         self.wanted = wanted
         """Whether it was requested."""
         self.groups: dict[str, Counts] = {}
-        """Groups by the value as it was written first: ``Lima`` and ``LIMA`` are one."""
+        """Groups by the value as first written; ``Lima`` and ``LIMA`` are one."""
         self._folded: dict[str, Counts] = {}
         self.abandoned = False
         """Whether the column has too many distinct values to group by, or holds personal data."""

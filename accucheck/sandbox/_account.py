@@ -166,7 +166,7 @@ class Account:
         # When a pending number becomes ready, in order of first calls. One that was asked before and
         # is not here is ready: so what is past may be dropped at any time.
         self._ready_at: OrderedDict[int, float] = OrderedDict()
-        self._queue_ends = -math.inf  # when the vendor's queue has worked off all that is in it
+        self._queue_ends = -math.inf  # when the vendor's queue will be empty
         self._id_prefix = f"TID{secrets.token_hex(8)}"
         self._id_numbers = itertools.count(1)
 
@@ -261,7 +261,7 @@ class Account:
         return self._fate(call.endpoint, national, now)
 
     def _fate(self, endpoint: Endpoint, national: str, now: float) -> Reply:
-        """Decide what becomes of a good number. Chance is drawn from seed, number and n-th call alone."""
+        """Decide the fate of a valid number. Chance depends only on seed, number and n-th call."""
         settings = self.settings
         key = int(national) * _sign(endpoint)
         nth = self._asked.get(key, 0) + 1
