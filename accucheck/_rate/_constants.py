@@ -35,6 +35,9 @@ DIP_CALLS: Final = 8
 """Calls in a row that must be admitted before a cut rate counts as good."""
 CLIMB_DOUBLING: Final = 2.0
 """Seconds in which a climb doubles the rate, so that it is back at the refused rate within a second."""
+CLIMB_SHARE: Final = 0.8
+"""The limit after a climb that could not be measured, as a share of the rate refused: on a busy machine the slow climb
+from 0.7 took ten seconds."""
 CONFIRM_DOUBLING: Final = 14.0
 """The same for the slow climb that measures, 5 % a second, so that about a second of calls is measured."""
 CONFIRM_EXCESS: Final = 0.2

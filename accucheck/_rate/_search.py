@@ -249,7 +249,9 @@ class Search:
                 self._dip(constants.CRUISE_SHARE * self.limit, self.next_phase)
             case Phase.CLIMB:
                 self._confirm(
-                    constants.CUT * rate if measured is None else self._likely(measured, rate, measurement)
+                    constants.CLIMB_SHARE * rate
+                    if measured is None
+                    else self._likely(measured, rate, measurement)
                 )
             case Phase.CONFIRM:
                 limit = self.known_limit if measured is None else self._likely(measured, rate, measurement)
