@@ -339,7 +339,8 @@ class SharedGate:
             self._sent_lately.popleft()
         wanted = 0
         # Others may use what nobody waits for here.
-        if self._waiters or (self._alone and not self._single and not self._quotas):
+        controller = self._controller if self._alone and not self._quotas else None
+        if self._waiters or (controller is not None and controller.phase is not Phase.LOCKOUT):
             wanted = len(self._waiters) + len(self._sent_lately) - len(self._permits)
         if self._controller is None and self._high < math.inf:
             wanted = min(wanted, math.ceil(self._high * HORIZON))
