@@ -216,16 +216,15 @@ def folded(text: str, stream: TextIO, indent: int = 2) -> str:
     if width is None or len(text) <= width:
         return text
     lead = text[: len(text) - len(text.lstrip())]
-    body = re.sub(r"(?<=\S) {2,}", lambda match: "\xa0" * len(match[0]), text.lstrip())
     lines = textwrap.wrap(
-        body,
+        text.lstrip(),
         max(width, indent + 8),
         initial_indent=lead,
         subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return "\n".join(lines).replace("\xa0", " ")
+    return "\n".join(lines)
 
 
 screen = threading.RLock()
@@ -343,8 +342,8 @@ def report(facts: Iterable[tuple[str, str]], stream: TextIO | None = None) -> No
         indent = 4  # the values begin below their names
     lines = []
     for name, value in rows:
-        label = f"{name:<{indent}}" if len(name) < indent - 1 else f"{name}  "
-        lines.append(folded((label + terminal_safe(value)).rstrip(), target, indent))
+        label = (f"{name:<{indent}}" if len(name) < indent - 1 else f"{name}  ").replace(" ", "\xa0")
+        lines.append(folded((label + terminal_safe(value)).rstrip(), target, indent).replace("\xa0", " "))
     with nullcontext() if stream is not None else suppress(OSError, ValueError):
         print(*lines, sep="\n", file=target, flush=True)
 

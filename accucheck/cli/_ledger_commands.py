@@ -23,7 +23,16 @@ from accucheck._phone import normalize
 from accucheck._schedule import HOME, time_zone
 from accucheck._store import account_ledgers, init_postgres, is_postgres, repair
 from accucheck._store._ledger import Ledger, LedgerInfo
-from accucheck.cli._console import count, print_json, report, say, short_path, standard_output, thousands
+from accucheck.cli._console import (
+    count,
+    folded,
+    print_json,
+    report,
+    say,
+    short_path,
+    standard_output,
+    thousands,
+)
 from accucheck.cli._exit import ExitCode
 from accucheck.cli._ledger import existing_ledger
 from accucheck.cli._options import DEFAULT_TALK, STANDARD_STREAM, Duration, OutputFormat, StreamOrPath, Talk
@@ -116,9 +125,8 @@ def list_ledgers(*, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
             print_json(msgspec.to_builtins(facts))
         else:
             newest = f", last answer {facts.newest[:10]}" if facts.newest else ""
-            print(
-                f"{short_path(facts.path)}  {count(facts.yes + facts.no, 'answer')}, {_size(facts.bytes)}{newest}"
-            )
+            answers = f"{count(facts.yes + facts.no, 'answer')}, {_size(facts.bytes)}{newest}"
+            print(folded(f"{short_path(facts.path)}  {answers}", sys.stdout))
     return ExitCode.ALL_ANSWERED
 
 
