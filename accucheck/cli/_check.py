@@ -42,6 +42,8 @@ from accucheck.cli._summary import say_what_ended_it
 __all__ = ["check"]
 
 UNCHECKED = "UNCHECKED"
+NARROW = 76
+"""Columns below which a table has one column for all details."""
 _NOW = 120
 """Seconds during which an answer is shown as new."""
 
@@ -127,7 +129,8 @@ def check(
         for number, outcome in zip(numbers, outcomes, strict=True):
             print_json(_record(number, outcome))
     else:
-        Console(highlight=False, markup=False, emoji=False).print(_table(numbers, outcomes))
+        console = Console(highlight=False, markup=False, emoji=False)
+        console.print(_table(numbers, outcomes, narrow=console.width < NARROW))
     code = say_what_ended_it(job, ending, interruption)
     if code is not None:
         return code
@@ -147,16 +150,20 @@ def _record(number: str, outcome: Outcome[str] | None) -> dict[str, Any]:
             assert_never(outcome)
 
 
-def _table(numbers: Sequence[str], outcomes: Outcomes) -> Table:
+def _table(numbers: Sequence[str], outcomes: Outcomes, *, narrow: bool = False) -> Table:
     table = Table(box=None, pad_edge=False)
     old = any(isinstance(outcome, Checked) and _known_for(outcome.check) for outcome in outcomes)
-    for heading in ("Number", "WhatsApp", "Business", "Avatar", "Since", *(["Age"] if old else [])):
+    details = ("business", "avatar", "since", *(["age"] if old else []))
+    for heading in ("Number", "WhatsApp", *([] if narrow else [each.capitalize() for each in details])):
         table.add_column(heading, no_wrap=True)
-    table.add_column("Signature or reason")
+    table.add_column("Details" if narrow else "Signature or reason")
     for number, outcome in zip(numbers, outcomes, strict=True):
         shown, whatsapp, *others = (terminal_safe(cell, 200) for cell in _cells(number, outcome))
         if old:
             others.insert(-1, _known_for(outcome.check) if isinstance(outcome, Checked) else "")
+        if narrow:
+            words = [f"{name} {value}" for name, value in zip(details, others, strict=False) if value]
+            others = [", ".join([*words, *([others[-1]] if others[-1] else [])])]
         style = {"yes": "green", "no": "yellow"}.get(whatsapp, "red")
         table.add_row(Text(shown), Text(whatsapp, style=style), *map(Text, others))
     return table
