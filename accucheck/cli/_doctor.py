@@ -162,7 +162,7 @@ def _network(account: Account) -> Iterator[Finding]:
     try:
         context = ssl.create_default_context(cafile=None if account.ca_file is None else str(account.ca_file))
     except (OSError, ssl.SSLError) as error:
-        advice = "--ca-file takes a file of certificates in PEM form"
+        advice = "--ca-file needs a PEM file of certificates"
         yield Finding("CA file", "failed", f"{account.ca_file}: {_in_words(error)}", advice)
         return
     if proxy is not None:

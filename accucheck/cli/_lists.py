@@ -172,7 +172,7 @@ def make_exclusion(exclude: Sequence[Path], where: Sequence[str], *, quiet: bool
         if not found and unread:
             raise FileError(f"{path}: column {columns} has no phone numbers, so nothing would be excluded")
         if not quiet:
-            say(f"{path.name}: {count(found, 'number')} never to check, from column {columns}")
+            say(f"{path.name}: {count(found, 'number')} to leave out, from column {columns}")
         if unread:
             say(
                 f"{path.name}: {count(unread, 'row')} without a valid number: correct them, "

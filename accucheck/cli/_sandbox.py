@@ -193,4 +193,4 @@ def _announce(line: str, api_id: str, api_secret: str) -> None:
     print(f"\nTo use it, type in {shell} in another terminal:\n", file=sys.stderr)
     for name, value in values.items():
         print(f"  {setting.format(name, value if os.name == 'nt' else shlex.quote(value))}", file=sys.stderr)
-    print("\nOpen the address in a browser to watch it. Ctrl-C ends it.\n", file=sys.stderr, flush=True)
+    print("\nOpen the address in a browser to watch it. Ctrl-C stops it.\n", file=sys.stderr, flush=True)

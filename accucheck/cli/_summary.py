@@ -195,7 +195,7 @@ def conclude(
         say(f"{count(tally.failed, 'row')} failed", hint=hint)
     if tally.invalid and not job.allow_invalid and not job.talk.quiet:
         say(
-            f"{count(tally.invalid, 'row')} without a usable number; the column reason says why",
+            f"{count(tally.invalid, 'row')} without a usable number; see the column reason",
             hint="with --allow-invalid, such rows leave the exit code at 0",
         )
     if tally.pending:

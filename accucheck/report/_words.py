@@ -27,7 +27,7 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "price_each": "{n} numbers answered, {price} each",
         "spent": "of the calls in this run",
         "in_this_run": "{cost} in this run",
-        "numbers": "Different numbers on WhatsApp",
+        "numbers": "Distinct numbers on WhatsApp",
         "simulated": "Simulated: these answers come from {host}, not from AccuAuth.",
         "duration": "Duration",
         "retries": "{polls} polls, {retries} retries, slowed down {refusals} times",

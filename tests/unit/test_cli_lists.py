@@ -89,7 +89,7 @@ def test_a_list_of_refusals_says_what_was_read_of_it(capsys: pytest.CaptureFixtu
     write("refused.csv", text="name,phone\nAna,913456789\nEva,\nLuis,ext. 12\n")
     assert make_exclusion([Path("refused.csv")], []) is not None
     said = capsys.readouterr().err
-    assert "refused.csv: 1 number never to check, from column 'phone'" in said
+    assert "refused.csv: 1 number to leave out, from column 'phone'" in said
     assert "refused.csv: 1 row without a valid number" in said
     make_exclusion([Path("refused.csv")], [], quiet=True)
     assert "never" not in capsys.readouterr().err
