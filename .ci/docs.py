@@ -33,7 +33,7 @@ SECTIONS = {
     "": ["Client", "Stream", "SyncClient", "SyncStream", "check_sync", "normalize"],
     "Answers and outcomes": ["Check", "Checked", "Failed", "Outcome", "Stats"],
     "Settings": ["Policy", "Timeouts", "Rate"],
-    "Seams": [
+    "Extension points": [
         "Gate",
         "AdaptiveGate",
         "UnlimitedGate",
@@ -45,7 +45,7 @@ SECTIONS = {
     "Events": ["Event", "CallEnded", "Settled", "CircuitChanged", "RunStarted", "RunFinished"],
     "Ledger": ["Ledger", "LedgerInfo"],
 }
-"""Public names by section of their page. Errors have one, and so has whatever is not named here."""
+"""Public names by section of their page. Errors and names not listed here have their own sections."""
 
 
 def _api() -> str:
@@ -57,7 +57,7 @@ def _api() -> str:
     sections = {
         **SECTIONS,
         "Errors": errors,
-        "Further names": [name for name in public if name not in named and name not in errors],
+        "Other names": [name for name in public if name not in named and name not in errors],
     }
     lines = ["# Python API", ""]
     for title, names in sections.items():
@@ -138,7 +138,7 @@ def _configuration() -> str:
         "```sh\naccucheck config show\n```\n\n"
         "A relative path counts from the file's directory. Flags are `true` or `false`; a repeatable option takes a "
         "list. A file never contains the secret itself: use `secret-file` or `secret-command`.\n\n"
-        "A file in the current directory may come with a list from someone else. It therefore cannot run a command or "
+        "A file in the current directory may come with a list from someone else, so it cannot run a command or "
         "say where credentials are sent; those keys only work in your own file.\n\n"
         "## Credentials\n\n"
         "| variable | holds |\n|---|---|\n"
@@ -146,10 +146,10 @@ def _configuration() -> str:
         "| `ACCUCHECK_SERVE_API_ID`, `ACCUCHECK_SERVE_API_SECRET` | the key that callers of `accucheck serve` send |\n"
         "| `ACCUCHECK_BASE_URL` | another server, such as the sandbox; in Python, `base_url=` |\n"
         "| `ACCUCHECK_REAL_CALLS_IN_TESTS` | `1` allows paid calls under pytest |\n\n"
-        "`HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` are read too ([proxies](../how-to/network.md)). Options of "
+        "`HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` also work ([proxies](../how-to/network.md)). Options of "
         "`accucheck sandbox` are `ACCUCHECK_SANDBOX_...` ([sandbox](sandbox.md)).\n\n"
         "## All keys\n\n"
-        "What each does is on the page of the [command line](cli.md).\n\n"
+        "The [command line](cli.md) page explains each option.\n\n"
         "| key | variable | commands | may be set in |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
     )
 
@@ -160,10 +160,10 @@ def _statuses() -> str:
     return (
         "# Statuses\n\n"
         "What every reply means, generated from the table that the code acts on. *Known from*: `page` is AccuAuth's "
-        "page for this API, the contract; `family` are its pages for other countries and services that seem to be the "
-        "same; `HTTP` is the standard; `accucheck` are our own cases. *Trust* says how sure that is.\n\n"
+        "page for this API, the contract; `family`: its pages for other countries and services that seem to be the "
+        "same; `HTTP`: the standard; `accucheck`: our own cases. *Trust* says how sure we are.\n\n"
         f"{as_markdown()}\n"
-        "`InvalidNumber` (`INVALID_NUMBER`) has no reply: the text cannot be a Peruvian number, and no call is made.\n"
+        "`InvalidNumber` (`INVALID_NUMBER`) has no reply: the text cannot be a Peruvian number, so no call is made.\n"
     )
 
 
@@ -171,7 +171,7 @@ def _exit_codes() -> str:
     from accucheck.cli._exit import EXPLANATION
 
     rows = "".join(f"| {int(code)} | {meaning} |\n" for code, meaning in EXPLANATION.items())
-    return f"# Exit codes\n\nThe same for every command.\n\n| code | meaning |\n|---|---|\n{rows}"
+    return f"# Exit codes\n\nAll commands use the same codes.\n\n| code | meaning |\n|---|---|\n{rows}"
 
 
 def _columns() -> str:
@@ -181,14 +181,14 @@ def _columns() -> str:
     table = "\n".join(line.strip() for line in table.strip().splitlines())
     return (
         "# Output columns\n\n"
-        "Your own columns come back untouched and in place, followed by these. A column of yours with the same name "
-        "keeps it; ours then begins with `accucheck_`.\n\n"
+        "Your own columns come back untouched and in order, followed by these. If your list already has a column with "
+        "one of these names, yours keeps it and ours gets the prefix `accucheck_`.\n\n"
         f"{table}\n\n"
-        '- `whatsapp` is empty where there is no answer. An empty cell is never a "no".\n'
-        "- `status` is `OK`, AccuAuth's own word, or ours ([statuses](statuses.md)); `UNCHECKED` was not reached,\n"
-        "  `PENDING` and `REFUSED_ALIKE` are asked again by the same command.\n"
-        "- `reason` says in a sentence why there is no answer.\n"
-        "- `signature` was written by a stranger: formulas and control characters are made harmless.\n"
+        '- `whatsapp` is empty if there is no answer. An empty cell is never a "no".\n'
+        "- `status` is `OK`, AccuAuth's own word, or ours ([statuses](statuses.md)). `UNCHECKED` was not reached;\n"
+        "  run the same command again to check them, and to ask again about `PENDING` and `REFUSED_ALIKE`.\n"
+        "- `reason` is a sentence that says why there is no answer.\n"
+        "- `signature` was written by a stranger, so formulas and control characters are made harmless.\n"
         "- `checked_at` is when the answer was bought, which may be earlier than the run.\n"
     )
 
@@ -205,8 +205,8 @@ def _sandbox() -> str:
         rows.append(f"| `--{setting.name.replace('_', '-')}` | `{setting.name}` | {text} |")
     return (
         "# Sandbox\n\n"
-        "`accucheck sandbox` is a simulated AccuAuth on your machine: the contract of its page over HTTP, with the "
-        "trouble that you ask for. Every answer is a pure function of the number and a seed, so that any output can be "
+        "`accucheck sandbox` is a simulated AccuAuth on your machine. It implements AccuAuth's API over HTTP, with any "
+        "faults you configure. Every answer depends only on the number and a seed, so any output can be "
         "verified. In Python: `accucheck.sandbox.serve(Settings(...))`; in tests: "
         "[`accucheck_sandbox`](../how-to/pytest.md).\n\n"
         "Its page at `/` shows live counts; `/stats`, `/stats/history` and `/invoice` are JSON.\n\n"

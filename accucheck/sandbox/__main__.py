@@ -46,9 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m accucheck.sandbox", description=__doc__)
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)")
-    add("--rate", type=float, help="calls per second that are admitted (default: no limit)")
-    add("--burst", type=int, help="calls that the token bucket holds (default: 10)")
+    add("--port", type=int, default=8000, help="port to listen on; 0 picks a free one (default: %(default)s)")
+    add("--rate", type=float, help="calls per second to admit (default: no limit)")
+    add("--burst", type=int, help="size of the token bucket (default: 10)")
     add(
         "--window",
         choices=get_args(Window),
@@ -63,18 +63,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS:RATE,...",
         help="change the rate in mid-run: seconds after the first call, new rate; e.g. 30:50,60:200",
     )
-    add("--retry-after", action="store_true", help="send Retry-After on refusals")
+    add("--retry-after", action="store_true", help="send Retry-After when a call is rate-limited")
     add("--pending", type=float, default=defaults.pending, help="share of numbers that are PENDING at first")
     add(
         "--pending-for",
         type=float,
         default=defaults.pending_for,
-        help="seconds they are (default: %(default)s)",
+        help="seconds that they stay PENDING (default: %(default)s)",
     )
     add(
         "--queue-rate",
         type=float,
-        help="numbers per second that the vendor's queue works off: pending numbers wait for those before them",
+        help="numbers per second that the vendor's queue processes: pending numbers wait for those before them",
     )
     add(
         "--soft",
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "--outage",
         type=_argument(parse_outage),
         metavar="START:SECONDS",
-        help="every call fails with INTERNAL_ERROR for a while, from START seconds after the first call",
+        help="fail every call with INTERNAL_ERROR for a while, starting START seconds after the first call",
     )
     add(
         "--faults",
@@ -102,17 +102,17 @@ def _parser() -> argparse.ArgumentParser:
         "--latency",
         type=float,
         default=defaults.latency,
-        help="mean milliseconds to answer (default: %(default)s)",
+        help="average milliseconds per call (default: %(default)s)",
     )
-    add("--quota", type=int, help="OK answers until OUT_OF_QUOTA (default: no end)")
-    add("--expire-after", type=int, help="calls until KEY_EXPIRED (default: no end)")
+    add("--quota", type=int, help="OK answers until OUT_OF_QUOTA (default: unlimited)")
+    add("--expire-after", type=int, help="calls until KEY_EXPIRED (default: unlimited)")
     add(
         "--price",
         type=float,
         default=defaults.price,
         help="what a yes or a no costs on the invoice (default: %(default)s)",
     )
-    add("--price-basic", type=float, help="the same at the basic endpoint (default: the same price)")
+    add("--price-basic", type=float, help="the same for the basic endpoint (default: the same price)")
     add(
         "--invoice-timezone",
         default=defaults.invoice_timezone,
@@ -122,28 +122,28 @@ def _parser() -> argparse.ArgumentParser:
         "--body",
         choices=get_args(BodyType),
         default=defaults.body,
-        help="the body encoding that is understood (default: %(default)s)",
+        help="the body encoding to accept (default: %(default)s)",
     )
     add(
         "--endpoints",
         nargs="+",
         choices=get_args(Endpoint),
         default=defaults.endpoints,
-        help="endpoints that the account may use; another one answers NO_PERMISSION (default: both)",
+        help="endpoints that the account may use; any other answers NO_PERMISSION (default: both)",
     )
     add(
         "--seed",
         type=int,
         default=defaults.seed,
-        help="what answers and chance are drawn from (default: %(default)s)",
+        help="seed of the answers and of all randomness (default: %(default)s)",
     )
-    add("--api-id", default=defaults.api_id, help="the X-DF-API-ID that is accepted (default: %(default)s)")
+    add("--api-id", default=defaults.api_id, help="the X-DF-API-ID to accept (default: %(default)s)")
     add(
         "--api-secret",
         default=defaults.api_secret,
-        help="the X-DF-API-SECRET that is accepted (default: %(default)s)",
+        help="the X-DF-API-SECRET to accept (default: %(default)s)",
     )
-    add("--request-log", type=Path, metavar="PATH", help="JSONL file that gets one line per call")
+    add("--request-log", type=Path, metavar="PATH", help="JSONL file for one line per call")
     return parser
 
 
