@@ -136,10 +136,10 @@ def page(
 {_chart(int(counts.uptime), history)}
 <div><span class="key admitted"></span>admitted<span class="key refused"></span>refused by the rate limit<span
  class="key other"></span>refused for other reasons</div>
-<p class="note"><b>Charged twice</b> counts numbers that were paid for more than once at the same endpoint: money
-lost. A careful client causes it only where it must ask again after a reply was lost on the way (<b>charged but
-lost</b>), because AccuAuth has no way to ask what became of a call. More charged twice than charged but lost means that
-the client asks again without need.</p>
+<p class="note"><b>Charged twice</b> counts numbers that were paid for more than once at the same endpoint. A careful
+client causes this only when it must ask again after a reply was lost on the way (<b>charged but lost</b>), because
+AccuAuth has no way to ask what became of a call. If charged twice exceeds charged but lost, the client wastes money by
+asking again unnecessarily.</p>
 <div class="tables">
 <section><h2>By status</h2>{_table(statuses)}</section>
 <section><h2>Faults injected</h2>{_table(faults)}</section>
