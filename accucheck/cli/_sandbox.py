@@ -180,17 +180,19 @@ def sandbox(
 
 
 def _announce(line: str, api_id: str, api_secret: str) -> None:
-    """Print where the sandbox listens, and for a person what to type in another terminal."""
+    """Print where the sandbox listens, and for a person what to run in another terminal."""
     print(line, flush=True)
     if not sys.stderr.isatty():
         return
-    shell, setting = ("PowerShell", "$env:{}='{}'") if os.name == "nt" else ("a shell", "export {}={}")
+    where, setting = (
+        ("PowerShell", "$env:{}='{}'") if os.name == "nt" else ("another terminal", "export {}={}")
+    )
     values = {
         "ACCUCHECK_BASE_URL": line.removeprefix("listening on ").strip(),
         "ACCUCHECK_API_ID": api_id,
         "ACCUCHECK_API_SECRET": api_secret,
     }
-    print(f"\nTo use it, type in {shell} in another terminal:\n", file=sys.stderr)
+    print(f"\nTo use it, run this in {where}:\n", file=sys.stderr)
     for name, value in values.items():
         print(f"  {setting.format(name, value if os.name == 'nt' else shlex.quote(value))}", file=sys.stderr)
     print("\nOpen the address in a browser to watch it. Ctrl-C stops it.\n", file=sys.stderr, flush=True)
