@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
 import re
 import sys
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ def pages() -> dict[str, str]:
         "reference/configuration.md": _configuration(),
         "reference/exit-codes.md": _exit_codes(),
         "reference/output.md": _columns(),
+        "reference/ledger-tables.md": _ledger_tables(),
         "reference/sandbox.md": _sandbox(),
     }
     written = {str(path.relative_to(DOCS)): path.read_text("utf-8") for path in DOCS.glob("**/*.md")}
@@ -85,7 +88,13 @@ def _api() -> str:
         "",
         "## Tests",
         "",
+        "::: accucheck.pytest_plugin",
+        "    options:",
+        "      members: []",
+        "",
         "::: accucheck.testing",
+        "",
+        "::: accucheck.sandbox",
         "",
     ]
     return "\n".join(lines)
@@ -193,6 +202,75 @@ def _columns() -> str:
     )
 
 
+MEANINGS = {
+    "owner": "the process, as in `owners`",
+    "account": "the account, by the host and a hash of the API id, whose rate is shared",
+    "answers.whatsapp": "the verdict, empty for a failure; in `packed` too, here for SQL",
+    "claims.owner": "the process, as in `owners`; in SQLite, negative seconds since 1970: one that had died by then",
+    "earlier.at": "as in `answers`",
+    "earlier.packed": "as in `answers`",
+    "leases.job": "as in `jobs`",
+    "jobs.name": "what was given as `--job`, or the list's",
+    "jobs.possibly_double_charged": "calls made again after their answer was lost",
+    "settings.name": "such as the rate found, the body's encoding, or calls that count against a quota",
+    "settings.value": "as text",
+    "callers.seen": "when it last asked for permits",
+    "callers.share_at": "until when its fair share of the permits is used",
+    "reports.id": "in the order in which they came",
+    "reports.outcomes": "what became of calls since the last report, as JSON",
+    "meta.version": "of these tables",
+}
+"""Of columns that the schemas do not explain, by name or by table and name."""
+
+
+def _ledger_tables() -> str:
+    from accucheck._store import _file, _postgres
+
+    sqlite = _tables_of("\n".join(f"{statement}\n;" for statement in _file._TABLES))
+    postgres = _tables_of(_postgres._SCHEMA)
+    lines = [
+        "# Tables of a ledger",
+        "",
+        "Generated from the code. The tables are not a public interface and may change between versions: to read a "
+        "ledger, use `accucheck ledger export`. See [Ledger](ledger.md).",
+        "",
+    ]
+    for table in dict.fromkeys([*sqlite, *postgres]):
+        lines += [f"## {table}", "", "| column | SQLite | PostgreSQL | meaning |", "|---|---|---|---|"]
+        here, there = sqlite.get(table, {}), postgres.get(table, {})
+        for column in dict.fromkeys([*here, *there]):
+            kinds = [found[column][0] if column in found else "" for found in (here, there)]
+            said = [found[column][1] for found in (here, there) if column in found and found[column][1]]
+            meaning = MEANINGS.get(f"{table}.{column}") or (said[0] if said else MEANINGS.get(column, ""))
+            if not meaning:
+                raise SystemExit(f"{table}.{column} of the ledger has no meaning: see MEANINGS")
+            lines.append(f"| `{column}` | {kinds[0]} | {kinds[1]} | {meaning.replace('|', chr(92) + '|')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _tables_of(sql: str) -> dict[str, dict[str, tuple[str, str]]]:
+    """Return the type and the comment of every column, by table."""
+    tables: dict[str, dict[str, tuple[str, str]]] = {}
+    sql = re.sub("--.*", lambda comment: comment[0].replace(";", ":"), sql)
+    for name, body in re.findall(r"CREATE TABLE (?:accucheck\.)?(\w+) \((.*?);", sql, re.DOTALL):
+        columns = tables.setdefault(name, {})
+        comment = ""
+        lines = body.splitlines()
+        if len(lines) == 1:
+            lines = re.sub(r"\)[^)]*$", "", lines[0]).split(", ")
+        for line in lines:
+            code, _, after = line.strip().partition("--")
+            if not code:
+                comment = f"{comment} {after.strip()}".strip()
+                continue
+            found = re.match(r"([a-z_]+) (double precision|\w+)", code.strip())
+            if found:
+                columns[found[1]] = found[2].lower(), after.strip() or comment
+            comment = ""
+    return tables
+
+
 def _sandbox() -> str:
     from accucheck.sandbox.__main__ import _parser
     from accucheck.sandbox._settings import Settings
@@ -226,8 +304,46 @@ def _for_language_models(all_pages: dict[str, str]) -> dict[str, str]:
     for path in sorted(all_pages, key=lambda path: (path != "index.md", path != "tutorial.md", path)):
         title = next(_titles(all_pages[path]), path)
         index.append(f"- [{title}]({path})")
-        whole.append(all_pages[path])
+        whole.append(_with_docstrings(all_pages[path].replace("<!-- notest -->\n", "")))
     return {"llms.txt": "\n".join(index) + "\n", "llms-full.txt": "\n\n".join(whole)}
+
+
+def _with_docstrings(page: str) -> str:
+    """Return a page with the signatures and docstrings in place of mkdocstrings' directives."""
+    return re.sub(
+        r"^::: (accucheck\S*)\n(?:    .*\n)*",
+        lambda found: _as_text(found[1]) + "\n",
+        page,
+        flags=re.MULTILINE,
+    )
+
+
+def _as_text(path: str) -> str:
+    thing = pkgutil.resolve_name(path)
+    if inspect.ismodule(thing):
+        return "\n\n".join(
+            [
+                f"### {path}\n\n{inspect.getdoc(thing)}",
+                *(_as_text(f"{path}.{name}") for name in getattr(thing, "__all__", ())),
+            ]
+        )
+    parts = [f"### {path.removeprefix('accucheck.')}", "", _documented(path.rpartition(".")[2], thing)]
+    if inspect.isclass(thing):
+        for name, member in vars(thing).items():
+            if not name.startswith("_") and (
+                inspect.isfunction(member) or isinstance(member, property | classmethod)
+            ):
+                parts += ["", _documented(name, getattr(member, "__wrapped__", member))]
+    return "\n".join(parts)
+
+
+def _documented(name: str, thing: object) -> str:
+    try:
+        signature = f"{name}{inspect.signature(thing)}" if callable(thing) else name  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        signature = name
+    text = inspect.getdoc(thing) if callable(thing) or isinstance(thing, property) else str(thing)
+    return f"`{signature}`\n\n{text or ''}".rstrip()
 
 
 def _titles(text: str) -> Iterator[str]:

@@ -490,12 +490,15 @@ class Client:
                 it when answers take seconds. "later" requests all numbers first, then collects the answers for up to 6
                 hours; use it when AccuAuth has a long queue. Numbers still pending at the end are ``Failed`` with
                 ``StillPending``; with a ledger, the next run collects them.
-            poll_floor: With "later": minimum time between two polls of a number; a plain number means seconds.
+            poll_floor: With "later": minimum time between two polls of a number; a plain number means seconds. Default:
+                20 s.
             max_delayed: Maximum numbers waiting for a poll, a retry or another process; they occupy no worker. Default:
                 10,000; with "later" 1,000,000, each about half a kilobyte plus its item.
-            buffer: Maximum outcomes waiting for the reader.
+            buffer: Maximum outcomes waiting for the reader. Default: 1,000.
             grace: How long calls in flight may take to settle when you leave the block early; a number means seconds.
-            outage_after: End the run with ``Outage`` when no call has succeeded for this long. None: never.
+                Default: 5 s.
+            outage_after: End the run with ``Outage`` when no call has succeeded for this long. None: never. Default: 15
+                minutes.
             on_event: Called with every ``Event``, for metrics. Exceptions it raises are logged and ignored.
             key: Function that returns the ``key`` of an item's events, such as ``lambda row: row["id"]``. Called only
                 while something listens for events.

@@ -7,24 +7,22 @@
 
 Spans follow the stable conventions for HTTP clients. Each call of ``check`` is a ``POST`` span below the caller's. A
 stream is one ``accucheck.stream`` span. Its calls, which may be a million, are not below it: each failed call is a span
-in a separate trace, linked with it both ways.
+in a separate trace, linked with it both ways. A PENDING reply is not an error, although its HTTP code is 400.
 
-==================================  =============  =========================================================
-metric                              kind           what
-==================================  =============  =========================================================
-``http.client.request.duration``    histogram      seconds from the permit to the reply
-``accucheck.replies``               counter        calls that ended, by ``accucheck.status`` and
-                                                   ``accucheck.call.kind`` (first, retry, poll, refused)
-``accucheck.answers``               counter        numbers settled, by ``accucheck.verdict`` (yes, no, failed)
-``accucheck.spend``                 counter        likely cost of the calls; with ``prices``
-``accucheck.permits.rate``          gauge          calls per second that the gate allows now
-``accucheck.permits.limit``         gauge          the account's limit, once a refusal has shown it
-``accucheck.in_flight``             up-down        calls in flight
-``accucheck.delayed``               up-down        numbers waiting for a poll or a retry
-``accucheck.circuit.open``          up-down        clients whose circuit is open: AccuAuth cannot be reached
-==================================  =============  =========================================================
+| metric | kind | what |
+|---|---|---|
+| ``http.client.request.duration`` | histogram | seconds from the permit to the reply |
+| ``accucheck.replies`` | counter | calls that ended, by ``accucheck.status`` and ``accucheck.call.kind`` |
+| ``accucheck.answers`` | counter | numbers settled, by ``accucheck.verdict`` (yes, no, failed) |
+| ``accucheck.spend`` | counter | likely cost of the calls; with ``prices`` |
+| ``accucheck.permits.rate`` | gauge | calls per second that the gate allows now |
+| ``accucheck.permits.limit`` | gauge | the account's limit, once a refusal has shown it |
+| ``accucheck.in_flight`` | up-down | calls in flight |
+| ``accucheck.delayed`` | up-down | numbers waiting for a poll or a retry |
+| ``accucheck.circuit.open`` | up-down | clients whose circuit is open: AccuAuth cannot be reached |
 
-No attribute contains a phone number, a credential or your ``key``.
+``accucheck.call.kind`` is "first", "retry", "poll" or "refused". No attribute contains a phone number, a credential or
+your ``key``.
 """
 
 from __future__ import annotations

@@ -85,7 +85,10 @@ class MemoryStore:
     def __init__(
         self, *, kept: int = _KEPT, segment: int = _SEGMENT, now: Callable[[], float] = time.time
     ) -> None:
-        """``now`` returns seconds since 1970."""
+        """``kept`` answers (20,000) stay in memory; the rest go to the file, ``segment`` (131,072) in each table.
+
+        ``now`` returns seconds since 1970.
+        """
         self._kept = kept
         self._segment = segment
         self._now = now

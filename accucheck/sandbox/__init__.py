@@ -1,7 +1,7 @@
 """A simulated AccuAuth, to try accucheck on and to test it against.
 
 It implements the vendor's whole contract over real HTTP. Every answer is a pure function of the number and a seed
-(:func:`truth`), so the output of any run can be verified. It imports nothing from the client, so it cannot mirror the
+(``truth``), so the output of any run can be verified. It imports nothing from the client, so it cannot mirror the
 client's mistakes.
 """
 

@@ -42,7 +42,7 @@ class InvalidArgument(Exception):
 
 
 def number_in(body: bytes, content_type: str, understood: BodyType = "any") -> str:
-    """Return the national number in a request body. Raises :class:`InvalidArgument`."""
+    """Return the national number in a request body. Raises ``InvalidArgument``."""
     if understood != "any" and (understood == "json") != _is_json(content_type):
         raise InvalidArgument("argument 'number': not found")
     number = raw_number(body, content_type)

@@ -24,7 +24,7 @@ _KEEP_ALIVE_SECONDS = 75
 
 
 class Sandbox:
-    """A running sandbox. Created by :func:`serve`."""
+    """A running sandbox. Created by ``serve``."""
 
     def __init__(self, app: SandboxApp, url: str) -> None:
         self._app = app

@@ -189,7 +189,7 @@ class Scripted:
 Script: TypeAlias = str | Mapping[str, Any] | Scripted
 """One reply, for short: ``"yes"``, ``"no"``, ``"checking"``, ``"unavailable"``; a status such as
 ``"PENDING"``; a fault: ``"reset"``, ``"cut"``, ``"stall"``, ``"bad_gateway"``; a mapping with fields of the
-result; or :class:`Scripted`."""
+result; or ``Scripted``."""
 
 _VERDICTS = frozenset({"yes", "no", "checking", "unavailable"})
 _BAD_GATEWAY = Scripted(

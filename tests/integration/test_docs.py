@@ -15,11 +15,13 @@ import os
 import re
 import runpy
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +190,29 @@ def test_every_page_is_in_the_navigation_and_in_the_index_for_language_models(
     settings = (ROOT / "zensical.toml").read_text("utf-8")
     assert [path for path in site if f'"{path}"' not in settings] == []
     assert [path for path in site if f"]({path})" not in generated["llms.txt"]] == []
-    assert [path for path, text in site.items() if text.strip() not in generated["llms-full.txt"]] == []
+    whole = generated["llms-full.txt"]
+    written = {path: text.replace("<!-- notest -->\n", "").strip() for path, text in site.items()}
+    assert [path for path, text in written.items() if text not in whole and ":::" not in text] == []
+    assert ":::" not in whole  # but what stands behind these directives
+    assert "### check_sync" in whole
+
+
+def test_the_tables_of_a_ledger_are_those_that_it_has(generated: dict[str, str], tmp_path: Path) -> None:
+    from accucheck._store._file import create_ledger
+
+    create_ledger(tmp_path / "answers.db")
+    with closing(sqlite3.connect(tmp_path / "answers.db")) as ledger:
+        names = ledger.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+        )
+        tables = {
+            name: [column for _, column, *_ in ledger.execute(f"PRAGMA table_info({name})")]
+            for (name,) in names.fetchall()
+        }
+    page = generated["reference/ledger-tables.md"]
+    for table, columns in tables.items():
+        section = page.partition(f"## {table}\n")[2].partition("\n## ")[0]
+        assert [column for column in columns if f"| `{column}` | " not in section] == [], table
 
 
 def test_every_link_leads_to_a_page_and_a_heading(site: dict[str, str]) -> None:
