@@ -253,10 +253,12 @@ ENDPOINT_BUYER = """
 """
 
 
-@pytest.mark.parametrize("endpoints", [("advanced", "basic", "basic")])
+@pytest.mark.parametrize(
+    "endpoints", [("advanced", "basic", "basic"), ("cascade", "cascade", "basic", "advanced")]
+)
 def test_endpoints_wait_for_each_others_answers(tmp_path: Path, endpoints: tuple[str, ...]) -> None:
     """A "no" is bought once, whoever asks; a "yes" at each endpoint at most once."""
-    path, log, rows = tmp_path / "leads.db", tmp_path / "log", 400
+    path, log, rows = tmp_path / "leads.db", tmp_path / "log", 120
     processes = [
         subprocess.Popen(
             [
