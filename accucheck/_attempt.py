@@ -7,6 +7,7 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -216,11 +217,13 @@ class Attempt:
         run_id: str = "",
         endpoint: EndpointChoice = "advanced",
         send_basic: Send | None = None,
+        body_turn: Callable[[], AbstractAsyncContextManager[None]] | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """``key`` and ``run_id`` go into the events; ``key`` must not raise.
 
-        ``send_basic`` makes the calls of a cascade's first step.
+        ``send_basic`` makes the calls of a cascade's first step. In ``body_turn`` no other process of the account is
+        finding out about the body.
         """
         self.gate = gate
         self.host = host
@@ -233,6 +236,7 @@ class Attempt:
         self.counters = Counters()
         self._send = send
         self._send_basic = send_basic or send
+        self._body_turn = body_turn
         self._endpoint: Endpoint = "advanced" if endpoint == "cascade" else endpoint
         self._policy = policy
         self._events = events
@@ -261,17 +265,16 @@ class Attempt:
 
     async def _make_first(self, caller: Caller, *, urgent: bool) -> Decision | None:
         """Wait until the body encoding is known, or find it out."""
-        first_call = self.host.first_call
-        caller.wait(1)
-        try:
-            await first_call.acquire()
-        finally:
-            caller.wait(-1)
-        try:
+        async with AsyncExitStack() as turn:
+            caller.wait(1)
+            try:
+                await turn.enter_async_context(self.host.first_call)
+                if self._body_turn is not None and not self.host.body.settled:
+                    await turn.enter_async_context(self._body_turn())
+            finally:
+                caller.wait(-1)
             if not self.host.body.admits(1):
                 return await self._find_body(caller, urgent=urgent)
-        finally:
-            first_call.release()
         return await self._make(caller, urgent=urgent)
 
     async def _find_body(self, caller: Caller, *, urgent: bool) -> Decision | None:

@@ -56,7 +56,7 @@ from accucheck._errors import ConfigurationError, RunEnded
 from accucheck._events import Event, Key, Listeners, OnEvent, guarded, guarded_key
 from accucheck._gate import AdaptiveGate, Gate, Rate, shareable_plan
 from accucheck._models import Check, Outcome, Stats, total
-from accucheck._open_stores import OpenStores, Passage, ledger_name
+from accucheck._open_stores import OpenStores, Passage, SharedStore, ledger_name
 from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
 from accucheck._store import Endpoint, EndpointChoice, Ledger, MemoryStore, Query, Store, as_store
@@ -624,6 +624,7 @@ class Client:
             later=None if poll_floor is None else LaterPolls(floor=poll_floor),
             key=key,
             run_id=stream.run_id,
+            shared=shared,
         )
         self._streams.add(stream)
 
@@ -686,7 +687,7 @@ class Client:
             self._recall_body(shared.body)
         budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
         checks = Checks(
-            attempt=self._attempt(passage.gate, self._events, budget, key=_itself),
+            attempt=self._attempt(passage.gate, self._events, budget, key=_itself, shared=shared),
             shared=shared,
             in_flight=self._in_flight if shared is None else shared.in_flight,
             endpoint=self._endpoint,
@@ -748,10 +749,15 @@ class Client:
         later: LaterPolls | None = None,
         key: Key | None = None,
         run_id: str = "",
+        shared: SharedStore | None = None,
     ) -> Attempt:
+        body_turn = None
+        if shared is not None and shared.store.durable:
+            body_turn = partial(shared.body_turn, self._host)
         return Attempt(
             send=self._sender,
             send_basic=self._senders[-1],
+            body_turn=body_turn,
             endpoint=self._endpoint,
             gate=gate,
             policy=self._policy,

@@ -7,21 +7,25 @@ import contextlib
 import contextvars
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, cast
 
-from accucheck._admission import InFlight
+from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, next_claim_wait
+from accucheck._attempt import Host
 from accucheck._concurrency import EngineTask, settled
+from accucheck._decide import BodyChoice
 from accucheck._errors import LedgerError
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._schedule import RatePlan
 from accucheck._shared_gate import SharedGate
-from accucheck._store import PermitStore, Store
+from accucheck._store import PermitStore, Query, Store
 
 __all__ = ["OpenStores", "Passage", "SharedStore", "ledger_name"]
 
 _KEEP_FLOOR: Final = 7 * 86_400.0
 """Seconds for which the search starts from a rate at which nothing was refused."""
+_NO_NUMBER: Final = 0
+"""Claimed by the process that finds out about the body."""
 _KEEP_USAGE: Final = 5.0
 """Seconds between saves of the calls that count against a quota; a kill loses the calls since the last one."""
 
@@ -119,9 +123,7 @@ class SharedStore:
         """Save what was found about the rate and the body for the next run. May raise LedgerError."""
         if not self.store.durable:
             return
-        if body is not None and body != self.body:
-            await self.store.remember(self._body_key, body)
-            self.body = body
+        await self._keep_body(body)
         if not isinstance(gate, AdaptiveGate | SharedGate):
             return
         if gate.learned is not None:
@@ -132,6 +134,32 @@ class SharedStore:
             await self.store.remember(self._floor_key, f"{floor!r} {time.time():.0f}")
         if isinstance(gate, AdaptiveGate) and gate.usage is not None:
             await self.store.remember(self._usage_key, gate.usage)
+
+    async def _keep_body(self, body: str | None) -> None:
+        if body is not None and body != self.body:
+            await self.store.remember(self._body_key, body)
+            self.body = body
+
+    @contextlib.asynccontextmanager
+    async def body_turn(self, host: Host) -> AsyncIterator[None]:
+        """Let one process of the account at a time find out about the body, and the next one know what it found.
+
+        May raise LedgerError.
+        """
+        wait = FIRST_CLAIM_WAIT
+        while (await self.store.claim([_NO_NUMBER], Query())).taken:
+            await asyncio.sleep(wait)
+            wait = next_claim_wait(wait)
+        try:
+            remembered = await self.store.recall(self._body_key)
+            if remembered != self.body:
+                self.body = remembered
+                host.body = BodyChoice(remembered)
+                host.use_body(host.body.style)
+            yield
+            await self._keep_body(host.body.memory)
+        finally:
+            await self.store.release([_NO_NUMBER])
 
     async def aclose(self) -> None:
         """Stop saving, and close the store if it is ours."""

@@ -227,7 +227,7 @@ async def test_a_quota_holds_over_the_runs_of_a_day_and_the_streams_of_a_client(
 async def test_the_calls_of_a_quota_are_kept_while_the_run_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accucheck._checks._KEEP_USAGE", 0.05)
+    monkeypatch.setattr("accucheck._open_stores._KEEP_USAGE", 0.05)
     path = tmp_path / "leads.db"
     async with serve(Settings()) as sandbox:
         async with (

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import accucheck
 from accucheck._decide import BodyChoice
 from accucheck._models import Check
 from accucheck._statuses import BAD_RESULT, UNSUPPORTED_BODY, VALUES
@@ -133,3 +138,33 @@ def test_against_a_vendor_that_takes_one_encoding_only_no_answer_is_lost(wanted:
             calls += 1
         assert reply is ANSWER
     assert calls == (10 if wanted == "form" else 11)
+
+
+@pytest.mark.parametrize("clients", [1, 6])
+async def test_clients_on_one_ledger_pay_for_one_trial_together(tmp_path: Path, clients: int) -> None:
+    refused = 0
+
+    async def reply(request: httpx.Request) -> httpx.Response:
+        nonlocal refused
+        body = await request.aread()
+        await asyncio.sleep(0.02)
+        if not body.startswith(b"{"):
+            refused += 1
+            return httpx.Response(
+                400, json={"status": "INVALID_ARGUMENT", "reason": "argument 'number': not found"}
+            )
+        number = json.loads(body)["number"]
+        return httpx.Response(200, json={"status": "OK", "result": {"number": number, "whatsapp": "no"}})
+
+    async def one(first: int) -> None:
+        leads = [str(first + n) for n in range(20)]
+        async with accucheck.Client(
+            "id", "secret", transport=httpx.MockTransport(reply), ledger=tmp_path / "leads.db"
+        ) as client:
+            checking = client.check(str(first + 100))
+            outcomes, check = await asyncio.gather(client.check_many(leads), checking)
+            assert all(isinstance(outcome, accucheck.Checked) for outcome in outcomes)
+            assert not check.whatsapp
+
+    await asyncio.gather(*(one(900_000_000 + 1_000 * n) for n in range(clients)))
+    assert refused == 1
