@@ -18,7 +18,7 @@ from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Settlement
 from accucheck._schedule import RatePlan
 from accucheck._store import EndpointChoice
-from accucheck.cli._console import duration, in_money, print_json, report, thousands
+from accucheck.cli._console import count, duration, in_money, print_json, report, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import open_list
 from accucheck.cli._ledger import (
@@ -302,8 +302,10 @@ def _facts(estimate: Estimate, pace: RatePlan) -> list[tuple[str, str]]:
     if numbers != found.rows - invalid - found.excluded:
         facts.append(("numbers", f"{thousands(numbers)} in these rows"))
     facts.append(("duplicates", f"{thousands(found.duplicates)} (each number is checked once)"))
+    if found.landlines:
+        facts.append(("landlines", f"{thousands(found.landlines)} (checked, too; --mobile-only skips them)"))
     if found.known:
-        facts.append(("in the ledger", f"{thousands(found.known)} numbers (no cost)"))
+        facts.append(("in the ledger", f"{count(found.known, 'number')} (no cost)"))
     facts.append(("to check", f"{thousands(found.to_ask)} distinct numbers"))
     assumed = f"{calls_per_number:g} per number"
     if calls_per_number == 1:
@@ -312,7 +314,7 @@ def _facts(estimate: Estimate, pace: RatePlan) -> list[tuple[str, str]]:
     facts.append(
         (
             "time",
-            _time(pace, calls),
+            _time(pace, calls) + ("; the wait for PENDING numbers is extra" if calls_per_number == 1 else ""),
         )
     )
     cost = estimate.cost

@@ -63,6 +63,10 @@ PROBLEMS = {
 """The normalizer's reasons in words."""
 
 
+FIRST_MOBILE = 900_000_000
+"""National numbers below are landlines."""
+
+
 @dataclass(kw_only=True)
 class Survey:
     """What is in a list."""
@@ -80,6 +84,8 @@ class Survey:
     """Distinct numbers that are left; each costs one call or more."""
     second_step: int = 0
     """Of these, numbers of which the basic endpoint has said "yes": a cascade asks only for the details."""
+    landlines: int = 0
+    """Distinct numbers that are not mobiles."""
     yes: int = 0
     no: int = 0
     failed: int = 0
@@ -140,6 +146,7 @@ async def survey(
             for number in numbers_of_row:
                 if seen.add(number):
                     new.append(number)
+                    found.landlines += number < FIRST_MOBILE
                 else:
                     found.duplicates += 1
         known = await find(new)

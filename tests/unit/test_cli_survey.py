@@ -26,6 +26,7 @@ async def test_a_survey_counts_rows_reasons_duplicates_and_what_is_left() -> Non
     assert found.rows == 8
     assert found.invalid == {"letters": 1, "empty": 1, "too_short": 1}
     assert found.duplicates == 2
+    assert found.landlines == 1
     assert (found.known, found.to_ask, found.distinct) == (1, 2, 3)
     assert unknown == [912345678, 14567890]
     assert found.oldest == answer.checked_at
