@@ -17,7 +17,8 @@ import accucheck
 from accucheck.ray import _ActorStream
 from accucheck.testing import FakeVendor
 
-SECONDS = 30
+SECONDS = 120
+"""Until a test gives up; none takes so long."""
 
 
 def numbers(count: int, start: int = 0) -> list[str]:
