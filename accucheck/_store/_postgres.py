@@ -274,6 +274,7 @@ class PostgresStore:
                 self._process = Owner(_counters_path(), reserve=0)
             try:
                 self._owner = await self._do(self._new_owner)
+                await self._do(self._reap)
             except BaseException:
                 self._pool = None
                 self._close_counters()
