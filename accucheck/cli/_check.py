@@ -79,7 +79,7 @@ def check(
         Where answers are kept: a file, postgresql://… or none. Default: your account's own ledger.
     """
     if not numbers:
-        raise ConfigurationError("No number given. For example: accucheck check 987654321")
+        raise ConfigurationError("no number given: accucheck check 987654321")
     if HIDDEN_STREAM in numbers:
         raise ConfigurationError(
             "check takes numbers, not standard input; for a list on standard input: accucheck bulk - -o -"

@@ -220,7 +220,8 @@ def existing_ledger(given: str | None, api_id: str | None, base_url: str) -> Led
     if not path.exists():
         beside = Path(f"{place}.ledger")
         raise ConfigurationError(
-            f"{place} does not exist" + (f"; did you mean {beside}?" if beside.exists() else "")
+            f"{place} does not exist; "
+            + (f"did you mean {beside}?" if beside.exists() else "see accucheck ledger list")
         )
     beside = Path(f"{place}.ledger")
     if beside.exists() and not _is_database(path):

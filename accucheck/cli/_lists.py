@@ -137,7 +137,7 @@ class Exclusion:
         for column, value in self.conditions:
             if _plain(column) not in plain:
                 raise FileError(
-                    f"{source.name}: there is no column {column!r} for --where; there are {', '.join(columns)}"
+                    f"{source.name}: there is no column {column!r} for --where; the columns are {', '.join(columns)}"
                 )
             found.append((plain.index(_plain(column)), columns[plain.index(_plain(column))], value))
         return found

@@ -266,7 +266,7 @@ def _verdicts(path: Path, talk: Talk) -> dict[int, str]:
             place for place, column in enumerate(columns) if column in ("whatsapp", "accucheck_whatsapp")
         ]
         if not found:
-            raise FileError(f"{path} has no column whatsapp: is it an output of accucheck bulk?")
+            raise FileError(f"{path} has no column whatsapp: use a list that accucheck bulk wrote")
         place = found[-1]  # of a list that was checked twice, the newer one
         verdicts: dict[int, str] = {}
         read = 0

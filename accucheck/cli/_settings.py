@@ -170,7 +170,9 @@ class Settings:
         if not tables:
             names = sorted({name for each in self.files for name in each.values.get("profiles", {})})
             there = (
-                f"; there are {', '.join(names)}" if names else f": no {FILE_NAME} has a [profile.…] table"
+                f"; the profiles are {', '.join(names)}"
+                if names
+                else f": no {FILE_NAME} has a [profile.…] table"
             )
             raise ConfigurationError(f"there is no profile {chosen!r}{there}")
         return [*tables, environment, *self._plain()] if profile else [environment, *tables, *self._plain()]

@@ -219,7 +219,7 @@ def _wanted(columns: Sequence[str], wanted: str | int, source: str, left: int) -
             )
     if text.isascii() and text.isdigit() and 1 <= (place := int(text) - left) <= len(columns):
         return NumberColumn(columns[place - 1], place - 1, "option", left)
-    raise FileError(f"{source}: there is no column {text!r}; there are {_listed(columns, left)}")
+    raise FileError(f"{source}: there is no column {text!r}; the columns are {_listed(columns, left)}")
 
 
 def _by_name(columns: Sequence[str], sample: Sequence[Sequence[object]]) -> list[int]:

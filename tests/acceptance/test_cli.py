@@ -208,7 +208,7 @@ def test_what_ends_a_run_is_one_line_and_an_exit_code(
 @pytest.mark.parametrize(
     ("words", "variables", "told"),
     [
-        (["check"], {}, "No number given"),
+        (["check"], {}, "no number given"),
         (["check", "987654321"], {"ACCUCHECK_API_SECRET": ""}, "ACCUCHECK_API_SECRET"),
         (["check", "987654321"], {"ACCUCHECK_BASE_URL": "http://example.com"}, "https"),
         (["check", "987654321"], {"ACCUCHECK_MAX_CALLS": "many"}, "ACCUCHECK_MAX_CALLS"),

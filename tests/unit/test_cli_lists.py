@@ -79,7 +79,7 @@ def test_rows_are_left_out_by_number_and_by_column() -> None:
 
 def test_a_condition_on_a_column_that_is_not_there_is_an_error_that_lists_them() -> None:
     write("leads.csv", text="phone,city\n987654321,Lima\n")
-    with open_source("leads.csv") as source, pytest.raises(FileError, match="there are phone, city"):
+    with open_source("leads.csv") as source, pytest.raises(FileError, match="the columns are phone, city"):
         why_not(source, make_exclusion([], ["consent=yes"]))
     with pytest.raises(ConfigurationError, match="COLUMN=VALUE"):
         make_exclusion([], ["consent"])

@@ -64,7 +64,7 @@ def test_a_profile_named_on_the_command_line_also_beats_the_environment(
 
 def test_a_profile_that_is_not_there_is_an_error_that_lists_those_that_are() -> None:
     write(project="[profile.a]\nrate = 5\n")
-    with pytest.raises(ConfigurationError, match="no profile 'b'; there are a"):
+    with pytest.raises(ConfigurationError, match="no profile 'b'; the profiles are a"):
         parsed("--profile", "b")
 
 

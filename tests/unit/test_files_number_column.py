@@ -190,7 +190,7 @@ def test_a_column_that_is_named_by_a_digit_comes_before_the_place(tmp_path: Path
 
 @pytest.mark.parametrize("wanted", ["mobil", "0", "3", -1, ""])
 def test_a_column_that_is_not_there_is_one_clear_line(tmp_path: Path, wanted: str | int) -> None:
-    with pytest.raises(FileError, match=r"there is no column '.*'; there are 1 'phone', 2 'name'"):
+    with pytest.raises(FileError, match=r"there is no column '.*'; the columns are 1 'phone', 2 'name'"):
         column_of(tmp_path, {"phone": MOBILES, "name": WORDS}, wanted)
 
 
