@@ -136,12 +136,12 @@ def test_a_run_writes_its_report_and_sums_the_workbook_up(start_sandbox: Any, tm
     assert str(page) in result.stderr
     html = page.read_text("utf-8")
     assert "1.00 PEN" in html
-    assert "Consultas por segundo" in html
+    assert "Consultas de esta ejecución" in html
     assert "987650001" not in html
     book = openpyxl.load_workbook(output)
     assert book.sheetnames == ["Leads", "Resumen"]
     sums = {row[0]: row[1] for row in book["Resumen"].iter_rows(values_only=True)}
-    assert (sums["Todas las filas"], sums["No es un número peruano"], sums["Costo PEN"]) == (3, 1, 1)
+    assert (sums["Todas las filas"], sums["Sin número utilizable"], sums["Costo PEN"]) == (3, 1, 1)
     # The output is a list again: nothing is bought, and its own figures are not leads.
     again = accucheck("bulk", output, "-o", tmp_path / "again.xlsx", sandbox=sandbox)
     assert again.returncode == 1, again.stderr
