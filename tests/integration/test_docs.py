@@ -158,6 +158,12 @@ def test_every_public_name_is_on_the_page_of_the_api(generated: dict[str, str]) 
     assert [name for name in accucheck.__all__ if f"::: accucheck.{name}\n" not in page] == []
 
 
+def test_every_public_name_has_an_example() -> None:
+    code = "".join(code for _, _, _, code in blocks(ROOT / "docs/reference/examples.md"))
+    public = [name for name in accucheck.__all__ if not name.startswith("__")]
+    assert [name for name in public if not re.search(rf"\baccucheck\.{name}\b", code)] == []
+
+
 def test_every_setting_is_on_the_page_of_the_configuration(generated: dict[str, str]) -> None:
     from accucheck.cli import _app
     from accucheck.cli._settings import every_option
