@@ -145,7 +145,7 @@ def bulk(
         raise ConfigurationError(
             "name a list: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
         )
-    names = expand(lists)
+    names = expand(lists, apart_from=None if output_dir is None or is_remote(output_dir) else output_dir)
     if output is not None and output_dir is not None:
         raise ConfigurationError("use either -o or --output-dir, not both")
     if len(names) > 1 and output_dir is None:
@@ -205,7 +205,8 @@ def bulk(
     if common.to_stdout:
         return run_pipe_job(jobs[0], client, interruption)
     if output_dir is not None and not is_remote(output_dir):
-        os.makedirs(output_dir, exist_ok=True)
+        for path in outputs:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
     return run_file_jobs(jobs, client, interruption)
 
 

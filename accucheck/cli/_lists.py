@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,8 +43,10 @@ _READABLE = {suffix for known in FORMATS.values() for suffix in known.read_suffi
 _WRITABLE = {suffix for known in FORMATS.values() for suffix in known.write_suffixes}
 
 
-def expand(names: Iterable[str]) -> list[str]:
+def expand(names: Iterable[str], *, apart_from: str | None = None) -> list[str]:
     """Return the lists behind ``names``: files, folders (all lists in them) and patterns such as ``lists/*.csv``.
+
+    What a folder or pattern holds in the folder ``apart_from`` are results of an earlier run, and no lists.
 
     Raises FileError if a folder contains no list or no file matches a pattern.
     """
@@ -57,12 +60,20 @@ def expand(names: Iterable[str]) -> list[str]:
                 raise FileError(f"{name}: no file matches")
             found += at_place
         elif os.path.isdir(name):
-            inside = sorted(str(path) for path in Path(name).rglob("*") if _is_list(path))
+            inside = sorted(
+                str(path)
+                for path in Path(name).rglob("*")
+                if _is_list(path.relative_to(name), path) and not _is_in(path, apart_from)
+            )
             if not inside:
                 raise FileError(f"{name}: this folder contains no lists")
             found += inside
         elif glob.has_magic(name):
-            matching = sorted(path for path in glob.glob(name, recursive=True) if os.path.isfile(path))
+            matching = sorted(
+                path
+                for path in glob.glob(name, recursive=True)
+                if os.path.isfile(path) and not _is_in(Path(path), apart_from)
+            )
             if not matching:
                 raise FileError(f"{name}: no file matches")
             found += matching
@@ -71,16 +82,25 @@ def expand(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _is_list(path: Path) -> bool:
-    suffix = split_suffixes(path)[0]
-    return path.is_file() and suffix in _READABLE and not path.name.startswith((".", "~$"))
+def _is_list(place: Path, path: Path) -> bool:
+    """Return whether ``path`` looks like a list, at its ``place`` in a folder: hidden ones are none."""
+    shown = not any(part.startswith((".", "~$")) for part in place.parts)
+    return shown and split_suffixes(path)[0] in _READABLE and path.is_file()
+
+
+def _is_in(path: Path, folder: str | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(Path(folder).resolve())
 
 
 def outputs_in(folder: str, lists: Sequence[str]) -> list[str]:
     """Return a path in ``folder`` for the results of each list: its own name, in a format that can be written.
 
-    Raises ConfigurationError if two lists would get the same one.
+    Lists of the same name in several folders keep the folders in which they differ. Raises ConfigurationError if two
+    lists would still get the same path.
     """
+    again = Counter(Path(name).name.casefold() for name in lists)
+    alike = [name for name in lists if again[Path(name).name.casefold()] > 1 and not is_remote(name)]
+    above = os.path.commonpath([os.path.abspath(os.path.dirname(name)) for name in alike]) if alike else ""
     outputs: dict[str, str] = {}
     for name in lists:
         path = Path("stdin.csv") if name == STANDARD_STREAM else local_name(name)
@@ -91,7 +111,12 @@ def outputs_in(folder: str, lists: Sequence[str]) -> list[str]:
             known.compressible and suffix in known.write_suffixes for known in FORMATS.values()
         ):
             path = path.with_suffix("")
-        output = os.path.join(folder, path.name)
+        between = os.path.relpath(os.path.dirname(os.path.abspath(name)), above) if name in alike else ""
+        output = (
+            os.path.normpath(os.path.join(folder, between, path.name))
+            if between
+            else os.path.join(folder, path.name)
+        )
         if output in outputs:
             raise ConfigurationError(
                 f"the results of {outputs[output]} and {name} would both be {output}; run them as two commands"
@@ -108,6 +133,8 @@ def reports_on(report: Path | None, lists: Sequence[str]) -> list[Path | None]:
     stems = [name.partition(".")[0] or name for name in names]
     if len({stem.casefold() for stem in stems}) < len(stems):
         stems = names  # a.csv and a.xlsx
+    if len({stem.casefold() for stem in stems}) < len(stems):
+        stems = ["-".join(Path(name).parts).strip(os.sep + "-.") for name in lists]  # a.csv in two folders
     return [report.with_name(f"{report.stem}-{stem}{report.suffix}") for stem in stems]
 
 

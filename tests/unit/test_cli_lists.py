@@ -8,7 +8,7 @@ import pytest
 
 from accucheck._errors import ConfigurationError
 from accucheck.cli import main
-from accucheck.cli._lists import expand, make_exclusion, numbers_to_ask, outputs_in, why_not
+from accucheck.cli._lists import expand, make_exclusion, numbers_to_ask, outputs_in, reports_on, why_not
 from accucheck.files import FileError, open_source
 
 
@@ -56,9 +56,30 @@ def test_results_keep_their_names_in_a_format_that_can_be_written() -> None:
     ]
 
 
+def test_lists_of_the_same_name_keep_the_folders_in_which_they_differ() -> None:
+    assert outputs_in("out", ["in/a.csv", "in/x/A.csv", "in/x/b.csv"]) == [
+        os.path.join("out", name) for name in ("a.csv", os.path.join("x", "A.csv"), "b.csv")
+    ]
+
+
 def test_two_lists_never_share_an_output() -> None:
-    with pytest.raises(ConfigurationError, match=r"x/a.csv and y/a.csv would both be"):
-        outputs_in("out", ["x/a.csv", "y/a.csv"])
+    with pytest.raises(ConfigurationError, match=r"x/a.xls and x/a.xlsb would both be"):
+        outputs_in("out", ["x/a.xls", "x/a.xlsb"])
+
+
+def test_results_in_the_folder_of_the_lists_are_no_lists() -> None:
+    for folder in ("in/checked", "in/.hidden", "in/sub"):
+        os.makedirs(folder)
+        write(f"{folder}/a.csv", text="phone\n987654321\n")
+    write("in/~$x.xlsx", text="open in Excel")
+    assert expand(["in"], apart_from="in/checked") == ["in/sub/a.csv"]
+    assert expand(["in/*/a.csv"], apart_from="in/checked") == ["in/sub/a.csv"]
+    assert expand(["in/checked/a.csv"], apart_from="in/checked") == ["in/checked/a.csv"]
+
+
+def test_reports_on_lists_of_the_same_name_have_names_of_their_own() -> None:
+    pages = reports_on(Path("r.html"), ["x/a.csv", "y/a.csv"])
+    assert pages == [Path("r-x-a.csv.html"), Path("r-y-a.csv.html")]
 
 
 def test_rows_are_left_out_by_number_and_by_column() -> None:
