@@ -505,9 +505,11 @@ class Tables:
                     self._end_lease(self._id, job, granted, self.owner.counters(slot), killed=False)
                 self._connection.execute("DELETE FROM claims WHERE owner = ?", (self._id,))
                 self._connection.execute("DELETE FROM owners WHERE id = ?", (self._id,))
-            check_small(self._connection, self.path)
         finally:
             self.abandon()
+        # By a connection that has no page in memory: this one would not see what became of the file below them.
+        with closing(open_reader(self.path)) as reader:
+            check_small(reader, self.path)
 
     def copy_to(self, path: Path) -> None:
         """Copy everything in the ledger to a new file, even if its own file was deleted."""

@@ -340,6 +340,19 @@ async def test_a_ledger_that_vanishes_at_the_end_is_noticed_on_closing(tmp_path:
     assert numbers_in(tmp_path / "leads.db") == {MOBILE}
 
 
+async def test_damage_below_what_is_in_memory_is_noticed_on_closing(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    store = SQLiteStore(path)
+    await store.open()
+    await store.settle([answered(MOBILE + n) for n in range(300)])
+    with path.open("r+b") as file:  # the answers are in the log, so reading them shows nothing of this
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+    with pytest.raises(LedgerError, match="ledger repair"):
+        await store.aclose()
+    assert repair(path).answers == 300
+
+
 async def test_a_ledger_that_cannot_be_saved_stores_nothing_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
