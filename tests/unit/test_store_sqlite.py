@@ -537,7 +537,7 @@ async def test_after_a_power_cut_a_lease_counts_as_spent(
     granted = await dead.lease_calls(10, max_calls=100)
     dead.note_call()
     die(dead)
-    monkeypatch.setattr(_tables, "_boot", lambda: "another start of the machine")
+    monkeypatch.setattr("accucheck._store._owner.boot_id", lambda: "another start of the machine")
     store = SQLiteStore(tmp_path / "leads.db")
     await store.open()
     assert await store.calls_made() == granted
