@@ -6,6 +6,7 @@ import asyncio
 import csv
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -368,6 +369,7 @@ def statement(
     start = datetime.strptime(month, "%Y-%m").replace(tzinfo=zone)
     end = (start + timedelta(days=31)).replace(day=1)
     days: dict[str, list[int]] = {}
+    endpoints: Counter[tuple[str, str]] = Counter()
     with ExitStack() as stack:
         target = (
             sys.stdout if output == STANDARD_STREAM else stack.enter_context(open(output, "w", newline=""))
@@ -384,6 +386,7 @@ def statement(
             local = at.astimezone(zone)
             day = days.setdefault(f"{local:%Y-%m-%d}", [0, 0])
             day[0] += answered
+            endpoints[f"{local:%Y-%m-%d}", endpoint] += answered
             day[1] += possible
             writer.writerow(
                 (
@@ -398,10 +401,12 @@ def statement(
                 )
             )
     if not talk.quiet:
-        lines = [
-            (day, f"{thousands(answers)}, {thousands(possible)} more possible")
-            for day, (answers, possible) in sorted(days.items())
-        ]
+        names = sorted({endpoint for _, endpoint in endpoints})
+        lines: list[tuple[str, str]] = []
+        for date, (answers, possible) in sorted(days.items()):
+            apart = ", ".join(f"{thousands(endpoints[date, name])} {name}" for name in names)
+            each = f" ({apart})" if len(names) > 1 else ""
+            lines.append((date, f"{thousands(answers)}{each}, {thousands(possible)} more possible"))
         lines.insert(0, ("days", f"in {timezone} time"))
         answers, possible = (sum(each[place] for each in days.values()) for place in (0, 1))
         lines.append(("answers", f"{thousands(answers)}, {thousands(possible)} more possibly charged"))

@@ -328,7 +328,8 @@ class Account:
             self._invoice.charge(now + self._clock_to_wall, endpoint, yes=verdict == "yes")
         else:
             status = str(verdict)
-        identity = request_id(national, self.settings.seed) if status == "OK" else self._new_id()
+        seed = self.settings.seed + (endpoint == "basic")  # each answer has an id of its own
+        identity = request_id(national, seed) if status == "OK" else self._new_id()
         body = _json({"status": "OK", "result": result, "request_id": identity})
         return Reply(
             status,

@@ -423,7 +423,7 @@ async def test_calls_before_the_first_max_cost_count_as_charged(tmp_path: Path) 
     "options",
     [
         {"max_cost": 5},
-        {"prices": accucheck.Prices("0.01")},
+        {"prices": 0.01},
         {"max_cost": -1, "prices": accucheck.Prices("0.01")},
         {"max_cost": 5, "prices": 0.01},
         {"pending": "never"},

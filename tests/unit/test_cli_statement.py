@@ -78,3 +78,16 @@ async def test_a_zone_that_does_not_exist_is_named(tmp_path: Path) -> None:
     await store.aclose()
     with pytest.raises(ConfigurationError, match="the time zone 'Mars' is unknown"):
         statement(str(tmp_path / "leads.db"), month="2026-11", timezone="Mars")
+
+
+async def test_the_days_of_a_cascade_are_told_by_endpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, at = tmp_path / "leads.db", datetime(2026, 11, 30, 12, tzinfo=UTC)
+    store = SQLiteStore(path, reserve=0)
+    await store.open()
+    await store.settle([answered(MOBILE + n, checked_at=at) for n in range(3)], endpoint="basic")
+    await store.settle([answered(MOBILE, checked_at=at)])
+    await store.aclose()
+    statement(str(path), month="2026-11")
+    assert "2026-11-30  4 (1 advanced, 3 basic), 0 more possible" in capsys.readouterr().err
