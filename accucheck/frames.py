@@ -33,7 +33,8 @@ ANSWER_COLUMNS: Final = (
     "number",
     "checked_at",
 )
-"""The columns appended to a frame, with the prefix ``accucheck_`` if it already has such a column.
+"""The columns appended to a frame, with the prefix ``accucheck_`` if it already has such a column, and a number at the
+end if it has that one too.
 
 whatsapp, business_user and avatar are booleans, status_update a date (pandas: ``datetime64[s]``), checked_at a time in
 UTC, the rest text. Without an answer, all but ``status`` and ``reason`` are null; a null is never a "no"."""
@@ -135,7 +136,13 @@ def opened(frame: Any, number: str) -> tuple[Any, list[Any], Callable[[Any, dict
             raise ConfigurationError(
                 f"a {type(frame).__name__} needs an extra package: pip install 'accucheck[parquet]'"
             ) from error
-        wrapped = nw.from_native(pyarrow.table(frame), eager_only=True)
+        try:
+            table = pyarrow.table(frame)
+        except (pyarrow.ArrowInvalid, TypeError) as error:
+            raise ConfigurationError(
+                f"a {type(frame).__name__} is not a dataframe: put it into one with a column for the numbers"
+            ) from error
+        wrapped = nw.from_native(table, eager_only=True)
     if number not in wrapped.columns:
         raise ConfigurationError(
             f"the frame has no column {number!r}; its columns: {', '.join(wrapped.columns)}"
@@ -144,8 +151,11 @@ def opened(frame: Any, number: str) -> tuple[Any, list[Any], Callable[[Any, dict
 
 
 def _plain(value: Any) -> Any:
-    # pandas shows a missing text as NaN, which is the one value that differs from itself.
-    return None if value != value else value
+    # pandas shows a missing value as NaN or NaT, which differ from themselves, or as NA, which cannot be compared.
+    try:
+        return None if value != value else value
+    except TypeError:
+        return None
 
 
 def _append(frame: Any, columns: dict[str, list[Any]]) -> Any:
@@ -159,7 +169,7 @@ def _append(frame: Any, columns: dict[str, list[Any]]) -> Any:
         "checked_at": nw.Datetime("us", "UTC"),
     }
     taken = {name.casefold() for name in frame.columns}
-    names = {name: f"accucheck_{name}" if name in taken else name for name in ANSWER_COLUMNS}
+    names = {name: _free(name, taken) for name in ANSWER_COLUMNS}
     if frame.implementation.is_pandas_like():
         return _append_pandas(frame, columns, names)
     series = [
@@ -167,6 +177,18 @@ def _append(frame: Any, columns: dict[str, list[Any]]) -> Any:
         for name, values in columns.items()
     ]
     return frame.with_columns(*series).to_native()
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Return the name of a column of ours beside those of the frame, which keep theirs."""
+    if name not in taken:
+        return name
+    own = name = f"accucheck_{name}"
+    number = 1
+    while own in taken:
+        number += 1
+        own = f"{name}_{number}"
+    return own
 
 
 def _append_pandas(frame: Any, columns: dict[str, list[Any]], names: dict[str, str]) -> Any:
@@ -219,9 +241,8 @@ def _reporter(progress: bool | Callable[[Stats], object]) -> Callable[[Stats], o
 
 def _print_progress(stats: Stats) -> None:
     rate = "" if stats.rate is None else f", {stats.rate:.3g} calls/s"
-    done = stats.yes + stats.no + stats.failed + stats.known + stats.rejected
     print(
-        f"accucheck: {done:,} of {stats.read:,} numbers read, {stats.yes:,} on WhatsApp{rate}",
+        f"accucheck: {stats.delivered:,} of {stats.read:,} numbers read, {stats.yes:,} on WhatsApp{rate}",
         file=sys.stderr,
     )
 

@@ -90,6 +90,32 @@ async def test_a_column_of_the_frame_is_never_replaced() -> None:
     assert checked["accucheck_status"].to_list() == ["OK"]
 
 
+async def test_columns_of_an_earlier_run_are_not_replaced_either() -> None:
+    frame = pd.DataFrame({"phone": ["987650001"], "status": ["mine"], "accucheck_status": ["earlier"]})
+    async with a_client() as client:
+        checked = await enrich_async(frame, number="phone", client=client)
+    assert checked[["status", "accucheck_status", "accucheck_status_2"]].values.tolist() == [
+        ["mine", "earlier", "OK"]
+    ]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pytest.param(lambda: pd.array([987650001, None], dtype="Int64"), id="Int64"),
+        pytest.param(lambda: pd.array([987650001, None], dtype="Float64"), id="Float64"),
+        pytest.param(lambda: pd.array(["987650001", None], dtype="string"), id="string"),
+        pytest.param(lambda: pd.Categorical(["987650001", None]), id="category"),
+        pytest.param(lambda: [987650001.0, float("nan")], id="float"),
+        pytest.param(lambda: ["987650001", pd.NaT], id="object"),
+    ],
+)
+async def test_a_missing_number_is_one_whatever_pandas_type_it_has(column: Any) -> None:
+    async with a_client() as client:
+        checked = await enrich_async(pd.DataFrame({"phone": column()}), number="phone", client=client)
+    assert checked["status"].tolist() == ["OK", "INVALID_NUMBER"]
+
+
 async def test_a_run_that_ends_early_keeps_the_answers_so_far() -> None:
     frame = pl.DataFrame({"phone": [f"98765{n:04}" for n in range(20)]})
     async with a_client() as client:
