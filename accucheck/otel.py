@@ -52,7 +52,7 @@ __all__ = ["instrument", "uninstrument"]
 _BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """Of the conventions for http.client.request.duration."""
 _HEALTHY: Final = frozenset(("OK", "PENDING"))
-"""No errors, though PENDING comes with HTTP 400: alerts on error rates would go off where all is well."""
+"""Not errors, although PENDING is HTTP 400: otherwise alerts on error rates would go off for no reason."""
 _LINKS: Final = 100
 """Failed calls that the span of a run links to: SDKs keep 128 links of a span."""
 _SCHEMA: Final = "https://opentelemetry.io/schemas/1.28.0"

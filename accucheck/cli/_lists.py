@@ -83,7 +83,7 @@ def expand(names: Iterable[str], *, apart_from: str | None = None) -> list[str]:
 
 
 def _is_list(place: Path, path: Path) -> bool:
-    """Return whether ``path`` looks like a list, at its ``place`` in a folder: hidden ones are none."""
+    """Return whether ``path``, at its ``place`` in a folder, looks like a list and is not hidden."""
     shown = not any(part.startswith((".", "~$")) for part in place.parts)
     return shown and split_suffixes(path)[0] in _READABLE and path.is_file()
 
