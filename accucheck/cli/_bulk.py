@@ -107,7 +107,7 @@ def bulk(
     report
         HTML report to write, to send or print; with several lists, one for each: report-LIST.html.
     by
-        Your own column to group by, such as Ciudad. Repeatable. Default: every column with few values.
+        Your own column to group by, such as Ciudad. Repeatable. Default: each with 2 to 30 values, except dates.
     language
         Language of the report and of a workbook's summary sheet: en or es. Default: your system's, or English.
     exclude

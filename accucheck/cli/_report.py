@@ -59,7 +59,7 @@ def report(
     output
         The HTML file to write.
     by
-        Your own column to group by, such as Ciudad. Repeatable. Default: every column with few values.
+        Your own column to group by, such as Ciudad. Repeatable. Default: each with 2 to 30 values, except dates.
     language
         en or es. Default: the language of your system, or English.
     title
