@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import os
 import shlex
@@ -9,9 +10,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -31,7 +33,7 @@ from accucheck._store import (
     is_postgres,
 )
 from accucheck._store._ledger import Ledger
-from accucheck.cli._console import say, short_path
+from accucheck.cli._console import count, say, short_path
 
 __all__ = [
     "ANY_AGE",
@@ -95,6 +97,8 @@ class Book:
     name: str
     """For messages; "" for a temporary one."""
     is_new: bool = False
+    rescued: int = 0
+    """Answers that an earlier run had to write beside the ledger, and that are in it now."""
 
     @property
     def path(self) -> str:
@@ -109,6 +113,8 @@ class Book:
         """Print which ledger this is."""
         if self.name:
             say(f"ledger: {self.name}" + (" (new)" if self.is_new else ""))
+        if self.rescued:
+            say(f"{count(self.rescued, 'answer')} that an earlier run kept beside the ledger are in it again")
 
 
 @asynccontextmanager
@@ -126,9 +132,38 @@ async def open_book(place: str | None, output: Path) -> AsyncIterator[Book]:
         book = Book(as_store(place), short_path(place), is_new=not ledger_exists(place))
     await book.store.open()
     try:
+        if isinstance(book.store, SQLiteStore):
+            book = replace(book, rescued=await _take_in_rescued(book.store))
         yield book
     finally:
         await book.store.aclose()
+
+
+async def _take_in_rescued(store: SQLiteStore) -> int:
+    """Store what runs wrote to rescue files, because their ledger was replaced or damaged, and return how much.
+
+    The files stay as they are. A newer answer in the ledger wins.
+    """
+    path, taken = Path(store.path), 0
+    for rescued in sorted(path.parent.glob(f"{glob.escape(path.name)}.rescue-*[0-9]")):
+        name = f"rescued {rescued.name}"
+        with suppress(LedgerError, OSError):  # a file of that name that is not one of ours
+            if await store.recall(name) == str(rescued.stat().st_mtime_ns):
+                continue
+            settlements = Ledger(rescued).settlements()
+            while some := list(islice(settlements, _TAKEN_AT_ONCE)):
+                for endpoint in {endpoint for endpoint, _ in some}:
+                    await store.settle(
+                        [settlement for of, settlement in some if of == endpoint],
+                        endpoint=endpoint,
+                        release=False,
+                    )
+                taken += len(some)
+            await store.remember(name, str(rescued.stat().st_mtime_ns))
+    return taken
+
+
+_TAKEN_AT_ONCE = 1000
 
 
 def ledger_exists(place: str | None) -> bool:

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from accucheck._models import Check, Settlement
+from accucheck._store import Query, SQLiteStore
 from accucheck._store._ledger import Ledger
 from accucheck.cli._ledger import Book, open_book
+from tests.unit.ledger_samples import NOW, answered
 
 
 class Trouble(Exception):
@@ -79,3 +81,31 @@ async def test_nothing_is_kept_where_nothing_was_bought(
             raise Trouble
     assert list(temporary.iterdir()) == []
     assert capsys.readouterr().err == ""
+
+
+async def test_what_a_run_kept_beside_its_ledger_is_in_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = tmp_path / "leads.ledger"
+    for path, newer, numbers in (
+        (ledger, 1, [900_000_001, 900_000_002]),
+        (tmp_path / "leads.ledger.rescue-20261126-120000", 0, [900_000_002, 900_000_003]),
+        (tmp_path / "leads.ledger.rescue-20261126-120000-2", 0, [900_000_004]),
+    ):
+        store = SQLiteStore(path)
+        await store.open()
+        moment = NOW + timedelta(days=newer)
+        await store.settle([answered(number, signature=path.name, checked_at=moment) for number in numbers])
+        await store.aclose()
+    (tmp_path / "leads.ledger.rescue-20261126-130000").write_text("not a ledger")
+    for taken in (3, 0):  # once
+        async with open_book(str(ledger), tmp_path / "out.csv") as book:
+            assert book.rescued == taken
+            book.say()
+            found = await book.store.find(range(900_000_001, 900_000_005), Query())
+        assert len(found) == 4
+        assert found[900_000_002].result.signature == "leads.ledger"  # type: ignore[union-attr]
+    assert (
+        capsys.readouterr().err.count("3 answers that an earlier run kept beside the ledger are in it again")
+        == 1
+    )
