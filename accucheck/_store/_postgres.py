@@ -400,7 +400,7 @@ class PostgresStore:
             # So the next one to claim its numbers knows that they may just have been asked.
             await connection.execute(
                 """UPDATE accucheck.claims SET owner =
-                (SELECT -extract(epoch FROM least(expires, clock_timestamp()))::bigint
+                (SELECT -ceil(extract(epoch FROM least(expires, clock_timestamp())))::bigint
                 FROM accucheck.owners WHERE id = %(owner)s) WHERE owner = %(owner)s""",
                 {"owner": owner},
             )

@@ -461,7 +461,7 @@ class Tables:
                     # So the next one to claim its numbers knows that they may just have been asked.
                     connection.execute(
                         "UPDATE claims SET owner = ? WHERE owner = ?",
-                        (-int(min(expires, self._now())), owner),
+                        (-math.ceil(min(expires, self._now())), owner),
                     )
                     connection.execute("DELETE FROM callers WHERE owner >> ? = ?", (SEAT_BITS, owner))
             _owner.remove(self.path, token)
