@@ -33,6 +33,8 @@ WORKERS = 8
 IN_FLIGHT = 2 * WORKERS
 """Calls that one process may have under way, or answered and not yet stored."""
 SERVER_AWAY = 3.0
+STARTING = 5.0
+"""Seconds in which a process has opened its ledger, on however busy a machine."""
 _FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 
@@ -185,10 +187,10 @@ def _disturb(
         alive = [process for process in processes if not process.ended]
         if len(alive) < 2:
             return
+        victim = None
         if found.kills < plan.kills:
             victim = chance.choice(alive)
             victim.kill()
-            victim.start()
             found.kills += 1
         if found.server_kills < plan.server_kills:
             assert server is not None
@@ -196,6 +198,9 @@ def _disturb(
             time.sleep(SERVER_AWAY)
             server.start()
             found.server_kills += 1
+        if victim is not None:  # not before: a run that starts while the database is away ends at once
+            victim.start()
+            time.sleep(STARTING if found.server_kills < plan.server_kills else 0)
 
 
 def _count(
