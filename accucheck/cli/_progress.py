@@ -353,6 +353,8 @@ def showing(
     def show() -> None:
         with suppress(OSError, ValueError):
             try:
+                if isinstance(display, _Bar) and ended.wait(display.period):
+                    return  # over before anybody could read it
                 while True:
                     display.show(view())
                     if ended.wait(display.period):

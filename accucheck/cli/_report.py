@@ -23,13 +23,13 @@ from accucheck.cli._job import Job
 from accucheck.cli._options import DEFAULT_TALK, Talk
 from accucheck.cli._progress import PassMeter, showing
 from accucheck.cli._run import Ending
-from accucheck.files import FileError, ResultColumns, Row, Source, open_source
+from accucheck.files import ResultColumns, Row, Source, open_source
 from accucheck.files._sink import format_of_output
 from accucheck.files._summary import SummarySheet
 from accucheck.report import Run, check_path, write
 from accucheck.report import _report as write_report
 from accucheck.report._page import summary_lines
-from accucheck.report._tally import Tally, best_of
+from accucheck.report._tally import CheckedColumns, Tally, best_of
 from accucheck.report._words import WORDS, Language
 
 __all__ = ["Paper", "changes", "diff", "make_paper", "report", "run_figures", "system_language"]
@@ -238,11 +238,12 @@ def diff(
         if json:
             print_json({"number": e164(number), "old": was, "new": now, "change": words})
     if not json:
-        same = sum(1 for number, verdict in after.items() if before.get(number) == verdict)
+        same = Counter(verdict for number, verdict in after.items() if before.get(number) == verdict)
         print_facts(
             [
                 ("numbers", f"{thousands(len(before))} before, {thousands(len(after))} now"),
-                ("same", thousands(same)),
+                ("same", thousands(same["yes"] + same["no"])),
+                *([("no answer in both", thousands(same[""]))] if same[""] else []),
                 *((words, thousands(counts[words])) for words in _WORDS.values() if counts[words]),
             ],
             sys.stdout,
@@ -261,24 +262,20 @@ def changes(before: dict[int, str], after: dict[int, str]) -> Iterator[tuple[int
 def _verdicts(path: Path, talk: Talk) -> dict[int, str]:
     """Return ``yes``, ``no`` or ``""`` for every number of a checked list. An answer wins over a row without one."""
     with closing(open_source(path, checked=True)) as source:
-        columns = [column.casefold() for column in source.all_columns()]
-        found = [
-            place for place, column in enumerate(columns) if column in ("whatsapp", "accucheck_whatsapp")
-        ]
-        if not found:
-            raise FileError(f"{path} has no column whatsapp: use a list that accucheck bulk wrote")
-        place = found[-1]  # of a list that was checked twice, the newer one
+        columns = CheckedColumns(source.all_columns(), str(path), needed=("whatsapp",))
         verdicts: dict[int, str] = {}
         read = 0
         with showing(PassMeter(f"reading {path.name}", lambda: read, lambda: source.fraction), talk.shown):
             for read, row in enumerate(source.rows(), start=1):  # noqa: B007 (it is the progress)
-                try:
-                    number = normalize(row.number)
-                except InvalidNumber:
-                    continue
-                cells = source.values(row)
-                cell = cells[place] if place < len(cells) else None
-                verdict = {"true": "yes", "false": "no"}.get(word := str(cell).strip().lower(), word)
-                if verdict in ("yes", "no") or number not in verdicts:
-                    verdicts[number] = verdict if verdict in ("yes", "no") else ""
+                results = columns.results(source.values(row))
+                for result in results:
+                    if result.status == "EXCLUDED":
+                        continue
+                    try:  # of a row with several numbers, the one that was answered need not be the first
+                        number = normalize(result.number or row.number)
+                    except InvalidNumber:
+                        continue
+                    verdict = {True: "yes", False: "no", None: ""}[result.whatsapp]
+                    if verdict or number not in verdicts:
+                        verdicts[number] = verdict
     return verdicts

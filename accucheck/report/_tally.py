@@ -172,12 +172,15 @@ class CheckedColumns:
     Args:
         names: Its columns.
         source: Its name, for messages.
+        needed: The columns that it must have.
 
     Raises:
         FileError: It has no answers.
     """
 
-    def __init__(self, names: Sequence[str], source: str) -> None:
+    def __init__(
+        self, names: Sequence[str], source: str, needed: Sequence[str] = ("whatsapp", "status")
+    ) -> None:
         runs: dict[int, dict[str, int]] = {}
         further: dict[int, dict[str, int]] = {}
         for place, name in enumerate(names):
@@ -191,19 +194,23 @@ class CheckedColumns:
         latest: dict[str, int] = {}
         for _, found in sorted(runs.items()):
             latest |= found
-        for needed in ("whatsapp", "status"):
-            if needed not in latest:
+        for name in needed:
+            if name not in latest:
                 raise FileError(
-                    f"{source} has no column {needed}: use a list that accucheck bulk wrote, such as checked.csv"
+                    f"{source} has no column {name}: use a list that accucheck bulk wrote, such as checked.csv"
                 )
         numbered = [places for places in further.values() if "status" in places]
         self._groups = [latest, *numbered] if set(runs) == {0} else [latest]
 
     def result(self, cells: Sequence[Any]) -> ResultColumns:
         """Return the result of a row; of several numbers, the most informative one."""
+        return best_of(self.results(cells))
+
+    def results(self, cells: Sequence[Any]) -> list[ResultColumns]:
+        """Return the result of every number of a row."""
         first, *more = self._groups
-        results = [_result(cells, places) for places in more if cells[places["status"]]]
-        return best_of([_result(cells, first), *results])
+        further = [_result(cells, places) for places in more if cells[places["status"]]]
+        return [_result(cells, first), *further]
 
 
 def _result(cells: Sequence[Any], places: Mapping[str, int]) -> ResultColumns:

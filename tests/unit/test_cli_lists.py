@@ -158,6 +158,41 @@ def test_diff_tells_who_joined_and_who_left(capsys: pytest.CaptureFixture[str]) 
     assert "joined WhatsApp" in capsys.readouterr().out
 
 
+def test_diff_compares_the_numbers_that_the_answers_are_for(capsys: pytest.CaptureFixture[str]) -> None:
+    head = "phone,other,whatsapp,status,reason,number\n"
+    landline, mobile = "054-258369,987654321", "054-258369,912345678"
+    write(
+        "old.csv", text=f"{head}{landline},no,OK,,+5154258369\n{mobile},no,OK,,+5154258369\n1,,,EXCLUDED,,\n"
+    )
+    write(
+        "new.csv",
+        text=f"{head}{landline},yes,OK,,+51987654321\n{mobile},no,OK,,+5154258369\n987650000,,,EXCLUDED,,\n",
+    )
+    assert main(["diff", "old.csv", "new.csv", "--json"]) == 0
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"number": "+51987654321", "old": None, "new": "yes", "change": "new, on WhatsApp"}
+    ]
+
+
+def test_diff_tells_the_same_answer_from_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("old.csv", "new.csv"):
+        write(name, text="phone,whatsapp\n987654321,yes\n912345678,\n")
+    assert main(["diff", "old.csv", "new.csv"]) == 0
+    facts = capsys.readouterr().out.splitlines()
+    assert [fact.split(maxsplit=1)[0] for fact in facts] == ["numbers", "same", "no"]
+    assert facts[1].split() == ["same", "1"]
+    assert facts[2].split() == ["no", "answer", "in", "both", "1"]
+
+
+def test_diff_reads_every_number_of_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    head = "phone,whatsapp,status,number,whatsapp_2,status_2,number_2\n"
+    write("old.csv", text=f"{head}987654321 / 912345678,no,OK,+51987654321,no,OK,+51912345678\n")
+    write("new.csv", text=f"{head}987654321 / 912345678,no,OK,+51987654321,yes,OK,+51912345678\n")
+    assert main(["diff", "old.csv", "new.csv", "--json"]) == 0
+    (change,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (change["number"], change["change"]) == ("+51912345678", "joined WhatsApp")
+
+
 def test_diff_of_a_list_that_was_not_checked_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     write("old.csv", "new.csv")
     assert main(["diff", "old.csv", "new.csv"]) == 2
