@@ -129,6 +129,9 @@ def _report(
             for row in rows.rows():
                 cells = rows.values(row)
                 tally.count(cells, columns.result(cells), row.number)
+    run = run or Run()
+    if columns.simulated and run.server is None:
+        run = msgspec.structs.replace(run, server="accucheck sandbox")
     write(
         tally,
         output,
@@ -137,7 +140,7 @@ def _report(
         language=language,
         price=price,
         currency=currency,
-        run=run or Run(),
+        run=run,
     )
 
 

@@ -186,7 +186,9 @@ def _tiles(tally: Tally, run: Run, price: float | None, currency: str, words: di
     cost = cost_of(tally, run, price)
     if cost is not None:
         detail = words["spent"]
-        if price is not None:
+        if (
+            price is not None and cost <= price * tally.distinct
+        ):  # else numbers were bought that the list leaves out
             detail = words["price_each"].format(n=_count(tally.distinct), price=f"{price:g}")
             if run.cost is not None:
                 detail += " · " + words["in_this_run"].format(cost=_money(run.cost))

@@ -16,6 +16,7 @@ from accucheck._phone import numbers_in
 from accucheck._store._memory import Bitset
 from accucheck.files import RESULT_COLUMNS, FileError, ResultColumns
 from accucheck.files._results import CLASH_PREFIX
+from accucheck.sandbox._truth import SIMULATED
 
 __all__ = [
     "AGES",
@@ -199,6 +200,9 @@ class CheckedColumns:
                 raise FileError(
                     f"{source} has no column {name}: use a list that accucheck bulk wrote, such as checked.csv"
                 )
+        self._request = latest.get("request_id")
+        self.simulated = False
+        """Whether an answer comes from the sandbox."""
         numbered = [places for places in further.values() if "status" in places]
         self._groups = [latest, *numbered] if set(runs) == {0} else [latest]
 
@@ -209,6 +213,8 @@ class CheckedColumns:
     def results(self, cells: Sequence[Any]) -> list[ResultColumns]:
         """Return the result of every number of a row."""
         first, *more = self._groups
+        if self._request is not None and not self.simulated:
+            self.simulated = str(cells[self._request] or "").startswith(SIMULATED)
         further = [_result(cells, places) for places in more if cells[places["status"]]]
         return [_result(cells, first), *further]
 

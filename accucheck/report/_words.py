@@ -225,7 +225,7 @@ _REASONS_ES: Final = [
 
 
 _SEVERAL: Final = re.compile(r"contains more than one number.*")
-_CELL: Final[dict[Language, str]] = {"en": "The cell", "es": "La celda"}
+_CELL: Final[dict[Language, str]] = {"en": "The cell", "es": "El dato"}
 """What the reasons speak of."""
 
 

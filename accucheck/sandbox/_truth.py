@@ -16,6 +16,8 @@ from struct import Struct
 from typing import Any, Literal, Required, TypeAlias, TypedDict
 
 COUNTRY_CODE = "+51"
+SIMULATED = "TIDfacade00"
+"""What the request ids of simulated answers begin with, so that a report can say that they are."""
 
 # Mobiles are 9 and eight digits; fixed lines are eight digits with their area code, and no area
 # begins with 0, 2, 3 or 9. ASCII digits only: ``\d`` would let other scripts' digits through.
@@ -121,9 +123,10 @@ def request_id(number: str | int, seed: int = 7) -> str:
 
     The vendor's is unique per request. The sandbox's is a pure function of number and seed, so that the outputs of two
     runs (one killed and resumed, one undisturbed) can be compared byte for byte. Other replies each have a new id.
+    It has the form of the vendor's, and begins in a way that tells a simulated answer from a real one.
     """
     national = str(number).removeprefix(COUNTRY_CODE)
-    return f"TID{blake2b(f'request:{seed}:{national}'.encode(), digest_size=16).hexdigest()}"
+    return f"{SIMULATED}{blake2b(f'request:{seed}:{national}'.encode(), digest_size=12).hexdigest()}"
 
 
 def is_national(text: str) -> bool:

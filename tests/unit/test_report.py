@@ -21,6 +21,7 @@ from accucheck.files import FileError, ResultColumns
 from accucheck.report import Run, report
 from accucheck.report._tally import Tally, Timeline, confidence_interval, mask_digits
 from accucheck.report._words import reason_in
+from accucheck.sandbox import request_id as sandbox_id
 from tests.servers import program
 
 COLUMNS = [
@@ -363,3 +364,23 @@ def test_the_answers_of_a_sandbox_are_called_simulated(tmp_path: Path) -> None:
     page = made(tmp_path, [a_row(1)], run=Run(server="127.0.0.1"))
     assert "Simulated: these answers come from 127.0.0.1" in page
     assert "Simulated" not in made(tmp_path, [a_row(1)])
+
+
+@pytest.mark.parametrize(
+    ("request_id", "simulated"), [(sandbox_id("987654321"), True), ("TID" + 32 * "0", False)]
+)
+def test_a_list_tells_by_itself_that_its_answers_are_simulated(
+    tmp_path: Path, request_id: str, simulated: bool
+) -> None:
+    rows = [a_row(1, status="UNCHECKED", whatsapp="", request_id=""), a_row(2, request_id=request_id)]
+    a_list(tmp_path / "checked.csv", rows, [*COLUMNS, "request_id"])
+    report(tmp_path / "checked.csv", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert ("Simulated: these answers come from accucheck sandbox" in page) is simulated
+
+
+def test_a_cost_of_more_numbers_than_the_list_shows_is_not_explained_by_these(tmp_path: Path) -> None:
+    page = made(tmp_path, [a_row(1), a_row(2)], price=0.02, run=Run(calls=3, cost=0.06))
+    assert "0.06" in page
+    assert "0.02 each" not in page
+    assert "0.02 each" in made(tmp_path, [a_row(1), a_row(2)], price=0.02, run=Run(calls=2, cost=0.04))
