@@ -181,7 +181,7 @@ def conclude(
             [
                 ("rows", thousands(tally.rows)),
                 *_status_facts(tally),
-                *calls_facts(ending.stats),
+                *calls_facts(ending.stats, "number" if job.reading.several else "row"),
                 *cost_facts(ending.cost, job.currency),
                 *where,
             ]
@@ -294,7 +294,7 @@ def _status_facts(tally: Tally) -> list[tuple[str, str]]:
     return facts
 
 
-def calls_facts(stats: Stats) -> list[tuple[str, str]]:
+def calls_facts(stats: Stats, item: str = "row") -> list[tuple[str, str]]:
     """Return what the run cost, by kind of call."""
     settled = stats.yes + stats.no + stats.failed
     facts = [("numbers", ", ".join(numbers_facts(stats)))] if settled else []
@@ -325,7 +325,7 @@ def calls_facts(stats: Stats) -> list[tuple[str, str]]:
         )
         facts.append(("  lost replies", f"{thousands(lost)}; {them} made again"))
     if stats.known:
-        facts.append(("known", _known(stats)))
+        facts.append(("known", _known(stats, item)))
     time = f"{stats.elapsed:.1f} s" if stats.elapsed < 10 else duration(stats.elapsed)
     facts.append(("time", time + _speed(stats)))
     return facts
@@ -351,12 +351,12 @@ def cost_in_words(cost: Cost, currency: str) -> str:
     return likely if likely == at_most else f"{likely} likely, {at_most} at most"
 
 
-def _known(stats: Stats) -> str:
+def _known(stats: Stats, item: str) -> str:
     """Distinguish answers from failures: neither costs a call, but the user wants answers."""
     answered = stats.known - stats.known_failed
     words = []
     if answered:
-        words.append(f"{count(answered, 'answer')} from the ledger, at no cost")
+        words.append(f"{count(answered, item)} answered from the ledger, at no cost")
     if stats.known_failed:
         words.append(f"{count(stats.known_failed, 'number')} that failed before")
     return "; ".join(words)

@@ -99,8 +99,7 @@ class Survey:
         return {
             "read": rejected + self.duplicates + self.known,
             "rejected": rejected,
-            "duplicates": self.duplicates,
-            "known": self.known,
+            "known": self.known + self.duplicates,
             "known_failed": self.failed,
         }
 

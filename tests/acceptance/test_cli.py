@@ -769,7 +769,7 @@ def test_failures_are_distinguished_from_answers_and_how_to_ask_again(
     assert "--retry-failed" in first.stderr
     second = accucheck(*command, sandbox=sandbox)
     assert "2 numbers that failed before" in second.stderr
-    assert "from the ledger, at no cost" not in second.stderr
+    assert "answered from the ledger" not in second.stderr
     assert "--retry-failed" in second.stderr
     assert len(sandbox.requests()) == 2
 

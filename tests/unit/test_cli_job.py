@@ -103,7 +103,7 @@ def test_the_summary_shows_what_the_run_cost() -> None:
         "  retries": "6",
         "  rate limit": "slowed down 3 times by AccuAuth's rate limit",
         "  lost replies": "1; that call may have been charged and was made again",
-        "known": "50 answers from the ledger, at no cost",
+        "known": "50 rows answered from the ledger, at no cost",
         "time": "2.0 s (49 checks/s)",
     }
 
