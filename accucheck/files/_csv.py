@@ -299,8 +299,9 @@ class CsvWriter:
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
         """Add one row."""
         text = self._own_text(row) + self._result_text(result)
-        for place in range(self._numbers - 1):
-            text += self._result_text(more[place] if place < len(more) else NO_NUMBER)
+        if self._numbers > 1:
+            for place in range(self._numbers - 1):
+                text += self._result_text(more[place] if place < len(more) else NO_NUMBER)
         self._pending.append(text + self._line_end)
         if len(self._pending) >= _WRITE_EVERY:
             self.flush()
@@ -320,9 +321,10 @@ class CsvWriter:
         ) = result
         delimiter, safe = self._delimiter, self._safe_text
         return (
-            f"{delimiter}{yes_or_no[whatsapp]}{delimiter}{iso_date(status_update)}"
+            f"{delimiter}{yes_or_no[whatsapp]}{delimiter}{iso_date(status_update) if status_update else ''}"
             f"{delimiter}{yes_or_no[business_user]}{delimiter}{yes_or_no[avatar]}"
-            f"{delimiter}{safe(signature) if signature else ''}{delimiter}{safe(status)}"
+            f"{delimiter}{safe(signature) if signature else ''}"
+            f"{delimiter}{status if status.isalpha() else safe(status)}"
             f"{delimiter}{safe(reason) if reason else ''}"
             f"{delimiter}{request_id if request_id.isalnum() else safe(request_id)}"
             f"{delimiter}{number}{delimiter}{iso_moment(checked_at) if checked_at else ''}"
