@@ -66,6 +66,9 @@ class PeerGate(accucheck.UnlimitedGate):
         super().__init__()
         self._acquire = acquire
 
+    def try_acquire(self) -> float | None:
+        return None  # only the limiter knows
+
     async def acquire(self, *, urgent: bool = False) -> float:
         await self._acquire()
         return asyncio.get_running_loop().time()
