@@ -1,6 +1,7 @@
 """Write the pages that come from the code: the command line, statuses, exit codes, columns, sandbox, llms.txt.
 
-``python .ci/docs.py [FOLDER]`` writes them into docs/, where git ignores them.
+``python .ci/docs.py [FOLDER]`` writes them into docs/. Pages that can be read as they are belong to the repository, so
+that links to them work there. Git ignores the rest: the Python API, which only the site's build fills in, and llms.txt.
 """
 
 from __future__ import annotations

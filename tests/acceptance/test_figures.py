@@ -63,16 +63,16 @@ ENDINGS: dict[str, tuple[dict[str, object], tuple[str, ...], signal.Signals | No
 def test_figures_add_up_however_a_run_ends(
     start_sandbox: Any, leads: Path, tmp_path: Path, ending: str
 ) -> None:
-    settings, options, signalled, code = ENDINGS[ending]
+    settings, options, signaled, code = ENDINGS[ending]
     sandbox = start_sandbox(**settings)
     output, summary = tmp_path / "out.csv", tmp_path / "summary.json"
     command: tuple[str | Path, ...] = ("bulk", leads, "-o", output, "--summary-json", summary, *options)
     if "--rate" not in options:
         command += ("--rate", "300")
     process = begin(*command, sandbox=sandbox)
-    if signalled is not None:
+    if signaled is not None:
         wait_until_asked(sandbox, 15)
-        process.send_signal(signalled)
+        process.send_signal(signaled)
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == code, told
 

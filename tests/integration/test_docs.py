@@ -152,6 +152,16 @@ def test_the_other_pages_come_from_the_code(generated: dict[str, str]) -> None:
     assert "# Output columns" in generated["llms-full.txt"]
 
 
+def test_the_generated_pages_of_the_repository_are_current(generated: dict[str, str], tmp_path: Path) -> None:
+    subprocess.run([sys.executable, ROOT / ".ci" / "docs.py", tmp_path], check=True, cwd=tmp_path)
+    ignored = ROOT.joinpath(".gitignore").read_text().split()
+    stored = [name for name in generated if f"docs/{name}" not in ignored]
+    assert len(stored) == 7
+    for name in stored:
+        page = (ROOT / "docs" / name).read_text("utf-8")
+        assert page == (tmp_path / name).read_text("utf-8"), f"{name}: run python .ci/docs.py"
+
+
 def test_every_public_name_is_on_the_page_of_the_api(generated: dict[str, str]) -> None:
     page = generated["reference/api.md"]
     assert "accucheck.Client\n" in page
