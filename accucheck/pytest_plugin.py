@@ -17,6 +17,7 @@ and clears the scripted replies after each test.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "accucheck(**settings): how accucheck_sandbox behaves for this test")
+    config.addinivalue_line(
+        "markers",
+        "accucheck(quick=, strict=, rate=, quota=, pending=, ...): how accucheck_sandbox behaves for this test, with"
+        " any of accucheck.sandbox.Settings",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +70,9 @@ def accucheck_sandbox(
         sandbox.forget()
         if unexpected:
             pytest.fail(
-                f"accucheck checked numbers that this test has no answer for: {', '.join(unexpected)}",
+                f"accucheck checked numbers that this test has no answer for: {', '.join(unexpected)};"
+                " name them in accucheck_sandbox.answers({...}), or allow any number with"
+                " @pytest.mark.accucheck(strict=False)",
                 pytrace=False,
             )
 
@@ -83,6 +90,13 @@ def _sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
         sandbox.be_strict(strict)
         yield sandbox
         return
+    known = {field.name for field in dataclasses.fields(Settings)}
+    if unknown := sorted(settings.keys() - known):
+        pytest.fail(
+            f"@pytest.mark.accucheck has no setting {unknown[0]!r};"
+            f" there are quick, strict, {', '.join(sorted(known))}",
+            pytrace=False,
+        )
     with SandboxThread(Settings(**settings), strict=strict) as sandbox:
         yield sandbox
 

@@ -93,7 +93,22 @@ async def test_not_strict(accucheck_sandbox, accucheck_client):
 """
     result = run(pytester, monkeypatch, test)
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*checked numbers that this test has no answer for: 999999999*"])
+    result.stdout.fnmatch_lines(
+        ["*checked numbers that this test has no answer for: 999999999; name them in*"]
+    )
+
+
+def test_a_setting_that_does_not_exist_is_named(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = """
+@pytest.mark.accucheck(qota=0)
+def test_it(accucheck_sandbox):
+    pass
+"""
+    result = run(pytester, monkeypatch, test)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*accucheck has no setting 'qota'; there are quick, strict, *quota,*"])
 
 
 def test_one_sandbox_can_serve_a_whole_session(
