@@ -61,7 +61,7 @@ _ROOT: Final = otel_context.Context()
 _NO_SPAN: Final = otel_context.set_value("accucheck", True, _ROOT)
 """Unlike an empty context, which the SDK takes for none given, this one spares it a look for the current span."""
 _BATCH: Final = 64
-"""Durations of a stream that are recorded together: one at a time takes a third more CPU."""
+"""Durations of a stream that are recorded together, which takes less CPU than one at a time."""
 
 _hooks: weakref.WeakKeyDictionary[Client, tuple[OnEvent, _Meters]] = weakref.WeakKeyDictionary()
 
