@@ -55,7 +55,9 @@ async def _tell_who_leads(client: accucheck.Client, file: Path) -> None:
     while True:
         gate = client._stores.gate  # nothing public tells
         if isinstance(gate, SharedGate) and gate._controller is not None:
-            file.write_text(str(os.getpid()))
+            whole = file.with_suffix(f".{os.getpid()}")  # whoever reads the file must never find it empty
+            whole.write_text(str(os.getpid()))
+            whole.replace(file)
         await asyncio.sleep(0.1)
 
 
