@@ -16,7 +16,7 @@ import msgspec
 
 from accucheck._attempt import Progress
 from accucheck._concurrency import DelayQueue, OutcomeQueue
-from accucheck._errors import ConfigurationError, InvalidNumber, RefusedAlike, StillPending, mask
+from accucheck._errors import CheckError, ConfigurationError, InvalidNumber, RefusedAlike, StillPending, mask
 from accucheck._input import Input
 from accucheck._models import Check, Failed, Settlement
 from accucheck._phone import normalize
@@ -258,6 +258,17 @@ class Admission(Generic[Item]):
         if entry.calls and self._store.durable:
             self._bought.add(entry.number)
 
+    def count_known(self, entry: PendingNumber, result: Check | CheckError) -> None:
+        """Count a number that this run need not buy.
+
+        With a ledger, its repetitions count as known too, as those that are read later will: it must not matter whether
+        they are read with it.
+        """
+        repeated = len(entry.more or ()) if self._store.durable else 0
+        self.known += 1 + repeated
+        self.known_failed += 0 if isinstance(result, Check) else 1 + repeated
+        self.duplicates -= repeated
+
     def make_room(self) -> None:
         """Resume reading if there is room again. Called whenever something is taken."""
         if self._awaits_room and self._is_hungry():
@@ -444,11 +455,7 @@ class Admission(Generic[Item]):
         del self.entries[entry.number], self._in_flight[entry.number]
         result = settlement.result
         if self._store.durable and entry.number not in self._bought:
-            # Its repetitions count as known too: it must not matter whether they are read with it or later.
-            repeated = len(entry.more or ())
-            self.known += 1 + repeated
-            self.known_failed += 0 if isinstance(result, Check) else 1 + repeated
-            self.duplicates -= repeated
+            self.count_known(entry, result)
         else:
             self.duplicates += 1
         self._outcomes.put_settled(settlement, entry.index, entry.item, first=False)

@@ -551,8 +551,7 @@ class Stream(Generic[Item]):
                 settlement = self._of_both_steps(entry, settlement)
             result = settlement.result
             if not entry.calls:  # bought by another stream or check of this client
-                admission.known += 1
-                admission.known_failed += not isinstance(result, Check)
+                admission.count_known(entry, result)
             else:
                 self._exposed -= 1
                 if entry.polls:

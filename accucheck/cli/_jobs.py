@@ -23,8 +23,7 @@ import msgspec
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Checked, Outcome
-from accucheck._store import Store
-from accucheck._store._memory import Bitset
+from accucheck._store import Bitset, Store
 from accucheck.cli._console import complain, has_standard_output, say, standard_output
 from accucheck.cli._exit import ExitCode, Interrupted, Interruption
 from accucheck.cli._job import Job, open_list, with_job_totals

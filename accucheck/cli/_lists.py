@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import normalize, numbers_in
-from accucheck._store._memory import Bitset
+from accucheck._store import Bitset
 from accucheck.cli._console import count, say
 from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several
 from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source

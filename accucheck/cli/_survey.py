@@ -18,7 +18,7 @@ from accucheck._errors import InvalidNumber
 from accucheck._models import Check, Stats
 from accucheck._phone import normalize
 from accucheck._schedule import RatePlan
-from accucheck._store._memory import Bitset
+from accucheck._store import Bitset
 from accucheck.cli._console import age, count, duration, report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job, open_list, with_job_totals
