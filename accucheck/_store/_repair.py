@@ -32,7 +32,6 @@ __all__ = ["Repaired", "repair", "rescue"]
 
 _LEAF: Final = 0x0D
 _LOG_HEADER, _FRAME_HEADER = 32, 24
-_AT_ONCE: Final = 5_000
 
 
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,15 +120,7 @@ def _rebuild(path: Path, target: Path) -> tuple[int, int]:
     """Create a ledger at ``target`` from what can be read at ``path``; return its number of answers and failures."""
     create_ledger(target)
     with closing(open_ledger(target, create=False)) as connection:
-        batch: list[Row] = []
-        for row in _rows(path):
-            batch.append(row)
-            if len(batch) == _AT_ONCE:
-                with in_transaction(connection):
-                    upsert(connection, batch)
-                batch.clear()
-        with in_transaction(connection):
-            upsert(connection, batch)
+        upsert(connection, _rows(path))
         for table in ("settings", "jobs", "earlier"):
             rows = list(_rows_by_sql(path, f"SELECT * FROM {table}"))  # noqa: S608
             if rows:

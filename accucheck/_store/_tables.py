@@ -1,7 +1,8 @@
 """The SQL on an open ledger file; used by one thread at a time.
 
-Statements pass many rows at once, as JSON or as many parameters. Python releases the interpreter lock at every row and
-statement, and next to a busy event loop, a thread may wait milliseconds to get it back.
+Statements pass many rows at once. Python releases the interpreter lock at every row and up to four times a statement,
+and next to a busy event loop, a thread may wait milliseconds to get it back. So what runs for every check is written as
+text, of numbers and hexadecimal digits only: `executescript` releases the lock once.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -61,19 +61,15 @@ _MANY: Final = 64
 a sync."""
 _SAMPLE: Final = 32
 """How many settled rows of a run to remember, to detect if the file was rolled back."""
-_WIDTHS: Final = (1, 2, 4, 8, 16, *range(32, 513, 32))
-"""Rows per statement. Few widths, so that each statement is prepared once; the last row is repeated as filler."""
+_MOST_TEXT: Final = 400_000
+"""Characters of SQL to run at once. SQLite takes a million, and one row may have half of that."""
 
 _FIND: Final = f"""SELECT json_group_array(json_array(answers.key, at, whatsapp, hex(packed)))
     FROM json_each(?) AS n CROSS JOIN answers
     WHERE answers.key BETWEEN n.value << {KEY_SHIFT} AND n.value << {KEY_SHIFT} | {(1 << KEY_SHIFT) - 1}"""  # noqa: S608
-_UPSERT: Final = {
-    width: f"""INSERT INTO answers VALUES {",".join(["(?,?,?,?)"] * width)} ON CONFLICT (key) DO UPDATE
-    SET at = excluded.at, whatsapp = excluded.whatsapp, packed = excluded.packed
-    WHERE excluded.at >= answers.at"""  # noqa: S608
-    for width in _WIDTHS
-}
-_CLAIM_NEW: Final = f"""INSERT OR IGNORE INTO claims SELECT value, ? FROM json_each(?) AS n WHERE NOT EXISTS
+_NEWER: Final = """ON CONFLICT (key) DO UPDATE
+    SET at = excluded.at, whatsapp = excluded.whatsapp, packed = excluded.packed WHERE excluded.at >= answers.at"""
+_CLAIM_NEW: Final = f"""INSERT OR IGNORE INTO claims SELECT value, %d FROM json_each('%s') AS n WHERE NOT EXISTS
     (SELECT 1 FROM answers WHERE key BETWEEN n.value & ~{(1 << KEY_SHIFT) - 1} AND n.value | {(1 << KEY_SHIFT) - 1})"""  # noqa: S608
 """For numbers that are unknown and unclaimed; leaves out the others."""
 _CLAIM: Final = """INSERT INTO claims SELECT value, ? FROM json_each(?) WHERE true ON CONFLICT (key) DO UPDATE
@@ -87,7 +83,7 @@ _LEFT: Final = """SELECT json_group_array(json_array(key, min(coalesce(expires, 
 for it. The owner of a claim whose process is dead is that time, negative."""
 _CLAIMED: Final = """SELECT json_group_array(key) FROM claims
     WHERE owner = ? AND key IN (SELECT value FROM json_each(?))"""
-_UNCLAIM: Final = "DELETE FROM claims WHERE owner = ? AND key IN (SELECT value FROM json_each(?))"
+_UNCLAIM: Final = "DELETE FROM claims WHERE owner = %d AND key IN (SELECT value FROM json_each('%s'))"
 _SPENT: Final = """SELECT coalesce((SELECT calls FROM jobs WHERE name = :job), 0)
     + coalesce((SELECT sum(granted) FROM leases WHERE job = :job), 0),
     (SELECT count(*) FROM leases WHERE job = :job AND owner <> :owner)"""
@@ -138,13 +134,38 @@ def find(connection: sqlite3.Connection, numbers: Sequence[int], query: Query) -
     return found
 
 
-def upsert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    """Store rows, each unless there is a newer one, within a transaction."""
-    for start in range(0, len(rows), _WIDTHS[-1]):
-        some = [*rows[start : start + _WIDTHS[-1]]]
-        width = next(width for width in _WIDTHS if width >= len(some))
-        some += some[-1:] * (width - len(some))
-        connection.execute(_UPSERT[width], [*chain.from_iterable(some)])
+def upsert(connection: sqlite3.Connection, rows: Iterable[Row], *, also: str = "") -> None:
+    """Store rows, each unless there is a newer one, and run the statement ``also`` in the last transaction."""
+    values: list[str] = []
+    length = 0
+    for key, at, whatsapp, packed in rows:
+        if length > _MOST_TEXT:
+            _run(connection, f"INSERT INTO answers VALUES {','.join(values)} {_NEWER}")  # noqa: S608
+            values.clear()
+            length = 0
+        value = f"({key},{at},{'NULL' if whatsapp is None else int(whatsapp)},x'{packed.hex()}')"
+        values.append(value)
+        length += len(value)
+    insert = f"INSERT INTO answers VALUES {','.join(values)} {_NEWER}" if values else ""  # noqa: S608
+    if also:
+        insert = f"BEGIN IMMEDIATE; {insert}; {also}; COMMIT"
+    _run(connection, insert)
+
+
+def _run(connection: sqlite3.Connection, text: str) -> int:
+    """Run SQL without parameters, outside a transaction; return how many rows it has changed."""
+    before = connection.total_changes
+    try:
+        connection.executescript(text)
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return connection.total_changes - before
+
+
+def _keys(numbers: Iterable[int]) -> str:
+    return json.dumps([claim_key(number) for number in numbers])
 
 
 class Tables:
@@ -238,9 +259,8 @@ class Tables:
         connection = self._connection
         if self._new_list:
             # The common case for most lists: one statement, and no answers to fetch.
-            keys = json.dumps([claim_key(number) for number in numbers])
             self._synchronize("NORMAL")
-            if connection.execute(_CLAIM_NEW, (self._id, keys)).rowcount == len(numbers):
+            if _run(connection, _CLAIM_NEW % (self._id, _keys(numbers))) == len(numbers):
                 return Claims({}, frozenset())
         with self._transaction(durable=False):
             known = find(connection, numbers, query)
@@ -258,21 +278,18 @@ class Tables:
 
     def release(self, numbers: Sequence[int]) -> None:
         self._synchronize("NORMAL")
-        keys = json.dumps([claim_key(number) for number in numbers])
-        self._connection.execute(_UNCLAIM, (self._id, keys))
+        _run(self._connection, _UNCLAIM % (self._id, _keys(numbers)))
 
     def settle(
         self, rows: Sequence[Row], *, job: str, possibly_double_charged: int, release: bool = True
     ) -> None:
         """Store rows durably. This process's claims on them are left for `drop_settled`, if to be released."""
-        connection = self._connection
-        if len(rows) <= _WIDTHS[-1] and not possibly_double_charged:
-            self._synchronize("FULL")
-            upsert(connection, rows)  # one statement, so its own transaction
-        else:
-            with self._transaction(durable=True):
-                upsert(connection, rows)
-                connection.execute(_COUNT, (job, 0, possibly_double_charged, 0))
+        self._synchronize("FULL")
+        also = ""
+        if possibly_double_charged:
+            name = f"CAST(x'{job.encode().hex()}' AS TEXT)"
+            also = _COUNT.replace("?, ?, ?, ?", f"{name}, 0, {possibly_double_charged}, 0")
+        upsert(self._connection, rows, also=also)
         if release:
             self._settled.update([number_of(row[0]) for row in rows])
         self._settling_many = len(rows) >= _MANY

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,35 @@ async def test_the_loop_is_not_held_up_by_the_disk(store: SQLiteStore) -> None:
     await asyncio.gather(*work)
 
 
+async def test_a_batch_of_the_largest_answers_is_stored_whole(store: SQLiteStore) -> None:
+    largest = [
+        answered(MOBILE + n, signature="';--\x00\n\ud800" + "ñ" * 60_000, calls=2, lost=1) for n in range(12)
+    ]
+    await store.settle(largest, job="it's; DROP TABLE answers --")
+    found = await store.find([MOBILE + n for n in range(12)], ANY)
+    signatures = {settlement.result.signature for settlement in found.values()}  # type: ignore[union-attr]
+    assert len(found) == 12
+    assert signatures == {"';--\x00\n?" + "ñ" * 60_000}
+    jobs = {job.job: job.possibly_double_charged for job in Ledger(store.path).jobs()}
+    assert jobs == {"it's; DROP TABLE answers --": 12}
+
+
+async def test_a_failed_batch_leaves_no_transaction_open(store: SQLiteStore) -> None:
+    tables = store._ledger.tables
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as stranger:
+        stranger.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON jobs BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+    with pytest.raises(LedgerError, match="refused"):
+        await store.settle([answered(MOBILE, lost=1)], job="leads")
+    assert not tables._connection.in_transaction
+    assert not await store.find([MOBILE], ANY)
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as stranger:
+        stranger.execute("DROP TRIGGER refuse")
+    await store.settle([answered(MOBILE, lost=1)], job="leads")
+    assert set(await store.find([MOBILE], ANY)) == {MOBILE}
+
+
 async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "leads.db")
     with pytest.raises(RuntimeError, match="not open"):
@@ -152,12 +182,12 @@ def full() -> sqlite3.OperationalError:
 def fail(monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], *, times: int) -> None:
     original, left = _tables.upsert, times
 
-    def upsert(*arguments: object) -> None:
+    def upsert(*arguments: Any, **options: Any) -> None:
         nonlocal left
         left -= 1
         if left >= 0:
             raise error()
-        original(*arguments)  # type: ignore[arg-type]
+        original(*arguments, **options)
 
     monkeypatch.setattr(_tables, "upsert", upsert)
 
