@@ -61,7 +61,7 @@ def phase(seed: int) -> float:
     return random.Random(seed).random()
 
 
-# What is promised, at the benchmark's limits and latencies
+# The guarantees, at the benchmark's limits and latencies
 
 
 @pytest.mark.parametrize("limit", LIMITS)
