@@ -273,15 +273,16 @@ def _tables_of(sql: str) -> dict[str, dict[str, tuple[str, str]]]:
 
 
 def _sandbox() -> str:
-    from accucheck.sandbox.__main__ import _parser
-    from accucheck.sandbox._settings import Settings
+    from accucheck.cli._sandbox import Options, app
 
-    options = {action.dest: action for action in _parser()._actions}
+    options = {each.keys: each for each in app.assemble_argument_collection(parse_docstring=True)}
     rows = []
-    for setting in fields(Settings):
-        action = options[setting.name]
-        text = (action.help or "").replace("%(default)s", str(action.default)).replace("|", "\\|")
-        rows.append(f"| `--{setting.name.replace('_', '-')}` | `{setting.name}` | {text} |")
+    for setting in fields(Options):
+        option = options[setting.name,]
+        text = " ".join((option.parameter.help or "").split()).replace("|", "\\|")
+        if isinstance(setting.default, str | float | int) and not isinstance(setting.default, bool):
+            text += f" Default: {setting.default}."
+        rows.append(f"| `{option.name}` | `{setting.name}` | {text} |")
     return (
         "# Sandbox\n\n"
         "`accucheck sandbox` is a simulated AccuAuth on your machine. It implements AccuAuth's API over HTTP, with any "

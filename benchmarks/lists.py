@@ -112,7 +112,7 @@ def memory(counts: Sequence[int], folder: Path) -> None:
         **os.environ, "HOME": str(folder), "ACCUCHECK_API_ID": "sandbox", "ACCUCHECK_API_SECRET": "sandbox",
     }  # fmt: skip
     sandbox = subprocess.Popen(
-        [sys.executable, "-m", "accucheck.sandbox", "--port", "0"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "accucheck", "sandbox", "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
         assert sandbox.stdout is not None

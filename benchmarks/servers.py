@@ -268,9 +268,9 @@ def delay_server(low: float, high: float) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def sandbox(*arguments: str) -> Iterator[Server]:
-    """Run ``python -m accucheck.sandbox`` with these arguments, logging requests to ``requests.jsonl``."""
+    """Run ``accucheck sandbox`` with these arguments, logging requests to ``requests.jsonl``."""
     with _folder() as folder:
-        command = [sys.executable, "-m", "accucheck.sandbox", "--port=0", *arguments]
+        command = [sys.executable, "-m", "accucheck", "sandbox", "--port=0", *arguments]
         command += ["--request-log", str(folder / "requests.jsonl")]
         with _announced(command) as base_url:
             yield Server(base_url=base_url, folder=folder, stats_url=f"{base_url}/stats")

@@ -268,7 +268,7 @@ COMMANDS = {
         $ accucheck diff old.xlsx new.xlsx --json""",
     ),
     "demo": (
-        "_demo:demo",
+        "_sandbox:demo",
         """Try accucheck on made-up leads and a simulated AccuAuth. Needs no account.
 
         $ accucheck demo

@@ -118,58 +118,58 @@ class Settings:
     """
 
     rate: float | None = None
-    """Calls per second that are admitted, above 0; None: no limit."""
+    """Calls per second to admit, above 0. Default: no limit."""
     burst: int | None = None
-    """Calls that the token bucket holds, 1 or more; None means 10. Only for ``window="token"``."""
+    """Size of the token bucket, 1 or more. Default: 10."""
     window: Window = "token"
-    """``token`` is a token bucket, ``fixed`` counts in windows that begin when the sandbox starts, and ``sliding``
-    counts over the most recent time."""
+    """How calls are limited: a token bucket, fixed windows from the start of the sandbox, or a sliding window."""
     window_seconds: float | None = None
-    """Seconds that a window lasts, above 0; None means 1. It allows ``rate`` calls for each of them."""
+    """Length of a fixed or sliding window in seconds, above 0; it allows the rate for each of them. Default: 1."""
     rate_at: tuple[tuple[float, float], ...] = ()
-    """Changes in mid-run, as (seconds after the first call, new rate); the new rate may be 0."""
+    """Rate changes, as seconds after the first call and the new rate, which may be 0: 30:50,60:200."""
     retry_after: bool = False
-    """Whether a refusal says when to retry (``Retry-After``, whole seconds). Not on the vendor's page."""
+    """Send Retry-After, in whole seconds, when a call is rate-limited. It is not on AccuAuth's page."""
     pending: float = 0.0
-    """Share of the numbers that are PENDING at first, 0 to 1."""
+    """Share of numbers that are PENDING at first, 0 to 1."""
     pending_for: float = 5.0
-    """Seconds from a pending number's first call to its answer, times 0.8 to 1.2, depending on the number."""
+    """Seconds that they stay PENDING, times 0.8 to 1.2, depending on the number."""
     queue_rate: float | None = None
-    """Numbers per second that the vendor's own queue processes. Pending numbers then wait for those before them,
-    instead of for ``pending_for``: the longer the queue, the longer the wait."""
+    """Numbers per second that AccuAuth's own queue processes. Pending numbers then wait for those before them, instead
+    of for a fixed time: the longer the queue, the longer the wait."""
     soft: Soft = field(default_factory=Soft)
-    """Shares of the numbers with soft answers or statuses that are not on the vendor's page."""
+    """Shares of numbers with soft answers or statuses that are not on AccuAuth's page:
+    checking=0.1,unavailable=0.05,NOT_HIT=0.01. Also QUERY_FAILED, ABNORMAL_BEHAVIOURS_DETECTED and any name in capital
+    letters."""
     errors: float = 0.0
-    """Share of the admitted calls that fail with INTERNAL_ERROR, 0 to 1."""
+    """Share of calls that fail with INTERNAL_ERROR, 0 to 1."""
     outage: tuple[float, float] | None = None
-    """(seconds after the first call, seconds it lasts): admitted calls then fail with INTERNAL_ERROR."""
+    """Fail every call with INTERNAL_ERROR for a while, as seconds after the first call and duration: 30:20."""
     faults: Faults = field(default_factory=Faults)
-    """Shares of the admitted calls whose reply is lost or damaged on the way."""
+    """Shares of replies that are lost or damaged on the way: reset=0.01,cut=0.01,stall=0.001,bad_gateway=0.01."""
     latency: float = 0.0
-    """Mean milliseconds until an admitted call is answered: at least 0.6 times that, with a long tail. Refusals are
-    answered at once, as a gateway would."""
+    """Average milliseconds per call: at least 0.6 times that, with a long tail. Refusals are answered at once."""
     quota: int | None = None
-    """OK answers until OUT_OF_QUOTA; None: unlimited."""
+    """Answers until OUT_OF_QUOTA. Default: unlimited."""
     expire_after: int | None = None
-    """Calls with valid credentials until KEY_EXPIRED; None: unlimited."""
+    """Calls with valid credentials until KEY_EXPIRED. Default: unlimited."""
     price: float = 0.0
-    """What a "yes" or a "no" at the advanced endpoint costs on the invoice, in any currency. The rest is free."""
+    """What a yes or a no costs on the invoice at /invoice, in any currency. Everything else is free."""
     price_basic: float | None = None
-    """The same for the basic endpoint; None: the same price."""
+    """The same for the basic endpoint. Default: the same price."""
     invoice_timezone: str = "UTC"
-    """The time zone of the invoice's days, such as ``America/Lima``."""
+    """Time zone of the invoice's days, such as America/Lima."""
     body: BodyType = "any"
-    """The accepted body encoding; any other gets ``argument 'number': not found``."""
+    """The only body encoding to accept, to see what happens with the wrong one."""
     endpoints: tuple[Endpoint, ...] = ("advanced", "basic")
-    """The endpoints that the account may use; any other answers NO_PERMISSION."""
+    """Endpoints that the account may use; others answer NO_PERMISSION. Default: both."""
     seed: int = 7
-    """The seed of the answers and of all randomness."""
+    """Seed of the answers and of all randomness."""
     api_id: str = "sandbox"
-    """The accepted ``X-DF-API-ID``."""
+    """API id to accept."""
     api_secret: str = field(default="sandbox", repr=False)
-    """The accepted ``X-DF-API-SECRET``."""
+    """API secret to accept. Never use a real one here."""
     request_log: Path | None = None
-    """JSONL file for one line per call, written before the reply is sent."""
+    """File that gets one JSON line for every call, before its reply is sent."""
 
     def __post_init__(self) -> None:
         if self.rate is None:

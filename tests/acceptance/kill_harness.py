@@ -35,7 +35,7 @@ WORKERS = 8
 @contextlib.contextmanager
 def sandbox(*options: str) -> Iterator[str]:
     """Run the sandbox as a process; yield its URL."""
-    command = [sys.executable, "-m", "accucheck.sandbox", "--port", "0", "--seed", str(SEED), *options]
+    command = [sys.executable, "-m", "accucheck", "sandbox", "--port", "0", "--seed", str(SEED), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     try:

@@ -22,7 +22,7 @@ import pytest
 
 from accucheck._errors import InvalidNumber
 from accucheck._phone import normalize
-from accucheck.cli._demo import HEADER, leads, write_leads
+from accucheck.cli._sandbox import HEADER, leads, write_leads
 from accucheck.sandbox import request_id, truth
 
 SEED = 7
@@ -60,7 +60,7 @@ def start_sandbox(tmp_path: Path) -> Iterator[Any]:
 
     def start(**settings: object) -> RunningSandbox:
         log = tmp_path / f"requests-{len(processes)}.jsonl"
-        command = [sys.executable, "-m", "accucheck.sandbox", "--port", "0", "--request-log", str(log)]
+        command = [sys.executable, "-m", "accucheck", "sandbox", "--port", "0", "--request-log", str(log)]
         for name, value in {"seed": SEED, **settings}.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -106,8 +106,8 @@ def test_the_environment_of_the_client_does_not_reach_the_sandbox(monkeypatch: p
     monkeypatch.setenv("ACCUCHECK_RATE", "5")
     monkeypatch.setenv("ACCUCHECK_SANDBOX_SEED", "12")
     _, bound, _ = app.parse_args(["sandbox"])
-    assert "rate" not in bound.arguments
-    assert bound.arguments["seed"] == 12
+    settings = bound.arguments["settings"]
+    assert (settings.rate, settings.seed) == (None, 12)
 
 
 def test_a_word_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from accucheck._errors import InvalidNumber
 from accucheck._phone import normalize
-from accucheck.cli._demo import HEADER, leads, write_leads
+from accucheck.cli._sandbox import HEADER, leads, write_leads
 
 
 def test_the_same_seed_gives_the_same_leads() -> None:
