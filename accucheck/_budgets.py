@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from collections.abc import Coroutine
 from decimal import Decimal
 from typing import Any, Final
@@ -143,12 +144,12 @@ class CallBudget:
         store, wait = self._store, _FIRST_WAIT
         try:
             while True:
-                granted = await store.lease_calls(self._block, max_calls=self._max_calls, job=self._job)
+                granted = await store.lease_calls(
+                    self._block, max_calls=self._max_calls, job=self._job, each=self._each
+                )
                 self._left += granted
                 if granted:
                     self._watch()
-                    if self._left < self._each:
-                        continue
                     return
                 if self._max_calls is None or (
                     not self._may_come_back
@@ -205,17 +206,17 @@ def budget_exhausted() -> BudgetExhausted:
 class CostBudget(CallBudget):
     """A cap on what calls may cost. Each call takes the price of the most expensive reply from a budget of money.
 
-    Money is counted in units, the largest amount that divides every price, so it is exact in whole numbers. The store
-    leases units as it leases calls, for a separate job. If a reply turns out to be cheaper, the difference comes back.
-    So after a kill, only the calls in flight count as spent. Created by ``open``.
+    Money is counted in billionths, so it is exact in whole numbers, whatever prices the processes of a job have. Prices
+    are rounded up. The store leases billionths as it leases calls, for a separate job. If a reply turns out to be
+    cheaper, the difference comes back. So after a kill, only the calls in flight count as spent. Created by ``open``.
     """
 
     def __init__(self, store: Store, prices: Prices, limit: int | None, job: str) -> None:
-        """``limit`` is the most units that ``job`` may spend, over all its processes and runs; None only counts."""
-        super().__init__(store, job=job, max_calls=limit, each=int(prices.dearest / prices.unit))
+        """``limit`` is the most that ``job`` may spend, over all its processes and runs; None only counts."""
+        super().__init__(store, job=job, max_calls=limit, each=_billionths(prices.dearest))
         charges: tuple[Charge, ...] = ("answer", "pending", "refusal", "unknown", "nothing")
         self._back, self._back_of_basic = (
-            {charge: self._each - int(price._at_most(charge) / prices.unit) for charge in charges}
+            {charge: self._each - _billionths(price._at_most(charge)) for charge in charges}
             for price in (prices, prices.basic or prices)
         )
         self._under_way = 0
@@ -234,18 +235,13 @@ class CostBudget(CallBudget):
         most = None if max_cost is None else money("max_cost", max_cost)
         if not prices.dearest:
             return None
-        unit = f"{prices.unit.normalize():f}"
-        units = await _units(store, job)
-        if not units:
+        before = await store.recall(_BEFORE + job)
+        if before is None:
             # Nobody counted what these calls cost, so each counts as charged.
-            await store.remember(_BEFORE + job, str(await store.calls_made(job) * prices.dearest))
-        if unit not in units:
-            await store.remember(_UNITS + job, " ".join([*units, unit]))
-        limit = None
-        if most is not None:
-            before = await _spent(store, job, [other for other in units if other != unit])
-            limit = int(max(most - before, Decimal(0)) // prices.unit)
-        return cls(store, prices, limit, _name(job, unit))
+            before = str(await store.calls_made(job) * prices.dearest)
+            await store.remember(_BEFORE + job, before)
+        limit = None if most is None else int(max(most - Decimal(before), Decimal(0)) / _BILLIONTH)
+        return cls(store, prices, limit, COUNTS_MONEY + job)
 
     def sending(self) -> None:
         """Note that a call is being sent; until its reply arrives, it counts as charged."""
@@ -278,23 +274,13 @@ async def spent_so_far(store: Store, job: str = "") -> Decimal:
 
     Runs without prices count until the first that had some.
     """
-    return await _spent(store, job, await _units(store, job))
+    before = Decimal(await store.recall(_BEFORE + job) or 0)
+    return before + _BILLIONTH * await store.calls_made(COUNTS_MONEY + job)
 
 
-_UNITS: Final = "units of "
+_BILLIONTH: Final = Decimal("1e-9")
 _BEFORE: Final = "spent before max_cost of "
 
 
-async def _units(store: Store, job: str) -> list[str]:
-    return (await store.recall(_UNITS + job) or "").split()
-
-
-async def _spent(store: Store, job: str, units: list[str]) -> Decimal:
-    return sum(
-        [Decimal(unit) * await store.calls_made(_name(job, unit)) for unit in units],
-        Decimal(await store.recall(_BEFORE + job) or 0),
-    )
-
-
-def _name(job: str, unit: str) -> str:
-    return f"{COUNTS_MONEY}{unit} {job}"
+def _billionths(amount: Decimal) -> int:
+    return math.ceil(amount / _BILLIONTH)

@@ -7,7 +7,6 @@ is decimal, in whatever currency the prices are in.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Final, TypeAlias
@@ -68,13 +67,6 @@ class Prices:
     def dearest(self) -> Decimal:
         """The most that one call can cost."""
         return max(self._all)
-
-    @property
-    def unit(self) -> Decimal:
-        """The largest amount that divides every price; 0 if all are 0."""
-        prices = self._all
-        places = max(0, *(-int(price.normalize().as_tuple().exponent) for price in prices))
-        return Decimal(math.gcd(*(int(price.scaleb(places)) for price in prices))).scaleb(-places)
 
     def _likely(self, charge: Charge) -> Decimal:
         """Return what a call with this outcome probably costs."""

@@ -361,6 +361,15 @@ class StoreConformance:
             assert await store.calls_made(job) == 60
         assert await store.calls_made("never heard of") == 0
 
+    async def test_money_is_granted_for_whole_calls(self, store: Store) -> None:
+        job, price = f"{COUNTS_MONEY}list", 250_000_000
+        granted = 0
+        while grant := await store.lease_calls(4 * price + 7, max_calls=10 * price + 9, job=job, each=price):
+            assert grant % price == 0
+            granted += grant
+        assert granted == 10 * price
+        assert await store.lease_calls(5, max_calls=10 * price + 9, job=job, each=3) == 3
+
     async def test_a_call_that_was_noted_can_be_taken_back(self, store: Store) -> None:
         assert await store.lease_calls(10, max_calls=20) == 10
         store.note_call("", 8)

@@ -163,10 +163,11 @@ class MemoryStore:
                     "in SQLITE_TMPDIR, or keep a ledger"
                 )
 
-    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1) -> int:
         if self._full is not None:
             raise self._full
         granted = wanted if max_calls is None else max(0, min(wanted, max_calls - self._leased[job]))
+        granted -= granted % each
         self._leased[job] += granted
         return granted
 

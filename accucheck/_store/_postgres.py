@@ -564,17 +564,17 @@ class PostgresStore:
 
     # Calls
 
-    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1) -> int:
         async def work(connection: AsyncConnection[Any]) -> int:
-            granted = await self._lease(connection, wanted, max_calls, job)
+            granted = await self._lease(connection, wanted, max_calls, job, each)
             if not granted and await self._reap(connection):
-                granted = await self._lease(connection, wanted, max_calls, job)
+                granted = await self._lease(connection, wanted, max_calls, job, each)
             return granted
 
         return await self._do(work)
 
     async def _lease(
-        self, connection: AsyncConnection[Any], wanted: int, max_calls: int | None, job: str
+        self, connection: AsyncConnection[Any], wanted: int, max_calls: int | None, job: str, each: int
     ) -> int:
         async with connection.transaction():
             await self._report(connection)
@@ -587,7 +587,8 @@ class PostgresStore:
             assert row is not None
             if max_calls is not None:
                 left = max_calls - int(row[0])
-                wanted = min(wanted, left, max(1, left // (2 * (row[1] + 1))))
+                wanted = min(wanted, left, max(each, left // (2 * (row[1] + 1))))
+            wanted -= wanted % each
             if wanted <= 0:
                 return 0
             await connection.execute(

@@ -103,11 +103,12 @@ class Store(Protocol):
         replace a newer one, and a failure does not replace an answer.
         """
 
-    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1) -> int:
         """Reserve calls before they are made; return how many were granted, at most ``wanted``.
 
         0 means that ``job`` has reserved ``max_calls`` calls over all its processes and runs. Some of these may be
-        returned; the cap is reached only when ``calls_made`` reaches it. ``job`` is any name.
+        returned; the cap is reached only when ``calls_made`` reaches it. ``job`` is any name. For a job that counts
+        money, ``each`` is the price of a call, and what is granted is a multiple of it.
         """
 
     def note_call(self, job: str = "", calls: int = 1) -> None:

@@ -150,8 +150,8 @@ class SQLiteStore:
         if release:
             self._claimed.difference_update([settlement.number for settlement in settlements])
 
-    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
-        granted, slot = await self._run(lambda ledger: ledger.lease(wanted, max_calls, job))
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1) -> int:
+        granted, slot = await self._run(lambda ledger: ledger.lease(wanted, max_calls, job, each))
         if granted:
             self._slots[job] = slot
         return granted
@@ -223,9 +223,9 @@ class _Ledger:
         self._check()
         return self.tables.claim(numbers, query)
 
-    def lease(self, wanted: int, max_calls: int | None, job: str) -> tuple[int, int]:
+    def lease(self, wanted: int, max_calls: int | None, job: str, each: int) -> tuple[int, int]:
         self._check()
-        return self.tables.lease(wanted, max_calls=max_calls, job=job)
+        return self.tables.lease(wanted, max_calls=max_calls, job=job, each=each)
 
     def settle(
         self,

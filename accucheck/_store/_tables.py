@@ -305,20 +305,22 @@ class Tables:
 
     # Calls
 
-    def lease(self, wanted: int, *, max_calls: int | None, job: str) -> tuple[int, int]:
+    def lease(self, wanted: int, *, max_calls: int | None, job: str, each: int) -> tuple[int, int]:
         """Lease calls; return how many, and the slot of the job's counters."""
-        granted = self._lease(wanted, max_calls, job)
+        granted = self._lease(wanted, max_calls, job, each)
         if not granted and self.reap():
-            granted = self._lease(wanted, max_calls, job)
+            granted = self._lease(wanted, max_calls, job, each)
         return granted, self._slots.get(job, -1)
 
-    def _lease(self, wanted: int, max_calls: int | None, job: str) -> int:
+    def _lease(self, wanted: int, max_calls: int | None, job: str, each: int) -> int:
         connection = self._connection
         with self._transaction(durable=False):
             spent, sharers = connection.execute(_SPENT, {"job": job, "owner": self._id}).fetchone()
             if max_calls is not None:
                 # Half of a fair share: so that nobody holds the last calls while others have none.
-                wanted = min(wanted, max_calls - spent, max(1, (max_calls - spent) // (2 * (sharers + 1))))
+                left = max_calls - spent
+                wanted = min(wanted, left, max(each, left // (2 * (sharers + 1))))
+            wanted -= wanted % each
             if wanted <= 0:
                 return 0
             if job not in self._slots:

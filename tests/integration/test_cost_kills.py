@@ -1,4 +1,4 @@
-"""``max_cost`` under kills: whatever processes die of, and however many share the job, it is not exceeded."""
+"""``max_cost`` whatever processes die of, and whatever those that share the job pay: it is not exceeded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ KILLS = 100
 MOST = 900
 """At a price of 1: so many answers."""
 SECONDS_A_KILL = 10
+PRICES = (1, 3)
 
 
-def one_run(folder: Path, max_cost: int, kill_after: int, seed: int) -> None:
-    """Ask numbers at a price of 1; the process is killed at its nth call, before or after it was charged."""
+def one_run(folder: Path, max_cost: int, kill_after: int, seed: int, price: int = 1, count: int = 60) -> None:
+    """Ask numbers; the process is killed at its nth call, before or after it was charged."""
     import asyncio
 
     import httpx
@@ -40,7 +42,7 @@ def one_run(folder: Path, max_cost: int, kill_after: int, seed: int) -> None:
             await asyncio.sleep(0)
             if chance.random() < 0.4:
                 return httpx.Response(400, json={"status": "PENDING"})
-            os.write(charged, b"1")
+            os.write(charged, b"1" * price)
             if dies:
                 os.kill(os.getpid(), signal.SIGKILL)
             return httpx.Response(
@@ -51,7 +53,7 @@ def one_run(folder: Path, max_cost: int, kill_after: int, seed: int) -> None:
         client = accucheck.Client(
             "id", "secret", transport=Vendor(), rate=100_000, policy=accucheck.Policy.fast(), body="form"
         )
-        numbers = [f"9{seed:04d}{n:04d}" for n in range(60)]
+        numbers = [f"9{seed:04d}{n:04d}" for n in range(count)]
         async with (
             client,
             client.stream(
@@ -60,7 +62,7 @@ def one_run(folder: Path, max_cost: int, kill_after: int, seed: int) -> None:
                 ledger=folder / "answers.ledger",
                 job="list",
                 max_cost=max_cost,
-                prices=accucheck.Prices(1),
+                prices=accucheck.Prices(price),
             ) as outcomes,
         ):
             async for _ in outcomes:
@@ -70,6 +72,7 @@ def one_run(folder: Path, max_cost: int, kill_after: int, seed: int) -> None:
         asyncio.run(main())
     except accucheck.BudgetExhausted:
         (folder / "exhausted").touch()
+        (folder / f"exhausted at {price}").touch()
 
 
 def series(folder: Path) -> None:
@@ -115,5 +118,29 @@ def test_a_hundred_kills_never_take_the_cost_over_the_cap(tmp_path: Path) -> Non
     assert charged >= MOST - KILLS * 5
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_processes_that_pay_different_prices_share_one_cap(tmp_path: Path) -> None:
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.test_cost_kills", str(tmp_path), str(price)],
+            cwd=Path(__file__).parents[2],
+        )
+        for price in PRICES
+    ]
+    assert [run.wait(60) for run in runs] == [0, 0]
+    assert all((tmp_path / f"exhausted at {price}").exists() for price in PRICES)
+    assert MOST - max(PRICES) < (tmp_path / "charged").stat().st_size <= MOST
+
+
+def at_one_price(folder: Path, price: int) -> None:
+    (folder / f"ready at {price}").touch()
+    while not all((folder / f"ready at {other}").exists() for other in PRICES):
+        time.sleep(0.01)
+    one_run(folder, MOST, kill_after=0, seed=price, price=price, count=2 * MOST)
+
+
 if __name__ == "__main__":
-    series(Path(sys.argv[1]))
+    if len(sys.argv) == 2:
+        series(Path(sys.argv[1]))
+    else:
+        at_one_price(Path(sys.argv[1]), int(sys.argv[2]))

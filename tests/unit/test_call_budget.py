@@ -29,9 +29,9 @@ from tests.virtual_time import START, run
 class SlowStore(MemoryStore):
     """A lease takes a second."""
 
-    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1) -> int:
         await asyncio.sleep(1)
-        return await super().lease_calls(wanted, max_calls=max_calls, job=job)
+        return await super().lease_calls(wanted, max_calls=max_calls, job=job, each=each)
 
 
 async def take(budget: CallBudget) -> None:
@@ -107,7 +107,9 @@ def test_the_next_block_is_leased_before_this_one_is_used_up() -> None:
 
 def test_a_lease_that_fails_is_reported_to_all_who_wait_for_it() -> None:
     class BrokenStore(MemoryStore):
-        async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+        async def lease_calls(
+            self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1
+        ) -> int:
             await asyncio.sleep(1)
             raise LedgerError("the disk is gone")
 
@@ -193,9 +195,9 @@ class Seat(MemoryStore):
     async def release(self, numbers: Sequence[int]) -> None:
         self._tables.release(numbers)
 
-    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+    async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1) -> int:
         await self._pause()
-        granted, _ = self._tables.lease(wanted, max_calls=max_calls, job=job)
+        granted, _ = self._tables.lease(wanted, max_calls=max_calls, job=job, each=each)
         await self._pause()
         return granted
 

@@ -87,6 +87,17 @@ def test_what_was_spent_at_another_price_counts() -> None:
     assert run(main()) == [2, Decimal("0.9")]
 
 
+def test_runs_at_different_prices_share_the_cap_at_the_same_time() -> None:
+    async def main() -> Decimal:
+        store = MemoryStore()
+        budgets = [await opened(store, "1", Prices(price)) for price in ("0.1", "0.25", "0.0333333333333")]
+        while [await make_calls(budget, at_most=1) for budget in budgets] != [0, 0, 0]:
+            pass
+        return await spent_so_far(store)
+
+    assert Decimal("0.96") < run(main()) <= 1
+
+
 def test_a_run_without_a_cap_counts_for_the_next_that_has_one() -> None:
     async def main() -> list[Any]:
         store = MemoryStore()
@@ -138,7 +149,9 @@ def test_calls_wait_for_the_replies_that_may_be_free() -> None:
 
 def test_a_lease_that_fails_is_reported_to_all_who_wait_for_it() -> None:
     class BrokenStore(MemoryStore):
-        async def lease_calls(self, wanted: int, *, max_calls: int | None, job: str = "") -> int:
+        async def lease_calls(
+            self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1
+        ) -> int:
             await asyncio.sleep(1)
             raise LedgerError("the disk is gone")
 

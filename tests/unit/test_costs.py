@@ -70,22 +70,6 @@ def test_a_forecast_is_never_likely_to_cost_more_than_at_most(
     assert 0 <= cost.likely <= cost.at_most
 
 
-@pytest.mark.parametrize(
-    ("prices", "unit"),
-    [
-        (Prices("0.005"), "0.005"),
-        (Prices("0.005", pending="0.001"), "0.001"),
-        (Prices("0.3", pending="0.2", refused="0.02"), "0.02"),
-        (Prices(20), "20"),
-        (Prices(0.1), "0.1"),
-        (Prices("1E+2"), "100"),
-        (Prices(0), "0"),
-    ],
-)
-def test_the_unit_divides_every_price(prices: Prices, unit: str) -> None:
-    assert prices.unit == Decimal(unit)
-
-
 @pytest.mark.parametrize("amount", [-1, "-0.01", "free", "", "nan", "inf", float("inf"), True, None, "1,5"])
 def test_what_is_not_an_amount_is_refused(amount: Any) -> None:
     with pytest.raises(ConfigurationError, match="price of an answer must be an amount of money"):
