@@ -14,6 +14,10 @@ from benchmarks.harness import Options
 from benchmarks.report import RESULTS, Report
 from benchmarks.servers import Unavailable
 
+ALSO = """also, each with --help:
+  python -m benchmarks.ledger          what a ledger stores, finds and leaves of a stream's full speed
+  python -m benchmarks.lists           files read and written, rows per CPU second, beside another commit
+  python -m benchmarks.instructions    instructions per check, which a busy machine does not change"""
 SUITES = {
     "speed": "checks/s and CPU per check beside the peers: at once, with latency, over TLS, with a ledger",
     "transports": "the same stream over its own transport and over others",
@@ -59,7 +63,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     suites = "\n".join(f"  {name:9} {what}" for name, what in SUITES.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=f"{__doc__}\n\nsuites:\n{suites}\n  all       all of them but smoke",
+        description=f"{__doc__}\n\nsuites:\n{suites}\n  all       all of them but smoke\n\n{ALSO}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
