@@ -29,7 +29,7 @@ from accucheck._errors import (
 from accucheck._events import Listeners, Settled
 from accucheck._models import Check, Settlement, Stats
 from accucheck._open_stores import SharedStore
-from accucheck._settler import FirstStep, Settler
+from accucheck._settler import Settler
 from accucheck._store import EndpointChoice, Query
 
 __all__ = ["Checks"]
@@ -146,9 +146,6 @@ class Checks:
         self._read = self._duplicates = self._known = self._yes = self._no = self._failed = 0
         self._store = None if shared is None else shared.store
         self._settler: Settler[_Run] | None = None
-        self._first_steps: tuple[FirstStep[_Run], ...] = tuple(
-            FirstStep(is_last=is_last, deliver=self._deliver) for is_last in (False, True)
-        )
         self._probe: asyncio.Event = asyncio.Event()
         self._host.listeners.add(self._on_circuit)
 
@@ -411,19 +408,19 @@ class Checks:
         if self._store is None:
             return
         if self._settler is None:
-            self._settler = Settler(
-                self._store,
-                endpoint="advanced" if self._endpoint == "cascade" else self._endpoint,
-                job="",
-                deliver=self._deliver,
-                on_failure=self._on_not_stored,
+            settler: Settler[_Run] = Settler(self._store, job="", on_failure=self._on_not_stored)
+            self._settler = settler
+            self._first_step = settler.step("basic", self._deliver, release=False)
+            self._only_step = settler.step("basic", self._deliver)
+            self._last_step = settler.step(
+                "advanced" if self._endpoint == "cascade" else self._endpoint, self._deliver
             )
+        step = self._last_step
+        if run.entry.basic:
+            goes_on = isinstance(settlement.result, Check) and settlement.result.whatsapp
+            step = self._first_step if goes_on else self._only_step
         run.stored = self._loop.create_future()
-        if not run.entry.basic:
-            self._settler.add(run, settlement)
-        else:
-            is_last = not (isinstance(settlement.result, Check) and settlement.result.whatsapp)
-            self._settler.add_first_step(self._first_steps[is_last], run, settlement)
+        self._settler.add(step, run, settlement)
         await settled(run.stored)
         error = run.stored.result()
         if error is not None:

@@ -7,16 +7,17 @@ import contextvars
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from accucheck._concurrency import EngineTask
 from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import Endpoint, Store
 
-__all__ = ["FirstStep", "Settler"]
+__all__ = ["Settler", "Step"]
 
 Number = TypeVar("Number")
+Deliver: TypeAlias = Callable[[Sequence[Number], Sequence[Settlement]], None]
 logger = logging.getLogger("accucheck")
 
 GATHER_SECONDS: Final = 0.01
@@ -27,46 +28,35 @@ GATHER_ANSWERS: Final = 80
 unstored, so waiting for more made 200 workers at full speed a tenth slower."""
 
 
-class FirstStep(Generic[Number]):
-    """What the basic endpoint brought in a cascade: stored as that endpoint's, apart from the rest of the run."""
+class Step(Generic[Number]):
+    """A step of a run: how its answers are stored, and who gets them. A run has one, a cascade has three."""
 
-    endpoint: Final[Endpoint] = "basic"
+    __slots__ = ("deliver", "endpoint", "numbers", "release", "settlements")
 
-    def __init__(
-        self, *, is_last: bool, deliver: Callable[[Sequence[Number], Sequence[Settlement]], None]
-    ) -> None:
-        """``is_last`` says that no second step follows, and so the claim ends; ``deliver`` as for ``Settler``."""
-        self.release: Final = is_last
+    def __init__(self, endpoint: Endpoint, deliver: Deliver[Number], *, release: bool) -> None:
+        self.endpoint: Final = endpoint
         self.deliver: Final = deliver
+        self.release: Final = release
+        self.numbers: list[Number] = []
+        self.settlements: list[Settlement] = []
 
 
 class Settler(Generic[Number]):
-    """Stores the settlements of one run, in order of arrival, and delivers them once they are durable.
+    """Stores the settlements of one run, in groups, and delivers them once they are durable.
 
     Settlements that could not be stored were paid for: they are kept, together with all later ones, and stored by the
     next ``flush`` that succeeds.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        *,
-        endpoint: Endpoint,
-        job: str,
-        deliver: Callable[[Sequence[Number], Sequence[Settlement]], None],
-        on_failure: Callable[[Exception], None],
-    ) -> None:
-        """``deliver`` gets what ``add`` got once it is stored; ``on_failure`` is called if a batch cannot be stored."""
+    def __init__(self, store: Store, *, job: str, on_failure: Callable[[Exception], None]) -> None:
+        """``on_failure`` is called if a group cannot be stored."""
         self._store = store
-        self._endpoint: Endpoint = endpoint
         self._job = job
-        self._deliver = deliver
         self._on_failure = on_failure
         self._gather_seconds = GATHER_SECONDS if store.durable else 0.0
         self._loop = asyncio.get_running_loop()
-        self._numbers: list[Number] = []
-        self._settlements: list[Settlement] = []
-        self._first_steps: list[tuple[FirstStep[Number], Number, Settlement]] = []
+        self._steps: list[Step[Number]] = []
+        self._waiting = 0
         self._failed: Exception | None = None
         self._busy = False
         self._closing = False
@@ -78,6 +68,12 @@ class Settler(Generic[Number]):
             self._run(), name="settler", on_cancel=lambda: None, context=contextvars.Context()
         )
 
+    def step(self, endpoint: Endpoint, deliver: Deliver[Number], *, release: bool = True) -> Step[Number]:
+        """Return a new step. ``deliver`` gets what ``add`` got once it is stored; ``release`` says that claims end."""
+        step = Step(endpoint, deliver, release=release)
+        self._steps.append(step)
+        return step
+
     @property
     def failed(self) -> Exception | None:
         """Why the last batch could not be stored; None if it was."""
@@ -85,30 +81,25 @@ class Settler(Generic[Number]):
 
     @property
     def unstored(self) -> int:
-        """Settlements that are not stored yet."""
-        return len(self._settlements) + len(self._first_steps)
+        """Settlements that are not stored yet, without those that are being stored."""
+        return self._waiting
 
-    def add(self, number: Number, settlement: Settlement) -> None:
+    def add(self, step: Step[Number], number: Number, settlement: Settlement) -> None:
         """Queue one settlement to be stored. Returns immediately."""
-        self._numbers.append(number)
-        self._settlements.append(settlement)
+        step.numbers.append(number)
+        step.settlements.append(settlement)
+        self._waiting += 1
         sleeper = self._sleeper
-        if sleeper is not None and len(self._settlements) >= self._wake_at:
+        if sleeper is not None and self._waiting >= self._wake_at:
             self._sleeper = None
             sleeper.set_result(None)
-
-    def add_first_step(self, step: FirstStep[Number], number: Number, settlement: Settlement) -> None:
-        """Take a settlement of a cascade's first step. Returns at once."""
-        self._first_steps.append((step, number, settlement))
-        if self._sleeper is not None and self.unstored >= self._wake_at:
-            self._wake()
 
     async def flush(self) -> None:
         """Return once everything added so far is stored and delivered; after a failure, try again.
 
         Raises what the store raises, as a LedgerError that says how many answers are not stored.
         """
-        if not self.unstored and not self._busy:
+        if not self._waiting and not self._busy:
             return
         self._failed = None
         stored = self._loop.create_future()
@@ -125,7 +116,7 @@ class Settler(Generic[Number]):
     async def _run(self) -> None:
         began = -math.inf
         while True:
-            if self._failed is not None or not (self._settlements or self._first_steps):
+            if self._failed is not None or not self._waiting:
                 self._answer_flushes(None)
                 if self._closing:
                     return
@@ -133,60 +124,31 @@ class Settler(Generic[Number]):
                 continue
             # With few answers, each one is stored at once.
             wait = began + self._gather_seconds - self._loop.time()
-            if wait > 0 and not self._flushing and not self._closing and self.unstored < GATHER_ANSWERS:
+            if wait > 0 and not self._flushing and not self._closing and self._waiting < GATHER_ANSWERS:
                 await self._sleep(GATHER_ANSWERS, wait)
             began = self._loop.time()
-            await self._store_gathered()
+            for step in self._steps:
+                if step.settlements and self._failed is None:
+                    await self._store_step(step)
 
-    async def _store_gathered(self) -> None:
-        if self._first_steps:
-            await self._store_first_steps()
-            if self._failed is not None:
-                return
-        numbers, settlements = self._numbers, self._settlements
-        if not settlements:
-            return
-        self._numbers, self._settlements = [], []
-        self._busy = True
-        try:
-            await self._store.settle(settlements, endpoint=self._endpoint, job=self._job)
-        except Exception as error:  # noqa: BLE001 (reported to the run, and raised by flush)
-            self._numbers[:0], self._settlements[:0] = numbers, settlements
-            self._fail(error)
-            return
-        finally:
-            self._busy = False
-        self._hand_on(self._deliver, numbers, settlements)
-
-    async def _store_first_steps(self) -> None:
-        step = self._first_steps[0][0]
-        these = [one for one in self._first_steps if one[0] is step]
-        self._first_steps = [one for one in self._first_steps if one[0] is not step]
-        settlements = [settlement for _, _, settlement in these]
+    async def _store_step(self, step: Step[Number]) -> None:
+        numbers, settlements = step.numbers, step.settlements
+        step.numbers, step.settlements = [], []
+        self._waiting -= len(settlements)
         self._busy = True
         try:
             await self._store.settle(settlements, endpoint=step.endpoint, job=self._job, release=step.release)
-        except Exception as error:  # noqa: BLE001 (told to the run, and raised by flush)
-            self._first_steps[:0] = these
-            self._fail(error)
+        except Exception as error:  # noqa: BLE001 (reported to the run, and raised by flush)
+            step.numbers[:0], step.settlements[:0] = numbers, settlements
+            self._waiting += len(settlements)
+            self._failed = self._not_stored(error)
+            self._answer_flushes(self._failed)
+            self._on_failure(self._failed)
             return
         finally:
             self._busy = False
-        self._hand_on(step.deliver, [number for _, number, _ in these], settlements)
-
-    def _fail(self, error: Exception) -> None:
-        self._failed = self._not_stored(error)
-        self._answer_flushes(self._failed)
-        self._on_failure(self._failed)
-
-    def _hand_on(
-        self,
-        deliver: Callable[[Sequence[Number], Sequence[Settlement]], None],
-        numbers: Sequence[Number],
-        settlements: Sequence[Settlement],
-    ) -> None:
         try:
-            deliver(numbers, settlements)
+            step.deliver(numbers, settlements)
         except Exception as error:
             logger.exception("internal error (please report it): stored answers could not be delivered")
             self._on_failure(error)
@@ -194,7 +156,7 @@ class Settler(Generic[Number]):
     def _not_stored(self, error: Exception) -> Exception:
         if not isinstance(error, LedgerError):
             return error
-        left = self.unstored
+        left = self._waiting
         answers = "1 answer is" if left == 1 else f"{left} answers are"
         told = LedgerError(f"{error.reason}; {answers} not stored")
         told.__cause__ = error.__cause__

@@ -56,7 +56,7 @@ from accucheck._errors import (
 )
 from accucheck._events import Key, Listeners, RunFinished, RunStarted, Settled
 from accucheck._models import Check, Outcome, Settlement, Stats
-from accucheck._settler import FirstStep, Settler
+from accucheck._settler import Settler
 from accucheck._store import Endpoint, Query, Store
 
 __all__ = ["Enter", "RunContext", "Stream"]
@@ -198,15 +198,11 @@ class Stream(Generic[Item]):
         self._started_at = self._loop.time()
         endpoint = run.query.endpoint
         self._endpoint: Endpoint = "advanced" if endpoint == "cascade" else endpoint
-        self._settler: Settler[PendingNumber] = Settler(
-            run.store,
-            endpoint=self._endpoint,
-            job=run.job,
-            deliver=self._deliver,
-            on_failure=self._end,
-        )
-        self._first_step: FirstStep[PendingNumber] = FirstStep(is_last=False, deliver=self._begin_second_step)
-        self._only_step: FirstStep[PendingNumber] = FirstStep(is_last=True, deliver=self._deliver)
+        settler: Settler[PendingNumber] = Settler(run.store, job=run.job, on_failure=self._end)
+        self._settler = settler
+        self._first_step = settler.step("basic", self._begin_second_step, release=False)
+        self._only_step = settler.step("basic", self._deliver)
+        self._last_step = settler.step(self._endpoint, self._deliver)
         self._admission = Admission(
             self._items,
             self._number,
@@ -369,9 +365,9 @@ class Stream(Generic[Item]):
         if other.store is self._store:
             self._deliver([entry], [bought])
         elif other.basic or result is other.first:
-            self._settler.add_first_step(self._only_step, entry, bought)
+            self._settler.add(self._only_step, entry, bought)
         else:
-            self._settler.add(entry, bought)
+            self._settler.add(self._last_step, entry, bought)
 
     # Ready -> call
 
@@ -459,12 +455,10 @@ class Stream(Generic[Item]):
             self._wake(len(self._admission.ready) + len(self._due))
 
     def _settle(self, entry: PendingNumber, result: Check | CheckError) -> None:
-        settlement = Settlement(entry.number, result, entry.calls, entry.lost)
-        if not entry.basic:
-            self._settler.add(entry, settlement)
-            return
-        goes_on = isinstance(result, Check) and result.whatsapp
-        self._settler.add_first_step(self._first_step if goes_on else self._only_step, entry, settlement)
+        step = self._last_step
+        if entry.basic:
+            step = self._first_step if isinstance(result, Check) and result.whatsapp else self._only_step
+        self._settler.add(step, entry, Settlement(entry.number, result, entry.calls, entry.lost))
 
     async def _wait_for_job(self) -> None:
         woken = self._loop.create_future()
