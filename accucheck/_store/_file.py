@@ -125,6 +125,7 @@ _NAME: Final = "ledger "
 CUT_SHORT: Final = "was cut short"
 OVERWRITTEN: Final = "was overwritten"
 SET_BACK: Final = "was rolled back to an earlier state, for example by restoring a backup,"
+SPOILED: Final = (CUT_SHORT, OVERWRITTEN, SET_BACK)
 # Without NOT NULL where many rows are written in one statement: one that may fail in the middle first copies every
 # page that it changes, which makes it three times as slow.
 _TABLES: Final[tuple[str, ...]] = (

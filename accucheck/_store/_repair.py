@@ -16,10 +16,8 @@ from accucheck._errors import LedgerError
 from accucheck._models import Check
 from accucheck._store import _owner
 from accucheck._store._file import (
-    CUT_SHORT,
-    OVERWRITTEN,
     PAGE_BYTES,
-    SET_BACK,
+    SPOILED,
     create_ledger,
     files_of,
     open_ledger,
@@ -54,7 +52,7 @@ def rescue(tables: Tables, trouble: str) -> Path:
     path = tables.path
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     spare = _unused(path, "rescue")
-    spoiled = trouble in (CUT_SHORT, OVERWRITTEN, SET_BACK)
+    spoiled = trouble in SPOILED
     try:
         if spoiled:
             _rebuild(path, spare)

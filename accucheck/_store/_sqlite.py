@@ -18,7 +18,7 @@ from typing import Final, Generic, TypeVar, cast
 from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import _repair
-from accucheck._store._file import SET_BACK, is_full, ledger_error
+from accucheck._store._file import SPOILED, is_full, ledger_error
 from accucheck._store._owner import RESERVE_BYTES
 from accucheck._store._packing import row_of
 from accucheck._store._permits import PermitRequest, Permits
@@ -290,7 +290,7 @@ class _Ledger:
                 f"ledger {before}: it {trouble} while it was in use, and could not be recovered ({reason})"
             ) from failure
         self.tables = Tables(self.path, now=self._now, reserve=0)
-        saved = "everything it held" if trouble != SET_BACK else "everything it still held"
+        saved = "everything it still held" if trouble in SPOILED else "everything it held"
         self._no_more = self._vanished = LedgerError(
             f"ledger {before}: it {trouble} while it was in use, so no more calls are made; "
             f"{saved} and everything bought is in {self.path}"

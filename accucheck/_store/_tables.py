@@ -24,6 +24,7 @@ from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import _owner
 from accucheck._store._file import (
+    OVERWRITTEN,
     SET_BACK,
     FileWatch,
     check_small,
@@ -205,12 +206,13 @@ class Tables:
     def trouble(self) -> str | None:
         """Return what happened to the file; None if it is fine."""
         trouble = self._watch.trouble()
-        if trouble is None and self._watch.written and not self._sample_is_there():
-            return SET_BACK
+        if trouble is None and self._watch.written:
+            return self._trouble_within()
         return trouble
 
-    def _sample_is_there(self) -> bool:
-        """Whether rows settled here are in the file, which someone may have rolled back."""
+    def _trouble_within(self) -> str | None:
+        """Check that the rows settled here are in the file, and if it is small, that every page is whole."""
+        trouble = SET_BACK
         try:
             # A connection that has none of the pages in memory.
             with closing(open_reader(self.path)) as reader:
@@ -219,9 +221,13 @@ class Tables:
                     WHERE key = json_extract(kept.value, '$[0]') AND at >= json_extract(kept.value, '$[1]'))""",
                     (json.dumps(self._sample),),
                 ).fetchone()
+                if missing:
+                    return trouble
+                trouble = OVERWRITTEN
+                check_small(reader, self.path)
         except (sqlite3.DatabaseError, LedgerError):
-            return False
-        return not missing
+            return trouble
+        return None
 
     def _remember_some(self, row: Row) -> None:
         """Remember a uniform random sample of the settled rows."""

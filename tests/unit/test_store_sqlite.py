@@ -269,6 +269,12 @@ def overwrite(path: Path) -> None:
     path.write_bytes(b"phone\n987654321\n" * 2_000)
 
 
+def overwrite_all_but_the_beginning(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"phone\n987654321\n" * (path.stat().st_size // 16 - 256))
+
+
 def delete_log(path: Path) -> None:
     path.with_name(path.name + "-wal").unlink()
 
@@ -303,7 +309,10 @@ async def test_a_backup_that_is_restored_under_a_run_is_noticed(tmp_path: Path, 
     assert MOBILE + 9_000 in numbers_in(store.path)
 
 
-VANISH = [delete, delete_all, move, replace, remove_folder, truncate, empty, overwrite, delete_log]
+VANISH = [
+    *(delete, delete_all, move, replace, remove_folder, truncate, empty, overwrite),
+    *(overwrite_all_but_the_beginning, delete_log),
+]
 
 
 @pytest.fixture
