@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import re
 import sqlite3
 import threading
@@ -122,6 +123,8 @@ _NETWORK: Final = frozenset(
     }
 )
 _NAME: Final = "ledger "
+_TREES: Final = (b"\x02", b"\x05", b"\x0a", b"\x0d")
+_SAMPLE: Final = 16
 CUT_SHORT: Final = "was cut short"
 OVERWRITTEN: Final = "was overwritten"
 SET_BACK: Final = "was rolled back to an earlier state, for example by restoring a backup,"
@@ -329,12 +332,25 @@ class FileWatch:
         before, self._changes = self._changes, int.from_bytes(page[24:28], "big")
         self.written = here.st_mtime_ns != self._written_at and self._changes == before
         self._written_at = here.st_mtime_ns
+        if self.written and not self._are_pages(here.st_size // PAGE_BYTES):
+            return OVERWRITTEN
         return SET_BACK if self._changes < before else None
 
-    def _read(self) -> bytes:
+    def _are_pages(self, pages: int) -> bool:
+        """Whether most of a random sample begin like SQLite's pages: as part of a tree, or with another page's number.
+
+        See https://www.sqlite.org/fileformat2.html#b_tree_pages.
+        """
+        some = [self._read(random.randrange(1, pages), 8) for _ in range(min(pages - 1, _SAMPLE))]
+        right = [
+            page[:1] in _TREES or (any(page) and int.from_bytes(page[:4], "big") <= pages) for page in some
+        ]
+        return sum(right) >= len(right) / 2
+
+    def _read(self, page: int = 0, count: int = PAGE_BYTES) -> bytes:
         with self._lock:
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            return os.read(self._descriptor, PAGE_BYTES)
+            os.lseek(self._descriptor, page * PAGE_BYTES, os.SEEK_SET)
+            return os.read(self._descriptor, count)
 
 
 def _read_only(uri: str, path: Path) -> sqlite3.Connection:

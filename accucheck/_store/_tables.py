@@ -24,7 +24,6 @@ from accucheck._errors import LedgerError
 from accucheck._models import Settlement
 from accucheck._store import _owner
 from accucheck._store._file import (
-    OVERWRITTEN,
     SET_BACK,
     FileWatch,
     check_small,
@@ -206,13 +205,12 @@ class Tables:
     def trouble(self) -> str | None:
         """Return what happened to the file; None if it is fine."""
         trouble = self._watch.trouble()
-        if trouble is None and self._watch.written:
-            return self._trouble_within()
+        if trouble is None and self._watch.written and not self._sample_is_there():
+            return SET_BACK
         return trouble
 
-    def _trouble_within(self) -> str | None:
-        """Check that the rows settled here are in the file, and if it is small, that every page is whole."""
-        trouble = SET_BACK
+    def _sample_is_there(self) -> bool:
+        """Whether rows settled here are in the file, which someone may have rolled back."""
         try:
             # A connection that has none of the pages in memory.
             with closing(open_reader(self.path)) as reader:
@@ -221,13 +219,9 @@ class Tables:
                     WHERE key = json_extract(kept.value, '$[0]') AND at >= json_extract(kept.value, '$[1]'))""",
                     (json.dumps(self._sample),),
                 ).fetchone()
-                if missing:
-                    return trouble
-                trouble = OVERWRITTEN
-                check_small(reader, self.path)
         except (sqlite3.DatabaseError, LedgerError):
-            return trouble
-        return None
+            return False
+        return not missing
 
     def _remember_some(self, row: Row) -> None:
         """Remember a uniform random sample of the settled rows."""

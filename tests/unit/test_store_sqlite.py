@@ -269,10 +269,14 @@ def overwrite(path: Path) -> None:
     path.write_bytes(b"phone\n987654321\n" * 2_000)
 
 
-def overwrite_all_but_the_beginning(path: Path) -> None:
+def overwrite_all_but_the_beginning(path: Path, by: bytes = b"phone\n987654321\n") -> None:
     with path.open("r+b") as file:
         file.seek(4096)
-        file.write(b"phone\n987654321\n" * (path.stat().st_size // 16 - 256))
+        file.write(by * (path.stat().st_size // 16 - 256))
+
+
+def erase_all_but_the_beginning(path: Path) -> None:
+    overwrite_all_but_the_beginning(path, bytes(16))
 
 
 def delete_log(path: Path) -> None:
@@ -311,7 +315,7 @@ async def test_a_backup_that_is_restored_under_a_run_is_noticed(tmp_path: Path, 
 
 VANISH = [
     *(delete, delete_all, move, replace, remove_folder, truncate, empty, overwrite),
-    *(overwrite_all_but_the_beginning, delete_log),
+    *(overwrite_all_but_the_beginning, erase_all_but_the_beginning, delete_log),
 ]
 
 
@@ -431,6 +435,19 @@ async def test_a_ledger_that_grows_shrinks_and_is_shared_is_not_taken_for_one_th
     for store in (one, two):
         await store.settle([answered(MOBILE + 99_999)])
         await store.aclose()
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_ledger_of_long_answers_is_not_taken_for_one_that_was_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    store = SQLiteStore(path)
+    await store.open()
+    for n in range(40):
+        await store.settle([answered(MOBILE + n, extra={"a": "x" * 5_000 * (1 + n % 3)})])
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        await store.claim([MOBILE + 1_000 + n], ANY)
+    await store.aclose()
 
 
 async def test_closing_one_store_leaves_the_locks_of_another_in_place(tmp_path: Path) -> None:
