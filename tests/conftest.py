@@ -42,6 +42,13 @@ def _refuse_strangers(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_refuse_strangers)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Let workers of ``-n`` take tests from each other: some files take minutes, and halves of the list are uneven."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "worksteal"
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
