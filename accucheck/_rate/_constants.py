@@ -133,7 +133,8 @@ PACE_CALLS: Final = 20.0
 """Phases last their seconds at 20 calls/s and above; below that, as many calls as at 20/s, since calls are evidence."""
 FEW_CALLS: Final = 8
 MEASURED_CALLS: Final = 50
-"""A measurement over fewer than 8 calls means nothing; over 50 calls, it is accurate to 2 %."""
+"""A measurement over fewer than 8 calls means nothing, nor does a window of fewer: one call more or less is too much of
+it, and a bucket's tokens at 2 or 3 calls/s come as regularly as windows. Over 50 calls, it is accurate to 2 %."""
 SETTLED: Final = 4.0
 """Latencies that a measurement must last; if shorter, the refusals in flight at its ends count too much."""
 SATURATED: Final = 0.8

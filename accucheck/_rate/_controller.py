@@ -254,7 +254,7 @@ class RateController:
             return
         # From exhaustion to exhaustion or from reset to reset: between unlike moments lies a part of a window.
         measurement = self._since.measure(lockout.mark, reset)
-        if early and most:
+        if early and most >= constants.FEW_CALLS:
             self._search.cruise((least + most) / 2, constants.SHORT_CRUISE_SECONDS)
         elif phase is Phase.WINDOW or lockout.is_long:
             limit, spread = self._search.quota.spread(now, reset, self._calls.admitted - 1)

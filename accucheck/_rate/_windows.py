@@ -165,11 +165,11 @@ class Windows:
         return max(sent - self._sent_until(begun.before), 0), max(sent - self._sent_until(begun.after), 0)
 
     def correct(self, limit: float, mark: Mark) -> float:
-        """Correct a limit by what the window exhausted at a mark has admitted."""
+        """Correct a limit by what the window exhausted at a mark has admitted; a few calls say nothing."""
         if not self.known:
             return limit
         least, most = self.count(mark)
-        return min(max(limit, least), most) if most else limit
+        return min(max(limit, least), most) if most >= constants.FEW_CALLS else limit
 
     def contradicted(self, mark: Mark, cut_at: float) -> bool:
         """Whether a second's window was not exhausted at a mark: the one before it has admitted more.

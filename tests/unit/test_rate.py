@@ -297,6 +297,15 @@ def test_without_a_limit_it_grows_until_the_workers_are_all_busy() -> None:
     assert trace.admitted_between(15, 20) / 5 >= 0.95 * 20 / 0.05
 
 
+@pytest.mark.parametrize("limit", [2, 3, 4])
+@pytest.mark.parametrize("latency", [0.0, 0.1, 0.3, 1.0])
+def test_the_regular_tokens_of_a_slow_bucket_are_not_taken_for_windows(limit: int, latency: float) -> None:
+    for seed in range(5):
+        trace = run(TokenBucket(constant(limit), 10), seconds=300, latency=latency, seed=seed)
+        assert trace.utilization(limit, 20, 300) >= 0.94
+        assert trace.refused_share(20, 300) <= 0.015
+
+
 @pytest.mark.parametrize(("per_call", "used"), [(0.5, 0.8), (2.0, 0.8), (10.0, 0.65)])
 def test_a_limit_of_one_call_in_seconds_is_found(per_call: float, used: float) -> None:
     trace = run(TokenBucket(constant(1 / per_call), 0), seconds=600 * per_call)
