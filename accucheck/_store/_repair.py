@@ -146,7 +146,8 @@ def _rows(path: Path) -> Iterator[Row]:
         for row in _rows_by_sql(path, select):
             with suppress(TypeError, msgspec.MsgspecError):
                 settlement_of(number_of(row[0]), row[3])
-                yield row
+                if isinstance(row[1], int) and row[2] in (None, 0, 1):
+                    yield row
 
 
 def _rows_by_sql(path: Path, select: str) -> Iterator[Any]:

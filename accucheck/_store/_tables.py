@@ -143,7 +143,7 @@ def upsert(connection: sqlite3.Connection, rows: Iterable[Row], *, also: str = "
             _run(connection, f"INSERT INTO answers VALUES {','.join(values)} {_NEWER}")  # noqa: S608
             values.clear()
             length = 0
-        value = f"({key},{at},{'NULL' if whatsapp is None else int(whatsapp)},x'{packed.hex()}')"
+        value = f"({key:d},{at:d},{'NULL' if whatsapp is None else int(whatsapp)},x'{packed.hex()}')"
         values.append(value)
         length += len(value)
     insert = f"INSERT INTO answers VALUES {','.join(values)} {_NEWER}" if values else ""  # noqa: S608

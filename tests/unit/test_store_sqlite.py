@@ -726,3 +726,17 @@ def test_a_file_that_another_looks_at_while_it_is_made_does_not_stay(
     owner = _owner.Owner(tmp_path / "leads.db", reserve=0)
     assert _owner.leftovers(tmp_path / "leads.db") == [owner.token]
     owner.close()
+
+
+async def test_a_repair_skips_rows_that_hold_sql(tmp_path: Path) -> None:
+    path = tmp_path / "leads.db"
+    store = SQLiteStore(path)
+    await store.open()
+    await store.settle([answered(MOBILE + n, extra={"a": "x" * 9_000}) for n in range(3)])
+    await store.aclose()
+    with closing(sqlite3.connect(path)) as stranger, stranger:
+        stranger.execute(
+            "UPDATE answers SET at = '1,1,NULL); DROP TABLE settings' WHERE key = ?", (MOBILE << 3,)
+        )
+    assert repair(path).answers == 2
+    assert numbers_in(path) == {MOBILE + 1, MOBILE + 2}
