@@ -17,7 +17,7 @@ from itertools import islice
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from accucheck.files._columns import Wanted
-from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._errors import FileError
 from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import (
     NO_NUMBER,
@@ -32,7 +32,7 @@ from accucheck.files._results import (
 )
 from accucheck.files._sheets import SheetSource
 from accucheck.files._source import Row, Source
-from accucheck.files._text import UTF_8, Encoding, detect, opening_of
+from accucheck.files._text import UTF_8, Encoding, encoding_of, opening_of, text_of
 
 __all__ = ["CsvSource", "CsvWriter", "output_encoding"]
 
@@ -67,11 +67,7 @@ class CsvSource(Source):
         super().__init__(origin)
         # The library's limit is the whole process's: raised, never lowered.
         csv.field_size_limit(max(csv.field_size_limit(), _CELL_LIMIT))
-        if origin.repeatable and encoding is None:
-            with translate_errors(self.name), origin.open() as plain:
-                self.encoding = detect(plain, self.name)
-        else:
-            self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
+        self.encoding = encoding_of(origin, encoding)
         opening = opening_of(self._head(), delimiter=delimiter)
         if opening.header is None and not any(cell.strip(_BLANKS) for row in opening.sample for cell in row):
             raise FileError(f"{self.name}: the file contains no rows")
@@ -115,14 +111,8 @@ class CsvSource(Source):
         return [as_text(cell) for cell in cells]
 
     def _rows(self) -> Iterator[Row]:
-        with translate_errors(self.name, csv.Error):
-            stream = self.origin.open()
-            try:
-                stream.read(len(self.encoding.mark))
-                text = io.TextIOWrapper(stream, self.encoding.name, self.encoding.errors, newline="")
-                yield from self._read(text)
-            finally:
-                stream.close()
+        with text_of(self.origin, self.encoding, self.encoding.errors, newline="") as text:
+            yield from self._read(text)
 
     def _read(self, text: io.TextIOWrapper) -> Iterator[Row]:
         delimiter, index = self.dialect.delimiter, self.number_column.index

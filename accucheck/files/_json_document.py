@@ -19,12 +19,12 @@ import msgspec
 
 from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
-from accucheck.files._columns import Wanted, names_a_phone
-from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._columns import names_a_phone
+from accucheck.files._errors import FileError
 from accucheck.files._jsonl import BARE_VALUE, JsonLinesSource, flat
 from accucheck.files._origin import Origin
 from accucheck.files._results import distinct_names
-from accucheck.files._text import Encoding, detect
+from accucheck.files._text import Encoding, text_of
 
 __all__ = ["JsonDocumentSource", "is_document"]
 
@@ -75,25 +75,23 @@ class JsonDocumentSource(JsonLinesSource):
 
     format: ClassVar[str] = "jsonl"
 
-    def __init__(self, origin: Origin, *, column: Wanted = None, encoding: str | None = None) -> None:
-        self._elements: list[bytes] | None = None
-        self._document_encoding: Encoding | None = None
-        if not origin.repeatable:
-            raise FileError(f"{origin.name}: a JSON document cannot be streamed; save it to a file first")
-        with translate_errors(origin.name), origin.open() as plain:
-            self._document_encoding = detect(plain, origin.name, encoding)
-        with self._text(origin) as text:
-            first = text.read(_CHUNK).lstrip("\ufeff \t\r\n")
-        if not first.startswith("[") or _is_rows_of_arrays(first) or not self._is_json_array(origin):
-            self._elements = _wrapped_elements(origin, self._document_encoding)
-        super().__init__(origin, column=column, encoding=encoding)
+    _elements: list[bytes] | None = None
+    """Those of a document that is held in memory."""
 
-    def _is_json_array(self, origin: Origin) -> bool:
+    def _first_lines(self) -> list[bytes]:
+        with text_of(self.origin, self.encoding) as text:
+            first = text.read(_CHUNK).lstrip("\ufeff \t\r\n")
+        if not first.startswith("[") or _is_rows_of_arrays(first) or not self._is_json_array():
+            self._elements = _wrapped_elements(self.origin, self.encoding)
+        with self._records() as records:
+            return list(islice(records, _SAMPLE_ROWS))
+
+    def _is_json_array(self) -> bool:
         """Read the array to its end, so that damage is reported before the first call."""
         count = 0
-        with self._text(origin) as text:
+        with text_of(self.origin, self.encoding) as text:
             try:
-                for count, element in enumerate(_elements_of(text, origin.name), start=1):  # noqa: B007
+                for count, element in enumerate(_elements_of(text, self.name), start=1):  # noqa: B007
                     if element.startswith("["):
                         return False  # rows as arrays
             except FileError:
@@ -103,26 +101,11 @@ class JsonDocumentSource(JsonLinesSource):
         return True
 
     @contextmanager
-    def _text(self, origin: Origin) -> Iterator[io.TextIOWrapper]:
-        encoding = self._document_encoding or Encoding("utf-8")
-        with translate_errors(origin.name), origin.open() as plain:
-            plain.read(len(encoding.mark))
-            text = io.TextIOWrapper(plain, encoding.name, "replace")
-            try:
-                yield text
-            finally:
-                text.detach()
-
-    def _first_lines(self) -> list[bytes]:
-        with self._records() as records:
-            return list(islice(records, _SAMPLE_ROWS))
-
-    @contextmanager
     def _records(self) -> Iterator[Iterable[bytes]]:
         if self._elements is not None:
             yield self._elements
             return
-        with self._text(self.origin) as text:
+        with text_of(self.origin, self.encoding) as text:
             yield map(_on_one_line, _elements_of(text, self.name))
 
 
@@ -198,11 +181,11 @@ def _elements_of(stream: io.TextIOWrapper, name: str) -> Iterator[str]:
 def _wrapped_elements(origin: Origin, encoding: Encoding) -> list[bytes]:
     """Return the elements of the one list of leads in a document that is not a plain array."""
     name = origin.name
-    with translate_errors(name), origin.open() as plain:
-        content = plain.read(_LARGEST_IN_MEMORY + 1)
-    if len(content) > _LARGEST_IN_MEMORY:
+    with text_of(origin, encoding, newline="") as stream:
+        text = stream.read(_LARGEST_IN_MEMORY + 1)
+    if len(text) > _LARGEST_IN_MEMORY:
         raise FileError(f"{name}: this JSON document is too large for memory; {_SAY_HOW}")
-    text = content[len(encoding.mark) :].decode(encoding.name, "replace").lstrip("\ufeff \t\r\n")
+    text = text.lstrip("\ufeff \t\r\n")
     document = _document_of(text, name)
     if isinstance(document, str) and document.lstrip()[:1] in ("[", "{"):
         document = _document_of(document.strip(), name)  # JSON in a JSON string

@@ -5,7 +5,6 @@ Our keys are inserted before the closing brace, so key order, number notation an
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from accucheck.files._results import (
     printable,
 )
 from accucheck.files._source import Row, Source
-from accucheck.files._text import detect
+from accucheck.files._text import UTF_8, encoding_of, text_of
 
 __all__ = ["BARE_VALUE", "JsonLinesSource", "JsonLinesWriter", "flat"]
 
@@ -49,11 +48,7 @@ class JsonLinesSource(Source):
 
     def __init__(self, origin: Origin, *, column: Wanted = None, encoding: str | None = None) -> None:
         super().__init__(origin)
-        if origin.repeatable and encoding is None:
-            with translate_errors(self.name), origin.open() as plain:
-                self.encoding = detect(plain, self.name)
-        else:
-            self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
+        self.encoding = encoding_of(origin, encoding)
         sample = [_decoded(line) for line in self._first_lines() if line.strip()]
         if not sample:
             raise FileError(f"{self.name}: the file contains no rows")
@@ -70,7 +65,10 @@ class JsonLinesSource(Source):
         self._decode_numbers = _decode_nothing if nested and "." in "".join(names) else _decoder_of(names)
 
     def _first_lines(self) -> list[bytes]:
-        lines = list(self._lines(io.BytesIO(self.origin.head)))
+        head = self.origin.head[len(self.encoding.mark) :]
+        if self.encoding != UTF_8:
+            head = head.decode(self.encoding.name, "replace").encode()
+        lines = head.split(b"\n")
         if len(self.origin.head) >= HEAD_SIZE and len(lines) > 1:
             lines.pop()  # it is cut
         return lines[:_SAMPLE_ROWS]
@@ -80,7 +78,7 @@ class JsonLinesSource(Source):
             return self.columns
         if self._all_columns is None:
             keys = dict.fromkeys(self.columns)
-            with translate_errors(self.name), self._records() as records:
+            with self._records() as records:
                 for record in records:
                     value = _decoded(record)
                     if isinstance(value, dict):
@@ -106,7 +104,7 @@ class JsonLinesSource(Source):
         decode = self._decode_numbers
         fields = [f"number_{place}" for place in range(len(self.number_columns))]
         several = len(fields) > 1
-        with translate_errors(self.name), self._records() as records:
+        with self._records() as records:
             for place, line in enumerate(records, start=1):
                 record = line.strip()
                 if not record:
@@ -124,11 +122,13 @@ class JsonLinesSource(Source):
     @contextmanager
     def _records(self) -> Iterator[Iterable[bytes]]:
         """Open the input and return its records as UTF-8."""
-        stream = self.origin.open()
-        try:
-            yield self._lines(stream)
-        finally:
-            stream.close()
+        if self.encoding.name == "utf-8":
+            with translate_errors(self.name), self.origin.open() as stream:
+                stream.read(len(self.encoding.mark))
+                yield stream
+        else:
+            with text_of(self.origin, self.encoding, newline="\n") as text:
+                yield (line.encode() for line in text)
 
     def _unusual(self, record: bytes, place: int) -> Row:
         """Read a bare value or what only a lenient reader accepts (NaN, bad UTF-8), or return what is wrong."""
@@ -144,19 +144,6 @@ class JsonLinesSource(Source):
             self.faulty_rows += 1
             return Row("", record, f"Line {place} is a list, not an object or a number.")
         return Row(as_text(value), record)
-
-    def _lines(self, stream: BinaryIO) -> Iterable[bytes]:
-        """Return the lines as UTF-8."""
-        stream.read(len(self.encoding.mark))
-        return stream if self.encoding.name == "utf-8" else self._reencoded(stream)
-
-    def _reencoded(self, stream: BinaryIO) -> Iterator[bytes]:
-        text = io.TextIOWrapper(stream, self.encoding.name, "replace", newline="\n")
-        try:
-            for line in text:
-                yield line.encode()
-        finally:
-            text.detach()
 
 
 def _decoder_of(names: Sequence[str]) -> Callable[[bytes], Any]:

@@ -12,10 +12,10 @@ from urllib.parse import unquote
 from accucheck._errors import InvalidNumber
 from accucheck._phone import normalize
 from accucheck.files._columns import NumberColumn, Wanted
-from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._errors import FileError
 from accucheck.files._origin import Origin
 from accucheck.files._source import Row, Source
-from accucheck.files._text import detect
+from accucheck.files._text import encoding_of, text_of
 
 __all__ = ["ContactsSource", "NumberListSource", "separator_of_numbers"]
 
@@ -75,11 +75,7 @@ class NumberListSource(Source):
     ) -> None:
         super().__init__(origin)
         self._separator = separator
-        if origin.repeatable:
-            with translate_errors(self.name), origin.open() as plain:
-                self.encoding = detect(plain, self.name, encoding)
-        else:
-            self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
+        self.encoding = encoding_of(origin, encoding)
         self.columns = ["phone"]
         self.number_columns = [NumberColumn("phone", 0, "only column")]
         self.notes.append("the file is a plain list of numbers, not a table: each number becomes a row")
@@ -88,18 +84,12 @@ class NumberListSource(Source):
         return (row.record,)
 
     def _rows(self) -> Iterator[Row]:
-        with translate_errors(self.name):
-            stream = self.origin.open()
-            try:
-                stream.read(len(self.encoding.mark))
-                text = io.TextIOWrapper(stream, self.encoding.name, "replace")
-                rest = ""
-                while chunk := text.read(_CHUNK):
-                    *pieces, rest = self._separator.split(rest + chunk)
-                    yield from self._numbers(pieces)
-                yield from self._numbers([rest])
-            finally:
-                stream.close()
+        with text_of(self.origin, self.encoding) as text:
+            rest = ""
+            while chunk := text.read(_CHUNK):
+                *pieces, rest = self._separator.split(rest + chunk)
+                yield from self._numbers(pieces)
+            yield from self._numbers([rest])
 
     def _numbers(self, pieces: Sequence[str]) -> Iterator[Row]:
         for piece in pieces:
@@ -120,11 +110,7 @@ class ContactsSource(Source):
 
     def __init__(self, origin: Origin, *, column: Wanted = None, encoding: str | None = None) -> None:
         super().__init__(origin)
-        if origin.repeatable:
-            with translate_errors(self.name), origin.open() as plain:
-                self.encoding = detect(plain, self.name, encoding)
-        else:
-            self.encoding = detect(io.BytesIO(origin.head), self.name, encoding, whole=False)
+        self.encoding = encoding_of(origin, encoding)
         self.columns = list(_COLUMNS)
         self._choose_columns([], "phone" if column is None else column)
 
@@ -134,16 +120,10 @@ class ContactsSource(Source):
 
     def _rows(self) -> Iterator[Row]:
         indexes = [column.index for column in self.number_columns]
-        with translate_errors(self.name):
-            stream = self.origin.open()
-            try:
-                stream.read(len(self.encoding.mark))
-                text = io.TextIOWrapper(stream, self.encoding.name, "replace")
-                for card in _cards(text, self.name):
-                    for cells in _rows_of(card):
-                        yield Row("\n".join(cells[index] for index in indexes), cells)
-            finally:
-                stream.close()
+        with text_of(self.origin, self.encoding) as text:
+            for card in _cards(text, self.name):
+                for cells in _rows_of(card):
+                    yield Row("\n".join(cells[index] for index in indexes), cells)
 
 
 def _cards(text: io.TextIOWrapper, name: str) -> Iterator[list[str]]:

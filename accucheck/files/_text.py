@@ -15,13 +15,15 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
 from accucheck.files._columns import Header, has_header, header_of, names_a_phone
-from accucheck.files._errors import FileError
+from accucheck.files._errors import FileError, translate_errors
+from accucheck.files._origin import Origin
 
-__all__ = ["DELIMITERS", "UTF_8", "Dialect", "Encoding", "Opening", "detect", "opening_of"]
+__all__ = ["UTF_8", "Dialect", "Encoding", "Opening", "detect", "encoding_of", "opening_of", "text_of"]
 
 _CHUNK = 1 << 20
 
@@ -47,6 +49,24 @@ class Encoding(NamedTuple):
 
 
 UTF_8 = Encoding("utf-8")
+
+
+def encoding_of(origin: Origin, override: str | None = None) -> Encoding:
+    """Return the encoding of all of an input, or of its beginning if it can be read only once; see ``detect``."""
+    if not origin.repeatable:
+        return detect(io.BytesIO(origin.head), origin.name, override, whole=False)
+    with translate_errors(origin.name), origin.open() as plain:
+        return detect(plain, origin.name, override)
+
+
+@contextmanager
+def text_of(
+    origin: Origin, encoding: Encoding, errors: str = "replace", newline: str | None = None
+) -> Iterator[io.TextIOWrapper]:
+    """Open an input as text, behind its byte order mark."""
+    with translate_errors(origin.name, csv.Error), origin.open() as plain:
+        plain.read(len(encoding.mark))
+        yield io.TextIOWrapper(plain, encoding.name, errors, newline=newline)
 
 
 def detect(stream: BinaryIO, name: str, override: str | None = None, *, whole: bool = True) -> Encoding:

@@ -5,7 +5,6 @@ Excel opens both, so people do not know that they are not workbooks. They are he
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -16,7 +15,7 @@ from accucheck.files._columns import Wanted
 from accucheck.files._errors import FileError, translate_errors
 from accucheck.files._origin import Origin
 from accucheck.files._sheets import Sheet, SheetFacts, SheetSource
-from accucheck.files._text import detect
+from accucheck.files._text import encoding_of, text_of
 
 __all__ = ["WebTablesSource", "XmlSpreadsheetSource"]
 
@@ -41,15 +40,10 @@ class WebTablesSource(SheetSource):
         visible_only: bool = False,
     ) -> None:
         parser = _Tables()
-        with translate_errors(origin.name):
-            with origin.open() as plain:
-                found = detect(plain, origin.name, encoding or _said_charset(origin.head))
-            with origin.open() as plain:
-                plain.read(len(found.mark))
-                text = io.TextIOWrapper(plain, found.name, "replace")
-                while chunk := text.read(_CHUNK):
-                    parser.feed(chunk)
-                parser.close()
+        with text_of(origin, encoding_of(origin, encoding or _said_charset(origin.head))) as text:
+            while chunk := text.read(_CHUNK):
+                parser.feed(chunk)
+            parser.close()
         tables = [rows for rows in parser.tables if rows]
         if not tables:
             raise FileError(
