@@ -22,6 +22,7 @@ from accucheck.files._origin import HEAD_SIZE, Origin
 from accucheck.files._results import (
     NO_NUMBER,
     ResultColumns,
+    Writer,
     as_text,
     column_names,
     formula_safe,
@@ -239,7 +240,7 @@ def quoted(cell: str, delimiter: str) -> str:
 _NEEDS_QUOTES = re.compile(r'[,;\t|"\r\n]|^\s|\s$').search
 
 
-class CsvWriter:
+class CsvWriter(Writer):
     """Writes rows as CSV, followed by their results.
 
     Rows from CSV keep their text, delimiter, line end, byte order mark, and a Unicode encoding. Other encodings cannot
@@ -287,7 +288,6 @@ class CsvWriter:
             out.write(self._encoding.mark)
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
-        """Add one row."""
         text = self._own_text(row) + self._result_text(result)
         if self._numbers > 1:
             for place in range(self._numbers - 1):
@@ -321,20 +321,11 @@ class CsvWriter:
         )
 
     def flush(self) -> None:
-        """Hand what was written to the stream below."""
         text = "".join(self._pending)
         self._pending.clear()
         if self._reencoded and not text.isascii():
             text = text.translate(_UNDECODED)
         self._out.write(text.encode(self._encoding.name, self._encoding.errors))
-
-    def finish(self) -> None:
-        """Write the rest."""
-        self.flush()
-
-    def discard(self) -> None:
-        """Forget the rest."""
-        self._pending.clear()
 
     def _kept_text(self, row: Row) -> str:
         record: str | _Irregular = row.record

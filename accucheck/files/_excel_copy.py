@@ -18,6 +18,7 @@ from accucheck.files._results import (
     RESULT_COLUMNS,
     WIDTHS,
     ResultColumns,
+    Writer,
     column_names,
     padded,
     printable,
@@ -76,7 +77,7 @@ def why_no_copy(source: Source) -> str | None:
     return None
 
 
-class ExcelCopyWriter:
+class ExcelCopyWriter(Writer):
     """Writes results into a copy of the workbook. Rows must be in the order of the sheets and their lines."""
 
     def __init__(
@@ -101,14 +102,10 @@ class ExcelCopyWriter:
                 )
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
-        """Add the results of one row."""
         record: SheetRow = row.record
         table, line, _ = record
         self._go_to(table)
         cast("_SheetCopy", self._sheet).add(line, padded(result, more, self._numbers))
-
-    def flush(self) -> None:
-        """Do nothing: a workbook is written at the end."""
 
     def finish(self) -> None:
         """Copy the rest, and add the summary sheet."""

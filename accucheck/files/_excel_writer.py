@@ -12,6 +12,7 @@ from accucheck.files._results import (
     RESULT_COLUMNS,
     WIDTHS,
     ResultColumns,
+    Writer,
     as_text,
     column_names,
     padded,
@@ -31,7 +32,7 @@ _MAYBE_LONG = (str, bytes, list, tuple, dict)
 _INSTEAD = "write .csv or .parquet instead"
 
 
-class ExcelWriter:
+class ExcelWriter(Writer):
     """Writes rows to the one sheet of a workbook, followed by their results.
 
     Text is written as text, never as a formula or a link; dates as dates; a number with more than 15 digits
@@ -73,7 +74,6 @@ class ExcelWriter:
             self._sheet.set_column(place, place, width)
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
-        """Add one row."""
         self._line += 1
         if self._line >= _MOST_ROWS:  # only where the rows could not be counted before
             raise _too_many(f"more than {_MOST_ROWS:,} rows")
@@ -86,9 +86,6 @@ class ExcelWriter:
                 cell = cell.astimezone(UTC).replace(tzinfo=None, microsecond=0)
             # Shorten ours: a stranger's long signature must not make the output fail.
             self._put(place, printable(cell)[:_LONGEST_CELL] if isinstance(cell, str) else cell)
-
-    def flush(self) -> None:
-        """Do nothing: a workbook is written at the end."""
 
     def finish(self) -> None:
         """Write the workbook, with the summary as its second sheet."""

@@ -10,7 +10,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple, Protocol, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from accucheck.files._csv import CsvSource, CsvWriter
 from accucheck.files._errors import TORN_ARCHIVE, FileError, translate_errors
@@ -21,28 +21,12 @@ from accucheck.files._jsonl import JsonLinesSource, JsonLinesWriter
 from accucheck.files._origin import SUFFIXES, Compression, Origin, StoredOrigin
 from accucheck.files._parquet import ParquetSource, ParquetWriter
 from accucheck.files._plain_lists import ContactsSource, NumberListSource, separator_of_numbers
-from accucheck.files._results import ResultColumns
-from accucheck.files._source import Row, Source
+from accucheck.files._results import Writer
+from accucheck.files._source import Source
 from accucheck.files._text import detect
 from accucheck.files._web_tables import WebTablesSource, XmlSpreadsheetSource
 
-__all__ = ["FORMATS", "Format", "Writer", "by_name", "open_by_content", "split_suffixes"]
-
-
-class Writer(Protocol):
-    """Turns rows into the bytes of one format."""
-
-    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
-        """Add one row; ``more`` are the results of its second number and those that follow."""
-
-    def flush(self) -> None:
-        """Pass what was written to the underlying stream."""
-
-    def finish(self) -> None:
-        """Write the rest."""
-
-    def discard(self) -> None:
-        """Abandon what was written: nobody will read it."""
+__all__ = ["FORMATS", "Format", "by_name", "open_by_content", "split_suffixes"]
 
 
 class Format(NamedTuple):

@@ -19,6 +19,7 @@ from accucheck.files._results import (
     NO_NUMBER,
     RESULT_COLUMNS,
     ResultColumns,
+    Writer,
     as_text,
     column_names,
     distinct_names,
@@ -201,7 +202,7 @@ def _whole(digits: str) -> int | str:
         return digits
 
 
-class JsonLinesWriter:
+class JsonLinesWriter(Writer):
     """Writes rows as JSON objects that end with the results, in UTF-8."""
 
     def __init__(self, out: BinaryIO, source: Source, *, numbers: int = 1) -> None:
@@ -219,7 +220,6 @@ class JsonLinesWriter:
         self._pending: list[bytes] = []
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
-        """Add one row."""
         shapes = self._shapes
         if self._kept:
             record: bytes = row.record
@@ -239,16 +239,7 @@ class JsonLinesWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Hand what was written to the stream below."""
         self._out.write(b"".join(self._pending))
-        self._pending.clear()
-
-    def finish(self) -> None:
-        """Write the rest."""
-        self.flush()
-
-    def discard(self) -> None:
-        """Forget the rest."""
         self._pending.clear()
 
     def _wrapped(self, row: Row) -> bytes:
@@ -280,27 +271,11 @@ def _shapes_of(names: Sequence[str]) -> list[Any]:
 
 
 def _filled(shape: Any, result: ResultColumns) -> Any:
-    (
-        whatsapp,
-        status_update,
-        business_user,
-        avatar,
-        signature,
-        status,
-        reason,
-        request_id,
-        number,
-        checked_at,
-    ) = result
-    return shape(
-        whatsapp,
-        status_update,
-        business_user,
-        avatar,
-        printable(signature) if signature else signature,
-        status,
-        printable(reason) if reason else reason,
-        request_id,
-        number,
-        iso_moment(checked_at) if checked_at is not None else None,
-    )
+    filled = shape(*result)
+    if result.signature:
+        filled.signature = printable(result.signature)
+    if result.reason:
+        filled.reason = printable(result.reason)
+    if result.checked_at is not None:
+        filled.checked_at = iso_moment(result.checked_at)
+    return filled

@@ -16,6 +16,7 @@ from accucheck.files._origin import Origin
 from accucheck.files._results import (
     RESULT_COLUMNS,
     ResultColumns,
+    Writer,
     as_text,
     column_names,
     distinct_names,
@@ -166,7 +167,7 @@ def _rows_that_fit(metadata: Any) -> int:
     return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1, longest))))
 
 
-class ParquetWriter:
+class ParquetWriter(Writer):
     """Writes rows as Parquet, followed by their results.
 
     Rows that come from Parquet keep their schema, its metadata and the compression. Rows of text formats
@@ -208,7 +209,6 @@ class ParquetWriter:
         self._results: list[Sequence[Any]] = []
 
     def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
-        """Add one row."""
         if self._kept:
             page, place = row.record
             if page.batch is not self._batch:

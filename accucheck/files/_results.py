@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from accucheck.files._source import Row
 
 __all__ = [
     "NO_NUMBER",
     "RESULT_COLUMNS",
     "WIDTHS",
     "ResultColumns",
+    "Writer",
     "as_text",
     "column_names",
     "distinct_names",
@@ -61,6 +66,24 @@ class ResultColumns(NamedTuple):
     """The number read from the row, in E.164; empty if there is none."""
     checked_at: datetime | None = None
     """When the answer arrived, in UTC; for an answer from the ledger, when it was bought. None without an answer."""
+
+
+class Writer(ABC):
+    """Turns rows into the bytes of one format."""
+
+    @abstractmethod
+    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None:
+        """Add one row; ``more`` are the results of its second number and those that follow."""
+
+    def flush(self) -> None:  # noqa: B027 (a workbook is written at the end)
+        """Pass what was written to the underlying stream."""
+
+    def finish(self) -> None:
+        """Write the rest."""
+        self.flush()
+
+    def discard(self) -> None:  # noqa: B027 (few have anything to close)
+        """Abandon what was written: nobody will read it."""
 
 
 RESULT_COLUMNS: tuple[str, ...] = ResultColumns._fields
