@@ -14,15 +14,15 @@ import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 from xml.etree import ElementTree
 
 from accucheck.files._columns import Wanted
 from accucheck.files._errors import TORN_ARCHIVE, FileError, needs, translate_errors
 from accucheck.files._origin import Origin
-from accucheck.files._sheets import Sheet, SheetFacts, SheetSource
+from accucheck.files._sheets import Sheet, SheetFacts, SheetSource, column_number
 
-__all__ = ["ExcelSource", "sheet_parts"]
+__all__ = ["ExcelSource"]
 
 _MOST_BYTES = 4 << 30
 """Of all parts unpacked: about what they take in memory."""
@@ -31,61 +31,50 @@ _MOST_CELLS = 1 << 27
 """128 columns of 1,048,576 rows, at 24 bytes each."""
 
 _CHUNK = 1 << 20
-_OVERLAP = 4096
+_LONGEST_ROW = 64 << 20
+_HEAD = 4096
 
 _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
 _DIMENSION = re.compile(rb'<(?:\w+:)?dimension [^>]*ref="\$?A?[^":]*:\$?([A-Z]{1,3})\$?(\d+)"')
 _FULL_CELL = re.compile(rb'<(?:\w+:)?c [^>]*?r="([A-Z]{1,3})(\d+)"[^>]*(?<!/)>')
 
 
-def _refuse_huge_workbook(stream: BinaryIO, name: str) -> None:
-    """Raise FileError if the workbook would not fit. ``stream`` is left at its start."""
-    if not stream.seekable():
-        return
-    try:
-        with zipfile.ZipFile(stream) as parts:
-            unpacked = sum(part.file_size for part in parts.infolist())
-            if unpacked > _MOST_BYTES:
-                raise FileError(
-                    f"{name}: the workbook expands to {unpacked >> 20:,} MiB; save the list as CSV"
-                )
-            for part in parts.infolist():
-                if _SHEET.fullmatch(part.filename):
-                    with parts.open(part) as sheet:
-                        _refuse_huge_sheet(sheet, name)
-    except FileError:
-        raise
-    except TORN_ARCHIVE:
-        pass  # an old workbook, or a torn one: its reader tells
-    finally:
-        stream.seek(0)
+def _refuse_huge_workbook(book: zipfile.ZipFile, name: str) -> None:
+    unpacked = sum(part.file_size for part in book.infolist())
+    if unpacked > _MOST_BYTES:
+        raise FileError(f"{name}: the workbook expands to {unpacked >> 20:,} MiB; save the list as CSV")
+    for part in book.namelist():
+        if _SHEET.fullmatch(part):
+            with book.open(part) as sheet:
+                said = _DIMENSION.search(cast("zipfile.ZipExtFile", sheet).peek(_HEAD))
+                if said and column_number(said[1]) * int(said[2]) > _MOST_CELLS:
+                    _refuse_huge_sheet(sheet, name)
 
 
 def _refuse_huge_sheet(sheet: IO[bytes], name: str) -> None:
-    head = sheet.read(_OVERLAP)
-    said = _DIMENSION.search(head)
-    if said is None or _cells(*said.groups()) <= _MOST_CELLS:
-        return
     # Some programs say that every sheet has the maximum size, so only its cells count.
-    columns, rows = b"", 0
-    while head:
-        for column, row in _FULL_CELL.findall(head):
-            columns, rows = max(columns, column.rjust(3)), max(rows, int(row))
-        if _cells(columns, rows) > _MOST_CELLS:
+    column, row = b"", 0
+    for rows in _whole_rows(sheet):
+        for letters, line in _FULL_CELL.findall(rows):
+            column, row = max(column, letters.rjust(3)), max(row, int(line))
+        if column_number(column.strip()) * row > _MOST_CELLS:
             raise FileError(
-                f"{name}: a sheet has cells out to column {columns.strip().decode()} and row {rows:,};"
+                f"{name}: a sheet has cells out to column {column.strip().decode()} and row {row:,};"
                 " delete everything outside the list, or save it as CSV"
             )
-        more = sheet.read(_CHUNK)
-        head = head[-_OVERLAP:] + more if more else b""
 
 
-def _cells(column: bytes, row: int | bytes) -> int:
-    """Return how many cells there are from the first to the one at ``column`` (letters) and ``row``."""
-    width = 0
-    for letter in column.strip():
-        width = 26 * width + letter - ord("A") + 1
-    return width * int(row)
+def _whole_rows(sheet: IO[bytes], chunk_size: int = _CHUNK) -> Iterator[bytes]:
+    """Yield the XML of a sheet in pieces that do not cut a row in two."""
+    rest = b""
+    while chunk := sheet.read(chunk_size):
+        end = chunk.rfind(b"row>") + 4
+        if end < 4 and len(rest) < _LONGEST_ROW:
+            rest += chunk
+            continue
+        yield rest + chunk[:end]
+        rest = chunk[end:]
+    yield rest
 
 
 class ExcelSource(SheetSource):
@@ -109,17 +98,13 @@ class ExcelSource(SheetSource):
             _excel_errors(origin.name, broken, python_calamine.PasswordError),
             origin.open() as stream,
         ):
-            _refuse_huge_workbook(stream, origin.name)
-            self.parts = sheet_parts(stream)
-            """The XML of each sheet of an .xlsx file, by the name of the sheet; empty for other workbooks."""
-            self.has_macros = _has_macros(stream)
-            stream.seek(0)
+            parts, self.has_macros = _parts_in(stream, origin.name)
             workbook = python_calamine.load_workbook(stream)
             sheets = [
                 _sheet(
                     origin,
                     workbook.get_sheet_by_index(place),
-                    self.parts.get(about.name, ""),
+                    parts.get(about.name, ""),
                     hidden=about.visible != python_calamine.SheetVisibleEnum.Visible,
                 )
                 for place, about in enumerate(workbook.sheets_metadata)
@@ -154,52 +139,57 @@ def _sheet(origin: Origin, sheet: Any, part: str, *, hidden: bool) -> Sheet:
     )
 
 
-def _has_macros(stream: BinaryIO) -> bool:
-    try:
-        with zipfile.ZipFile(stream) as parts:
-            return any("vbaProject" in name for name in parts.namelist())
-    except TORN_ARCHIVE:
-        return False
-
-
 _OFFICE = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _STRICT_OFFICE = "{http://purl.oclc.org/ooxml/officeDocument/relationships}"
 
 
-def sheet_parts(stream: BinaryIO) -> dict[str, str]:
-    """Return the part of an .xlsx file that holds each sheet, by its name; nothing for other workbooks."""
+def _parts_in(stream: BinaryIO, name: str) -> tuple[dict[str, str], bool]:
+    """Return the part that holds each sheet of an .xlsx file, and whether it has macros. Ends where it began.
+
+    Raises:
+        FileError: It would not fit into memory.
+    """
     try:
-        with zipfile.ZipFile(stream) as parts:
-            names = {name.lower(): name for name in parts.namelist()}
-            if "xl/workbook.xml" not in names or "xl/_rels/workbook.xml.rels" not in names:
-                return {}
-            targets = {
-                each.get("Id"): each.get("Target", "")
-                for each in ElementTree.fromstring(parts.read(names["xl/_rels/workbook.xml.rels"]))  # noqa: S314
-            }
-            found = {}
-            for each in ElementTree.fromstring(parts.read(names["xl/workbook.xml"])).iter():  # noqa: S314
-                if each.tag.endswith("}sheet"):
-                    target = targets.get(
-                        each.get(f"{_OFFICE}id") or each.get(f"{_STRICT_OFFICE}id") or "", ""
-                    )
-                    path = target.lstrip("/") if target.startswith("/") else f"xl/{target}"
-                    if path.lower() in names:
-                        found[each.get("name", "")] = names[path.lower()]
-            return found
+        with zipfile.ZipFile(stream) as book:
+            _refuse_huge_workbook(book, name)
+            return _sheet_parts(book), any("vbaProject" in part for part in book.namelist())
+    except FileError:
+        raise
     except (*TORN_ARCHIVE, ElementTree.ParseError):
-        return {}  # an old workbook, or a torn one: its reader tells
+        return {}, False  # an old workbook, or a torn one: its reader tells
+    finally:
+        stream.seek(0)
+
+
+def _sheet_parts(book: zipfile.ZipFile) -> dict[str, str]:
+    names = {name.lower(): name for name in book.namelist()}
+    if "xl/workbook.xml" not in names or "xl/_rels/workbook.xml.rels" not in names:
+        return {}
+    targets = {
+        each.get("Id"): each.get("Target", "")
+        for each in ElementTree.fromstring(book.read(names["xl/_rels/workbook.xml.rels"]))  # noqa: S314
+    }
+    found = {}
+    for each in ElementTree.fromstring(book.read(names["xl/workbook.xml"])).iter():  # noqa: S314
+        if each.tag.endswith("}sheet"):
+            target = targets.get(each.get(f"{_OFFICE}id") or each.get(f"{_STRICT_OFFICE}id") or "", "")
+            path = target.lstrip("/") if target.startswith("/") else f"xl/{target}"
+            if path.lower() in names:
+                found[each.get("name", "")] = names[path.lower()]
+    return found
 
 
 _HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row\b([^>]*\bhidden="(?:1|true)"[^>]*)>')
-_ODD_CELL = re.compile(
+_FORMULA = rb"<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>([^<]*)</(?:\w+:)?f>)"
+_ERROR = re.compile(
+    rb'<(?:\w+:)?c\b([^>]*\bt="e"[^>]*)>\s*(?:' + _FORMULA + rb")?\s*<(?:\w+:)?v>(?P<text>[^<]*)<"
+)
+_UNSAVED = re.compile(
     rb"<(?:\w+:)?c\b([^>]*[^>/])>\s*"
-    rb"(?P<formula><(?:\w+:)?f\b(?:[^>]*/>|[^>]*>(?P<text>[^<]*)</(?:\w+:)?f>))?\s*"
-    rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>(?P<value>[^<]*)</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+    + _FORMULA.replace(rb"([^<]*)", rb"(?P<text>[^<]*)")
+    + rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
 _PLACE = re.compile(rb'\br="([A-Z]{0,3})(\d+)"')
-_ROOT = re.compile(rb"<(\w+:)?worksheet\b")
-_LONGEST_ROW = 64 << 20
 
 
 def _facts(origin: Origin, part: str) -> SheetFacts:
@@ -214,86 +204,28 @@ def _facts(origin: Origin, part: str) -> SheetFacts:
 
 
 def facts_in(sheet: IO[bytes], chunk_size: int = _CHUNK) -> SheetFacts:
-    """Search the XML of a sheet for what calamine does not report.
-
-    It is searched for marks, and only what is near one is looked at: few sheets have any.
-    """
-    facts, marks = SheetFacts(), _Marks()
-    rest, marked = b"", False
-    while chunk := sheet.read(chunk_size):
-        first = rest + chunk[: chunk.find(b"row>") + 4] if rest else b""  # the row that lies across
-        marked = marked or (bool(first) and marks.are_in(first)) or marks.are_in(chunk)
-        end = chunk.rfind(b"row>") + 4
-        if end < 4 and len(rest) < _LONGEST_ROW:
-            rest += chunk
-            continue
-        if marked:
-            _look_at(rest + chunk[:end], marks, facts)
-        rest = chunk[end:]
-        marked = marked and marks.are_in(rest)
-    if marked or marks.are_in(rest):
-        _look_at(rest, marks, facts)
+    """Search the XML of a sheet for what calamine does not report; most sheets have none of it."""
+    facts, formulas = SheetFacts(), False
+    for rows in _whole_rows(sheet, chunk_size):
+        # LibreOffice writes hidden="false" into every row.
+        if b'hidden="' in rows and (b'hidden="1"' in rows or b'hidden="true"' in rows):
+            for row in _HIDDEN_ROW.finditer(rows):
+                if place := _PLACE.search(row[1]):
+                    facts.hidden.add(int(place[2]))
+        # A single byte, as of #N/A or </f>, is found many times as fast as a text.
+        if b"#" in rows and b't="e"' in rows:
+            _collect(_ERROR, rows, facts.errors)
+        # A formula may share the text of one far above: <f t="shared" si="0"/>.
+        formulas = formulas or (b"f" in rows and b"f>" in rows)
+        if formulas:
+            _collect(_UNSAVED, rows, facts.unsaved, "=")
     return facts
 
 
-class _Marks:
-    """What is in the XML of hidden rows, errors, and formulas without a value.
-
-    Texts of some length that are rare in other rows: they are found several times as fast as short ones.
-    """
-
-    def __init__(self) -> None:
-        self._formula = b""
-        self._unsaved: list[bytes] = []
-        self._formulas = False
-
-    def are_in(self, chunk: bytes) -> bool:
-        """Whether a row in ``chunk`` may be hidden, or have an error or such a formula."""
-        if not self._formula:
-            root = _ROOT.search(chunk)
-            prefix = root[1] or b"" if root else b""
-            self._formula = b"</%bf>" % prefix
-            behind = [
-                b"</%bc>" % prefix,
-                *(b"<%bv%b" % (prefix, end) for end in (b"></", b"/>", b" />")),
-                b"\n",
-                b"\r",
-            ]
-            # One that shares the text of an earlier one is <f t="shared" si="0"/>.
-            self._unsaved = [end + then for end in (self._formula, b"/>") for then in behind]
-        return self.of_hidden_rows(chunk) or self.of_odd_cells(chunk)
-
-    @staticmethod
-    def of_hidden_rows(chunk: bytes) -> bool:
-        # LibreOffice writes hidden="false" into every row.
-        return b'hidden="' in chunk and (b'hidden="1"' in chunk or b'hidden="true"' in chunk)
-
-    def of_odd_cells(self, chunk: bytes) -> bool:
-        self._formulas = self._formulas or self._formula in chunk
-        if b"#" in chunk and b't="e"' in chunk:  # as in #N/A; a single byte is found at once
-            return True
-        return self._formulas and any(mark in chunk for mark in self._unsaved)
-
-
-def _look_at(rows: bytes, marks: _Marks, facts: SheetFacts) -> None:
-    if marks.of_hidden_rows(rows):
-        for row in _HIDDEN_ROW.finditer(rows):
-            if place := _PLACE.search(row[1]):
-                facts.hidden.add(int(place[2]))
-    if marks.of_odd_cells(rows):
-        _find_odd_cells(rows, facts)
-
-
-def _find_odd_cells(chunk: bytes, facts: SheetFacts) -> None:
-    for cell in _ODD_CELL.finditer(chunk):
-        is_error = b't="e"' in cell[1]
-        if not is_error and (cell["formula"] is None or cell["value"]):
-            continue
-        if (place := _PLACE.search(cell[1])) is None:
-            continue
-        kind = facts.errors if is_error else facts.unsaved
-        text = cell["value"] if is_error else b"=" + (cell["text"] or b"")
-        column = 0
-        for letter in place[1]:
-            column = 26 * column + letter - ord("A") + 1
-        kind.setdefault(int(place[2]), {})[column] = html.unescape((text or b"").decode("utf-8", "replace"))
+def _collect(
+    pattern: re.Pattern[bytes], rows: bytes, found: dict[int, dict[int, str]], prefix: str = ""
+) -> None:
+    for cell in pattern.finditer(rows):
+        if (b't="e"' in cell[1]) == (pattern is _ERROR) and (place := _PLACE.search(cell[1])):
+            text = prefix + html.unescape((cell["text"] or b"").decode("utf-8", "replace"))
+            found.setdefault(int(place[2]), {})[column_number(place[1])] = text

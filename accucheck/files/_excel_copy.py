@@ -24,15 +24,13 @@ from accucheck.files._results import (
     printable,
     yes_or_no,
 )
-from accucheck.files._sheets import SheetRow, Table
+from accucheck.files._sheets import SheetRow, Table, column_letters, column_number
 from accucheck.files._source import Row, Source
 from accucheck.files._summary import (
     LONGEST_CELL,
     Formats,
     SummaryPart,
     SummarySheet,
-    column_letters,
-    column_number,
     place_summary,
     summary_xml,
     text_cell,

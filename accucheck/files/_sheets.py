@@ -20,12 +20,29 @@ from accucheck.files._results import as_text
 from accucheck.files._source import Row, Source
 from accucheck.files._summary import is_summary
 
-__all__ = ["Sheet", "SheetFacts", "SheetRow", "SheetSource", "Table"]
+__all__ = ["Sheet", "SheetFacts", "SheetRow", "SheetSource", "Table", "column_letters", "column_number"]
 
 _SAMPLE_ROWS = 200
 ALL = "all"
 CHECKED = "[checked]"
 """Asks for the sheet that accucheck has added answers to. No sheet can have brackets in its name."""
+
+
+def column_letters(column: int) -> str:
+    """Return ``AB`` for 28."""
+    letters = ""
+    while column:
+        column, rest = divmod(column - 1, 26)
+        letters = chr(65 + rest) + letters
+    return letters
+
+
+def column_number(letters: bytes) -> int:
+    """Return 28 for ``AB``."""
+    column = 0
+    for letter in letters:
+        column = 26 * column + letter - 64
+    return column
 
 
 class SheetFacts(msgspec.Struct):

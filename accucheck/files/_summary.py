@@ -27,8 +27,6 @@ __all__ = [
     "Share",
     "SummaryPart",
     "SummarySheet",
-    "column_letters",
-    "column_number",
     "free_sheet_name",
     "is_summary",
     "place_summary",
@@ -133,21 +131,6 @@ def text_cell(prefix: str, place: str, text: str, style: str = "") -> str:
     p = prefix
     space = ' xml:space="preserve"' if text != text.strip() else ""
     return f'<{p}c r="{place}"{style} t="inlineStr"><{p}is><{p}t{space}>{text}</{p}t></{p}is></{p}c>'
-
-
-def column_letters(column: int) -> str:
-    letters = ""
-    while column:
-        column, rest = divmod(column - 1, 26)
-        letters = chr(65 + rest) + letters
-    return letters
-
-
-def column_number(letters: bytes) -> int:
-    column = 0
-    for letter in letters:
-        column = 26 * column + letter - 64
-    return column
 
 
 MARK: Final = "accucheck · "
@@ -277,8 +260,8 @@ def summary_xml(summary: SummarySheet, formats: Formats, *, strict: bool) -> byt
     for line, cells in enumerate(summary.lines(), start=1):
         style = formats.bold if isinstance(cells, Heading) else -1
         made = []
-        for column, cell in enumerate(cells, start=1):
-            place = f"{column_letters(column)}{line}"
+        for column, cell in enumerate(cells):
+            place = f"{'ABCDEFGH'[column]}{line}"
             if isinstance(cell, str):
                 made.append(
                     text_cell(
