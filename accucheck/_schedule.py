@@ -63,7 +63,7 @@ class Hours(NamedTuple):
                 raise ValueError
         except ValueError:
             raise ConfigurationError(
-                f"hours must be two times of day and a time zone, such as '08:00-20:00 America/Lima', not {text!r}"
+                f"hours must be two times of day, such as '08:00-20:00' or '08:00-20:00 America/Lima', not {text!r}"
             ) from None
         return cls(opens, closes, time_zone(match[3] or HOME), text.strip())
 

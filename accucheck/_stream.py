@@ -525,7 +525,7 @@ class Stream(Generic[Item]):
             lasted = f"{self._outage_after:g} seconds"
         else:
             lasted = f"{self._outage_after / _SECONDS_A_MINUTE:g} minutes"
-        advice = "check the network, the proxy and base_url, then start again"
+        advice = "check the network, the proxy and the base URL, then start again"
         self._end(
             Outage(
                 f"no call to {host} has gone through for {lasted} ({cause}): {advice}", host=host, cause=cause

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import time
 from collections import Counter
@@ -355,6 +356,8 @@ def as_store(ledger: Store | Ledger | str | os.PathLike[str]) -> Store:
         ledger = ledger.place
     if isinstance(ledger, str) and is_postgres(ledger):
         return PostgresStore(ledger)
+    if isinstance(ledger, str) and (scheme := re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", ledger)):
+        raise ConfigurationError(f"a ledger is a path or a postgresql:// address, not {scheme[0]}…")
     if isinstance(ledger, str | os.PathLike):
         return SQLiteStore(ledger)
     return ledger

@@ -117,7 +117,8 @@ def explain(error: CycloptsError, app: App) -> tuple[str, str]:
             if error.keyword or any(token.keyword for token in error.argument.tokens):
                 return f"{error.keyword or name} needs a value", hint
             return _WANTED.get((command, name), f"{name} is missing"), hint
-    return str(error), hint
+    message = str(error).rstrip(".")
+    return message[:1].lower() + message[1:], hint
 
 
 def _unknown_option(error: UnknownOptionError, command: str, app: App) -> str:

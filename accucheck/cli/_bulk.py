@@ -139,13 +139,15 @@ def bulk(
         What to do with PENDING numbers: wait polls each until it is answered; later asks for the whole list first,
         then collects the answers. If some are still PENDING at the end, run the same command again later.
     poll_floor
-        With --pending later: minimum time between two calls for a number, over all runs. Default: 20s.
+        With --pending later: minimum time between two calls for a number, across all runs. Default: 20s.
     """
     if not lists:
         raise ConfigurationError(
             "name a list: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
         )
     names = expand(lists, apart_from=None if output_dir is None or is_remote(output_dir) else output_dir)
+    if output_dir is not None and os.path.isfile(output_dir):
+        raise ConfigurationError(f"--output-dir {output_dir} is a file; name a folder")
     if output is not None and output_dir is not None:
         raise ConfigurationError("use either -o or --output-dir, not both")
     if len(names) > 1 and output_dir is None:

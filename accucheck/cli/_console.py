@@ -28,6 +28,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, BinaryIO, TextIO, cast
 
+from accucheck._errors import ConfigurationError
 from accucheck.cli._exit import ExitCode, exit_code_of
 
 __all__ = [
@@ -325,12 +326,31 @@ def complain(error: Exception) -> ExitCode:
             hint="run the command again with --debug and include what it prints",
         )
     elif isinstance(error, OSError) and error.strerror:
-        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        say(f"{name}{error.strerror}")
+        if error.filename is not None:
+            say(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        elif _cannot_flush(sys.stdout):
+            say(f"cannot write to standard output: {error.strerror}")
+        else:
+            say(error.strerror)
     else:
         message, _, hint = str(error).partition("\n")
+        if isinstance(error, ConfigurationError):
+            message = _ARGUMENTS.sub(lambda match: _OPTION_OF[match[0]], message, count=1)
         say(message or type(error).__name__, hint=hint or None)
     return code
+
+
+_OPTION_OF = {"base_url": "--base-url", "verify:": "--ca-file:", "proxy=": "--proxy", "hours": "--hours"}
+_ARGUMENTS = re.compile(r"^(?:base_url\b|verify:|hours\b)|(?<=The proxy from )proxy=")
+"""How the library's errors name an argument, and the option that sets it."""
+
+
+def _cannot_flush(stream: TextIO) -> bool:
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        return True
+    return False
 
 
 def report(facts: Iterable[tuple[str, str]], stream: TextIO | None = None) -> None:

@@ -194,7 +194,10 @@ def _network(account: Account) -> Iterator[Finding]:
                     if certificate.state == "failed":
                         return
         except OSError as error:
-            advice = "a firewall may block it: ask your network administrator, or set --proxy"
+            if isinstance(error, ConnectionRefusedError):
+                advice = "nothing is listening there: check --base-url, or set --proxy"
+            else:
+                advice = "a firewall may block it: ask your network administrator, or set --proxy"
             yield Finding("TCP", "failed", f"{host}:{port}: {_in_words(error)}", advice)
             return
     yield from _answer(account, proxy, context)

@@ -114,7 +114,8 @@ class Book:
         if self.name:
             say(f"ledger: {self.name}" + (" (new)" if self.is_new else ""))
         if self.rescued:
-            say(f"{count(self.rescued, 'answer')} that an earlier run kept beside the ledger are in it again")
+            answers = count(self.rescued, "answer")
+            say(f"imported {answers} that an earlier run could not write to the ledger")
 
 
 @asynccontextmanager
@@ -124,12 +125,12 @@ async def open_book(place: str | None, output: Path) -> AsyncIterator[Book]:
         async with _temporary_book(output) as book:
             yield book
         return
+    store = as_store(place)
     if is_postgres(place):
-        store = as_store(place)
         book = Book(store, getattr(store, "name", "PostgreSQL"))
     else:
         _refuse_missing_folder(Path(place))
-        book = Book(as_store(place), short_path(place), is_new=not ledger_exists(place))
+        book = Book(store, short_path(place), is_new=not ledger_exists(place))
     await book.store.open()
     try:
         if isinstance(book.store, SQLiteStore):

@@ -210,7 +210,7 @@ def forget(
     which: Which = DEFAULT_WHICH,
     talk: Talk = DEFAULT_TALK,
 ) -> ExitCode:
-    """Erase everything known about a person's numbers, including from the file's bytes.
+    """Erase everything stored about a person's numbers, and overwrite the bytes in the file.
 
     $ accucheck ledger forget 987654321
 
@@ -276,6 +276,8 @@ def init(url: str, /, *, talk: Talk = DEFAULT_TALK) -> ExitCode:
     url
         postgresql://user@host/database. The password comes from the URL, PGPASSFILE or PGPASSWORD.
     """
+    if not is_postgres(url):
+        raise ConfigurationError("this is not a PostgreSQL address: write postgresql://user@host/database")
     made = asyncio.run(init_postgres(url))
     if not talk.quiet:
         say("created the tables of the ledger" if made else "the tables already exist")

@@ -95,7 +95,7 @@ def read_rate(text: str) -> float | tuple[float, float] | str:
         try:
             RatePlan.read(text)
         except ConfigurationError as error:
-            raise ValueError(f"{text!r} is not a rate: {error}") from None
+            raise ValueError(str(error)) from None
         return text
     low_text, separator, high_text = text.partition(":")
     try:
@@ -211,7 +211,7 @@ class Pace:
     workers: PositiveInt = 100
     """Maximum calls in flight."""
     max_calls: MaxCalls | None = None
-    """Maximum calls, including polls and retries, over all runs of this job. +200 allows 200 more than so far."""
+    """Maximum calls, including polls and retries, across all runs of this job. +200 allows 200 more than so far."""
 
     @property
     def rate_with_hours(self) -> float | tuple[float, float] | str:
@@ -270,7 +270,7 @@ class CostOptions:
     price: Price | None = None
     """Price of an answer, yes or no."""
     price_basic: Price | None = None
-    """Price of an answer of the basic endpoint, if both are used (--endpoint cascade)."""
+    """Price of an answer from the basic endpoint, if both are used (--endpoint cascade)."""
     price_pending: Price = Decimal(0)
     """Price of a PENDING reply."""
     price_refused: Price = Decimal(0)
@@ -316,7 +316,7 @@ class Spending(CostOptions):
     """What calls cost, and how much to spend at most."""
 
     max_cost: MaxCost | None = None
-    """Maximum to spend at these prices, over all runs of this job. +5 allows 5 more than so far."""
+    """Maximum to spend at these prices, across all runs of this job. +5 allows 5 more than so far."""
 
 
 Several = Literal["first", "best", "each"]

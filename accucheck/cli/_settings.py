@@ -283,7 +283,8 @@ def show(*, profile: str | None = None, json: bool = False, talk: Talk = DEFAULT
 
     $ accucheck config show --profile cliente-a --json
 
-    Strongest first: command line, environment, profile, ./accucheck.toml, your own accucheck.toml.
+    The first source that has a setting wins: the command line, --profile, environment variables,
+    ./accucheck.toml, your own accucheck.toml.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ _ENOUGH_ROWS = 20
 UNREADABLE = "unreadable"
 PROBLEMS = {
     "empty": "empty",
-    UNREADABLE: "an error, a formula without a saved value, or a torn line",
+    UNREADABLE: "an error, a formula without a saved value, or a damaged line",
     "too_short": "too short",
     "too_long": "too long",
     "several": "more than one number in the cell",

@@ -182,4 +182,4 @@ def _translated(address: str, kind: type[FileError]) -> Iterator[None]:
         raise kind(f"{address}: this kind of address can only be read") from error
     except Exception as error:  # each store's package raises its own
         words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise kind(f"{address}: the store cannot be used ({words})") from error
+        raise kind(f"{address}: the storage cannot be used ({words})") from error

@@ -263,7 +263,7 @@ def _number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{name} holds {text!r} where a number is needed") from None
+        raise ValueError(f"{name} needs a number, not {text!r}") from None
 
 
 def _check_share(name: str, value: float) -> None:

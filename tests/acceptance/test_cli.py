@@ -219,6 +219,10 @@ def test_what_ends_a_run_is_one_line_and_an_exit_code(
         (["bulk", "-", "-o", "x.csv", "--rate", "fast"], {}, "fast"),
         (["bulk", "-", "-o", "x.csv", "--ledger", "none", "--retry-failed"], {}, "ledger"),
         (["ledger", "info", "no-such.ledger"], {}, "no-such.ledger"),
+        (["ledger", "init", "answers.db"], {}, "postgresql://user@host/database"),
+        (["check", "987654321", "--ledger", "mysql://db/leads"], {}, "not mysql://"),
+        (["check", "1", "--base-url", "http://localhost", "--proxy", "x"], {}, "The proxy from --proxy"),
+        (["bulk", "-", "--output-dir", __file__], {}, "is a file; name a folder"),
         (["sandbox", "--burst", "5"], {}, "rate"),
         (["sandbox", "--port", "80000"], {}, "80000"),
     ],
@@ -873,7 +877,9 @@ def test_every_command_says_so_when_standard_output_cannot_be_written(
     words = [str(tmp_path / word) if word in ("leads.csv", "answers") else word for word in words]
     done = run_with({"stdout": full_disk}, *words, ACCUCHECK_BASE_URL=sandbox.url)
     assert done.returncode == 5
-    assert "No space left on device" in done.stderr.splitlines()[-1]
+    assert (
+        done.stderr.splitlines()[-1] == "accucheck: cannot write to standard output: No space left on device"
+    )
     assert "[Errno" not in done.stderr
     assert "Exception ignored" not in done.stderr
 

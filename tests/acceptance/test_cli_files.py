@@ -95,7 +95,7 @@ def test_a_plan_does_not_call_an_error_empty(tmp_path: Path) -> None:
     planned = accucheck("plan", leads, "--json")
     assert json.loads(planned.stdout)["invalid_by_reason"] == {"unreadable": 1, "empty": 1}
     shown = accucheck("plan", leads).stdout
-    assert "an error, a formula without a saved value, or a torn line" in shown
+    assert "an error, a formula without a saved value, or a damaged line" in shown
 
 
 def test_a_list_on_one_line_and_contacts_are_read(start_sandbox: Any, tmp_path: Path) -> None:

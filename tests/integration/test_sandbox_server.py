@@ -224,7 +224,7 @@ def test_as_a_process_it_says_where_it_listens_and_stops_by_a_signal(number: int
         (["--rate", "0"], "rate is 0.0: it must be above 0"),
         (["--rate-at", "x"], "write two numbers with a colon between them"),
         (["--faults", "fire=1"], "there is no fault 'fire'"),
-        (["--window", "leaky", "--rate", "5"], 'Invalid value "leaky" for --window'),
+        (["--window", "leaky", "--rate", "5"], 'invalid value "leaky" for --window'),
     ],
 )
 def test_wrong_usage_is_one_clear_line_and_code_2(

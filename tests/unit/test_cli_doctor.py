@@ -105,7 +105,7 @@ def test_behind_a_proxy_no_name_need_be_known_and_no_password_is_shown(
 def test_a_port_that_nobody_listens_on_is_a_failure_with_a_way_out() -> None:
     findings = found(Account(base_url=f"http://127.0.0.1:{dead_port()}"))
     assert findings["TCP"].state == "failed"
-    assert "firewall" in findings["TCP"].advice
+    assert "nothing is listening there: check --base-url" in findings["TCP"].advice
 
 
 @pytest.mark.parametrize(("days", "state"), [(-1, "failed"), (3, "warning"), (90, "ok")])

@@ -106,6 +106,6 @@ async def test_what_a_run_kept_beside_its_ledger_is_in_it_again(
         assert len(found) == 4
         assert found[900_000_002].result.signature == "leads.ledger"  # type: ignore[union-attr]
     assert (
-        capsys.readouterr().err.count("3 answers that an earlier run kept beside the ledger are in it again")
+        capsys.readouterr().err.count("imported 3 answers that an earlier run could not write to the ledger")
         == 1
     )

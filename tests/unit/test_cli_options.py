@@ -57,7 +57,7 @@ def test_rates_are_read(text: str, rate: object) -> None:
     "text", ["", "0", "-1", "nan", "inf", "200:5", "5:", ":5", "1:2:3", "fast", "50/x", "50/s,60/s"]
 )
 def test_anything_else_is_not_a_rate(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a rate"):
+    with pytest.raises(ValueError, match=r"not a rate|^rate "):
         read_rate(text)
 
 

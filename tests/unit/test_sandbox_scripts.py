@@ -60,7 +60,7 @@ async def test_soft_replies_are_given_to_their_shares_of_the_numbers_whatever_th
     ("text", "sentence"),
     [
         ("maybe=0.1", "soft holds 'maybe': use checking, unavailable, or a status in capital letters"),
-        ("checking", "soft holds '' where a number is needed"),
+        ("checking", "soft needs a number, not ''"),
         ("checking=2", "soft.checking is 2.0"),
         ("checking=0.6,unavailable=0.6", "add up to more than 1"),
     ],
