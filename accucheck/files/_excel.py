@@ -189,7 +189,7 @@ _UNSAVED = re.compile(
     + _FORMULA.replace(rb"([^<]*)", rb"(?P<text>[^<]*)")
     + rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
-_UNSAVED_MARKS = b"f></", b"/></", b"<v></", b"<v/", b"<v /", b"f>\n", b"f>\r", b"/>\n", b"/>\r", b":f>"
+_UNSAVED_MARKS = b"f></", b"/></", b"<v></", b"<v/", b"<v /", b"f>\n", b"f>\r", b"/>\n", b"/>\r", b":c>"
 """One of these is in the XML of a formula without a value: searching for them is faster than for the whole cell."""
 _PLACE = re.compile(rb'\br="([A-Z]{0,3})(\d+)"')
 
