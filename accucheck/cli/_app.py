@@ -378,7 +378,7 @@ def _run(arguments: Sequence[str], interruption: Interruption) -> int:
 
 
 def _wants_debug(arguments: dict[str, Any]) -> bool:
-    talk = arguments.get("talk")
+    talk = arguments.get("talk") or getattr(arguments.get("options"), "talk", None)  # bulk's is in its Job
     return bool(getattr(talk, "debug", False))
 
 

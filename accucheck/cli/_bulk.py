@@ -1,87 +1,84 @@
-"""``accucheck bulk``: a list in, the same list with the answers out."""
+"""``accucheck bulk``: a list in, the same list with the answers out, to files or to standard output (``-o -``).
+
+Each list to a file takes two passes: check what is not in the ledger, then write every row from the ledger. On standard
+output, each row is written as soon as it is answered, unanswered ones at the end. Standard input that is still being
+written is read in a thread.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import sys
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, NoReturn
 
-from cyclopts import Group, Parameter
-from cyclopts.types import NonNegativeFloat, PositiveInt
+import anyio
+import msgspec
+from cyclopts import Parameter
 
-from accucheck._errors import ConfigurationError
+from accucheck._client import Client
+from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._models import Checked, Outcome
+from accucheck._store import Bitset
 from accucheck.cli._account import find_id, make_client
-from accucheck.cli._exit import ExitCode, Interruption
-from accucheck.cli._job import Job, Only
-from accucheck.cli._jobs import run_file_jobs, run_pipe_job
-from accucheck.cli._ledger import ANY_AGE, chosen_ledger
-from accucheck.cli._lists import expand, make_exclusion, outputs_in, reports_on
-from accucheck.cli._options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_LIST_OPTIONS,
-    DEFAULT_PACE,
-    DEFAULT_PATIENCE,
-    DEFAULT_SPENDING,
-    DEFAULT_TALK,
-    EXCLUSION,
-    PATIENCE,
-    Account,
-    Age,
-    Duration,
-    ListOptions,
-    OutputFormat,
-    Pace,
-    Patience,
-    Spending,
-    StreamOrPath,
-    Talk,
+from accucheck.cli._console import complain, has_standard_output, say, standard_output
+from accucheck.cli._exit import ExitCode, Interrupted, Interruption
+from accucheck.cli._job import Job, open_list
+from accucheck.cli._ledger import Find, known_in, ledger_exists, nothing_known, open_book
+from accucheck.cli._lists import (
+    WhyNot,
+    expand,
+    make_exclusion,
+    most_numbers,
+    numbers_to_buy,
+    outputs_in,
+    reader_of,
+    reports_on,
+    several_of,
+    why_not,
 )
-from accucheck.cli._output import refuse_files_beside
-from accucheck.cli._survey import run_sample_job
-from accucheck.files import is_remote
+from accucheck.cli._options import STANDARD_STREAM, StreamOrPath
+from accucheck.cli._output import (
+    Outputs,
+    Tally,
+    answered_rows,
+    check_output,
+    columns_of,
+    number_of,
+    refuse_files_beside,
+    refuse_other_files,
+    remember_output,
+)
+from accucheck.cli._progress import PassMeter, reporting
+from accucheck.cli._report import make_paper, run_figures
+from accucheck.cli._run import Ending, run_job, run_to_end
+from accucheck.cli._summary import (
+    ListResult,
+    conclude,
+    how_to_continue,
+    say_what_ended_it,
+    summarize_all,
+    write_summary,
+)
+from accucheck.cli._survey import Survey, run_sample_job, survey_list
+from accucheck.files import FileError, Row, Source, StreamSink, is_remote, local_name
+from accucheck.report._tally import best_of
 
-__all__ = ["bulk"]
+__all__ = ["LiveRows", "bulk", "run_file_jobs"]
 
-_OUTPUT = Group("Output", sort_key=5)
-_REPORT = Group("Report", sort_key=6)
-_KNOWN = Group("Ledger and earlier answers", sort_key=15)
-_SAMPLE = Group("Sample", sort_key=8)
+
+DEFAULT_JOB = Job()
 
 
 def bulk(
     *lists: StreamOrPath,
-    output: Annotated[StreamOrPath | None, Parameter(alias="-o", group=_OUTPUT)] = None,
-    output_dir: Annotated[str | None, Parameter(group=_OUTPUT, metavar="PATH")] = None,
-    format: Annotated[OutputFormat, Parameter(group=_OUTPUT)] = None,  # noqa: A002 the option's name
-    only: Annotated[Only | None, Parameter(group=_OUTPUT)] = None,
-    split: Annotated[Literal["verdict"] | None, Parameter(group=_OUTPUT)] = None,
-    force: Annotated[bool, Parameter(group=_OUTPUT)] = False,
-    allow_invalid: Annotated[bool, Parameter(group=_OUTPUT)] = False,
-    summary_json: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
-    metrics_file: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
-    ordered: Annotated[bool, Parameter(group=_OUTPUT)] = False,
-    report: Annotated[Path | None, Parameter(group=_REPORT)] = None,
-    by: Annotated[tuple[str, ...], Parameter(group=_REPORT)] = (),
-    language: Annotated[Literal["en", "es"] | None, Parameter(group=_REPORT)] = None,
-    sample: Annotated[PositiveInt | None, Parameter(group=_SAMPLE)] = None,
-    seed: Annotated[int | None, Parameter(group=_SAMPLE)] = None,
-    exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
-    where: Annotated[tuple[str, ...], Parameter(group=EXCLUSION)] = (),
-    ledger: Annotated[str | None, Parameter(group=_KNOWN)] = None,
-    job: Annotated[str | None, Parameter(group=_KNOWN)] = None,
-    fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
-    retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
-    grace: Annotated[NonNegativeFloat, Parameter(group=PATIENCE)] = 5.0,
-    pending: Annotated[Literal["wait", "later"], Parameter(group=PATIENCE)] = "wait",
-    poll_floor: Annotated[Duration | None, Parameter(group=PATIENCE)] = None,
-    account: Account = DEFAULT_ACCOUNT,
-    pace: Pace = DEFAULT_PACE,
-    cost: Spending = DEFAULT_SPENDING,
-    patience: Patience = DEFAULT_PATIENCE,
-    reading: ListOptions = DEFAULT_LIST_OPTIONS,
-    talk: Talk = DEFAULT_TALK,
+    options: Job = DEFAULT_JOB,
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
     """Check a list: reads a file and writes it back with the answers.
@@ -91,122 +88,49 @@ def bulk(
     lists
         One or more lists: files, folders, patterns or addresses such as s3://bucket/leads.csv. CSV, TSV, JSON lines,
         Parquet or Excel, optionally .gz or .zst; - reads standard input.
-    output
-        File to write, or an address such as s3://bucket/checked.csv; its suffix sets the format. - writes JSON lines
-        to standard output as answers arrive.
-    output_dir
-        Folder for the results of several lists; each file keeps its name.
-    only
-        Write only these rows: yes, no, answered (both), or unanswered (the rest).
-    split
-        Write three files instead of one: OUTPUT.yes, OUTPUT.no and OUTPUT.rest.
-    summary_json
-        File to write a summary of the run to, as JSON.
-    metrics_file
-        File for the run's metrics, written every 5 seconds for Prometheus' textfile collector: FILE.prom.
-    report
-        HTML report to write, to send or print; with several lists, one for each: report-LIST.html.
-    by
-        Your own column to group by, such as Ciudad. Repeatable. Default: each with 2 to 30 values, except dates.
-    language
-        Language of the report and of a workbook's summary sheet: en or es. Default: your system's, or English.
-    exclude
-        List of numbers to leave out, in any input format. Repeatable.
-    where
-        Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold.
-    ordered
-        With -o -, keep the input's order; a slow number then holds back the ones after it.
-    ledger
-        Where answers are kept: a file, postgresql://… or none. Default: your account's own ledger, so a number
-        bought for one list is free in the next.
-    job
-        Name under which --max-calls and --max-cost add up across runs and samples. Default: the output's path.
-    fresh_within
-        Re-check answers older than this: 30d, or yes=90d,no=14d.
-    retry_failed
-        Re-check numbers that failed in an earlier run.
-    sample
-        Check only this many random numbers and estimate the rest. Writes no output.
-    seed
-        Seed of the sample; the same seed draws the same numbers.
-    allow_invalid
-        Exit with 0 even if some rows are blank or invalid, as long as all other rows are answered.
-    force
-        Overwrite the output even if it does not come from an earlier run on this list.
-    grace
-        Seconds for calls in flight to finish after Ctrl-C.
-    pending
-        What to do with PENDING numbers: wait polls each until it is answered; later asks for the whole list first,
-        then collects the answers. If some are still PENDING at the end, run the same command again later.
-    poll_floor
-        With --pending later: minimum time between two calls for a number, across all runs. Default: 20s.
     """
+    output, folder = options.output, options.output_dir
     if not lists:
         raise ConfigurationError(
             "name a list: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
         )
-    names = expand(lists, apart_from=None if output_dir is None or is_remote(output_dir) else output_dir)
-    if output_dir is not None and os.path.isfile(output_dir):
-        raise ConfigurationError(f"--output-dir {output_dir} is a file; name a folder")
-    if output is not None and output_dir is not None:
+    names = expand(lists, apart_from=None if folder is None or is_remote(folder) else folder)
+    if folder is not None and os.path.isfile(folder):
+        raise ConfigurationError(f"--output-dir {folder} is a file; name a folder")
+    if output and folder is not None:
         raise ConfigurationError("use either -o or --output-dir, not both")
-    if len(names) > 1 and output_dir is None:
+    if len(names) > 1 and folder is None:
         raise ConfigurationError("several lists need a folder for their results: add --output-dir checked")
-    if sample is not None and output is None:
+    if options.sample is not None and not output:
         output = _absolute(names[0])  # names the job; nothing is written
-    if output is None and output_dir is None:
+    if not output and folder is None:
         raise ConfigurationError(
             "say where to write the results: accucheck bulk leads.csv -o checked.csv\naccucheck bulk --help"
         )
-    outputs = [output] if output is not None else outputs_in(output_dir or "", names)
-    account = replace(account, api_id=find_id(account.api_id))
-    common = Job(
-        input=names[0],
-        output=outputs[0],
-        endpoint=account.endpoint,
-        format=format,
-        ordered=ordered,
-        ledger=chosen_ledger(ledger, account.api_id, account.base_url),
-        job=job if job is not None or output_dir is None else _absolute(output_dir),
-        fresh=fresh_within or ANY_AGE,
-        retry_failed=retry_failed,
-        sample=sample,
-        seed=seed,
-        exclusion=make_exclusion(exclude, where, quiet=talk.quiet),
-        only=only,
-        split=split is not None,
-        force=force,
-        allow_invalid=allow_invalid,
-        summary_json=summary_json,
-        metrics_file=metrics_file,
-        by=by,
-        language=language,
-        currency=cost.currency,
-        grace=grace,
-        outage_deadline=patience.outage_deadline,
-        host=urlsplit(account.base_url).hostname or account.base_url,
-        pace=pace,
-        keep_going=patience.keep_going,
-        pending=pending,
-        poll_floor=poll_floor,
-        prices=cost.prices,
-        max_cost=cost.max_cost,
-        reading=reading,
-        talk=talk,
-    )
+    outputs = [output] if output else outputs_in(folder or "", names)
+    account = replace(options.account, api_id=find_id(options.account.api_id))
+    exclusion = make_exclusion(options.skipping, quiet=options.talk.quiet)
     jobs = [
-        replace(common, input=name, output=path, report=page)
-        for name, path, page in zip(names, outputs, reports_on(report, names), strict=True)
+        replace(
+            options,
+            input=name,
+            output=path,
+            report=page,
+            account=account,
+            exclusion=exclusion,
+            job=options.job if options.job is not None or folder is None else _absolute(folder),
+        )
+        for name, path, page in zip(names, outputs, reports_on(options.report, names), strict=True)
     ]
     refuse_files_beside(jobs)
-    client = make_client(account, patience, pace, mobile_only=reading.mobile_only)
-    if sample is not None:
+    client = make_client(account, options.patience, options.pace, mobile_only=options.reading.mobile_only)
+    if options.sample is not None:
         if len(jobs) > 1:
             raise ConfigurationError("--sample takes one list")
-        return run_sample_job(jobs[0], sample, client, interruption)
-    if common.to_stdout:
+        return run_sample_job(jobs[0], options.sample, client, interruption)
+    if jobs[0].to_stdout:
         return run_pipe_job(jobs[0], client, interruption)
-    if output_dir is not None and not is_remote(output_dir):
+    if folder is not None and not is_remote(folder):
         for path in outputs:
             os.makedirs(os.path.dirname(path), exist_ok=True)
     return run_file_jobs(jobs, client, interruption)
@@ -214,3 +138,306 @@ def bulk(
 
 def _absolute(path: str) -> str:
     return path if is_remote(path) else os.path.abspath(path)
+
+
+def run_file_jobs(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
+    """Run the jobs one after another and return the exit code. A job that fails does not stop the others."""
+    return run_to_end(_run_all(jobs, client, interruption), interruption)
+
+
+async def _run_all(jobs: Sequence[Job], client: Client, interruption: Interruption) -> ExitCode:
+    results: list[ListResult] = []
+    async with client:
+        for place, job in enumerate(jobs, start=1):
+            if len(jobs) > 1 and not job.talk.quiet:
+                say(f"list {place} of {len(jobs)}: {job.input}")
+            try:
+                result = await _run_one(job, client, interruption)
+            except (
+                ConfigurationError,
+                OSError,
+            ) as error:  # this list cannot be read, or its output not be written
+                if len(jobs) == 1:
+                    raise
+                result = ListResult(job=job, code=complain(error))
+            results.append(result)
+            if result.ends_all or interruption.first is not None:
+                break
+    return summarize_all(results, jobs, interruption)
+
+
+async def _run_one(job: Job, client: Client, interruption: Interruption) -> ListResult:
+    """Process one list. The output is written however the first pass ended."""
+    ending: Ending | None = None
+    try:
+        with open_list(job.input, job.reading, job.talk) as source:
+            for output in job.outputs.values():
+                check_output(output, source, job.format)
+            reason = why_not(source, job.exclusion)
+            read, several = reader_of(job.reading, source), several_of(job.reading, source)
+            if not ledger_exists(job.place):
+                await refuse_other_files(job, None)  # before a ledger is made
+            # Open output and ledger before the first call, so that no answer is bought that cannot be kept.
+            async with open_book(job.place, local_name(job.output)) as book:
+                store = book.store
+                await refuse_other_files(job, store)
+                most = most_numbers(source, read) if several == "each" else 1
+                paper = make_paper(job, source)
+                with Outputs(job, source, paper=paper, numbers=most) as sink:
+                    if not job.talk.quiet:
+                        book.say()
+                        for note in sink.notes:
+                            say(note)
+                    fresh = known_in(
+                        store,
+                        job.account.endpoint,
+                        fresh=job.fresh,
+                        retry_failed=job.retry_failed,
+                        to_ask=True,
+                    )
+                    found = await survey_list(job.talk, source, fresh, read=read, reason=reason)
+                    numbers = numbers_to_buy(source, reason, job.reading) if found.to_ask else ()
+                    ending = await run_job(job, client, numbers, store, interruption, to_ask=found.to_ask)
+                    if not found.to_ask:  # its stream has read nothing
+                        stats = msgspec.structs.replace(ending.stats, **found.counts())
+                        ending = replace(ending, stats=stats)
+                    if ending.left_at_once:
+                        _leave(job)
+                    if paper is not None:
+                        paper.run = run_figures(ending, job)
+                    # Any age, failures included: where an answer was due to be re-checked and was not, the old one
+                    # is better than nothing.
+                    known = known_in(store, job.account.endpoint)
+                    await remember_output(job, store, written=False)
+                    tally = await _write(job, source, reason, sink, known, found, interruption)
+                await remember_output(job, store, written=True)
+                ledger = book.path
+    except FileError as error:
+        if ending is None:
+            raise
+        return ListResult(job=job, ending=ending, code=_say_unwritten(job, ending, error, interruption))
+    where = [("output", output) for output in job.outputs.values()]
+    unwritten: FileError | None = None
+    if paper is not None and job.report is not None:
+        try:
+            paper.write(job.report)
+            where.append(("report", str(job.report)))
+        except FileError as error:
+            unwritten = error
+    code = conclude(job, ending, tally, interruption, where, ledger)
+    if unwritten is not None:
+        complain(unwritten)
+        code = ExitCode.STORAGE if code <= ExitCode.SOME_NOT_ANSWERED else code
+    return ListResult(job=job, ending=ending, tally=tally, code=code)
+
+
+async def _write(
+    job: Job,
+    source: Source,
+    reason: WhyNot | None,
+    sink: Outputs,
+    find: Find,
+    found: Survey,
+    interruption: Interruption,
+) -> Tally:
+    """Write the output. A second signal keeps the old one."""
+    tally = Tally()
+    meter = PassMeter("writing the output", lambda: tally.rows, lambda: tally.rows / max(found.rows, 1))
+    loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
+    with (
+        interruption.phase(
+            first=lambda: say("writing the output; press Ctrl-C again to keep the old output instead"),
+            second=lambda: loop.call_soon_threadsafe(scope.cancel),
+        ),
+        scope,
+    ):
+        async with reporting(meter, job.talk.shown):
+            async for row, (columns, *more) in answered_rows(
+                source.rows(),
+                find,
+                read=reader_of(job.reading, source),
+                keep_best=several_of(job.reading, source) != "each",
+                reason=reason,
+            ):
+                sink.write(row, columns, *more)
+                tally.count(best_of([columns, *more]) if more else columns)
+    if scope.cancelled_caught:
+        _leave(job)
+    return tally
+
+
+def _say_unwritten(job: Job, ending: Ending, error: FileError, interruption: Interruption) -> ExitCode:
+    say_what_ended_it(job, ending, interruption)
+    complain(error)
+    if job.place is not None:
+        # If the ledger failed, its error has already said how many answers it could not store.
+        kept = "the answers stored so far" if isinstance(ending.error, LedgerError) else "all answers"
+        say(
+            f"{kept} are safe in {job.place}",
+            hint=f"write the output somewhere else with --ledger {job.place} -o …",
+        )
+    return ExitCode.STORAGE
+
+
+def _leave(job: Job) -> NoReturn:
+    """End the command without writing the output; an existing one stays as it is."""
+    hint = how_to_continue(job, None) if job.place is not None else None
+    raise Interrupted(f"stopped: {job.output} was not written", hint)
+
+
+_AHEAD = 1_000
+"""Maximum rows read and not yet taken; a faster writer must wait."""
+
+
+class LiveRows:
+    """Reads ``rows`` in a thread, because the next row may take a long time to arrive.
+
+    The thread is a daemon, so a run that ends before its input does not wait for it.
+    """
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self._ready: deque[Row] = deque()
+        self._room = threading.Semaphore(_AHEAD)
+        self._more = threading.Event()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._taken = 0
+        self._unanswered: dict[int, Row] = {}
+
+    def answered(self, place: int) -> None:
+        """Note that the row at ``place`` (from 0) has an outcome."""
+        self._unanswered.pop(place, None)
+
+    def rest(self) -> Iterator[Row]:
+        """Yield every row without an outcome. Waits for the end of the input."""
+        yield from self._unanswered.values()
+        while True:
+            self._more.clear()
+            while self._ready:
+                yield self._pop()
+            if self._ended and not self._ready:
+                break
+            self._more.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, Row]]:
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+        threading.Thread(target=self._read, args=(loop, news), name="accucheck input", daemon=True).start()
+        while True:
+            news.clear()
+            while self._ready:
+                place = self._taken
+                row = self._unanswered[place] = self._pop()
+                self._taken += 1
+                yield place, row
+            if self._ended and not self._ready:
+                break
+            await news.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _pop(self) -> Row:
+        self._room.release()
+        return self._ready.popleft()
+
+    def _read(self, loop: asyncio.AbstractEventLoop, news: asyncio.Event) -> None:
+        def tell() -> None:
+            self._more.set()
+            with suppress(RuntimeError):  # the run is over and its event loop closed
+                loop.call_soon_threadsafe(news.set)
+
+        try:
+            for row in self._rows:
+                self._room.acquire()
+                self._ready.append(row)
+                if len(self._ready) == 1:
+                    tell()
+        except BaseException as error:  # noqa: BLE001 (raised again where the rows are taken)
+            self._error = error
+        self._ended = True
+        tell()
+
+
+def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCode:
+    """Run the job and return its exit code. Raises BrokenPipeError if the reader has closed the pipe."""
+    if not has_standard_output():
+        raise OSError(errno.EBADF, "standard output is closed")
+    written = Bitset()
+    tally = Tally()
+    ledger = ""
+    with (
+        open_list(
+            job.input, job.reading, job.talk, live=job.input == STANDARD_STREAM and job.exclusion is None
+        ) as source,
+        StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
+    ):
+        live = None if source.repeatable else LiveRows(source.rows())
+        read = reader_of(job.reading, source)
+        if several_of(job.reading, source) in ("best", "each"):
+            raise ConfigurationError(
+                "--several best and each need an output file; use --several first with -o -"
+            )
+        reason = why_not(source, job.exclusion)
+
+        def write(outcome: Outcome[tuple[int, Row]]) -> None:
+            place, row = outcome.item
+            if isinstance(outcome, Checked):
+                columns = columns_of(outcome.check)
+            else:
+                columns = columns_of(outcome.error, number_of(row, read))
+                if row.fault:
+                    columns = columns._replace(reason=row.fault)
+            sink.write(row, columns)
+            if live is not None:
+                live.answered(place)
+            else:
+                written.add(place)
+            tally.count(columns)
+
+        async def answer() -> Ending:
+            nonlocal ledger
+            async with AsyncExitStack() as stack:
+                book = None
+                if job.place is not None:
+                    book = await stack.enter_async_context(open_book(job.place, local_name(job.input)))
+                    if not job.talk.quiet:
+                        book.say()
+                await stack.enter_async_context(client)
+                store = None if book is None else book.store
+                ending = await run_job(
+                    job,
+                    client,
+                    live or _to_ask(source, reason),
+                    store,
+                    interruption,
+                    take=write,
+                    number=lambda item: number_of(item[1], read) or item[1].number,
+                    progress="none" if sys.stdout.isatty() else None,  # there the rows show it
+                )
+                if not ending.left_at_once:
+                    known = nothing_known if store is None else known_in(store, job.account.endpoint)
+                    rest = _unwritten(source, written) if live is None else live.rest()
+                    async for row, (columns,) in answered_rows(rest, known, read=read, reason=reason):
+                        sink.write(row, columns)
+                        tally.count(columns)
+                if book is not None:
+                    ledger = book.path
+                return ending
+
+        ending = run_to_end(answer(), interruption)
+    code = conclude(job, ending, tally, interruption, [], ledger)
+    write_summary(job.summary_json, [ListResult(job=job, ending=ending, tally=tally, code=code)], code)
+    return code
+
+
+def _to_ask(source: Source, reason: WhyNot | None) -> Iterator[tuple[int, Row]]:
+    """Yield the rows that may be asked, with their places from 0."""
+    return (pair for pair in enumerate(source.rows()) if reason is None or not reason(pair[1]))
+
+
+def _unwritten(source: Source, written: Bitset) -> Iterator[Row]:
+    """Yield the rows without an outcome, if there are any, in a second pass over the input."""
+    if source.rows_total is None or source.rows_total != len(written):
+        yield from (row for place, row in enumerate(source.rows()) if place not in written)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, assert_never
-from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -21,8 +20,8 @@ from accucheck._models import Check, Checked, Failed, Outcome
 from accucheck.cli._account import find_id, make_client
 from accucheck.cli._console import print_json, terminal_safe
 from accucheck.cli._exit import ExitCode, Interruption
-from accucheck.cli._job import Job, with_job_totals
-from accucheck.cli._ledger import ANY_AGE, chosen_ledger, open_book
+from accucheck.cli._job import Job
+from accucheck.cli._ledger import open_book
 from accucheck.cli._options import (
     DEFAULT_ACCOUNT,
     DEFAULT_PACE,
@@ -36,7 +35,8 @@ from accucheck.cli._options import (
     Patience,
     Talk,
 )
-from accucheck.cli._run import Ending, RunNotice, run_meter, run_stream, run_to_end
+from accucheck.cli._progress import ProgressMode
+from accucheck.cli._run import Ending, run_job, run_to_end
 from accucheck.cli._summary import say_what_ended_it
 
 __all__ = ["check"]
@@ -90,39 +90,27 @@ def check(
         outcomes[outcome.index] = outcome
 
     account = replace(account, api_id=find_id(account.api_id))
-    place = chosen_ledger(ledger, account.api_id, account.base_url)
     job = Job(
         input="check",
         output=STANDARD_STREAM,
         job="check",
-        ledger=place,
-        fresh=fresh_within or ANY_AGE,
-        endpoint=account.endpoint,
-        outage_deadline=patience.outage_deadline,
-        host=urlsplit(account.base_url).hostname or account.base_url,
+        ledger=ledger,
+        fresh_within=fresh_within,
+        account=account,
         pace=pace,
-        keep_going=patience.keep_going,
+        patience=patience,
         talk=talk,
     )
     client = make_client(account, patience, pace, mobile_only=mobile_only)
 
     async def ask() -> Ending:
         async with AsyncExitStack() as stack:
-            book = None
-            if place is not None:
-                book = await stack.enter_async_context(open_book(place, Path("check")))
-            store = None if book is None else book.store
+            store = None
+            if job.place is not None:
+                store = (await stack.enter_async_context(open_book(job.place, Path("check")))).store
             await stack.enter_async_context(client)
-            notice = RunNotice(job.host, job.outage_deadline, job.prices)
-            stream = await job.stream(client, numbers, store, on_event=notice)
-            ending = await run_stream(
-                stream,
-                keep,
-                interruption=interruption,
-                view=run_meter(stream, notice),
-                progress="none" if len(numbers) == 1 else talk.shown,
-            )
-            return ending if store is None else await with_job_totals(ending, job, store)
+            progress: ProgressMode | None = "none" if len(numbers) == 1 else None
+            return await run_job(job, client, numbers, store, interruption, take=keep, progress=progress)
 
     ending = run_to_end(ask(), interruption)
     if json or not sys.stdout.isatty():

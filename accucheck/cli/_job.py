@@ -1,107 +1,143 @@
-"""One bulk job: its options, and how its list, ledger and stream are opened."""
+"""One bulk job: its options, what they must not contradict, and how its list is opened."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from decimal import Decimal
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from accucheck._budgets import spent_so_far
-from accucheck._client import Client
-from accucheck._costs import Cost, Prices
-from accucheck._errors import BudgetExhausted, ConfigurationError
-from accucheck._events import OnEvent
-from accucheck._polls import FLOOR as POLL_FLOOR
-from accucheck._store import EndpointChoice, Store, is_postgres
+from cyclopts import Group, Parameter
+from cyclopts.types import NonNegativeFloat, PositiveInt
+
+from accucheck._errors import ConfigurationError
+from accucheck._store import is_postgres
 from accucheck._store._file import files_of
-from accucheck._stream import Stream
 from accucheck.cli._console import say
-from accucheck.cli._ledger import ANY_AGE, Freshness
+from accucheck.cli._ledger import ANY_AGE, NONE, Freshness, chosen_ledger
 from accucheck.cli._lists import Exclusion
 from accucheck.cli._options import (
+    DEFAULT_ACCOUNT,
     DEFAULT_LIST_OPTIONS,
     DEFAULT_PACE,
     DEFAULT_PATIENCE,
+    DEFAULT_SKIPPING,
+    DEFAULT_SPENDING,
     DEFAULT_TALK,
+    PATIENCE,
     STANDARD_STREAM,
-    CostCap,
+    Account,
+    Age,
+    Duration,
     ListOptions,
+    OutputFormat,
     Pace,
+    Patience,
+    Skipping,
+    Spending,
+    StreamOrPath,
     Talk,
 )
-from accucheck.cli._run import GRACE, Ending, MetricsFile
 from accucheck.files import Source, full_name, is_remote, open_source
 from accucheck.files._formats import split_suffixes
 
-__all__ = ["Job", "Only", "open_list", "with_job_totals"]
+__all__ = ["Job", "Only", "open_list"]
 
-Item = TypeVar("Item")
 Only = Literal["yes", "no", "answered", "unanswered"]
 """Which rows an output keeps."""
 
+_OUTPUT = Parameter(group=Group("Output", sort_key=5))
+_REPORT = Parameter(group=Group("Report", sort_key=6))
+_SAMPLE = Parameter(group=Group("Sample", sort_key=8))
+_KNOWN = Parameter(group=Group("Ledger and earlier answers", sort_key=15))
+_PATIENCE = Parameter(group=PATIENCE)
+_NO_OPTION = Parameter(parse=False)
 
+
+@Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to do with one list. Each field is an option of ``accucheck bulk``."""
+    """What to do with one list: the options of ``accucheck bulk``. Raises ConfigurationError if two contradict."""
 
-    input: str
-    output: str
-    endpoint: EndpointChoice = "advanced"
-    format: str | None = None
-    ordered: bool = False
-    ledger: str | None = None
-    """A path or URL; None for none."""
-    job: str | None = None
-    fresh: Freshness = ANY_AGE
-    retry_failed: bool = False
-    sample: int | None = None
-    seed: int | None = None
-    exclusion: Exclusion | None = None
-    only: Only | None = None
-    split: bool = False
-    allow_invalid: bool = False
-    force: bool = False
-    summary_json: Path | None = None
-    metrics_file: Path | None = None
-    report: Path | None = None
-    by: tuple[str, ...] = ()
-    language: Literal["en", "es"] | None = None
-    currency: str = ""
-    grace: float = GRACE
-    outage_deadline: timedelta = DEFAULT_PATIENCE.outage_deadline
-    host: str = "AccuAuth"
-    keep_going: bool = False
-    pending: Literal["wait", "later"] = "wait"
-    poll_floor: timedelta | None = None
-    prices: Prices | None = None
-    max_cost: CostCap | None = None
+    input: Annotated[str, _NO_OPTION] = ""
+    exclusion: Annotated[Exclusion | None, _NO_OPTION] = None
+    """What ``skipping`` means for the rows."""
+    output: Annotated[StreamOrPath, _OUTPUT, Parameter(alias="-o")] = ""
+    """File to write, or an address such as s3://bucket/checked.csv; its suffix sets the format. - writes JSON lines to
+    standard output as answers arrive."""
+    output_dir: Annotated[str | None, _OUTPUT, Parameter(metavar="PATH")] = None
+    """Folder for the results of several lists; each file keeps its name."""
+    format: Annotated[OutputFormat, _OUTPUT] = None
+    only: Annotated[Only | None, _OUTPUT] = None
+    """Write only these rows: yes, no, answered (both), or unanswered (the rest)."""
+    split: Annotated[Literal["verdict"] | None, _OUTPUT] = None
+    """Write three files instead of one: OUTPUT.yes, OUTPUT.no and OUTPUT.rest."""
+    force: Annotated[bool, _OUTPUT] = False
+    """Overwrite the output even if it does not come from an earlier run on this list."""
+    allow_invalid: Annotated[bool, _OUTPUT] = False
+    """Exit with 0 even if some rows are blank or invalid, as long as all other rows are answered."""
+    summary_json: Annotated[Path | None, _OUTPUT] = None
+    """File to write a summary of the run to, as JSON."""
+    metrics_file: Annotated[Path | None, _OUTPUT] = None
+    """File for the run's metrics, written every 5 seconds for Prometheus' textfile collector: FILE.prom."""
+    ordered: Annotated[bool, _OUTPUT] = False
+    """With -o -, keep the input's order; a slow number then holds back the ones after it."""
+    report: Annotated[Path | None, _REPORT] = None
+    """HTML report to write, to send or print; with several lists, one for each: report-LIST.html."""
+    by: Annotated[tuple[str, ...], _REPORT] = ()
+    """Your own column to group by, such as Ciudad. Repeatable. Default: each with 2 to 30 values, except dates."""
+    language: Annotated[Literal["en", "es"] | None, _REPORT] = None
+    """Language of the report and of a workbook's summary sheet: en or es. Default: your system's, or English."""
+    sample: Annotated[PositiveInt | None, _SAMPLE] = None
+    """Check only this many random numbers and estimate the rest. Writes no output."""
+    seed: Annotated[int | None, _SAMPLE] = None
+    """Seed of the sample; the same seed draws the same numbers."""
+    skipping: Skipping = DEFAULT_SKIPPING
+    ledger: Annotated[str | None, _KNOWN] = None
+    """Where answers are kept: a file, postgresql://… or none. Default: your account's own ledger, so a number bought
+    for one list is free in the next."""
+    job: Annotated[str | None, _KNOWN] = None
+    """Name under which --max-calls and --max-cost add up across runs and samples. Default: the output's path."""
+    fresh_within: Annotated[Age | None, _KNOWN] = None
+    """Re-check answers older than this: 30d, or yes=90d,no=14d."""
+    retry_failed: Annotated[bool, _KNOWN] = False
+    """Re-check numbers that failed in an earlier run."""
+    grace: Annotated[NonNegativeFloat, _PATIENCE] = 5.0
+    """Seconds for calls in flight to finish after Ctrl-C."""
+    pending: Annotated[Literal["wait", "later"], _PATIENCE] = "wait"
+    """What to do with PENDING numbers: wait polls each until it is answered; later asks for the whole list first, then
+    collects the answers. If some are still PENDING at the end, run the same command again later."""
+    poll_floor: Annotated[Duration | None, _PATIENCE] = None
+    """With --pending later: minimum time between two calls for a number, across all runs. Default: 20s."""
+    account: Account = DEFAULT_ACCOUNT
     pace: Pace = DEFAULT_PACE
+    cost: Spending = DEFAULT_SPENDING
+    patience: Patience = DEFAULT_PATIENCE
     reading: ListOptions = DEFAULT_LIST_OPTIONS
     talk: Talk = DEFAULT_TALK
 
     def __post_init__(self) -> None:
-        if self.ledger is None:
+        if self.ledger == NONE:
             for option, given in (
-                ("--fresh-within", self.fresh != ANY_AGE),
+                ("--fresh-within", self.fresh_within),
                 ("--retry-failed", self.retry_failed),
                 ("--sample", self.sample),
             ):
                 if given:
                     raise ConfigurationError(f"{option} needs a ledger, but --ledger none turns it off")
-        if self.ledger is not None and not self.to_stdout and not is_postgres(self.ledger):
-            ledger = os.path.realpath(self.ledger)
+        if self.place is not None and not self.to_stdout and not is_postgres(self.place):
+            ledger = {str(path) for path in files_of(Path(os.path.realpath(self.place)))}
             for output in self.outputs.values():
-                if full_name(output) in {str(path) for path in files_of(Path(ledger))}:
+                if full_name(output) in ledger:
                     raise ConfigurationError(f"{output} is the ledger; write the output to another file")
-        if self.max_cost is not None and self.prices is None:
+        prices, endpoint = self.cost.prices, self.account.endpoint
+        if self.cost.max_cost is not None and prices is None:
             raise ConfigurationError("--max-cost needs the price of an answer: add --price 0.005")
-        if self.endpoint == "cascade" and self.prices is not None and self.prices.basic is None:
+        if endpoint == "cascade" and prices is not None and prices.basic is None:
             raise ConfigurationError("--endpoint cascade has two prices: add --price-basic")
-        if self.endpoint != "cascade" and self.prices is not None and self.prices.basic is not None:
+        if endpoint != "cascade" and prices is not None and prices.basic is not None:
             raise ConfigurationError(
                 "--price-basic goes with --endpoint cascade; give --price for one endpoint"
             )
@@ -122,6 +158,21 @@ class Job:
             raise ConfigurationError(
                 "--ordered only works with -o -; a file always keeps the order of the input"
             )
+
+    @cached_property
+    def place(self) -> str | None:
+        """The path or URL of the ledger; None for none."""
+        return chosen_ledger(self.ledger, self.account.api_id, self.account.base_url)
+
+    @property
+    def fresh(self) -> Freshness:
+        """How old an answer may be to count as known."""
+        return self.fresh_within or ANY_AGE
+
+    @property
+    def host(self) -> str:
+        """Where calls go, for messages."""
+        return urlsplit(self.account.base_url).hostname or self.account.base_url
 
     @property
     def to_stdout(self) -> bool:
@@ -145,68 +196,6 @@ class Job:
         name = self.job or (place if is_remote(place) else os.path.abspath(place))
         # A file name may contain bytes that are not UTF-8; a database accepts only text.
         return name.encode("utf-8", "backslashreplace").decode()
-
-    def metrics(self, cost: Callable[[], Cost | None]) -> MetricsFile | None:
-        """The writer of ``--metrics-file``; None without one."""
-        return None if self.metrics_file is None else MetricsFile(self.metrics_file, self.name, cost)
-
-    async def max_calls(self, store: Store) -> int | None:
-        """Return the most calls that the job may have made when this run ends."""
-        cap = self.pace.max_calls
-        if cap is None:
-            return None
-        return cap.calls + (await store.calls_made(self.name) if cap.more else 0)
-
-    async def _max_cost(self, store: Store | None) -> Decimal | None:
-        """Return the most that the job may have spent when this run ends."""
-        cap = self.max_cost
-        if cap is None:
-            return None
-        return cap.amount + (await spent_so_far(store, self.name) if cap.more and store is not None else 0)
-
-    async def stream(
-        self,
-        client: Client,
-        items: Iterable[Item] | AsyncIterable[Item],
-        store: Store | None,
-        *,
-        on_event: OnEvent,
-        number: Callable[[Item], str | int | None] | None = None,
-    ) -> Stream[Item]:
-        """Return the stream of this job over ``items``. Its grace is 0, because ``run_stream`` adds it."""
-        cap = self.pace.max_calls
-        return client.stream(
-            items,
-            number=number or _itself,
-            workers=self.pace.workers,
-            ordered=self.ordered,
-            max_calls=await self.max_calls(store) if store is not None else cap and cap.calls,
-            max_cost=await self._max_cost(store),
-            prices=self.prices,
-            ledger=store,
-            job=self.name if store is not None else "",
-            fresh_within=self.fresh.as_given if store is not None else None,
-            retry_failed=self.retry_failed,
-            grace=0,
-            outage_after=self.outage_deadline or None,
-            keep_going=self.keep_going,
-            pending=self.pending,
-            poll_floor=POLL_FLOOR if self.poll_floor is None else self.poll_floor,
-            on_event=on_event,
-        )
-
-
-async def with_job_totals(ending: Ending, job: Job, store: Store) -> Ending:
-    """Return ``ending`` with the calls and the cost of all runs of the job, where a cap has ended it."""
-    if not isinstance(ending.error, BudgetExhausted):
-        return ending
-    return replace(
-        ending, job_calls=await store.calls_made(job.name), job_spent=await spent_so_far(store, job.name)
-    )
-
-
-def _itself(item: Any) -> Any:
-    return item
 
 
 def open_list(

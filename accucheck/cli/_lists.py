@@ -16,7 +16,7 @@ from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import normalize, numbers_in
 from accucheck._store import Bitset
 from accucheck.cli._console import count, say
-from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several
+from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several, Skipping
 from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source
 from accucheck.files._formats import split_suffixes
 
@@ -170,12 +170,13 @@ class Exclusion:
         return found
 
 
-def make_exclusion(exclude: Sequence[Path], where: Sequence[str], *, quiet: bool = False) -> Exclusion | None:
+def make_exclusion(skipping: Skipping, *, quiet: bool = False) -> Exclusion | None:
     """Read the exclusion lists and the conditions; None if there are neither.
 
     Prints what each list holds, unless ``quiet``: a number that could not be read is not excluded. Raises FileError for
     a list that holds no number at all, and ConfigurationError for a condition that is none.
     """
+    exclude, where = skipping.exclude, skipping.where
     if not exclude and not where:
         return None
     conditions = []

@@ -27,9 +27,9 @@ __all__ = [
     "DEFAULT_LIST_OPTIONS",
     "DEFAULT_PACE",
     "DEFAULT_PATIENCE",
+    "DEFAULT_SKIPPING",
     "DEFAULT_SPENDING",
     "DEFAULT_TALK",
-    "EXCLUSION",
     "HIDDEN_STREAM",
     "PATIENCE",
     "STANDARD_STREAM",
@@ -44,6 +44,7 @@ __all__ = [
     "Pace",
     "Patience",
     "Rate",
+    "Skipping",
     "Spending",
     "StreamOrPath",
     "Talk",
@@ -165,7 +166,7 @@ OutputFormat = Annotated[
 _ACCOUNT = Group("Account and connection", sort_key=30)
 _PACE = Group("Speed and budget", sort_key=20)
 _LIST = Group("Reading the list", sort_key=10)
-EXCLUSION = Group("Rows to skip", sort_key=12)
+_SKIPPING = Group("Rows to skip", sort_key=12)
 PATIENCE = Group("Timeouts and retries", sort_key=40)
 _TALK = Group("Messages", sort_key=50)
 
@@ -344,6 +345,17 @@ class ListOptions:
     """Treat landlines as invalid. They are checked by default because WhatsApp Business uses them."""
 
 
+@Parameter(name="*", group=_SKIPPING)
+@dataclass(frozen=True, kw_only=True)
+class Skipping:
+    """Which rows not to check."""
+
+    exclude: tuple[Path, ...] = ()
+    """List of numbers to leave out, in any input format. Repeatable."""
+    where: tuple[str, ...] = ()
+    """Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold."""
+
+
 @Parameter(name="*", group=_TALK)
 @dataclass(frozen=True, kw_only=True)
 class Talk:
@@ -368,4 +380,5 @@ DEFAULT_SPENDING = Spending()
 DEFAULT_PACE = Pace()
 DEFAULT_PATIENCE = Patience()
 DEFAULT_LIST_OPTIONS = ListOptions()
+DEFAULT_SKIPPING = Skipping()
 DEFAULT_TALK = Talk()

@@ -19,7 +19,7 @@ from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from accucheck._errors import CheckError, InvalidNumber, LedgerError, RefusedAlike, StillPending
 from accucheck._models import Check, Settlement
@@ -50,7 +50,6 @@ __all__ = [
     "EXCLUDED",
     "UNCHECKED",
     "Outputs",
-    "RowWriter",
     "Tally",
     "answered_rows",
     "check_output",
@@ -61,7 +60,6 @@ __all__ = [
     "refuse_files_beside",
     "refuse_other_files",
     "remember_output",
-    "write_rows",
 ]
 
 EXCLUDED = "EXCLUDED"
@@ -154,32 +152,6 @@ CHUNK = 512
 """Rows looked up at once."""
 
 
-class RowWriter(Protocol):
-    """Where rows go."""
-
-    def write(self, row: Row, result: ResultColumns, *more: ResultColumns) -> None: ...
-
-
-async def write_rows(
-    source: Source,
-    writer: RowWriter,
-    find: Find,
-    *,
-    read: ReadNumbers,
-    keep_best: bool = True,
-    reason: WhyNot | None = None,
-    tally: Tally | None = None,
-) -> Tally:
-    """Write every row of ``source`` exactly once and return the count; updates ``tally`` on the way."""
-    tally = tally or Tally()
-    async for row, (columns, *more) in answered_rows(
-        source.rows(), find, read=read, keep_best=keep_best, reason=reason
-    ):
-        writer.write(row, columns, *more)
-        tally.count(best_of([columns, *more]) if more else columns)
-    return tally
-
-
 async def answered_rows(
     rows: Iterator[Row],
     find: Find,
@@ -264,8 +236,8 @@ _BESIDE = {
 def refuse_files_beside(jobs: Sequence[Job]) -> None:
     """Raise FileError if the files besides the outputs would replace others."""
     taken = {_identity(output): "the output" for job in jobs for output in job.outputs.values()}
-    if jobs[0].ledger is not None and not is_postgres(jobs[0].ledger):
-        taken |= {_identity(str(path)): "the ledger" for path in files_of(Path(jobs[0].ledger))}
+    if jobs[0].place is not None and not is_postgres(jobs[0].place):
+        taken |= {_identity(str(path)): "the ledger" for path in files_of(Path(jobs[0].place))}
     beside = [("--report", job.report) for job in jobs]
     beside += [("--summary-json", jobs[0].summary_json), ("--metrics-file", jobs[0].metrics_file)]
     for option, path in beside:

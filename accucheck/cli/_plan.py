@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -34,12 +33,13 @@ from accucheck.cli._lists import make_exclusion, numbers_to_ask, reader_of, why_
 from accucheck.cli._options import (
     DEFAULT_COST,
     DEFAULT_LIST_OPTIONS,
+    DEFAULT_SKIPPING,
     DEFAULT_TALK,
-    EXCLUSION,
     Age,
     CostOptions,
     ListOptions,
     Rate,
+    Skipping,
     StreamOrPath,
     Talk,
 )
@@ -68,8 +68,7 @@ def plan(
     endpoint: Annotated[EndpointChoice, Parameter(group=_KNOWN)] = "advanced",
     fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
-    exclude: Annotated[tuple[Path, ...], Parameter(group=EXCLUSION)] = (),
-    where: Annotated[tuple[str, ...], Parameter(group=EXCLUSION)] = (),
+    skipping: Skipping = DEFAULT_SKIPPING,
     yes_share: Annotated[float | None, Parameter(group=_COST)] = None,
     json: Annotated[bool, Parameter(group=_COST)] = False,
     cost: CostOptions = DEFAULT_COST,
@@ -102,10 +101,6 @@ def plan(
         Count older answers in the ledger as unknown: 30d.
     retry_failed
         Count numbers that failed earlier as unknown.
-    exclude
-        List of numbers to leave out, in any input format. Repeatable.
-    where
-        Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold.
     yes_share
         Share of the numbers that are on WhatsApp, 0 to 1, to compare --endpoint cascade with advanced only. Default:
         the share among the list's numbers in the ledger, such as those of bulk --sample.
@@ -123,7 +118,7 @@ def plan(
         raise ConfigurationError(
             "--fresh-within and --retry-failed need a ledger: add --ledger PATH or --api-id"
         )
-    exclusion = make_exclusion(exclude, where, quiet=talk.quiet)
+    exclusion = make_exclusion(skipping, quiet=talk.quiet)
 
     async def read() -> Survey:
         async with AsyncExitStack() as stack:

@@ -119,7 +119,9 @@ class Paper:
         """The sheet for a workbook."""
         return SummarySheet(
             WORDS[self._language]["sheet"],
-            lambda: summary_lines(self._tally, self.run, self._language, self._job.currency, self._price),
+            lambda: summary_lines(
+                self._tally, self.run, self._language, self._job.cost.currency, self._price
+            ),
         )
 
     def count(self, row: Row, results: Sequence[ResultColumns]) -> None:
@@ -137,7 +139,7 @@ class Paper:
             source=name,
             language=self._language,
             price=self._price,
-            currency=self._job.currency,
+            currency=self._job.cost.currency,
             run=self.run,
         )
 
@@ -145,7 +147,11 @@ class Paper:
     def _price(self) -> float | None:
         """The price of an answer; None where answers have two, those of a cascade."""
         job = self._job
-        return float(job.prices.answer) if job.prices is not None and job.endpoint != "cascade" else None
+        return (
+            float(job.cost.prices.answer)
+            if job.cost.prices is not None and job.account.endpoint != "cascade"
+            else None
+        )
 
 
 def make_paper(job: Job, source: Source) -> Paper | None:

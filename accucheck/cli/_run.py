@@ -7,9 +7,9 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,17 +17,22 @@ from typing import Any, TypeVar
 
 import anyio
 
+from accucheck._budgets import spent_so_far
+from accucheck._client import Client
 from accucheck._costs import Cost, Prices, spent
-from accucheck._errors import ConfigurationError, RunEnded
+from accucheck._errors import BudgetExhausted, ConfigurationError, RunEnded
 from accucheck._events import CallEnded, CircuitChanged, Event
 from accucheck._models import Outcome, Stats
-from accucheck._schedule import Rate, RatePlan
+from accucheck._polls import FLOOR as POLL_FLOOR
+from accucheck._schedule import RatePlan
+from accucheck._store import Store
 from accucheck._stream import Stream
 from accucheck.cli._console import duration, in_money, say
 from accucheck.cli._exit import Interrupted, Interruption
+from accucheck.cli._job import Job
 from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, recording, reporting
 
-__all__ = ["GRACE", "Ending", "MetricsFile", "RunNotice", "run_meter", "run_stream", "run_to_end"]
+__all__ = ["Ending", "MetricsFile", "RunNotice", "run_job", "run_to_end"]
 
 PERIOD = 5.0
 """Seconds between writes; node exporters are scraped every 15 s or less often."""
@@ -159,8 +164,6 @@ Value = TypeVar("Value")
 
 FEW_OPEN_FILES = 128
 """With fewer allowed (``ulimit -n``), each one is wanted for a connection."""
-GRACE = 5.0
-"""Seconds that calls in flight get to settle after the first signal."""
 
 
 def run_to_end(coroutine: Coroutine[Any, Any, Value], interruption: Interruption) -> Value:
@@ -280,6 +283,10 @@ class Ending:
     """The counts at its end."""
     error: RunEnded | None = None
     """What ended it early: the account, the budget or the ledger. None if nothing did."""
+    replies: Mapping[str, int] = field(default_factory=dict)
+    """Calls by the name of their row in the status table."""
+    basic_replies: Mapping[str, int] = field(default_factory=dict)
+    """Of these, those to the basic endpoint."""
     cost: Cost | None = None
     """What the calls have cost; None without a price."""
     job_calls: int = 0
@@ -294,34 +301,14 @@ class Ending:
     """Whether a second signal cut off the calls in flight."""
 
 
-def run_meter(
-    stream: Stream[Any],
-    notice: RunNotice,
-    to_check: int | None = None,
-    *,
-    most_calls: int | None = None,
-    rate: Rate = "auto",
-) -> RunMeter:
-    """Return the progress display of a run; see ``RunMeter``."""
-    return RunMeter(
-        lambda: stream.stats,
-        to_check,
-        notice.spent,
-        most_calls=most_calls,
-        plan=RatePlan.read(rate),
-        pause=lambda: stream.pause,
-        outage=lambda: notice.outage,
-    )
-
-
 async def run_stream(
     stream: Stream[Item],
     take: Callable[[Outcome[Item]], object],
     *,
     interruption: Interruption,
     view: Callable[[], View],
-    progress: ProgressMode = "auto",
-    grace: float = GRACE,
+    progress: ProgressMode,
+    grace: float,
     metrics: MetricsFile | None = None,
 ) -> Ending:
     """Pass every outcome of ``stream`` to ``take``, and return how the run ended.
@@ -398,4 +385,74 @@ async def run_stream(
         limit=next((limit for _, _, limit in reversed(speed) if limit is not None), None),
         speed=speed,
         left_at_once=second,
+    )
+
+
+async def run_job(
+    job: Job,
+    client: Client,
+    items: Iterable[Item] | AsyncIterable[Item],
+    store: Store | None,
+    interruption: Interruption,
+    *,
+    take: Callable[[Outcome[Item]], object] = lambda outcome: None,
+    number: Callable[[Any], str | int | None] = lambda item: item,
+    to_ask: int | None = None,
+    progress: ProgressMode | None = None,
+) -> Ending:
+    """Ask about ``items`` as the job says, pass every outcome to ``take``, and return how the run ended.
+
+    ``to_ask`` is how many numbers it is about, if that is known. ``progress`` replaces that of the job.
+    """
+    notice = RunNotice(job.host, job.patience.outage_deadline, job.cost.prices)
+    calls, cost = job.pace.max_calls, job.cost.max_cost
+    made = await store.calls_made(job.name) if calls is not None and store is not None else 0
+    already = (
+        await spent_so_far(store, job.name) if cost is not None and cost.more and store is not None else 0
+    )
+    max_calls = None if calls is None else calls.calls + (made if calls.more else 0)
+    stream = client.stream(
+        items,
+        number=number,
+        workers=job.pace.workers,
+        ordered=job.ordered,
+        max_calls=max_calls,
+        max_cost=None if cost is None else cost.amount + already,
+        prices=job.cost.prices,
+        ledger=store,
+        job="" if store is None else job.name,
+        fresh_within=None if store is None else job.fresh.as_given,
+        retry_failed=job.retry_failed,
+        grace=0,  # run_stream adds it
+        outage_after=job.patience.outage_deadline or None,
+        keep_going=job.patience.keep_going,
+        pending=job.pending,
+        poll_floor=POLL_FLOOR if job.poll_floor is None else job.poll_floor,
+        on_event=notice,
+    )
+    meter = RunMeter(
+        lambda: stream.stats,
+        to_ask,
+        notice.spent,
+        most_calls=None if max_calls is None else max_calls - made,
+        plan=RatePlan.read(job.pace.rate_with_hours),
+        pause=lambda: stream.pause,
+        outage=lambda: notice.outage,
+    )
+    ending = await run_stream(
+        stream,
+        take,
+        interruption=interruption,
+        view=meter,
+        progress=job.talk.shown if progress is None else progress,
+        grace=job.grace,
+        metrics=(
+            None if job.metrics_file is None else MetricsFile(job.metrics_file, job.name, lambda: notice.cost)
+        ),
+    )
+    ending = replace(ending, replies=notice.replies, basic_replies=notice.basic_replies, cost=notice.cost)
+    if store is None or not isinstance(ending.error, BudgetExhausted):
+        return ending
+    return replace(
+        ending, job_calls=await store.calls_made(job.name), job_spent=await spent_so_far(store, job.name)
     )

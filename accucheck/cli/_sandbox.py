@@ -26,11 +26,11 @@ from cyclopts.types import PositiveInt, UInt16
 from accucheck._client import Client
 from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import e164, normalize
+from accucheck.cli._bulk import run_file_jobs
 from accucheck.cli._console import report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job
-from accucheck.cli._jobs import run_file_jobs
-from accucheck.cli._options import DEFAULT_TALK, Talk, read_by
+from accucheck.cli._options import DEFAULT_TALK, Account, Talk, read_by
 from accucheck.sandbox import Faults, Settings, Soft, request_id, run, truth
 from accucheck.sandbox._settings import Endpoint, Window, parse_outage, parse_rate_at
 
@@ -271,8 +271,17 @@ def demo(
         if not talk.quiet:
             say(f"made-up leads: {leads} ({thousands(rows)} rows)")
             say(f"simulated AccuAuth: {url} (open it in a browser to watch)")
+        account = Account(api_id="sandbox", base_url=url)
         code = run_file_jobs(
-            [Job(input=str(leads), output=str(checked), ledger=f"{checked}.ledger", talk=talk)],
+            [
+                Job(
+                    input=str(leads),
+                    output=str(checked),
+                    ledger=f"{checked}.ledger",
+                    account=account,
+                    talk=talk,
+                )
+            ],
             Client("sandbox", "sandbox", base_url=url),
             interruption,
         )

@@ -182,7 +182,7 @@ def conclude(
                 ("rows", thousands(tally.rows)),
                 *_status_facts(tally),
                 *calls_facts(ending.stats, "number" if job.reading.several else "row"),
-                *cost_facts(ending.cost, job.currency),
+                *cost_facts(ending.cost, job.cost.currency),
                 *where,
             ]
         )
@@ -191,7 +191,7 @@ def conclude(
         wanted = tally.rows - tally.excluded - (tally.invalid if job.allow_invalid else 0)
         code = ExitCode.ALL_ANSWERED if tally.answered == wanted else ExitCode.SOME_NOT_ANSWERED
     if tally.failed and not job.talk.quiet:
-        hint = "add --retry-failed to check them again" if job.ledger is not None else None
+        hint = "add --retry-failed to check them again" if job.place is not None else None
         say(f"{count(tally.failed, 'row')} failed", hint=hint)
     if tally.invalid and not job.allow_invalid and not job.talk.quiet:
         say(
@@ -202,7 +202,7 @@ def conclude(
         say(
             f"{count(tally.pending, 'row')} still PENDING",
             hint="to collect the answers, run the same command again later"
-            + ("" if job.ledger is not None else ", with a ledger"),
+            + ("" if job.place is not None else ", with a ledger"),
         )
     if tally.unchecked:
         say(
@@ -223,7 +223,7 @@ def say_what_ended_it(job: Job, ending: Ending, interruption: Interruption) -> E
         return ExitCode.NOT_ALLOWED
     if error is not None:
         code = complain(error)
-        if isinstance(error, LedgerError) and job.ledger is None:
+        if isinstance(error, LedgerError) and job.place is None:
             say(
                 f"without a ledger, answers stay in {tempfile.gettempdir()} until the output is written",
                 hint="free some space there, set TMPDIR, or leave out --ledger none",
@@ -244,11 +244,11 @@ def _say_refusals(error: UniformRefusals) -> None:
 
 
 def _say_budget(job: Job, ending: Ending, error: BudgetExhausted) -> None:
-    money = job.max_cost
+    money = job.cost.max_cost
     if error.cap == "max_cost" and money is not None:
         spent = max(ending.job_spent, Decimal(0) if ending.cost is None else ending.cost.at_most)
         limit = spent if money.more else money.amount
-        more = f"+{money.amount}" if job.ledger is not None else f"{2 * money.amount}"
+        more = f"+{money.amount}" if job.place is not None else f"{2 * money.amount}"
         say(
             f"this job has spent {in_money(spent)}; the cap is {in_money(limit)}",
             hint=f"to allow {in_money(money.amount)} more: --max-cost {more}",
@@ -258,7 +258,7 @@ def _say_budget(job: Job, ending: Ending, error: BudgetExhausted) -> None:
     assert cap is not None
     used = max(ending.job_calls, ending.stats.calls)
     most = used if cap.more else cap.calls
-    more = f"--max-calls +{cap.calls}" if job.ledger is not None else f"--max-calls {2 * cap.calls}"
+    more = f"--max-calls +{cap.calls}" if job.place is not None else f"--max-calls {2 * cap.calls}"
     say(
         f"this job has used {count(used, 'call')}; the cap is {thousands(most)}",
         hint=f"to allow {thousands(cap.calls)} more: {more}",
@@ -278,7 +278,7 @@ def how_to_continue(job: Job, error: RunEnded | None) -> str:
             step = "run the same command again"
         case _:
             step = "fix that and run the same command again"
-    if job.ledger is None:
+    if job.place is None:
         return f"{step}; without a ledger it starts over"
     kept = "stored" if isinstance(error, LedgerError) else "answered"
     return f"{step} to continue: numbers already {kept} are not bought again"

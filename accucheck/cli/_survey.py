@@ -21,13 +21,13 @@ from accucheck._schedule import RatePlan
 from accucheck._store import Bitset
 from accucheck.cli._console import age, count, duration, report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
-from accucheck.cli._job import Job, open_list, with_job_totals
+from accucheck.cli._job import Job, open_list
 from accucheck.cli._ledger import Find, known_in, open_book
 from accucheck.cli._lists import ReadNumbers, WhyNot, numbers_to_ask, reader_of, why_not
 from accucheck.cli._options import Rate, Talk
 from accucheck.cli._output import CHUNK
 from accucheck.cli._progress import PassMeter, reporting
-from accucheck.cli._run import RunNotice, run_meter, run_stream, run_to_end
+from accucheck.cli._run import run_job, run_to_end
 from accucheck.cli._summary import calls_facts, cost_facts, cost_in_words, say_what_ended_it
 from accucheck.files import Source, local_name
 from accucheck.report._tally import confidence_interval
@@ -244,12 +244,12 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
 
 async def _sample(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:
     with open_list(job.input, job.reading, job.talk) as source:
-        async with open_book(job.ledger, local_name(job.output)) as book:
+        async with open_book(job.place, local_name(job.output)) as book:
             if not job.talk.quiet:
                 book.say()
             draw: Reservoir[int] = Reservoir(size, Random(job.seed))
             find = known_in(
-                book.store, job.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
+                book.store, job.account.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
             )
             await survey_list(
                 job.talk,
@@ -262,32 +262,23 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
             if not draw.offered:
                 say("nothing to sample: every number in the list is already in the ledger")
                 return ExitCode.ALL_ANSWERED
-            notice = RunNotice(job.host, job.outage_deadline, job.prices)
-            stream = await job.stream(client, draw.chosen, book.store, on_event=notice)
             async with client:
-                ending = await run_stream(
-                    stream,
-                    lambda outcome: None,
-                    interruption=interruption,
-                    view=run_meter(stream, notice, len(draw.chosen), rate=job.pace.rate_with_hours),
-                    progress=job.talk.shown,
-                    grace=job.grace,
-                    metrics=job.metrics(lambda: notice.cost),
+                ending = await run_job(
+                    job, client, draw.chosen, book.store, interruption, to_ask=len(draw.chosen)
                 )
-            ending = await with_job_totals(ending, job, book.store)
     facts = sample_facts(ending.stats, len(draw.chosen), draw.offered, job.pace.rate)
-    if job.prices is not None:
+    if job.cost.prices is not None:
         settled = ending.stats.yes + ending.stats.no + ending.stats.failed
         rest = forecast(
             draw.offered - settled,
-            job.prices,
+            job.cost.prices,
             sampled=settled,
-            replies=notice.replies,
-            basic_replies=notice.basic_replies,
+            replies=ending.replies,
+            basic_replies=ending.basic_replies,
         )
         facts += [
-            *cost_facts(notice.cost, job.currency),
-            ("cost of the rest", cost_in_words(rest, job.currency)),
+            *cost_facts(ending.cost, job.cost.currency),
+            ("cost of the rest", cost_in_words(rest, job.cost.currency)),
         ]
     report(facts, sys.stdout)
     code = say_what_ended_it(job, ending, interruption)

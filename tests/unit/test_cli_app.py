@@ -113,6 +113,6 @@ def test_the_environment_of_the_client_does_not_reach_the_sandbox(monkeypatch: p
 def test_a_word_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCUCHECK_RATE", "5:10")
     _, bound, _ = app.parse_args(["bulk", "in.csv", "-o", "out.csv"])
-    assert bound.arguments["pace"].rate == (5.0, 10.0)
+    assert bound.arguments["options"].pace.rate == (5.0, 10.0)
     _, bound, _ = app.parse_args(["bulk", "in.csv", "-o", "out.csv", "--rate", "7"])
-    assert bound.arguments["pace"].rate == 7.0
+    assert bound.arguments["options"].pace.rate == 7.0

@@ -25,13 +25,13 @@ from accucheck.cli._summary import calls_facts, how_to_continue
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"sample": 5}, "--sample needs a ledger"),
-        ({"retry_failed": True}, "--retry-failed needs a ledger"),
-        ({"fresh": Freshness(timedelta(days=1))}, "--fresh-within needs a ledger"),
+        ({"ledger": "none", "sample": 5}, "--sample needs a ledger"),
+        ({"ledger": "none", "retry_failed": True}, "--retry-failed needs a ledger"),
+        ({"ledger": "none", "fresh_within": Freshness(timedelta(days=1))}, "--fresh-within needs a ledger"),
         ({"ledger": "x", "seed": 5}, "--sample"),
         ({"ordered": True}, "-o -"),
-        ({"split": True, "only": "yes"}, "not both"),
-        ({"split": True, "output": "-"}, "need an output file"),
+        ({"split": "verdict", "only": "yes"}, "not both"),
+        ({"split": "verdict", "output": "-"}, "need an output file"),
         ({"ledger": "out.csv"}, "is the ledger"),
     ],
 )
@@ -66,7 +66,7 @@ def test_by_default_every_account_has_its_own_ledger() -> None:
 
 
 def test_the_outputs_of_a_split_keep_their_suffixes() -> None:
-    assert Job(input="a", output="out/x.csv.gz", split=True).outputs == {
+    assert Job(input="a", output="out/x.csv.gz", split="verdict").outputs == {
         "yes": "out/x.yes.csv.gz",
         "no": "out/x.no.csv.gz",
         "rest": "out/x.rest.csv.gz",

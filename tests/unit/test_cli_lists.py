@@ -9,6 +9,7 @@ import pytest
 from accucheck._errors import ConfigurationError
 from accucheck.cli import main
 from accucheck.cli._lists import expand, make_exclusion, numbers_to_ask, outputs_in, reports_on, why_not
+from accucheck.cli._options import Skipping
 from accucheck.files import FileError, open_source
 
 
@@ -85,7 +86,7 @@ def test_reports_on_lists_of_the_same_name_have_names_of_their_own() -> None:
 def test_rows_are_left_out_by_number_and_by_column() -> None:
     write("refused.csv", text="tel\n+51 987 654 321\nnone\n")
     write("leads.csv", text="phone,Consentimiento\n987654321,Sí\n912345678,SI \n911111111,no\nhola,sí\n")
-    exclusion = make_exclusion([Path("refused.csv")], ["consentimiento=sí"])
+    exclusion = make_exclusion(Skipping(exclude=(Path("refused.csv"),), where=("consentimiento=sí",)))
     with open_source("leads.csv") as source:
         reason = why_not(source, exclusion)
         assert reason is not None
@@ -101,30 +102,30 @@ def test_rows_are_left_out_by_number_and_by_column() -> None:
 def test_a_condition_on_a_column_that_is_not_there_is_an_error_that_lists_them() -> None:
     write("leads.csv", text="phone,city\n987654321,Lima\n")
     with open_source("leads.csv") as source, pytest.raises(FileError, match="the columns are phone, city"):
-        why_not(source, make_exclusion([], ["consent=yes"]))
+        why_not(source, make_exclusion(Skipping(where=("consent=yes",))))
     with pytest.raises(ConfigurationError, match="COLUMN=VALUE"):
-        make_exclusion([], ["consent"])
+        make_exclusion(Skipping(where=("consent",)))
 
 
 def test_a_list_of_refusals_says_what_was_read_of_it(capsys: pytest.CaptureFixture[str]) -> None:
     write("refused.csv", text="name,phone\nAna,913456789\nEva,\nLuis,ext. 12\n")
-    assert make_exclusion([Path("refused.csv")], []) is not None
+    assert make_exclusion(Skipping(exclude=(Path("refused.csv"),))) is not None
     said = capsys.readouterr().err
     assert "refused.csv: 1 number to leave out, from column 'phone'" in said
     assert "refused.csv: 1 row without a valid number" in said
-    make_exclusion([Path("refused.csv")], [], quiet=True)
+    make_exclusion(Skipping(exclude=(Path("refused.csv"),)), quiet=True)
     assert "never" not in capsys.readouterr().err
 
 
 def test_a_list_of_refusals_without_a_number_is_an_error() -> None:
     write("refused.csv", text="phone\nAna\nEva\n")
     with pytest.raises(FileError, match="has no phone numbers, so nothing would be excluded"):
-        make_exclusion([Path("refused.csv")], [])
+        make_exclusion(Skipping(exclude=(Path("refused.csv"),)))
 
 
 def test_without_options_every_row_is_asked() -> None:
     write("leads.csv")
-    assert make_exclusion([], []) is None
+    assert make_exclusion(Skipping()) is None
     with open_source("leads.csv") as source:
         assert list(numbers_to_ask(source, why_not(source, None))) == ["987654321"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from accucheck.cli import _jobs
-from accucheck.cli._jobs import LiveRows
+from accucheck.cli import _bulk
+from accucheck.cli._bulk import LiveRows
 from accucheck.files import FileError, Row
 
 
@@ -23,7 +23,7 @@ async def test_every_row_comes_once_and_in_order() -> None:
 
 
 async def test_a_slow_reader_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_jobs, "_AHEAD", 10)
+    monkeypatch.setattr(_bulk, "_AHEAD", 10)
     read = 0
 
     def counted() -> Iterator[Row]:

@@ -36,7 +36,7 @@ def write(project: str = "", user: str = "") -> None:
 def parsed(*words: str) -> dict[str, Any]:
     _, bound, _ = app.parse_args(["bulk", "in.csv", "-o", "out.csv", *words])
     bound.apply_defaults()
-    return bound.arguments
+    return vars(bound.arguments["options"])
 
 
 def test_the_command_line_beats_the_environment_beats_the_project_beats_the_user(

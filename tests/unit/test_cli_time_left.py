@@ -15,7 +15,7 @@ from accucheck import Client, testing
 from accucheck._models import Stats
 from accucheck._schedule import Hours, RatePlan
 from accucheck.cli._progress import RunMeter
-from accucheck.cli._run import RunNotice, run_meter
+from accucheck.cli._run import RunNotice
 from accucheck.cli._time_left import TimeLeft
 from accucheck.sandbox import Soft
 from accucheck.testing import Settings
@@ -46,7 +46,9 @@ def whole_run(monkeypatch: pytest.MonkeyPatch) -> Any:
         async with Client("id", "secret", transport=vendor, rate=rate) as client:
             texts = (str(987_000_000 + n) for n in range(numbers))
             stream = client.stream(texts, on_event=notice, **options)
-            meter = run_meter(stream, notice, numbers)
+            meter = RunMeter(
+                lambda: stream.stats, numbers, pause=lambda: stream.pause, outage=lambda: notice.outage
+            )
 
             async def watch() -> None:
                 while True:
