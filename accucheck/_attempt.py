@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from accucheck._arguments import Timeouts
-from accucheck._budgets import CallBudget, CallCap, CostBudget, budget_exhausted
+from accucheck._budgets import Caps
 from accucheck._circuit import Brake, Circuit, RetryBudget
 from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
 from accucheck._errors import BudgetExhausted, ConfigurationError, StillPending, mask
@@ -26,7 +26,7 @@ from accucheck._statuses import ANSWER_LOST, UNKNOWN
 from accucheck._store import EndpointChoice
 from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply, was_not_sent
 
-__all__ = ["Attempt", "CallBudget", "CallCap", "Counters", "Host", "Progress", "Send"]
+__all__ = ["Attempt", "Counters", "Host", "Progress", "Send"]
 
 logger = logging.getLogger("accucheck")
 
@@ -208,9 +208,7 @@ class Attempt:
         policy: Policy,
         host: Host,
         events: Listeners,
-        budget: CallBudget | None = None,
-        cap: CallCap | None = None,
-        cost: CostBudget | None = None,
+        caps: Caps | None = None,
         brake: Brake | None = None,
         later: LaterPolls | None = None,
         key: Key | None = None,
@@ -242,10 +240,8 @@ class Attempt:
         self._events = events
         self._key = key
         self._run_id = run_id
-        self._budget = budget
-        self._cap = cap
-        self._cost = cost
-        self._limited = budget is not None or cap is not None or cost is not None
+        self._caps = caps or Caps()
+        self._limited = bool(self._caps)
         self._chance = chance
         self._debugging = logger.isEnabledFor(logging.DEBUG)
         self._now = asyncio.get_running_loop().time
@@ -300,10 +296,11 @@ class Attempt:
         circuit = host.circuit
         if circuit.opened and not circuit.admits(sent_at):
             return None
-        if self._limited and not self._take_call():
+        caps, limited = self._caps, self._limited
+        if limited and not caps.take():
             caller.wait(1)
             try:
-                await self._reserve()
+                await caps.reserve()
             except BudgetExhausted:
                 if caller.wants():
                     raise
@@ -311,10 +308,11 @@ class Attempt:
             finally:
                 caller.wait(-1)
         progress = caller.choose()
-        if self._limited:
-            self._spend(progress)
         if progress is None:
+            caps.give_back()
             return None
+        if limited:
+            caps.sending()
         counters = self.counters
         counters.calls += 1
         counters.in_flight += 1
@@ -342,8 +340,7 @@ class Attempt:
                 counters.cut_off += 1
                 if basic:
                     counters.basic_replies[ANSWER_LOST.name] += 1
-                if self._cost is not None:
-                    self._cost.settle(ANSWER_LOST, basic=basic)
+                caps.settle(ANSWER_LOST, basic=basic)
             if probe:
                 circuit.abandon_probe()
                 host.follow(self._now())
@@ -353,8 +350,8 @@ class Attempt:
             progress.calling = False
         if basic:
             counters.basic_replies[reply.row.name] += 1
-        if self._cost is not None:
-            self._cost.settle(reply.row, basic=basic)
+        if limited:
+            caps.settle(reply.row, basic=basic)
         if self._events.tell is not None:
             self._tell_of(progress, reply, self._now() - sent_at)
         body, brake = host.body, self.basic_brake if basic else self.brake
@@ -571,48 +568,6 @@ class Attempt:
         elif progress.next == "retry":
             self.counters.retries += 1
 
-    def _take_call(self) -> bool:
-        """Take a call from every cap, or from none; return whether it did."""
-        cap, cost, budget = self._cap, self._cost, self._budget
-        if budget is not None and not budget.take():
-            return False
-        if cost is None or cost.take():
-            if cap is None or cap.take():
-                return True
-            if cost is not None:
-                cost.give_back()
-        if budget is not None:
-            budget.give_back()
-        return False
-
-    async def _reserve(self) -> None:
-        """Wait until every cap has a call, and take it. Raises BudgetExhausted if one is reached.
-
-        Holds nothing while it waits, so that others can make those calls.
-        """
-        cap, cost, budget = self._cap, self._cost, self._budget
-        while not self._take_call():
-            if cap is not None and not cap.left:
-                raise budget_exhausted()
-            for each in (cost, budget):
-                if each is not None:
-                    await each.wait()
-
-    def _spend(self, progress: Progress | None) -> None:
-        """Spend the call that was taken from the caps, or give it back if there is no number for it."""
-        if progress is None:
-            if self._cap is not None:
-                self._cap.give_back()
-            if self._cost is not None:
-                self._cost.give_back()
-            if self._budget is not None:
-                self._budget.give_back()
-            return
-        if self._cost is not None:
-            self._cost.sending()
-        if self._budget is not None:
-            self._budget.sending()
-
     def _take_back(self, progress: Progress) -> None:
         """Undo the count of a call of which nothing was sent: it was not made and cannot have been charged."""
         progress.calls -= 1
@@ -621,11 +576,7 @@ class Attempt:
             self.counters.polls -= 1
         elif progress.next == "retry":
             self.counters.retries -= 1
-        if self._cap is not None:
-            self._cap.give_back()
-        for budget in (self._cost, self._budget):
-            if budget is not None:
-                budget.not_sent()
+        self._caps.not_sent()
 
     def _log_refusal(self, progress: Progress, retry_after: float | None) -> None:
         logger.debug("%s: rate-limited, Retry-After %s", mask(progress.national), retry_after)

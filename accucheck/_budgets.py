@@ -15,7 +15,7 @@ from accucheck._errors import BudgetExhausted
 from accucheck._statuses import Charge, Row
 from accucheck._store import COUNTS_MONEY, Store
 
-__all__ = ["CallBudget", "CallCap", "CostBudget", "budget_exhausted", "spent_so_far"]
+__all__ = ["CallBudget", "CallCap", "Caps", "CostBudget", "budget_exhausted", "spent_so_far"]
 
 
 class CallCap:
@@ -36,6 +36,16 @@ class CallCap:
     def give_back(self) -> None:
         """Return a call that was taken and not made."""
         self.left += 1
+
+    def sending(self) -> None:
+        """Do nothing: what was taken is spent."""
+
+    not_sent = give_back
+
+    async def wait(self) -> None:
+        """Raise BudgetExhausted if no call is left."""
+        if not self.left:
+            raise budget_exhausted()
 
 
 _BLOCK: Final = 1_000
@@ -267,6 +277,57 @@ class CostBudget(CallBudget):
 
     def _exhausted(self) -> BudgetExhausted:
         return BudgetExhausted("max_cost is used up: raise max_cost to continue", cap="max_cost")
+
+
+class Caps:
+    """The caps of a run: each call needs all of them."""
+
+    def __init__(
+        self, *, cap: CallCap | None = None, cost: CostBudget | None = None, budget: CallBudget | None = None
+    ) -> None:
+        self._cost = cost
+        self._all = [each for each in (budget, cost, cap) if each is not None]
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def take(self) -> bool:
+        """Take a call from every cap, or from none; return whether it did."""
+        for place, each in enumerate(self._all):
+            if not each.take():
+                for taken in self._all[:place]:
+                    taken.give_back()
+                return False
+        return True
+
+    async def reserve(self) -> None:
+        """Wait until every cap has a call, and take it. Raises BudgetExhausted if one is reached.
+
+        Holds nothing while it waits, so that others can make those calls.
+        """
+        while not self.take():
+            for each in reversed(self._all):  # the client's own first: others cannot give it calls
+                await each.wait()
+
+    def give_back(self) -> None:
+        """Return a call that was taken and not made."""
+        for each in self._all:
+            each.give_back()
+
+    def sending(self) -> None:
+        """Note that the call is being sent."""
+        for each in self._all:
+            each.sending()
+
+    def not_sent(self) -> None:
+        """Note that it was not sent after all, and return it."""
+        for each in self._all:
+            each.not_sent()
+
+    def settle(self, row: Row, *, basic: bool) -> None:
+        """Note its reply, and return what it did not cost."""
+        if self._cost is not None:
+            self._cost.settle(row, basic=basic)
 
 
 async def spent_so_far(store: Store, job: str = "") -> Decimal:

@@ -46,7 +46,7 @@ from accucheck._arguments import (
     check_number_function,
 )
 from accucheck._attempt import Attempt, Host
-from accucheck._budgets import CallBudget, CallCap, CostBudget
+from accucheck._budgets import CallBudget, CallCap, Caps, CostBudget
 from accucheck._checks import Checks
 from accucheck._circuit import Brake, RetryBudget
 from accucheck._concurrency import EngineTask, settled
@@ -763,9 +763,7 @@ class Client:
             policy=self._policy,
             host=self._host,
             events=events,
-            budget=budget,
-            cap=self._cap,
-            cost=cost,
+            caps=Caps(cap=self._cap, cost=cost, budget=budget),
             brake=brake,
             later=later,
             key=key,

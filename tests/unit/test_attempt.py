@@ -12,7 +12,7 @@ import pytest
 import tenacity
 
 from accucheck._attempt import Attempt, Host, Progress
-from accucheck._budgets import CallBudget, CallCap
+from accucheck._budgets import CallBudget, CallCap, Caps
 from accucheck._circuit import FAILURES_TO_OPEN, RetryBudget
 from accucheck._decide import Decision, Done, Policy, Stop, Wait
 from accucheck._errors import (
@@ -467,8 +467,8 @@ def test_a_call_of_which_nothing_was_sent_is_not_counted_and_costs_nothing(
     async def main() -> tuple[Bench, int, int]:
         bench, store, cap = Bench(error), MemoryStore(), CallCap(1)
         bench.progress.next = kind
-        bench.attempt._cap, bench.attempt._limited = cap, True
-        bench.attempt._budget = budget = CallBudget(store, max_calls=1)
+        budget = CallBudget(store, max_calls=1)
+        bench.attempt._caps, bench.attempt._limited = Caps(cap=cap, budget=budget), True
         with pytest.raises((asyncio.CancelledError, ConfigurationError)):
             await bench.take()
         await budget.close(lost=0)

@@ -27,7 +27,7 @@ from accucheck import (
 )
 from accucheck._admission import InFlight, Limits
 from accucheck._attempt import Attempt, Host
-from accucheck._budgets import CallBudget, CostBudget
+from accucheck._budgets import CallBudget, Caps, CostBudget
 from accucheck._circuit import Brake, RetryBudget
 from accucheck._concurrency import OutcomeQueue
 from accucheck._costs import Money, Prices
@@ -124,9 +124,8 @@ def make_stream(
             policy=policy or Policy(),
             host=shared_host,
             events=events,
-            budget=budget,
+            caps=Caps(cost=costs, budget=budget),
             brake=brake,
-            cost=costs,
             later=later,
             chance=random.Random(7).random,
         )
