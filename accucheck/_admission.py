@@ -100,6 +100,25 @@ class PendingNumber(Progress, eq=False, kw_only=True):
     expedite: Callable[[PendingNumber], None] | None = None
     """Moves it to the front, because a single check waits for it."""
 
+    def settlement(self, result: Check | CheckError) -> Settlement:
+        """Return what its calls have come to; in a cascade, those of the present step."""
+        return Settlement(self.number, result, self.calls, self.lost)
+
+    def of_both_steps(self, settlement: Settlement) -> Settlement:
+        """Return what it has come to, with the first step of a cascade: if only the details failed, that is a "yes"."""
+        if self.first is None:
+            return settlement
+        return Settlement(
+            self.number,
+            settlement.result if isinstance(settlement.result, Check) else self.first,
+            settlement.calls + self.first_calls,
+            settlement.possibly_double_charged + self.first_lost,
+        )
+
+    def first_answer(self) -> Settlement | None:
+        """Return the "yes" of a number at the second step of a cascade, for those who do not wait for the details."""
+        return None if self.first is None else self.of_both_steps(self.settlement(self.first))
+
     def join(self, key: object, joined: Joined) -> None:
         """Have ``joined`` called when it is settled or given up."""
         if self.joined is None:

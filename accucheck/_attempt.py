@@ -20,7 +20,7 @@ from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy
 from accucheck._errors import BudgetExhausted, ConfigurationError, StillPending, mask
 from accucheck._events import CallEnded, CallKind, CircuitChanged, Key, Listeners
 from accucheck._gate import Gate
-from accucheck._models import Check, Endpoint
+from accucheck._models import Check, Endpoint, Stats
 from accucheck._polls import LaterPolls, PollTimes
 from accucheck._statuses import ANSWER_LOST, UNKNOWN
 from accucheck._store import EndpointChoice
@@ -106,6 +106,21 @@ class Counters:
         answers = self.calls - self.in_flight - self.cut_off - self.replies.total()
         counts = Counter({"OK": answers, ANSWER_LOST.name: self.cut_off}) + self.replies
         return dict(counts)
+
+    def stats(self, **own: Any) -> Stats:
+        """Return the totals of a run: these counts, and its ``own``."""
+        return Stats(
+            calls=self.calls,
+            in_flight=self.in_flight,
+            pending=self.pending,
+            polls=self.polls,
+            retries=self.retries,
+            refusals=self.refusals,
+            possibly_double_charged=self.lost,
+            replies=self.by_reply(),
+            basic_replies=dict(self.basic_replies),
+            **own,
+        )
 
 
 _NOTICEABLE: Final = 0.1

@@ -26,7 +26,7 @@ from accucheck._errors import (
     TransportError,
     VendorUnavailable,
 )
-from accucheck._events import Listeners, Settled
+from accucheck._events import Listeners, settled_event
 from accucheck._models import Check, Settlement, Stats
 from accucheck._open_stores import SharedStore
 from accucheck._settler import Settler
@@ -201,7 +201,7 @@ class Checks:
         timer = None
         if expires is not None:
             timer = self._loop.call_at(
-                expires, lambda: waiter.tell(_first_answer(entry) or self._too_late(entry))
+                expires, lambda: waiter.tell(entry.first_answer() or self._too_late(entry))
             )
         try:
             settlement = await waiter.future
@@ -269,7 +269,7 @@ class Checks:
         """Tell callers without a deadline immediately that the vendor is unavailable."""
         for waiter in run.waiters:
             if waiter.expires is None:
-                waiter.tell(_first_answer(run.entry) or self._unavailable(run.entry.number))
+                waiter.tell(run.entry.first_answer() or self._unavailable(run.entry.number))
 
     # Recent answers, without a ledger
 
@@ -385,7 +385,7 @@ class Checks:
             decision = await self._attempt.make(run, urgent=True)
             match decision:
                 case Done(result):
-                    settlement = Settlement(entry.number, result, entry.calls, entry.lost)
+                    settlement = entry.settlement(result)
                     if entry.basic and isinstance(result, Check) and result.whatsapp:
                         await self._store_it(run, settlement)
                         run.stored = None
@@ -429,15 +429,7 @@ class Checks:
     async def _settle(self, run: _Run, settlement: Settlement) -> Settlement:
         """Have the answer stored, or remembered; return what the callers get."""
         await self._store_it(run, settlement)
-        entry = run.entry
-        if entry.first is not None:  # both steps of a cascade; if only the details failed, it is the "yes"
-            both = settlement.result if isinstance(settlement.result, Check) else entry.first
-            settlement = Settlement(
-                entry.number,
-                both,
-                settlement.calls + entry.first_calls,
-                settlement.possibly_double_charged + entry.first_lost,
-            )
+        settlement = run.entry.of_both_steps(settlement)
         if self._store is None:
             self._remember(settlement)
         result = settlement.result
@@ -446,14 +438,7 @@ class Checks:
         self._yes += isinstance(result, Check) and result.whatsapp
         self._no += isinstance(result, Check) and not result.whatsapp
         if self._events.tell is not None:
-            self._events.tell(
-                Settled(
-                    "OK" if isinstance(result, Check) else result.status,
-                    settlement.calls,
-                    result.whatsapp if isinstance(result, Check) else None,
-                    key=run.entry.item,
-                )
-            )
+            self._events.tell(settled_event(settlement, key=run.entry.item))
         return settlement
 
     def _deliver(self, runs: Sequence[_Run], settlements: Sequence[Settlement]) -> None:
@@ -510,31 +495,14 @@ class Checks:
     @property
     def stats(self) -> Stats:
         """The totals of the checks."""
-        calls = self._attempt.counters
-        return Stats(
+        return self._attempt.counters.stats(
             read=self._read,
             duplicates=self._duplicates,
             known=self._known,
-            calls=calls.calls,
             yes=self._yes,
             no=self._no,
             failed=self._failed,
-            in_flight=calls.in_flight,
-            pending=calls.pending,
-            polls=calls.polls,
-            retries=calls.retries,
-            refusals=calls.refusals,
-            possibly_double_charged=calls.lost,
-            replies=calls.by_reply(),
-            basic_replies=dict(calls.basic_replies),
         )
-
-
-def _first_answer(entry: PendingNumber) -> Settlement | None:
-    """Return the "yes" of a number in the second step of a cascade, for callers that do not wait for the details."""
-    if entry.first is None:
-        return None
-    return Settlement(entry.number, entry.first, entry.calls + entry.first_calls)
 
 
 def _again(error: Exception) -> Exception:

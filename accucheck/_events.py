@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from accucheck._help import with_fields
-from accucheck._models import Endpoint, Stats
+from accucheck._models import Check, Endpoint, Settlement, Stats
 
 __all__ = [
     "CallEnded",
@@ -84,6 +84,16 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     """See ``CallEnded.key``."""
     run_id: str = ""
     """See ``CallEnded.run_id``."""
+
+
+def settled_event(
+    settlement: Settlement, *, index: int | None = None, key: object = None, run_id: str = ""
+) -> Settled:
+    """Return the event of a number that is settled."""
+    result, calls = settlement.result, settlement.calls
+    if isinstance(result, Check):
+        return Settled("OK", calls, result.whatsapp, index, key, run_id)
+    return Settled(result.status, calls, None, index, key, run_id)
 
 
 @with_fields

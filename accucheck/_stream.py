@@ -31,7 +31,17 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -54,7 +64,7 @@ from accucheck._errors import (
     StillPending,
     UniformRefusals,
 )
-from accucheck._events import Key, Listeners, RunFinished, RunStarted, Settled
+from accucheck._events import Key, Listeners, RunFinished, RunStarted, settled_event
 from accucheck._models import Check, Outcome, Settlement, Stats
 from accucheck._settler import Settler
 from accucheck._store import Endpoint, Query, Store
@@ -65,6 +75,8 @@ Item = TypeVar("Item")
 logger = logging.getLogger("accucheck")
 
 _SECONDS_A_MINUTE: Final = 60
+_GIVEN_UP: Final = (PendingTimeout, StillPending)
+"""What becomes of a number that stays PENDING."""
 
 
 class RunContext(msgspec.Struct, frozen=True):
@@ -284,28 +296,18 @@ class Stream(Generic[Item]):
         """A snapshot of the run; readable at any time, even after the end."""
         if not self._entered:
             return Stats()
-        calls, admission = self._attempt.counters, self._admission
-        ended = self._ended_at
-        return Stats(
+        calls, admission, ended = self._attempt.counters, self._admission, self._ended_at
+        return calls.stats(
             read=admission.read,
             rejected=admission.rejected,
             duplicates=admission.duplicates,
             known=admission.known,
             known_failed=admission.known_failed,
-            calls=calls.calls,
             yes=self._yes,
             no=self._no,
             failed=self._failed,
-            in_flight=calls.in_flight,
             delayed=self._count_waiting(),
-            pending=calls.pending,
             pending_now=calls.pending - self._pending_settled,
-            polls=calls.polls,
-            retries=calls.retries,
-            refusals=calls.refusals,
-            possibly_double_charged=calls.lost,
-            replies=calls.by_reply(),
-            basic_replies=dict(calls.basic_replies),
             delivered=self._outcomes.taken,
             rate=self._attempt.gate.rate if ended is None else None,
             elapsed=(self._loop.time() if ended is None else ended) - self._started_at,
@@ -314,25 +316,17 @@ class Stream(Generic[Item]):
     # Input -> ready
 
     async def _read(self) -> None:
-        try:
+        with self._ending_the_run():
             if not self._stopping:
                 await self._admission.read_all()
-        except asyncio.CancelledError:
-            self._end_if_cancelled()
-        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
-            self._end(error)
 
     def _on_read(self, _task: object) -> None:
         self._exhausted = True
         self._check_done()
 
     async def _claim(self) -> None:
-        try:
+        with self._ending_the_run():
             await self._admission.claim_all()
-        except asyncio.CancelledError:
-            self._end_if_cancelled()
-        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
-            self._end(error)
 
     def _on_ready(self, jobs: int) -> None:
         self._wake(jobs)
@@ -373,7 +367,7 @@ class Stream(Generic[Item]):
 
     async def _work(self, worker: _Worker) -> None:
         make = self._attempt.make
-        try:
+        with self._ending_the_run(worker):
             while not self._stopping:
                 if not self._has_job():
                     await self._wait_for_job()
@@ -383,19 +377,6 @@ class Stream(Generic[Item]):
                 if decision is not None:
                     assert entry is not None
                     self._act(entry, decision)
-        except asyncio.CancelledError:
-            self._end_if_cancelled()
-        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
-            self._end(error)
-        finally:
-            self._dismiss(worker)
-
-    def _dismiss(self, worker: _Worker) -> None:
-        if worker.entry is not None:  # cut off
-            worker.entry = None
-            self._exposed -= 1
-        self._workers.discard(worker)
-        self._check_done()
 
     def _has_job(self) -> bool:
         if len(self._admission.ready) + len(self._due) <= self._claims:
@@ -420,7 +401,7 @@ class Stream(Generic[Item]):
         worker.task = self._spawn(self._call_first(worker, entry), "urgent worker")
 
     async def _call_first(self, worker: _Worker, entry: PendingNumber) -> None:
-        try:
+        with self._ending_the_run(worker):
             decision = await self._attempt.make(worker, urgent=True)
             worker.entry = None
             if decision is not None:
@@ -428,12 +409,6 @@ class Stream(Generic[Item]):
             elif not self._stopping:
                 self._admission.ready.appendleft(entry)
                 self._wake(1)
-        except asyncio.CancelledError:
-            self._end_if_cancelled()
-        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
-            self._end(error)
-        finally:
-            self._dismiss(worker)
 
     def _act(self, entry: PendingNumber, decision: Decision) -> None:
         match decision:
@@ -541,25 +516,24 @@ class Stream(Generic[Item]):
         for entry, settlement in zip(entries, settlements, strict=True):
             number = entry.number
             admission.settled(entry)
+            if entry.calls and (entry.polls or isinstance(settlement.result, _GIVEN_UP)):
+                self._pending_settled += 1
             if entry.first is not None:
-                settlement = self._of_both_steps(entry, settlement)
+                settlement = entry.of_both_steps(settlement)
             result = settlement.result
             if not entry.calls:  # bought by another stream or check of this client
                 admission.count_known(entry, result)
             else:
                 self._exposed -= 1
-                if entry.polls:
-                    self._pending_settled += 1
                 if not isinstance(result, Check):
                     self._failed += 1
-                    if not entry.polls and isinstance(result, (PendingTimeout, StillPending)):
-                        self._pending_settled += 1  # given up at its first PENDING
                 elif result.whatsapp:
                     self._yes += 1
                 else:
                     self._no += 1
                 if tell is not None:
-                    self._tell_settled(entry, settlement)
+                    key = None if self._run.key is None else self._run.key(entry.item)
+                    tell(settled_event(settlement, index=entry.index, key=key, run_id=self._run_id))
             put_settled(settlement, entry.index, entry.item, first=True)
             for index, item in entry.more or ():
                 put_settled(settlement, index, item, first=False)
@@ -583,33 +557,19 @@ class Stream(Generic[Item]):
             self._wake(len(entries))
         self._check_done()
 
-    def _of_both_steps(self, entry: PendingNumber, settlement: Settlement) -> Settlement:
-        """Return what a number has come to at both steps of a cascade: if only the details failed, the "yes"."""
-        assert entry.first is not None
-        result = settlement.result
-        if not isinstance(result, Check):
-            if not entry.polls and isinstance(result, (PendingTimeout, StillPending)):
-                self._pending_settled += 1
-            result = entry.first
-        calls, lost = (
-            settlement.calls + entry.first_calls,
-            settlement.possibly_double_charged + entry.first_lost,
-        )
-        return Settlement(entry.number, result, calls, lost)
-
     def _deliver_first_answers(self) -> list[int]:
         """Deliver the "yes" of numbers at the second step of a cascade, which the run has not reached: it is paid for.
 
         Returns the numbers, whose claims are to be released.
         """
-        admission = self._admission
-        left = [entry for entry in admission.entries.values() if entry.first is not None]
-        for entry in left:
+        admission, given_up = self._admission, []
+        for entry in [*admission.entries.values()]:
+            settlement = entry.first_answer()
+            if settlement is None:
+                continue
+            given_up.append(entry.number)
             del admission.entries[entry.number]
             self._run.in_flight.pop(entry.number, None)
-            assert entry.first is not None
-            own = Settlement(entry.number, entry.first, entry.calls, entry.lost)
-            settlement = self._of_both_steps(entry, own)
             if settlement.calls:
                 self._yes += 1
             else:
@@ -618,21 +578,7 @@ class Stream(Generic[Item]):
             for index, item in entry.more or ():
                 self._outcomes.put_settled(settlement, index, item, first=False)
             entry.tell(settlement)
-        return [entry.number for entry in left]
-
-    def _tell_settled(self, entry: PendingNumber, settlement: Settlement) -> None:
-        tell, key, result = self._run.events.tell, self._run.key, settlement.result
-        if tell is not None:
-            tell(
-                Settled(
-                    "OK" if isinstance(result, Check) else result.status,
-                    settlement.calls,
-                    result.whatsapp if isinstance(result, Check) else None,
-                    entry.index,
-                    None if key is None else key(entry.item),
-                    self._run_id,
-                )
-            )
+        return given_up
 
     # The end
 
@@ -668,10 +614,25 @@ class Stream(Generic[Item]):
                 worker.task.end()
         self._check_done()
 
-    def _end_if_cancelled(self) -> None:
-        """End the run if a task was cancelled by anyone but the engine."""
-        if not self._stopping:
-            self._end(RuntimeError("the run ended: an internal task was cancelled from outside accucheck"))
+    @contextmanager
+    def _ending_the_run(self, worker: _Worker | None = None) -> Iterator[None]:
+        """End the run with the error that ends one of its tasks, or because anyone but the engine cancels it."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._stopping:
+                self._end(
+                    RuntimeError("the run ended: an internal task was cancelled from outside accucheck")
+                )
+        except Exception as error:  # noqa: BLE001 (it is raised again, from the iteration)
+            self._end(error)
+        finally:
+            if worker is not None:
+                if worker.entry is not None:  # cut off
+                    worker.entry = None
+                    self._exposed -= 1
+                self._workers.discard(worker)
+                self._check_done()
 
     def _check_done(self) -> None:
         if self._stopping:
