@@ -63,7 +63,7 @@ def _api() -> str:
         "Errors": errors,
         "Other names": [name for name in public if name not in named and name not in errors],
     }
-    lines = ["# Python API", "", "[Examples](examples.md) has one for every name of this page.", ""]
+    lines = ["# Python API", ""]
     for title, names in sections.items():
         if title:
             lines += [f"## {title}", ""]

@@ -1,14 +1,15 @@
-"""Check the types of the Python blocks of the documentation with mypy and pyright, strictly.
+"""Check the types of the Python blocks of the documentation and of docstrings with mypy and pyright, strictly.
 
 ``python .ci/examples.py FOLDER`` writes the blocks to a new folder and checks them there.
 
 A block with a title is a module of that name. The others of a page, which share their names when they are run, are one
-function, since they may await.
+function, since they may await. So are those of a docstring.
 """
 
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -28,9 +29,26 @@ LEFT_OUT = {
 }
 
 
+def docstrings() -> dict[str, str]:
+    """Return the examples in accucheck's docstrings by where they are; they can rely on ``import accucheck``."""
+    found = {}
+    for path in sorted(ROOT.glob("accucheck/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                blocks = BLOCK.findall(inspect.cleandoc(ast.get_docstring(node) or ""))
+                if blocks:
+                    name = getattr(node, "name", "")
+                    code = "".join(textwrap.dedent(code) for _, _, _, code in blocks)
+                    found[f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}:{name}"] = code
+    return found
+
+
 def write(folder: Path) -> None:
     """Write all pages below ``folder``."""
     folder.mkdir(parents=True)
+    for where, code in docstrings().items():
+        module = re.sub(r"\W", "_", where)
+        (folder / f"{module}.py").write_text(_in_a_function(f"import accucheck\n{code}"), "utf-8")
     for page in sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"]):
         name = str(page.relative_to(ROOT))
         if page.name in LEFT_OUT:

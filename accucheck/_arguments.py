@@ -124,6 +124,11 @@ class Timeouts(msgspec.Struct, frozen=True):
     """Time limits of one HTTP attempt, in seconds: positive and finite.
 
     Raises ConfigurationError for anything else.
+
+    Examples:
+        ```python
+        client = accucheck.Client(timeouts=accucheck.Timeouts(connect=2, read=10))
+        ```
     """
 
     connect: float = 10.0

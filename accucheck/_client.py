@@ -77,10 +77,22 @@ LedgerLike: TypeAlias = Store | Ledger | str | os.PathLike[str]
 
 
 class ClientOptions(TypedDict, total=False):
-    """The options of ``Client`` besides the credentials, for functions that pass them on."""
+    """The options of ``Client`` besides the credentials, for functions that pass them on.
+
+    Examples:
+        ```python
+        body: accucheck.BodyStyle = "form"
+        endpoint: accucheck.EndpointChoice = "cascade"
+        ledger: accucheck.LedgerLike = "answers.db"
+        rate: accucheck.Rate = (5, 200)
+        options: accucheck.ClientOptions = {"body": body, "endpoint": endpoint, "ledger": ledger, "rate": rate}
+        async with accucheck.Client(**options) as client:
+            print((await client.check("987654321")).whatsapp)
+        ```
+    """
 
     base_url: str | None
-    endpoint: Endpoint
+    endpoint: EndpointChoice
     body: BodyStyle | Literal["auto"]
     timeouts: Timeouts | None
     transport: httpx.AsyncBaseTransport | None
@@ -98,7 +110,18 @@ class ClientOptions(TypedDict, total=False):
 
 
 class StreamOptions(TypedDict, total=False):
-    """The options of ``Client.stream`` besides ``items`` and ``number``, for functions that pass them on."""
+    """The options of ``Client.stream`` besides ``items`` and ``number``, for functions that pass them on.
+
+    Examples:
+        ```python
+        from datetime import timedelta
+
+        fresh_within: accucheck.FreshWithin = {"no": timedelta(days=30)}  # a "yes" never expires
+        options: accucheck.StreamOptions = {"workers": 50, "ledger": "leads.db", "fresh_within": fresh_within}
+        async with accucheck.Client() as client:
+            print(await client.check_many(["987654321", "912345678"], **options))
+        ```
+    """
 
     workers: int
     rate: Rate | None
@@ -181,6 +204,13 @@ class Client:
 
     Raises:
         ConfigurationError: An argument is wrong, or credentials are missing.
+
+    Examples:
+        ```python
+        async with accucheck.Client(rate=50, ledger="answers.db") as client:
+            check = await client.check("987 654 321")
+            print(check.whatsapp)
+        ```
     """
 
     def __init__(
@@ -330,6 +360,17 @@ class Client:
                 ``RateLimited`` or ``TransportError``, depending on what it was waiting for.
             RunEnded: No number can be checked, such as ``OutOfQuota`` or ``LedgerError``.
             RuntimeError: The client is closed, or belongs to another event loop.
+
+        Examples:
+            ```python
+            async with accucheck.Client() as client:
+                try:
+                    check = await client.check("987 654 321", deadline=10)
+                except accucheck.CheckError as error:  # which is never a "no"
+                    print("no answer:", error.reason)
+                else:
+                    print("on WhatsApp" if check.whatsapp else "not on WhatsApp")
+            ```
         """
         seconds = as_seconds("deadline", deadline)
         timeouts = as_timeouts(timeout) if timeout is not None else None
@@ -378,6 +419,16 @@ class Client:
         Raises:
             RunEnded: The run ended early. ``error.outcomes`` holds the outcomes up to then, in order.
             ConfigurationError: An argument is wrong.
+
+        Examples:
+            ```python
+            async with accucheck.Client() as client:
+                for outcome in await client.check_many(["987 654 321", "(01) 456-7890", "n/a"]):
+                    if isinstance(outcome, accucheck.Checked):
+                        print(outcome.item, outcome.check.whatsapp)
+                    else:
+                        print(outcome.item, outcome.error.reason)
+            ```
         """
         found: list[Outcome[Any]] = []
         try:
@@ -403,6 +454,21 @@ class Client:
         """The events from now on: ``async for event in client.events``. Ends when the client is closed.
 
         Each use is another reader; one that falls 10,000 events behind misses the oldest.
+
+        Examples:
+            ```python
+            import asyncio
+
+
+            async def watch(client: accucheck.Client) -> None:
+                async for event in client.events:
+                    print(event)
+
+
+            async with asyncio.TaskGroup() as tasks, accucheck.Client() as client:
+                tasks.create_task(watch(client))  # ends with the client
+                await client.check("987654321")
+            ```
         """
         return self._events.read()
 
@@ -507,6 +573,21 @@ class Client:
             ConfigurationError: An argument is wrong.
             LedgerError: On entering, if the ledger cannot be opened.
             RuntimeError: On entering, if the client is closed or belongs to another event loop.
+
+        Examples:
+            ```python
+            leads = [{"name": "Ana", "phone": "987654321"}, {"name": "Rosa", "phone": "912345678"}]
+            async with (
+                accucheck.Client() as client,
+                client.stream(leads, number=lambda row: row["phone"], ledger="leads.db") as outcomes,
+            ):
+                async for outcome in outcomes:
+                    match outcome:
+                        case accucheck.Checked(item=row, check=check):
+                            print(row["name"], check.whatsapp)
+                        case accucheck.Failed(item=row, error=error):
+                            print(row["name"], error.reason)
+            ```
         """
         if isinstance(items, str | bytes):
             raise ConfigurationError(

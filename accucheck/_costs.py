@@ -38,7 +38,15 @@ def money(name: str, amount: Money) -> Decimal:
 
 
 class Prices:
-    """What one call costs, by its reply; 0 or more each."""
+    """What one call costs, by its reply; 0 or more each.
+
+    Examples:
+        ```python
+        price: accucheck.Money = "0.005"
+        async with accucheck.Client() as client:
+            await client.check_many(["987654321"], max_cost="0.10", prices=accucheck.Prices(price))
+        ```
+    """
 
     __slots__ = ("answer", "basic", "pending", "refused")
 

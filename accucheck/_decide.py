@@ -43,14 +43,7 @@ class _FullJitter(tenacity.wait_exponential):
 @with_fields
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """When to ask again, and when to give up. Accepts any tenacity wait or stop strategy::
-
-        from tenacity import stop_after_delay, wait_exception, wait_fixed
-
-        Policy(retry_wait=wait_fixed(5))                # exactly 5 s before every retry
-        Policy(retry_wait=wait_exception(lambda error: error.retry_after or 2))
-        Policy(poll_wait=wait_fixed(20), poll_stop=stop_after_delay(3_600))
-        Policy(retry_stop=lambda state: isinstance(state.outcome.exception(), accucheck.TransportError))
+    """When to ask again, and when to give up. Accepts any tenacity wait or stop strategy.
 
     A strategy gets a full ``tenacity.RetryCallState``: ``outcome`` holds the CheckError that the number would fail
     with now, and ``args`` its number. ``attempt_number`` counts from 1. ``seconds_since_start`` counts from the first
@@ -58,6 +51,24 @@ class Policy:
     ``idle_for`` is the time spent waiting so far, and ``upcoming_sleep`` (for a stop) the next wait.
 
     The vendor's Retry-After (up to 5 minutes) and the retry budget can make a wait longer, never shorter.
+
+    Examples:
+        ```python
+        from tenacity import RetryCallState, stop_after_delay, wait_fixed
+
+
+        def unless_refused(state: RetryCallState) -> bool:
+            return state.outcome is not None and isinstance(state.outcome.exception(), accucheck.RateLimited)
+
+
+        policy = accucheck.Policy(
+            retry_wait=wait_fixed(5),  # exactly 5 s before every retry
+            retry_stop=unless_refused,
+            poll_wait=wait_fixed(20),
+            poll_stop=stop_after_delay(3_600),
+        )
+        client = accucheck.Client(policy=policy)
+        ```
     """
 
     retry_wait: WaitBaseT = field(default_factory=lambda: _FullJitter(multiplier=1, max=30))

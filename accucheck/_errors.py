@@ -32,7 +32,7 @@ there is one ("4. Error Codes" of its page), ours in the same style otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -94,7 +94,42 @@ def mask(number: str | int) -> str:
 
 
 class AccucheckError(Exception):
-    """The base class: ``except AccucheckError`` catches everything that this package raises on purpose."""
+    """The base class: ``except AccucheckError`` catches everything that this package raises on purpose.
+
+    Examples:
+        ```python
+        async def whatsapp(client: accucheck.Client, number: str) -> bool | None:
+            try:
+                return (await client.check(number, deadline=30)).whatsapp
+            except accucheck.InvalidNumber as error:
+                print("not a Peru number:", error.problem)
+            except (accucheck.PendingTimeout, accucheck.StillPending):
+                print("AccuAuth has no answer yet: ask later")
+            except accucheck.RateLimited as error:
+                print("too many calls: retry after", error.retry_after)
+            except (accucheck.VendorUnavailable, accucheck.TransportError) as error:
+                print("AccuAuth cannot be reached:", error.reason)
+            except (accucheck.Undetermined, accucheck.ProtocolError, accucheck.InternalError) as error:
+                print("no usable answer:", error.request_id)
+            except (accucheck.InvalidArgument, accucheck.RefusedAlike) as error:
+                print("AccuAuth refuses the number:", error.reason)
+            except (accucheck.Unauthorized, accucheck.KeyExpired, accucheck.NoPermission) as error:
+                print("check the credentials:", error)
+            except (accucheck.OutOfQuota, accucheck.BudgetExhausted):
+                print("top up the account, or raise the cap")
+            except (accucheck.NotFound, accucheck.Outage, accucheck.UniformRefusals) as error:
+                print("no number can be checked:", error)
+            except (accucheck.LedgerError, accucheck.ConfigurationError) as error:
+                print("check the setup:", error)
+            except accucheck.AccucheckError as error:  # all of the above
+                print(error.to_dict())
+            return None
+
+
+        async with accucheck.Client() as client:
+            assert await whatsapp(client, "12") is None
+        ```
+    """
 
     status: ClassVar[str] = "ERROR"
 
@@ -137,18 +172,45 @@ class AccucheckError(Exception):
 
     __json__ = to_dict  # what Celery's JSON serializer (kombu) calls
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return pydantic_schema(cls)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"type": "object"}
+
     def _data(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
 
 class ConfigurationError(AccucheckError, ValueError):
-    """An argument or a credential is missing or wrong; the message says what to do."""
+    """An argument or a credential is missing or wrong; the message says what to do.
+
+    Examples:
+        ```python
+        try:
+            accucheck.Client(rate=-1)
+        except accucheck.ConfigurationError as error:
+            print(error)
+        ```
+    """
 
     status = "CONFIGURATION_ERROR"
 
 
 class CheckError(AccucheckError):
-    """One number has no answer. The run continues; nothing is known about the number, so it is never a "no"."""
+    """One number has no answer. The run continues; nothing is known about the number, so it is never a "no".
+
+    Examples:
+        ```python
+        async with accucheck.Client() as client:
+            try:
+                await client.check("987654321", deadline=30)
+            except accucheck.CheckError as error:
+                print(error.status, error.reason, error.calls, error.retry_after)
+        ```
+    """
 
     status = "CHECK_ERROR"
 
@@ -182,7 +244,17 @@ class CheckError(AccucheckError):
 
 
 class InvalidNumber(CheckError):
-    """The text is not a Peru phone number, so no call was made."""
+    """The text is not a Peru phone number, so no call was made.
+
+    Examples:
+        ```python
+        try:
+            accucheck.normalize("98765432")
+        except accucheck.InvalidNumber as error:
+            problem: accucheck.NumberProblem | None = error.problem
+            print(problem, error.reason)
+        ```
+    """
 
     status = "INVALID_NUMBER"
 
@@ -283,7 +355,17 @@ class VendorUnavailable(CheckError):
 
 
 class RunEnded(AccucheckError):
-    """The run cannot continue. Raised after every outcome that was already paid for."""
+    """The run cannot continue. Raised after every outcome that was already paid for.
+
+    Examples:
+        ```python
+        async with accucheck.Client() as client:
+            try:
+                outcomes = await client.check_many(["987654321", "912345678"], max_calls=1)
+            except accucheck.RunEnded as error:
+                print(error.status, error)
+        ```
+    """
 
     status = "RUN_ENDED"
 
@@ -427,3 +509,24 @@ CHECK_ERRORS: dict[str, type[CheckError]] = {
     )
 }
 """The errors of numbers that were admitted, by the status that the ledger and the outputs keep."""
+
+
+# For pydantic, and thus FastAPI: lets errors and records be fields and return types. Only pydantic calls these.
+
+
+def pydantic_schema(kind: type, convert: Callable[[Any], Any] | None = None) -> Any:
+    """Return the schema of a record: accepts an instance (or what ``convert`` turns into one), writes ``to_dict``."""
+    from pydantic_core import core_schema
+
+    instance = core_schema.is_instance_schema(kind)
+    if convert is None:
+        schema: Any = instance
+    else:
+        converted = core_schema.no_info_plain_validator_function(convert)
+        schema = core_schema.union_schema([instance, converted])
+    written = core_schema.plain_serializer_function_ser_schema(lambda record: record.to_dict())
+    return core_schema.no_info_after_validator_function(_itself, schema, serialization=written)
+
+
+def _itself(record: Any) -> Any:
+    return record

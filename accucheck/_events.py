@@ -35,7 +35,22 @@ CallKind: TypeAlias = Literal["first", "retry", "poll", "refused"]
 
 @with_fields
 class CallEnded(msgspec.Struct, frozen=True, gc=False):
-    """One call has ended."""
+    """One call has ended.
+
+    Examples:
+        ```python
+        def on_event(event: accucheck.Event) -> None:
+            if isinstance(event, accucheck.CallEnded):
+                kind: accucheck.CallKind = event.kind
+                print(event.key, kind, event.reply, event.seconds)
+
+
+        hook: accucheck.OnEvent = on_event
+        key: accucheck.Key = str.strip
+        async with accucheck.Client(on_event=hook) as client:
+            await client.check_many(["987654321"], key=key)
+        ```
+    """
 
     reply: str
     """``OK``, or another name in the status table: the vendor's word, or ours (``ANSWER_LOST``, ``MALFORMED``)."""
@@ -62,7 +77,18 @@ class CallEnded(msgspec.Struct, frozen=True, gc=False):
 
 @with_fields
 class CircuitChanged(msgspec.Struct, frozen=True, gc=False):
-    """The circuit opened (calls are held back, one probe at a time) or closed."""
+    """The circuit opened (calls are held back, one probe at a time) or closed.
+
+    Examples:
+        ```python
+        def on_event(event: accucheck.Event) -> None:
+            if isinstance(event, accucheck.CircuitChanged):
+                print("AccuAuth cannot be reached" if event.opened else "AccuAuth is back")
+
+
+        client = accucheck.Client(on_event=on_event)
+        ```
+    """
 
     opened: bool
     """Whether it opened, rather than closed."""
@@ -70,7 +96,25 @@ class CircuitChanged(msgspec.Struct, frozen=True, gc=False):
 
 @with_fields
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """One number is settled, and stored."""
+    """One number is settled, and stored.
+
+    Examples:
+        ```python
+        from collections import Counter
+
+        verdicts: Counter[bool | None] = Counter()
+
+
+        def on_event(event: accucheck.Event) -> None:
+            if isinstance(event, accucheck.Settled):
+                verdicts[event.whatsapp] += 1
+
+
+        async with accucheck.Client(on_event=on_event) as client:
+            await client.check_many(["987654321", "912345678"])
+        print(verdicts)
+        ```
+    """
 
     status: str
     """``OK``, or the status of the error."""
@@ -98,7 +142,19 @@ def settled_event(
 
 @with_fields
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
-    """A stream was entered."""
+    """A stream was entered.
+
+    Examples:
+        ```python
+        def on_event(event: accucheck.Event) -> None:
+            if isinstance(event, accucheck.RunStarted):
+                print("run", event.run_id, "of job", event.job)
+
+
+        async with accucheck.Client(on_event=on_event) as client:
+            await client.check_many(["987654321"], ledger="answers.db", job="november")
+        ```
+    """
 
     run_id: str
     """The stream's ``run_id``, which all its events carry."""
@@ -108,7 +164,19 @@ class RunStarted(msgspec.Struct, frozen=True, gc=False):
 
 @with_fields
 class RunFinished(msgspec.Struct, frozen=True, gc=False):
-    """A stream has ended: its last answer is stored."""
+    """A stream has ended: its last answer is stored.
+
+    Examples:
+        ```python
+        def on_event(event: accucheck.Event) -> None:
+            if isinstance(event, accucheck.RunFinished):
+                print(event.status, event.stats.yes, event.stats.calls)
+
+
+        async with accucheck.Client(on_event=on_event) as client:
+            await client.check_many(["987654321"])
+        ```
+    """
 
     run_id: str
     """The stream's ``run_id``."""

@@ -57,6 +57,14 @@ class Gate(Protocol):
     A gate belongs to one event loop; all its times are that loop's (``loop.time()``), in seconds. The engine takes one
     permit for each call and reports each reply; unused permits are not given back. Any number of tasks may wait at
     once, and cancelling one must cost the others nothing.
+
+    Examples:
+        ```python
+        gate: accucheck.Gate = accucheck.AdaptiveGate(50)  # or your own, with the same methods
+        async with accucheck.Client(gate=gate) as client:
+            await client.check("987654321")
+        await gate.aclose()
+        ```
     """
 
     @property
@@ -93,6 +101,11 @@ class UnlimitedGate:
     """A ``Gate`` that allows every call at once.
 
     Only a refusal makes callers wait, for as long as the vendor asks, or a second.
+
+    Examples:
+        ```python
+        client = accucheck.Client(gate=accucheck.UnlimitedGate())  # behind a limiter of your own
+        ```
     """
 
     def __init__(self) -> None:
@@ -392,6 +405,15 @@ class AdaptiveGate(PacedGate):
 
     Raises:
         ConfigurationError: An argument is wrong.
+
+    Examples:
+        ```python
+        gate = accucheck.AdaptiveGate(50)
+        async with accucheck.Client(gate=gate) as one, accucheck.Client(gate=gate) as other:
+            await one.check("987654321")
+            await other.check("912345678")  # both together make 50 calls per second
+        await gate.aclose()
+        ```
     """
 
     def __init__(

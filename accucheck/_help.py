@@ -11,7 +11,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Self, SupportsIndex, TypeVar
 
 __all__ = ["with_fields"]
 
@@ -20,29 +20,39 @@ Kind = TypeVar("Kind", bound=type)
 
 def with_fields(kind: Kind) -> Kind:
     """Append the fields of a class and its bases to its docstring."""
-    kind.__doc__ = _Docstring(kind, kind.__doc__)  # type: ignore[assignment]
+    if kind.__doc__ is not None:  # python -OO
+        kind.__doc__ = _Docstring(kind)
     return kind
 
 
-class _Docstring:
+class _Docstring(str):
     """A class docstring that is completed when it is read."""
 
-    def __init__(self, kind: type, text: str | None) -> None:
-        self._kind = kind
-        self._text = text
+    _kind: type
 
-    def __get__(self, instance: object, owner: type | None = None) -> str | None:
-        if self._text is None or owner not in (None, self._kind):  # python -OO
-            return self._text
+    def __new__(cls, kind: type) -> Self:
+        text = super().__new__(cls, kind.__doc__)
+        text._kind = kind
+        return text
+
+    def __get__(self, instance: object, owner: type | None = None) -> str:
+        return self._completed() if owner in (None, self._kind) else str(self)
+
+    def expandtabs(self, tabsize: SupportsIndex = 8) -> str:
+        """``help()`` cleans this object itself if its class has a metaclass, as msgspec structs do."""
+        return self._completed().expandtabs(tabsize)
+
+    def _completed(self) -> str:
+        text = inspect.cleandoc(str(self))
         fields: dict[str, str] = {}
         for base in reversed(self._kind.__mro__):
             if base.__module__.startswith("accucheck"):
                 fields |= _fields(base)
         if not fields:
-            return self._text
+            return text
         lines = [f"    {name}: {_one_paragraph(text)}" for name, text in fields.items()]
         wrapped = [textwrap.fill(line, 118, subsequent_indent=" " * 8) for line in lines]
-        return f"{inspect.cleandoc(self._text)}\n\nFields:\n" + "\n".join(wrapped)
+        return f"{text}\n\nFields:\n" + "\n".join(wrapped)
 
 
 def _one_paragraph(text: str) -> str:

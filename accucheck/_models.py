@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from accucheck._errors import CheckError
+from accucheck._errors import CheckError, pydantic_schema
 from accucheck._help import with_fields
 
 __all__ = ["Check", "Checked", "Endpoint", "Failed", "Outcome", "Settlement", "Stats"]
@@ -22,7 +22,19 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 @with_fields
 class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The vendor's answer for one number ("3. Response Params" of its page)."""
+    """The vendor's answer for one number ("3. Response Params" of its page).
+
+    Examples:
+        ```python
+        import json
+
+        endpoint: accucheck.Endpoint = "advanced"
+        async with accucheck.Client(endpoint=endpoint) as client:
+            check: accucheck.Check = await client.check("987654321")
+        print(check.number, check.whatsapp, check.status_update)
+        print(json.dumps(check.to_dict()))
+        ```
+    """
 
     number: str
     """E.164: ``+51`` and the national number."""
@@ -52,7 +64,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        return _pydantic_schema(cls, lambda plain: msgspec.convert(plain, cls, strict=False))
+        return pydantic_schema(cls, lambda plain: msgspec.convert(plain, cls, strict=False))
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
@@ -64,7 +76,15 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 @with_fields
 class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
-    """The outcome of an item whose number has an answer."""
+    """The outcome of an item whose number has an answer.
+
+    Examples:
+        ```python
+        async with accucheck.Client() as client:
+            outcomes: list[accucheck.Outcome[str]] = await client.check_many(["987654321"])
+        print([outcome.item for outcome in outcomes if isinstance(outcome, accucheck.Checked)])
+        ```
+    """
 
     item: Item_co
     """The caller's own item, unchanged."""
@@ -88,7 +108,7 @@ class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        return _pydantic_schema(Checked)
+        return pydantic_schema(Checked)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
@@ -97,7 +117,16 @@ class Checked(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
 
 @with_fields
 class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
-    """The outcome of an item whose number has no answer; never a "no"."""
+    """The outcome of an item whose number has no answer; never a "no".
+
+    Examples:
+        ```python
+        async with accucheck.Client() as client:
+            (outcome,) = await client.check_many(["n/a"])
+        assert isinstance(outcome, accucheck.Failed)
+        print(outcome.item, outcome.error.status, outcome.error.reason)
+        ```
+    """
 
     item: Item_co
     """The caller's own item, unchanged."""
@@ -121,7 +150,7 @@ class Failed(msgspec.Struct, Generic[Item_co], frozen=True, kw_only=True):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        return _pydantic_schema(Failed)
+        return pydantic_schema(Failed)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
@@ -134,27 +163,6 @@ Outcome = Checked[Item] | Failed[Item]
 def _plain(outcome: Checked[Any] | Failed[Any], **first: Any) -> dict[str, Any]:
     rest = {name: getattr(outcome, name) for name in ("calls", "possibly_double_charged", "index")}
     return {"item": msgspec.to_builtins(outcome.item, enc_hook=str, str_keys=True)} | first | rest
-
-
-# For pydantic, and thus FastAPI: lets these records be fields and return types. Only pydantic calls these.
-
-
-def _pydantic_schema(kind: type, convert: Callable[[Any], Any] | None = None) -> Any:
-    """Return the schema of a record: accepts an instance (or what ``convert`` turns into one), writes ``to_dict``."""
-    from pydantic_core import core_schema
-
-    instance = core_schema.is_instance_schema(kind)
-    if convert is None:
-        schema: Any = instance
-    else:
-        converted = core_schema.no_info_plain_validator_function(convert)
-        schema = core_schema.union_schema([instance, converted])
-    written = core_schema.plain_serializer_function_ser_schema(lambda record: record.to_dict())
-    return core_schema.no_info_after_validator_function(_itself, schema, serialization=written)
-
-
-def _itself(record: Any) -> Any:
-    return record
 
 
 def _json_schema_of_check() -> dict[str, Any]:
@@ -170,7 +178,17 @@ def _json_schema_of_outcome(own: dict[str, Any]) -> dict[str, Any]:
 
 @with_fields
 class Settlement(msgspec.Struct, frozen=True):
-    """What is known about one number once it is settled; the unit that the ledger keeps."""
+    """What is known about one number once it is settled; the unit that the ledger keeps.
+
+    Examples:
+        ```python
+        async with accucheck.Client(ledger="answers.db") as client:
+            await client.check("987654321")
+        with accucheck.Ledger("answers.db") as ledger:
+            settlement: accucheck.Settlement = ledger.find([987654321])[987654321]
+        print(settlement.result, settlement.calls)
+        ```
+    """
 
     number: int
     """The national number; Peru has no leading zeros, so an integer is exact."""
@@ -187,6 +205,14 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """A snapshot of a run; all counts are since its start.
 
     ``read`` is always ``rejected + duplicates + known + yes + no + failed + unsettled``.
+
+    Examples:
+        ```python
+        async with accucheck.Client() as client:
+            await client.check_many(["987654321", "912345678"])
+            stats: accucheck.Stats = client.stats
+        print(f"{stats.yes} of {stats.read} are on WhatsApp, after {stats.calls} calls")
+        ```
     """
 
     read: int = 0

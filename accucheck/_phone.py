@@ -109,6 +109,11 @@ def normalize(text: str | float | None, *, mobile_only: bool = False) -> int:
 
     Raises:
         InvalidNumber: It cannot be a Peru number; the message says why, and ``problem`` in one word.
+
+    Examples:
+        ```python
+        assert accucheck.normalize("+51 987 654 321") == 987654321
+        ```
     """
     if type(text) is str:
         # Only methods of str, because this runs once per row.

@@ -147,6 +147,18 @@ class Stream(Generic[Item]):
     Errors that end the run are raised by the iteration, after every outcome that was already paid for. However the
     block is left, calls in flight get a grace period to settle. Created by ``Client.stream``; several tasks may iterate
     over one stream.
+
+    Examples:
+        ```python
+        numbers: list[accucheck.Numeric] = ["987654321", 912345678, None]
+        async with accucheck.Client() as client:
+            outcomes: accucheck.Stream[accucheck.Numeric]
+            async with client.stream(numbers) as outcomes:
+                async for outcome in outcomes:
+                    print(outcome.item, outcome.calls)
+                    if outcomes.stats.failed > 100:
+                        outcomes.stop()
+        ```
     """
 
     def __init__(

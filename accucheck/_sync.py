@@ -31,6 +31,14 @@ class SyncStream(Generic[Item]):
     """Outcomes as they finish: ``with client.stream(...) as outcomes: for outcome in outcomes``.
 
     Created by ``SyncClient.stream``. See ``Stream`` for its guarantees.
+
+    Examples:
+        ```python
+        with accucheck.SyncClient() as client:
+            outcomes: accucheck.SyncStream[str]
+            with client.stream(["987654321", "912345678"]) as outcomes:
+                print(sum(isinstance(outcome, accucheck.Checked) for outcome in outcomes))
+        ```
     """
 
     def __init__(self, portal: BlockingPortal, make: Callable[[], Stream[Item]]) -> None:
@@ -88,19 +96,23 @@ class SyncStream(Generic[Item]):
 
 
 class SyncClient:
-    """``Client`` for code without an event loop; use it as a context manager::
-
-        with accucheck.SyncClient() as client:
-            check = client.check("987 654 321")
-            with client.stream(leads, number=lambda row: row["phone"]) as outcomes:
-                for outcome in outcomes:
-                    ...
+    """``Client`` for code without an event loop; use it as a context manager.
 
     Takes the same arguments as ``Client``, and so do its methods. Several threads may share one client. ``items``,
     ``number`` and ``on_event`` of a stream run in the client's thread.
 
     Raises:
         ConfigurationError: An argument is wrong, or credentials are missing.
+
+    Examples:
+        ```python
+        leads = [{"name": "Ana", "phone": "987654321"}]
+        with accucheck.SyncClient() as client:
+            print(client.check("987 654 321").whatsapp)
+            with client.stream(leads, number=lambda row: row["phone"]) as outcomes:
+                for outcome in outcomes:
+                    print(outcome.item["name"], isinstance(outcome, accucheck.Checked))
+        ```
     """
 
     def __init__(
@@ -250,6 +262,11 @@ def check_sync(
 
     Raises:
         RuntimeError: An event loop is running, as in a notebook; use ``await client.check(...)`` there.
+
+    Examples:
+        ```python
+        print(accucheck.check_sync("987 654 321", deadline=10).whatsapp)
+        ```
     """
     _refuse_a_loop("check_sync()", "await client.check(number)")
 

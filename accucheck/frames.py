@@ -1,10 +1,5 @@
 """Dataframes in, dataframes with the answers out: Polars, pandas, PyArrow, and anything that exports Arrow (DuckDB).
 
-::
-
-    checked = accucheck.frames.enrich(leads, number="phone", ledger="leads.db")        # a script
-    checked = await accucheck.frames.enrich_async(leads, number="phone", client=client)  # async code, notebooks
-
 The frame's own columns stay unchanged, followed by the answers (``ANSWER_COLUMNS``).
 """
 
@@ -62,6 +57,16 @@ async def enrich_async(
     Raises:
         ConfigurationError: It is not a dataframe, or it has no such column.
         RunEnded: The run ended early. ``error.frame`` is the frame with the answers up to then.
+
+    Examples:
+        ```python
+        import polars
+
+        leads = polars.DataFrame({"phone": ["987654321", "912345678"]})
+        async with accucheck.Client() as client:
+            checked = await accucheck.frames.enrich_async(leads, number="phone", client=client)
+        print(checked["phone", "whatsapp", "status"])
+        ```
     """
     table, texts, append = opened(frame, number)
     answers: list[Outcome[int] | None] = [None] * len(texts)
@@ -97,6 +102,15 @@ def enrich(
 
     Raises:
         RuntimeError: An event loop is running, as in a notebook; use ``await enrich_async(...)`` there.
+
+    Examples:
+        ```python
+        import pandas
+
+        leads = pandas.DataFrame({"phone": ["987654321", "912345678"]})
+        checked = accucheck.frames.enrich(leads, number="phone", ledger="leads.db")
+        print(checked[["phone", "whatsapp", "status"]])
+        ```
     """
     try:
         asyncio.get_running_loop()

@@ -1,10 +1,5 @@
 """Traces and metrics with OpenTelemetry. Needs ``accucheck[otel]``, which installs only its API; you bring the SDK.
 
-::
-
-    async with accucheck.Client() as client:
-        accucheck.otel.instrument(client)
-
 Spans follow the stable conventions for HTTP clients. Each call of ``check`` is a ``POST`` span below the caller's. A
 stream is one ``accucheck.stream`` span. Its calls, which may be a million, are not below it: each failed call is a span
 in a separate trace, linked with it both ways. A PENDING reply is not an error, although its HTTP code is 400.
@@ -83,6 +78,18 @@ def instrument(
         prices: What calls cost, for ``accucheck.spend``.
         stream_spans: Which calls of streams become spans: "failed" (neither OK nor PENDING), "all", or "none". A
             span takes more CPU than the call itself.
+
+    Raises:
+        ConfigurationError: An argument is wrong.
+
+    Examples:
+        ```python
+        import accucheck.otel
+
+        async with accucheck.Client() as client:
+            accucheck.otel.instrument(client, prices=accucheck.Prices("0.005"))
+            await client.check("987654321")
+        ```
     """
     if stream_spans not in ("failed", "all", "none"):
         raise ConfigurationError(f"stream_spans is 'failed', 'all' or 'none', not {stream_spans!r}")

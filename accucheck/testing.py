@@ -1,14 +1,5 @@
 """For tests of code that uses accucheck: a fake vendor without sockets, and a sandbox in its own thread.
 
-::
-
-    from accucheck.testing import FakeVendor
-
-    vendor = FakeVendor({"987654321": "yes", "912345678": ["PENDING", "no"]})
-    async with accucheck.Client("id", "secret", transport=vendor, policy=accucheck.Policy.fast()) as client:
-        check = await client.check("987654321")
-    assert [request["number"] for request in vendor.requests] == ["987654321"]
-
 With pytest, use the fixtures of ``accucheck.pytest_plugin`` instead. Needs ``accucheck[testing]``.
 """
 
@@ -24,12 +15,16 @@ from typing import Any, Self
 
 import httpx
 
+from accucheck._help import with_fields
 from accucheck.sandbox import Counts, InvoiceLine, Sandbox, Script, Scripted, Settings, serve, truth
 from accucheck.sandbox._account import Account
 from accucheck.sandbox._app import KEPT_REQUESTS, call_from, request_line
 from accucheck.sandbox._truth import Scripts
 
 __all__ = ["FakeVendor", "SandboxThread", "Script", "Scripted", "Settings", "truth"]
+
+for _record in (Counts, InvoiceLine, Scripted, Settings):
+    with_fields(_record)  # here, because the sandbox imports nothing of the client
 
 Replies = Mapping[str | int, Script | Iterable[Script]]
 """Number -> one reply for all its calls, or a list with one reply per call. For replies, see ``Script``."""
@@ -105,6 +100,18 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
 
     A reply lost on purpose raises the httpx error that a socket would: ``reset`` ReadError, ``cut``
     RemoteProtocolError, ``stall`` ReadTimeout (immediately, since a test should not wait).
+
+    Examples:
+        ```python
+        from accucheck.testing import FakeVendor
+
+        vendor = FakeVendor({"987654321": "yes", "912345678": ["PENDING", "no"]})
+        async with accucheck.Client(
+            "id", "secret", transport=vendor, policy=accucheck.Policy.fast(), rate=1000
+        ) as client:
+            assert not (await client.check("912345678")).whatsapp
+        assert len(vendor.requests) == 2
+        ```
     """
 
     def __init__(
@@ -183,6 +190,16 @@ class SandboxThread(Written):
 
     A context manager, which raises AssertionError at its end if an unexpected number was asked. ``url`` is what to give
     as ``base_url``; the credentials are "sandbox" and "sandbox".
+
+    Examples:
+        ```python
+        from accucheck.testing import SandboxThread
+
+        with SandboxThread() as vendor:
+            vendor.answers({"987654321": "yes"})
+            async with accucheck.Client("sandbox", "sandbox", base_url=vendor.url) as client:
+                assert (await client.check("987654321")).whatsapp
+        ```
     """
 
     def __init__(self, settings: Settings | None = None, *, strict: bool | None = None) -> None:

@@ -104,6 +104,14 @@ class FastTransport(httpx.AsyncBaseTransport):
 
     Raises:
         ConfigurationError: An argument is wrong.
+
+    Examples:
+        ```python
+        import httpx
+
+        async with httpx.AsyncClient(transport=accucheck.FastTransport()) as web:
+            print(web.is_closed)
+        ```
     """
 
     def __init__(self, *, verify: Verify = True, keepalive_expiry: float = IDLE_SECONDS) -> None:

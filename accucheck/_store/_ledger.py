@@ -51,7 +51,17 @@ _ANY: Final = Query()
 
 @with_fields
 class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a ledger contains."""
+    """What a ledger contains.
+
+    Examples:
+        ```python
+        async with accucheck.Client(ledger="answers.db") as client:
+            await client.check("987654321")
+        with accucheck.Ledger("answers.db") as ledger:
+            info: accucheck.LedgerInfo = ledger.info()
+        print(info.yes, info.no, info.calls)
+        ```
+    """
 
     path: str
     """The file."""
@@ -83,7 +93,17 @@ class LedgerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 @with_fields
 class JobCalls(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls of one job, over all its processes and runs."""
+    """The calls of one job, over all its processes and runs.
+
+    Examples:
+        ```python
+        async with accucheck.Client(ledger="answers.db") as client:
+            await client.check_many(["987654321"], job="november")
+        with accucheck.Ledger("answers.db") as ledger:
+            jobs: list[accucheck.JobCalls] = ledger.jobs()
+        print([(job.job, job.calls) for job in jobs])
+        ```
+    """
 
     job: str
     """The name of the job."""
@@ -105,6 +125,15 @@ class Ledger:
     Raises:
         LedgerError: By any method, if the ledger does not exist, cannot be read or written, is damaged, is not a
             ledger, or was created by a newer accucheck.
+
+    Examples:
+        ```python
+        async with accucheck.Client(ledger="answers.db") as client:
+            await client.check("987654321")
+        with accucheck.Ledger("answers.db") as ledger:
+            print(ledger.info().yes, ledger.find([987654321]))
+            ledger.forget([987654321])  # someone asked you to
+        ```
     """
 
     name: str

@@ -78,6 +78,15 @@ class MemoryStore:
 
     A bitset records which numbers were settled. The latest settlements are kept as objects; older ones go to an unnamed
     temporary database, which the system removes with the process (in SQLITE_TMPDIR).
+
+    Examples:
+        ```python
+        store = accucheck.MemoryStore()
+        async with accucheck.Client(ledger=store) as one:
+            await one.check("987654321")
+        async with accucheck.Client(ledger=store) as other:
+            await other.check("987654321")  # no call: the store knows the answer
+        ```
     """
 
     durable = False

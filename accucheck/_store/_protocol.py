@@ -24,7 +24,15 @@ ALSO_ANSWERED_BY: Final[Mapping[Endpoint, tuple[Endpoint, ...]]] = {"basic": ("a
 
 @with_fields
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """What counts as known. Times are seconds since 1970 (UTC); by default, any age counts."""
+    """What counts as known. Times are seconds since 1970 (UTC); by default, any age counts.
+
+    Examples:
+        ```python
+        from time import time
+
+        query = accucheck.Query(endpoint="advanced", yes_since=time() - 90 * 86_400)
+        ```
+    """
 
     endpoint: EndpointChoice = "advanced"
     """Answers of "advanced" also serve "basic". A "no" of "basic" also serves "advanced", since there is nothing to
@@ -61,6 +69,15 @@ class Store(Protocol):
     Every method raises ``LedgerError`` if the store cannot be read or written, with one sentence that says what
     happened and what to do. ``claim`` and ``lease_calls`` also raise it if answers can still be stored but no more
     should be bought, because the disk is nearly full or the file has vanished.
+
+    Examples:
+        ```python
+        store: accucheck.Store = accucheck.MemoryStore()  # or your own, with the same methods
+        await store.open()
+        claims: accucheck.Claims = await store.claim([987654321], accucheck.Query(endpoint="advanced"))
+        print(claims.known, claims.taken)
+        await store.aclose()
+        ```
     """
 
     @property

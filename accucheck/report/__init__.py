@@ -1,9 +1,5 @@
 """A report on a checked list: one self-contained HTML file for the person who ordered the check.
 
-    from accucheck.report import report
-
-    report("checked.csv", "report.html", price=0.002)
-
 The page loads nothing from the network, contains no phone numbers, and escapes text written by strangers.
 """
 
@@ -84,6 +80,18 @@ def report(
     Raises:
         FileError: The list cannot be read, was not written by accucheck, or the report cannot be written.
         ConfigurationError: An argument is wrong.
+
+    Examples:
+        ```python
+        import polars
+        from accucheck.report import report
+
+        leads = polars.DataFrame({"phone": ["987654321", "912345678"]})
+        async with accucheck.Client() as client:
+            checked = await accucheck.frames.enrich_async(leads, number="phone", client=client)
+        checked.write_csv("checked.csv")
+        report("checked.csv", "report.html", price=0.002, currency="USD")
+        ```
     """
     _report(
         source,

@@ -91,6 +91,18 @@ async def serve(
     It leaves signal handlers alone.
 
     Raises ``OSError`` if the address or the request log cannot be opened.
+
+    Examples:
+        ```python
+        from accucheck.sandbox import Settings, serve
+
+        async with (
+            serve(Settings(pending=0.2, pending_for=0.1)) as sandbox,
+            accucheck.Client("sandbox", "sandbox", base_url=sandbox.url) as client,
+        ):
+            await client.check("987654321")
+            print(sandbox.counts)
+        ```
     """
     settings = settings or Settings()
     with contextlib.ExitStack() as stack:

@@ -181,6 +181,7 @@ class Scripted:
     body: bytes | None = None
     """The whole body, verbatim, instead of everything above except ``http_status`` (200 by default)."""
     content_type: str = "application/json;charset=UTF-8"
+    """The ``Content-Type`` header."""
     retry_after: int | None = None
     """Seconds, for the ``Retry-After`` header."""
     delay: float = 0.0

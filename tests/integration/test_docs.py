@@ -1,4 +1,4 @@
-"""Every code block of the documentation runs, page by page, against the sandbox.
+"""Every code block of the documentation and of docstrings runs, against the sandbox.
 
 On each page, in order: a block with a ``title`` is written to that file; ``python`` blocks share one namespace and
 may use ``await``; ``sh`` blocks run in bash, which stops at the first error. ``<!-- notest -->`` in the line before
@@ -48,6 +48,8 @@ NEEDS = {
 }
 """Modules without which a page is skipped. CI installs those of the extra ``dev``, which leaves out Airflow, and Spark
 with its Java."""
+EXAMPLES: dict[str, str] = runpy.run_path(str(ROOT / ".ci" / "examples.py"))["docstrings"]()
+"""The code in docstrings, by where it is."""
 NOT_RUN = {"README.md": ("sh",)}  # the installation, which CI runs by itself, and a list that the reader has
 
 
@@ -85,6 +87,12 @@ def test_every_block_runs(page: Path, folder: Path, accucheck_sandbox: SandboxTh
             _run_python(code, where, namespace)
         elif language == "sh":
             _run_shell(code, where, accucheck_sandbox.url)
+
+
+@pytest.mark.parametrize("where", EXAMPLES)
+@pytest.mark.usefixtures("accucheck_sandbox")
+def test_every_example_of_a_docstring_runs(where: str, folder: Path) -> None:
+    _run_python(EXAMPLES[where], where, {"__name__": "docs", "accucheck": accucheck})
 
 
 def _run_python(code: str, where: str, namespace: dict[str, Any]) -> None:
@@ -169,9 +177,16 @@ def test_every_public_name_is_on_the_page_of_the_api(generated: dict[str, str]) 
 
 
 def test_every_public_name_has_an_example() -> None:
-    code = "".join(code for _, _, _, code in blocks(ROOT / "docs/reference/examples.md"))
-    public = [name for name in accucheck.__all__ if not name.startswith("__")]
-    assert [name for name in public if not re.search(rf"\baccucheck\.{name}\b", code)] == []
+    code = "".join(EXAMPLES.values())
+    assert [name for name in accucheck.__all__ if not re.search(rf"\baccucheck\.{name}\b", code)] == []
+    classes = [vars(accucheck).get(name) for name in accucheck.__all__]
+    documented = {where.rpartition(":")[2] for where in EXAMPLES}
+    errors = set(accucheck._errors.__all__)  # most are in the example of their base
+    assert [
+        kind.__name__
+        for kind in classes
+        if inspect.isclass(kind) and kind.__name__ not in documented | errors | {"Claims"}
+    ] == []
 
 
 def test_every_setting_is_on_the_page_of_the_configuration(generated: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import copy
 import inspect
 import json
 import pickle
+import pydoc
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -15,9 +16,11 @@ import fastapi
 import httpx
 import kombu.utils.json
 import msgspec
+import pydantic
 import pytest
 
 import accucheck
+import accucheck.testing
 from accucheck import Check, Checked, Failed, Outcome, PendingTimeout
 
 CHECK = Check(number="+51987654321", whatsapp=True, checked_at=datetime(2026, 11, 23, 9, 30, tzinfo=UTC))
@@ -35,7 +38,13 @@ OUTCOMES: list[Outcome[dict[str, str]]] = [
     Checked(item=ROW, check=CHECK, calls=2, index=3),
     Failed(item=ROW, error=ERROR, calls=9, possibly_double_charged=1, index=4),
 ]
-VALUES: list[Any] = [*OUTCOMES, CHECK, ERROR, accucheck.OutOfQuota("all used up", request_id="TID2")]
+VALUES: list[Any] = [
+    *OUTCOMES,
+    CHECK,
+    ERROR,
+    accucheck.OutOfQuota("all used up", request_id="TID2"),
+    *(getattr(accucheck, name)("what happened") for name in accucheck._errors.__all__),
+]
 each = pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 
 
@@ -65,6 +74,14 @@ def test_msgspec_writes_it_with_a_hook_for_errors(value: Any) -> None:
     told = value.to_dict()
     assert all(written[name] == told[name] for name in written)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(value, enc_hook=hook))
+
+
+@each
+def test_pydantic_has_it_in_models(value: Any) -> None:
+    adapter: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(type(value))
+    assert json.loads(adapter.dump_json(value)) == value.to_dict()
+    assert adapter.validate_python(value) == value
+    assert adapter.json_schema(mode="serialization")["type"] == "object"
 
 
 @each
@@ -112,13 +129,12 @@ DOCUMENTED = [
     for name in accucheck.__all__
     if inspect.isclass(kind := getattr(accucheck, name))
     and (issubclass(kind, accucheck.AccucheckError) or hasattr(kind, "__struct_fields__") or name == "Policy")
-]
+] + [accucheck.testing.Settings, accucheck.testing.Scripted]
 
 
 @pytest.mark.parametrize("kind", DOCUMENTED)
 def test_help_shows_what_each_field_means(kind: type) -> None:
-    shown = inspect.getdoc(kind)
-    assert shown is not None
+    shown = pydoc.plain(pydoc.render_doc(kind))
     names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", None)
     if names is None:
         names = [name for name in vars(kind("x")) if not name.startswith("_")]
