@@ -73,12 +73,9 @@ from accucheck.report._tally import best_of
 __all__ = ["LiveRows", "bulk", "run_file_jobs"]
 
 
-DEFAULT_JOB = Job()
-
-
 def bulk(
     *lists: StreamOrPath,
-    options: Job = DEFAULT_JOB,
+    options: Job = Job(),
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
     """Check a list: reads a file and writes it back with the answers.

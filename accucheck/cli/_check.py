@@ -23,10 +23,6 @@ from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job
 from accucheck.cli._ledger import open_book
 from accucheck.cli._options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_PACE,
-    DEFAULT_PATIENCE,
-    DEFAULT_TALK,
     HIDDEN_STREAM,
     STANDARD_STREAM,
     Account,
@@ -57,10 +53,10 @@ def check(
     fresh_within: Age | None = None,
     mobile_only: bool = False,
     ledger: str | None = None,
-    account: Account = DEFAULT_ACCOUNT,
-    pace: Pace = DEFAULT_PACE,
-    patience: Patience = DEFAULT_PATIENCE,
-    talk: Talk = DEFAULT_TALK,
+    account: Account = Account(),
+    pace: Pace = Pace(),
+    patience: Patience = Patience(),
+    talk: Talk = Talk(),
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
     """Check one or more numbers and show the answers.

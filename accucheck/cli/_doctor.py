@@ -34,11 +34,8 @@ from accucheck.cli._console import count, print_json, short_path, terminal_safe
 from accucheck.cli._exit import ExitCode, Interruption, exit_code_of
 from accucheck.cli._ledger import chosen_ledger
 from accucheck.cli._options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_PACE,
-    DEFAULT_PATIENCE,
-    DEFAULT_TALK,
     Account,
+    Pace,
     Patience,
     Talk,
 )
@@ -67,9 +64,9 @@ def doctor(
     call: Annotated[str | None, Parameter(metavar="NUMBER")] = None,
     json: bool = False,
     ledger: str | None = None,
-    account: Account = DEFAULT_ACCOUNT,
-    patience: Patience = DEFAULT_PATIENCE,
-    talk: Talk = DEFAULT_TALK,
+    account: Account = Account(),
+    patience: Patience = Patience(),
+    talk: Talk = Talk(),
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
     """Check what a run needs: credentials, network, clock, ledger and disk.
@@ -337,7 +334,7 @@ def _locks(folder: Path) -> Finding:
 
 async def _call(number: str, account: Account, patience: Patience) -> tuple[Finding, ExitCode | None]:
     calls: list[CallEnded] = []
-    client = make_client(account, patience, DEFAULT_PACE, mobile_only=False)
+    client = make_client(account, patience, Pace(), mobile_only=False)
     began = time.perf_counter()
     code: ExitCode | None = None
     state: Literal["ok", "warning", "failed"] = "ok"

@@ -19,13 +19,6 @@ from accucheck.cli._console import say
 from accucheck.cli._ledger import ANY_AGE, NONE, Freshness, chosen_ledger
 from accucheck.cli._lists import Exclusion
 from accucheck.cli._options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_LIST_OPTIONS,
-    DEFAULT_PACE,
-    DEFAULT_PATIENCE,
-    DEFAULT_SKIPPING,
-    DEFAULT_SPENDING,
-    DEFAULT_TALK,
     PATIENCE,
     STANDARD_STREAM,
     Account,
@@ -94,7 +87,7 @@ class Job:
     """Check only this many random numbers and estimate the rest. Writes no output."""
     seed: Annotated[int | None, _SAMPLE] = None
     """Seed of the sample; the same seed draws the same numbers."""
-    skipping: Skipping = DEFAULT_SKIPPING
+    skipping: Skipping = Skipping()
     ledger: Annotated[str | None, _KNOWN] = None
     """Where answers are kept: a file, postgresql://… or none. Default: your account's own ledger, so a number bought
     for one list is free in the next."""
@@ -111,12 +104,12 @@ class Job:
     collects the answers. If some are still PENDING at the end, run the same command again later."""
     poll_floor: Annotated[Duration | None, _PATIENCE] = None
     """With --pending later: minimum time between two calls for a number, across all runs. Default: 20s."""
-    account: Account = DEFAULT_ACCOUNT
-    pace: Pace = DEFAULT_PACE
-    cost: Spending = DEFAULT_SPENDING
-    patience: Patience = DEFAULT_PATIENCE
-    reading: ListOptions = DEFAULT_LIST_OPTIONS
-    talk: Talk = DEFAULT_TALK
+    account: Account = Account()
+    pace: Pace = Pace()
+    cost: Spending = Spending()
+    patience: Patience = Patience()
+    reading: ListOptions = ListOptions()
+    talk: Talk = Talk()
 
     def __post_init__(self) -> None:
         if self.ledger == NONE:
@@ -216,6 +209,7 @@ def open_list(
     if not talk.quiet:
         say("phone numbers: column " + " and ".join(map(str, source.number_columns)))
         for note in source.notes:
-            if not (reading.several and "--several" in note):  # advice that was taken
-                say(note)
+            say(note)
+        if source.several is not None and reading.several is None:
+            say(source.several)
     return source

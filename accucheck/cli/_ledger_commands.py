@@ -9,15 +9,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
 import msgspec
-from cyclopts import App, Group, Parameter
+from cyclopts import App, Parameter
 
-from accucheck._arguments import BASE_URL
 from accucheck._errors import ConfigurationError, ProtocolError
 from accucheck._models import Check, Settlement
 from accucheck._phone import normalize
@@ -36,7 +34,7 @@ from accucheck.cli._console import (
 )
 from accucheck.cli._exit import ExitCode
 from accucheck.cli._ledger import existing_ledger
-from accucheck.cli._options import DEFAULT_TALK, STANDARD_STREAM, Duration, OutputFormat, StreamOrPath, Talk
+from accucheck.cli._options import STANDARD_STREAM, WHICH, Duration, OutputFormat, StreamOrPath, Talk, Which
 from accucheck.cli._output import check_output, columns_of, refuse_existing
 from accucheck.files import FileSink, NumberColumn, Row, Source, StreamSink
 
@@ -84,28 +82,11 @@ class LedgerRows(Source):
 
 app = App(name="ledger", help_epilogue="")
 
-_WHICH = Group("Which ledger", sort_key=20)
-
-
-@Parameter(name="*", group=_WHICH)
-@dataclass(frozen=True, kw_only=True)
-class Which:
-    """Selects the account whose ledger a command uses if none is named."""
-
-    profile: str | None = None
-    """Profile of accucheck.toml to use."""
-    api_id: str | None = None
-    """API id of the account."""
-    base_url: str = BASE_URL
-    """URL of the API."""
-
-
-DEFAULT_WHICH = Which()
 Named = Annotated[str | None, Parameter(metavar="LEDGER")]
 
 
 @app.command(name="list")
-def list_ledgers(*, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
+def list_ledgers(*, json: bool = False, talk: Talk = Talk()) -> ExitCode:
     """Show the ledgers of your accounts.
 
     $ accucheck ledger list
@@ -133,7 +114,7 @@ def list_ledgers(*, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
 
 @app.command
 def info(
-    ledger: Named = None, /, *, json: bool = False, which: Which = DEFAULT_WHICH, talk: Talk = DEFAULT_TALK
+    ledger: Named = None, /, *, json: bool = False, which: Which = Which(), talk: Talk = Talk()
 ) -> ExitCode:
     """Show what is in a ledger. Works while a run is using it.
 
@@ -163,8 +144,8 @@ def purge(
     *,
     older_than: Duration,
     yes: bool = False,
-    which: Which = DEFAULT_WHICH,
-    talk: Talk = DEFAULT_TALK,
+    which: Which = Which(),
+    talk: Talk = Talk(),
 ) -> ExitCode:
     """Delete old answers and failures, and overwrite their bytes: phone numbers are personal data.
 
@@ -206,9 +187,9 @@ def _ask_first(question: str) -> None:
 @app.command
 def forget(
     *numbers: Annotated[str, Parameter(metavar="NUMBER")],
-    ledger: Annotated[str | None, Parameter(group=_WHICH)] = None,
-    which: Which = DEFAULT_WHICH,
-    talk: Talk = DEFAULT_TALK,
+    ledger: Annotated[str | None, Parameter(group=WHICH)] = None,
+    which: Which = Which(),
+    talk: Talk = Talk(),
 ) -> ExitCode:
     """Erase everything stored about a person's numbers, and overwrite the bytes in the file.
 
@@ -236,9 +217,7 @@ def forget(
 
 
 @app.command(name="repair")
-def repair_ledger(
-    ledger: Named = None, /, *, which: Which = DEFAULT_WHICH, talk: Talk = DEFAULT_TALK
-) -> ExitCode:
+def repair_ledger(ledger: Named = None, /, *, which: Which = Which(), talk: Talk = Talk()) -> ExitCode:
     """Rebuild a damaged ledger from every answer that can still be read, and keep the damaged file.
 
     $ accucheck ledger repair
@@ -264,7 +243,7 @@ def repair_ledger(
 
 
 @app.command
-def init(url: str, /, *, talk: Talk = DEFAULT_TALK) -> ExitCode:
+def init(url: str, /, *, talk: Talk = Talk()) -> ExitCode:
     """Create the tables of a ledger in PostgreSQL.
 
     $ accucheck ledger init postgresql://owner@db.example.com/leads
@@ -292,8 +271,8 @@ def export(
     output: Annotated[StreamOrPath, Parameter(alias="-o")],
     format: OutputFormat = None,  # noqa: A002 the option's name
     force: bool = False,
-    which: Which = DEFAULT_WHICH,
-    talk: Talk = DEFAULT_TALK,
+    which: Which = Which(),
+    talk: Talk = Talk(),
 ) -> ExitCode:
     """Write every answer and failure in a ledger to a file.
 
@@ -334,8 +313,8 @@ def statement(
     timezone: str = HOME,
     output: Annotated[StreamOrPath, Parameter(alias="-o")] = STANDARD_STREAM,
     force: bool = False,
-    which: Which = DEFAULT_WHICH,
-    talk: Talk = DEFAULT_TALK,
+    which: Which = Which(),
+    talk: Talk = Talk(),
 ) -> ExitCode:
     """List a month's answers as CSV, to compare with AccuAuth's invoice.
 

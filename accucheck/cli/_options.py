@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
 
+from accucheck._arguments import BASE_URL
 from accucheck._costs import Prices, money
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import Hours, RatePlan
@@ -22,17 +23,10 @@ from accucheck.cli._progress import ProgressMode
 from accucheck.files import FORMATS
 
 __all__ = [
-    "DEFAULT_ACCOUNT",
-    "DEFAULT_COST",
-    "DEFAULT_LIST_OPTIONS",
-    "DEFAULT_PACE",
-    "DEFAULT_PATIENCE",
-    "DEFAULT_SKIPPING",
-    "DEFAULT_SPENDING",
-    "DEFAULT_TALK",
     "HIDDEN_STREAM",
     "PATIENCE",
     "STANDARD_STREAM",
+    "WHICH",
     "Account",
     "Age",
     "CallCap",
@@ -48,6 +42,7 @@ __all__ = [
     "Spending",
     "StreamOrPath",
     "Talk",
+    "Which",
     "read_by",
     "read_duration",
     "read_rate",
@@ -169,6 +164,7 @@ _LIST = Group("Reading the list", sort_key=10)
 _SKIPPING = Group("Rows to skip", sort_key=12)
 PATIENCE = Group("Timeouts and retries", sort_key=40)
 _TALK = Group("Messages", sort_key=50)
+WHICH = Group("Which ledger", sort_key=20)
 
 
 @Parameter(name="*", group=_ACCOUNT)
@@ -184,7 +180,7 @@ class Account:
     """File that contains the API secret. Default: ACCUCHECK_API_SECRET, or a prompt."""
     secret_command: str | None = None
     """Command that prints the API secret, such as "pass show accuauth"."""
-    base_url: str = "https://cloudapi.peru.accuauth.com"
+    base_url: str = BASE_URL
     """URL of the API. http:// is only allowed for this machine (the sandbox)."""
     endpoint: EndpointChoice = "advanced"
     """Endpoint to call. basic only says whether the number is on WhatsApp; cascade asks basic first, and advanced
@@ -195,6 +191,19 @@ class Account:
     """URL of a proxy. Default: HTTPS_PROXY and NO_PROXY."""
     ca_file: Path | None = None
     """PEM file of certificate authorities to trust instead of the system's."""
+
+
+@Parameter(name="*", group=WHICH)
+@dataclass(frozen=True, kw_only=True)
+class Which:
+    """Selects the account whose ledger a command uses if none is named."""
+
+    profile: str | None = None
+    """Profile of accucheck.toml to use."""
+    api_id: str | None = None
+    """API id of the account, to find its ledger."""
+    base_url: str = BASE_URL
+    """URL of the API, to find its ledger."""
 
 
 @Parameter(name="*", group=_PACE)
@@ -372,13 +381,3 @@ class Talk:
     def shown(self) -> ProgressMode:
         """How progress is shown."""
         return "none" if self.quiet else self.progress
-
-
-DEFAULT_ACCOUNT = Account()
-DEFAULT_COST = CostOptions()
-DEFAULT_SPENDING = Spending()
-DEFAULT_PACE = Pace()
-DEFAULT_PATIENCE = Patience()
-DEFAULT_LIST_OPTIONS = ListOptions()
-DEFAULT_SKIPPING = Skipping()
-DEFAULT_TALK = Talk()

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from accucheck._arguments import BASE_URL
 from accucheck._costs import Cost, Prices
 from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Settlement
@@ -31,10 +30,6 @@ from accucheck.cli._ledger import (
 )
 from accucheck.cli._lists import make_exclusion, numbers_to_ask, reader_of, why_not
 from accucheck.cli._options import (
-    DEFAULT_COST,
-    DEFAULT_LIST_OPTIONS,
-    DEFAULT_SKIPPING,
-    DEFAULT_TALK,
     Age,
     CostOptions,
     ListOptions,
@@ -42,6 +37,7 @@ from accucheck.cli._options import (
     Skipping,
     StreamOrPath,
     Talk,
+    Which,
 )
 from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._run import run_to_end
@@ -62,18 +58,16 @@ def plan(
     rate: Annotated[Rate, Parameter(group=_COST)] = "auto",
     calls_per_number: Annotated[float, Parameter(group=_COST)] = 1.0,
     ledger: Annotated[str | None, Parameter(group=_KNOWN)] = None,
-    api_id: Annotated[str | None, Parameter(group=_KNOWN)] = None,
-    base_url: Annotated[str, Parameter(group=_KNOWN)] = BASE_URL,
-    profile: Annotated[str | None, Parameter(group=_KNOWN)] = None,
+    which: Annotated[Which, Parameter(group=_KNOWN)] = Which(),
     endpoint: Annotated[EndpointChoice, Parameter(group=_KNOWN)] = "advanced",
     fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
-    skipping: Skipping = DEFAULT_SKIPPING,
+    skipping: Skipping = Skipping(),
     yes_share: Annotated[float | None, Parameter(group=_COST)] = None,
     json: Annotated[bool, Parameter(group=_COST)] = False,
-    cost: CostOptions = DEFAULT_COST,
-    reading: ListOptions = DEFAULT_LIST_OPTIONS,
-    talk: Talk = DEFAULT_TALK,
+    cost: CostOptions = CostOptions(),
+    reading: ListOptions = ListOptions(),
+    talk: Talk = Talk(),
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
     """Estimate what checking a list would cost. Makes no calls and needs no account.
@@ -89,12 +83,6 @@ def plan(
         a run or of bulk --sample shows your average.
     ledger
         The ledger you will use, or none. Default: your account's own, if there is an API id.
-    api_id
-        API id of your AccuAuth account, to find its ledger.
-    base_url
-        URL of the API, to find its ledger.
-    profile
-        Profile of accucheck.toml to use.
     endpoint
         The endpoint you will use.
     fresh_within
@@ -113,7 +101,7 @@ def plan(
         raise ConfigurationError("--endpoint cascade has two prices: add --price-basic")
     if not calls_per_number >= 1:
         raise ConfigurationError(f"--calls-per-number must be 1 or more, not {calls_per_number}")
-    place = chosen_ledger(ledger, api_id, base_url)
+    place = chosen_ledger(ledger, which.api_id, which.base_url)
     if place is None and (fresh_within is not None or retry_failed):
         raise ConfigurationError(
             "--fresh-within and --retry-failed need a ledger: add --ledger PATH or --api-id"

@@ -20,7 +20,7 @@ from accucheck.cli._console import print_json, say, thousands
 from accucheck.cli._console import report as print_facts
 from accucheck.cli._exit import ExitCode
 from accucheck.cli._job import Job
-from accucheck.cli._options import DEFAULT_TALK, Talk
+from accucheck.cli._options import Talk
 from accucheck.cli._progress import PassMeter, showing
 from accucheck.cli._run import Ending
 from accucheck.files import ResultColumns, Row, Source, open_source
@@ -48,7 +48,7 @@ def report(
     summary: Path | None = None,
     column: str | None = None,
     sheet: str | None = None,
-    talk: Talk = DEFAULT_TALK,
+    talk: Talk = Talk(),
 ) -> ExitCode:
     """Run the command.
 
@@ -221,7 +221,7 @@ def diff(
     /,
     *,
     json: Annotated[bool, Parameter()] = False,
-    talk: Talk = DEFAULT_TALK,
+    talk: Talk = Talk(),
 ) -> ExitCode:
     """Compare two checked lists.
 

@@ -30,7 +30,7 @@ from accucheck.cli._bulk import run_file_jobs
 from accucheck.cli._console import report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job
-from accucheck.cli._options import DEFAULT_TALK, Account, Talk, read_by
+from accucheck.cli._options import Account, Talk, read_by
 from accucheck.sandbox import Faults, Settings, Soft, request_id, run, truth
 from accucheck.sandbox._settings import Endpoint, Window, parse_outage, parse_rate_at
 
@@ -79,11 +79,8 @@ class Options(Settings):
             raise ConfigurationError(str(error)) from error
 
 
-DEFAULT_OPTIONS = Options()
-
-
 @app.default
-def sandbox(*, host: str = "127.0.0.1", port: UInt16 = 8000, settings: Options = DEFAULT_OPTIONS) -> ExitCode:
+def sandbox(*, host: str = "127.0.0.1", port: UInt16 = 8000, settings: Options = Options()) -> ExitCode:
     """Run a simulated AccuAuth on this machine.
 
     Parameters
@@ -252,7 +249,7 @@ def demo(
     *,
     rows: PositiveInt = 2500,
     directory: Path | None = None,
-    talk: Talk = DEFAULT_TALK,
+    talk: Talk = Talk(),
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
     """Try accucheck on made-up leads and a simulated AccuAuth. Needs no account.

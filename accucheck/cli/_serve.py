@@ -18,10 +18,6 @@ from accucheck.cli._console import say
 from accucheck.cli._exit import ExitCode, Interrupted
 from accucheck.cli._ledger import chosen_ledger
 from accucheck.cli._options import (
-    DEFAULT_ACCOUNT,
-    DEFAULT_PACE,
-    DEFAULT_PATIENCE,
-    DEFAULT_TALK,
     Account,
     Pace,
     Patience,
@@ -44,10 +40,10 @@ def serve(
     wait: Annotated[float, Parameter(group=_SERVER)] = 25.0,
     ledger: Annotated[str | None, Parameter(group=_SERVER)] = None,
     mobile_only: Annotated[bool, Parameter(group=_SERVER)] = False,
-    account: Account = DEFAULT_ACCOUNT,
-    pace: Pace = DEFAULT_PACE,
-    patience: Patience = DEFAULT_PATIENCE,
-    talk: Talk = DEFAULT_TALK,
+    account: Account = Account(),
+    pace: Pace = Pace(),
+    patience: Patience = Patience(),
+    talk: Talk = Talk(),
 ) -> ExitCode:
     """Run the command.
 

@@ -25,7 +25,7 @@ from cyclopts.argument import Argument, ArgumentCollection
 from accucheck._errors import ConfigurationError
 from accucheck.cli._console import print_json, report
 from accucheck.cli._exit import ExitCode
-from accucheck.cli._options import DEFAULT_TALK, Talk
+from accucheck.cli._options import Talk
 
 __all__ = ["FILE_NAME", "Layer", "Settings", "app", "closest", "every_option", "user_file"]
 
@@ -276,7 +276,7 @@ app = App(name="config", help_epilogue="")
 
 
 @app.command
-def show(*, profile: str | None = None, json: bool = False, talk: Talk = DEFAULT_TALK) -> ExitCode:
+def show(*, profile: str | None = None, json: bool = False, talk: Talk = Talk()) -> ExitCode:
     """Show every setting that is not a default, and where it comes from.
 
     $ accucheck config show

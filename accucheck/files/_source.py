@@ -56,6 +56,8 @@ class Source(ABC):
         self.rows_total: int | None = None
         """How many rows there are. Known for Parquet and spreadsheets, and for all inputs after a complete pass."""
         self.notes: list[str] = []
+        self.several: str | None = None
+        """What to say if cells of the number column hold several numbers; None if none do."""
         """What a person should know before anything is bought: what is left out, and what else could be read."""
         self.blank_rows = 0
         """Rows of a CSV file or sheet without a single filled cell, which the latest pass left out."""
@@ -115,9 +117,7 @@ class Source(ABC):
                 f"these columns also contain numbers and are skipped: {names}; read them with --column all"
             )
         index = self.number_column.index
-        note = note_on_cells([as_text(row[index]) for row in sample if index < len(row)])
-        if note is not None:
-            self.notes.append(note)
+        self.several = note_on_cells([as_text(row[index]) for row in sample if index < len(row)])
 
     def _name_number_columns(self) -> None:
         """Name the number columns of a table without a header."""
