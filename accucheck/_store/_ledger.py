@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -13,15 +11,14 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import msgspec
 
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._help import with_fields
 from accucheck._models import Check, Settlement
-from accucheck._store import _owner, _tables
+from accucheck._store import _owner, _postgres, _tables
 from accucheck._store._file import (
     VERSION,
     accounts_folder,
@@ -33,19 +30,25 @@ from accucheck._store._file import (
 from accucheck._store._packing import (
     FAILED,
     KEY_SHIFT,
+    Choice,
     endpoint_of,
     instant,
     microseconds,
     number_of,
     settlement_of,
 )
-from accucheck._store._postgres import PostgresStore, is_postgres
 from accucheck._store._protocol import COUNTS_MONEY, Endpoint, Query, Store
 from accucheck._store._sqlite import SQLiteStore
 
-__all__ = ["JobCalls", "Ledger", "LedgerInfo", "account_ledgers", "as_store", "ledger_info"]
+if TYPE_CHECKING:
+    from psycopg import Connection
 
-_FORGOTTEN_AT_ONCE: Final = 10_000
+__all__ = ["JobCalls", "Ledger", "LedgerInfo", "account_ledgers", "as_store"]
+
+_AT_ONCE: Final = 1_000
+"""Rows, or numbers, each of which takes eight parameters of a statement; both databases allow over 30,000."""
+_CONNECT_SECONDS: Final = 10
+_SCHEMA_PATH: Final = "SET LOCAL search_path = accucheck"
 _ANY: Final = Query()
 
 
@@ -142,16 +145,13 @@ class Ledger:
     """What opens it: the path, or the URL."""
 
     def __new__(cls, path: str | os.PathLike[str]) -> Self:
-        if cls is Ledger and is_postgres(path):
-            from accucheck._store._postgres_ledger import PostgresLedger
-
-            return cast("Self", super().__new__(PostgresLedger))
-        return super().__new__(cls)
+        remote = cls is Ledger and _postgres.is_postgres(path)
+        return super().__new__(cast("type[Self]", _PostgresLedger) if remote else cls)
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.realpath(path))
         self.name = self.place = str(self.path)
-        self._finding: sqlite3.Connection | None = None
+        self._finding: Any = None
 
     def __repr__(self) -> str:
         return f"Ledger({self.name!r})"
@@ -159,9 +159,7 @@ class Ledger:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -172,72 +170,96 @@ class Ledger:
 
     def find(self, numbers: Sequence[int], query: Query = _ANY) -> dict[int, Settlement]:
         """Return what is known about national numbers; by default, of any age."""
-        if self._finding is None:
-            self._finding = open_reader(self.path)
-        with translate_errors(self.path):
-            return _tables.find(self._finding, numbers, query)
+        with self._errors():
+            if self._finding is None:
+                self._finding = self._open_finder()
+            return self._find(numbers, query)
 
     def settlements(self) -> Iterator[tuple[Endpoint, Settlement]]:
         """Yield every answer and failure with its endpoint, ordered by number, in constant memory.
 
         A number may have both an answer and a later failure to renew it.
         """
-        with self._reader() as connection:
-            with translate_errors(self.path):
-                rows = connection.execute("SELECT key, packed FROM answers ORDER BY key")
-            while True:
-                with translate_errors(self.path):  # not around the yield: the caller's errors are its own
-                    row = next(rows, None)
-                    if row is None:
-                        return
-                    settlement = settlement_of(number_of(row[0]), row[1])
-                yield endpoint_of(row[0]), settlement
+        for endpoint, _, settlement in self._all("SELECT key, at, packed FROM answers ORDER BY key"):
+            yield endpoint, settlement
 
     def settled_between(self, start: float, end: float) -> Iterator[tuple[Endpoint, datetime, Settlement]]:
-        """Yield every answer and failure of a period, with its endpoint and when it arrived (UTC).
+        """Yield every answer and failure of a period, with its endpoint and when it arrived (UTC), oldest first.
 
         Includes answers to numbers that were asked again later. ``start`` (inclusive) and ``end`` (exclusive) are
         seconds since 1970.
         """
-        times = microseconds(start), microseconds(end)
-        with self._reader() as connection:
-            for table in ("answers", "earlier"):
-                with translate_errors(self.path):
-                    rows = connection.execute(
-                        f"SELECT key, at, packed FROM {table} WHERE at >= ? AND at < ? ORDER BY at",  # noqa: S608
-                        times,
-                    )
-                while True:
-                    with translate_errors(self.path):
-                        row = next(rows, None)
-                        if row is None:
-                            break
-                        settlement = settlement_of(number_of(row[0]), row[2])
-                    yield endpoint_of(row[0]), instant(row[1]), settlement
+        return self._all(
+            """SELECT key, at, packed FROM
+            (SELECT key, at, packed FROM answers UNION ALL SELECT key, at, packed FROM earlier) AS every
+            WHERE at >= ? AND at < ? ORDER BY at""",
+            (microseconds(start), microseconds(end)),
+        )
+
+    def _all(
+        self, query: str, parameters: Sequence[int] = ()
+    ) -> Iterator[tuple[Endpoint, datetime, Settlement]]:
+        """Yield what a query for key, at and packed returns."""
+        with self._reader() as connection, closing(self._rows(connection, query, parameters)) as rows:
+            while True:
+                with self._errors():  # not around the yield: the caller's errors are its own
+                    row = next(rows, None)
+                    if row is None:
+                        return
+                    settlement = settlement_of(number_of(row[0]), row[2])
+                yield endpoint_of(row[0]), instant(row[1]), settlement
 
     def info(self) -> LedgerInfo:
         """Count what the ledger contains."""
-        with self._reader() as connection, translate_errors(self.path):
-            return ledger_info(
-                path=str(self.path),
-                size=sum(file.stat().st_size for file in files_of(self.path)[:2] if file.exists()),
-                version=VERSION,
-                answers=connection.execute(
-                    """SELECT key & 3, whatsapp, count(*), min(at), max(at) FROM answers
-                    WHERE whatsapp IS NOT NULL GROUP BY 1, 2 ORDER BY 1"""
-                ),
-                failures=connection.execute(
-                    f"""SELECT key, packed FROM answers AS failure WHERE whatsapp IS NULL AND NOT EXISTS
-                    (SELECT 1 FROM answers WHERE key = failure.key & ~{FAILED} AND at >= failure.at)"""  # noqa: S608
-                ),
-                jobs=self._jobs(connection),
-                running=self.running(),
-            )
+        answers: Counter[Endpoint] = Counter()
+        verdicts: Counter[bool] = Counter()
+        failures: Counter[str] = Counter()
+        times: list[int] = []
+        with self._reader() as connection, self._errors():
+            for endpoint, whatsapp, count, oldest, newest in self._run(
+                connection,
+                """SELECT key & 3, whatsapp, count(*), min(at), max(at) FROM answers
+                WHERE whatsapp IS NOT NULL GROUP BY 1, 2 ORDER BY 1""",
+            ):
+                answers[endpoint_of(endpoint)] += count
+                verdicts[bool(whatsapp)] += count
+                times += oldest, newest
+            for key, packed in self._rows(
+                connection,
+                f"""SELECT key, packed FROM answers AS failure WHERE whatsapp IS NULL AND NOT EXISTS
+                (SELECT 1 FROM answers WHERE key = failure.key & ~{FAILED} AND at >= failure.at)""",  # noqa: S608
+            ):
+                result = settlement_of(number_of(key), packed).result
+                failures["OK" if isinstance(result, Check) else result.status] += 1
+            size = self._size(connection)
+        jobs = self.jobs()
+        return LedgerInfo(
+            path=self.name,
+            bytes=size,
+            version=VERSION,
+            answers=dict(answers),
+            yes=verdicts[True],
+            no=verdicts[False],
+            failures=dict(sorted(failures.items())),
+            oldest=instant(min(times)).isoformat() if times else None,
+            newest=instant(max(times)).isoformat() if times else None,
+            calls=sum(job.calls for job in jobs),
+            possibly_double_charged=sum(job.possibly_double_charged for job in jobs),
+            perhaps_lost_in_kills=sum(job.perhaps_lost_in_kills for job in jobs),
+            running=self.running(),
+        )
 
     def jobs(self) -> list[JobCalls]:
         """Return the calls of each job, by name."""
-        with self._reader() as connection, translate_errors(self.path):
-            return self._jobs(connection)
+        with self._reader() as connection, self._errors():
+            jobs = {name: [*counts] for name, *counts in self._run(connection, "SELECT * FROM jobs")}
+            for job, made in self._under_way(connection):
+                jobs.setdefault(job, [0, 0, 0])[0] += made
+        return [
+            JobCalls(job=name, calls=calls, possibly_double_charged=double, perhaps_lost_in_kills=lost)
+            for name, (calls, double, lost) in sorted(jobs.items())
+            if not name.startswith(COUNTS_MONEY)
+        ]
 
     def running(self) -> list[str]:
         """Return the processes that use the ledger now, as text."""
@@ -249,8 +271,8 @@ class Ledger:
 
     def recall(self, name: str) -> str | None:
         """Return the value stored under ``name``, or None."""
-        with self._reader() as connection, translate_errors(self.path):
-            row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        with self._reader() as connection, self._errors():
+            row = self._run(connection, "SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
     def purge(self, older_than: float) -> int:
@@ -264,9 +286,10 @@ class Ledger:
         if not older_than >= 0:
             raise ConfigurationError(f"older_than must be a number of seconds, 0 or more, not {older_than!r}")
         before = microseconds(time.time() - older_than)
-        with self._erasing() as connection:
-            connection.execute("DELETE FROM earlier WHERE at < ?", (before,))
-            return connection.execute("DELETE FROM answers WHERE at < ?", (before,)).rowcount
+        with self._errors(), self._erasing() as connection:
+            self._run(connection, "DELETE FROM earlier WHERE at < ?", (before,))
+            deleted: int = self._run(connection, "DELETE FROM answers WHERE at < ?", (before,)).rowcount
+        return deleted
 
     def forget(self, numbers: Iterable[int]) -> int:
         """Delete everything known about national numbers, also from the disk; return how many were known.
@@ -277,32 +300,52 @@ class Ledger:
             LedgerError: also if another process uses the ledger.
         """
         forgotten = 0
-        with self._erasing() as connection:
-            remaining = iter(numbers)
-            while some := [*islice(remaining, _FORGOTTEN_AT_ONCE)]:
-                (known,) = connection.execute(
-                    f"""SELECT count(DISTINCT n.value) FROM json_each(?) AS n CROSS JOIN answers
-                    WHERE answers.key BETWEEN n.value << {KEY_SHIFT} AND n.value << {KEY_SHIFT} | 7""",  # noqa: S608
-                    (json.dumps(some),),
-                ).fetchone()
-                forgotten += known
-                for table in ("answers", "claims", "earlier"):
-                    connection.execute(
-                        f"""DELETE FROM {table} WHERE key IN (SELECT n.value << {KEY_SHIFT} | low.value
-                        FROM json_each(?) AS n, json_each('[0,1,2,3,4,5,6,7]') AS low)""",  # noqa: S608
-                        (json.dumps(some),),
-                    )
+        remaining = iter(numbers)
+        with self._errors(), self._erasing() as connection:
+            while some := [*islice(remaining, _AT_ONCE)]:
+                keys = [number << KEY_SHIFT | low for number in some for low in range(1 << KEY_SHIFT)]
+                among = f"key IN ({','.join('?' * len(keys))})"
+                forgotten += self._run(
+                    connection,
+                    f"SELECT count(DISTINCT key >> {KEY_SHIFT}) FROM answers WHERE {among}",  # noqa: S608
+                    keys,
+                ).fetchone()[0]
+                for rows in ("answers WHERE", "earlier WHERE", self._left_claims):
+                    self._run(connection, f"DELETE FROM {rows} {among}", keys)  # noqa: S608
         return forgotten
 
+    # What differs between the databases
+
+    _left_claims = "claims WHERE"
+    """Which claims nobody holds any more."""
+
     @contextmanager
-    def _erasing(self) -> Generator[sqlite3.Connection, None, None]:
+    def _errors(self) -> Generator[None, None, None]:
+        """Raise errors of the database and unreadable answers as LedgerError."""
+        with translate_errors(self.path):
+            yield
+
+    def _open_finder(self) -> Any:
+        return open_reader(self.path)
+
+    def _find(self, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
+        return _tables.find(self._finding, numbers, query)
+
+    @contextmanager
+    def _reader(self) -> Generator[Any, None, None]:
+        """Open a connection for reading one consistent state, even if others write."""
+        with closing(open_reader(self.path)) as connection:
+            with self._errors():
+                connection.execute("BEGIN")
+            yield connection
+
+    @contextmanager
+    def _erasing(self) -> Generator[Any, None, None]:
         """Delete inside the block, and leave no trace in the file or its log."""
-        with translate_errors(self.path), closing(open_ledger(self.path, create=False)) as connection:
-            users = self.running()
-            if users:
-                raise LedgerError(
-                    f"ledger {self.path}: {users[0]} is using it: wait until that process has finished"
-                )
+        with closing(open_ledger(self.path, create=False)) as connection:
+            if users := self.running():
+                reason = f"{users[0]} is using it: wait until that process has finished"
+                raise LedgerError(f"ledger {self.path}: {reason}")
             connection.execute("PRAGMA secure_delete = ON")
             with _tables.in_transaction(connection):
                 yield connection
@@ -313,78 +356,124 @@ class Ledger:
                     f"ledger {self.path}: another program is reading it: close it and try again"
                 )
 
-    @contextmanager
-    def _reader(self) -> Generator[sqlite3.Connection, None, None]:
-        """Open the file for reading one consistent state of it, even if others write."""
-        with closing(open_reader(self.path)) as connection:
-            with translate_errors(self.path):
-                connection.execute("BEGIN")
-            yield connection
+    def _run(self, connection: Any, query: str, parameters: Sequence[object] = ()) -> Any:
+        """Return a cursor on the few rows of a query, in which ``?`` stands for a parameter."""
+        return connection.execute(query, parameters)
 
-    def _jobs(self, connection: sqlite3.Connection) -> list[JobCalls]:
-        jobs = {
-            name: [calls, double, lost]
-            for name, calls, double, lost in connection.execute("SELECT * FROM jobs ORDER BY name")
-            if not name.startswith(COUNTS_MONEY)
-        }
+    def _rows(
+        self, connection: Any, query: str, parameters: Sequence[object] = ()
+    ) -> Generator[tuple[Any, ...], None, None]:
+        """Yield any number of rows, in constant memory."""
+        yield from self._run(connection, query, parameters)
+
+    def _size(self, _connection: Any) -> int:
+        return sum(file.stat().st_size for file in files_of(self.path)[:2] if file.exists())
+
+    def _under_way(self, connection: Any) -> Iterator[tuple[str, int]]:
+        """Yield the job and the calls made of each lease that has not ended."""
         for job, token, slot, granted in connection.execute(
             "SELECT job, token, slot, granted FROM leases JOIN owners ON id = owner"
         ):
-            if job.startswith(COUNTS_MONEY):
-                continue
             counters = _owner.counters_of(self.path, token, slot)
-            jobs.setdefault(job, [0, 0, 0])[0] += granted if counters is None else counters.made
-        return [
-            JobCalls(job=name, calls=calls, possibly_double_charged=double, perhaps_lost_in_kills=lost)
-            for name, (calls, double, lost) in sorted(jobs.items())
-        ]
+            yield job, granted if counters is None else counters.made
 
 
-def ledger_info(
-    *,
-    path: str,
-    size: int,
-    version: int,
-    answers: Iterable[tuple[Any, ...]],
-    failures: Iterable[tuple[Any, ...]],
-    jobs: Sequence[JobCalls],
-    running: list[str],
-) -> LedgerInfo:
-    """Sum up a ledger from rows (endpoint, verdict, count, oldest, newest) and from failures (key, packed)."""
-    endpoints: Counter[Endpoint] = Counter()
-    verdicts: Counter[bool] = Counter()
-    times: list[int] = []
-    for endpoint, whatsapp, count, oldest, newest in answers:
-        endpoints[endpoint_of(endpoint)] += count
-        verdicts[bool(whatsapp)] += count
-        times += oldest, newest
-    statuses: Counter[str] = Counter()
-    for key, packed in failures:
-        result = settlement_of(number_of(key), packed).result
-        statuses["OK" if isinstance(result, Check) else result.status] += 1
-    return LedgerInfo(
-        path=path,
-        bytes=size,
-        version=version,
-        answers=dict(endpoints),
-        yes=verdicts[True],
-        no=verdicts[False],
-        failures=dict(sorted(statuses.items())),
-        oldest=instant(min(times)).isoformat() if times else None,
-        newest=instant(max(times)).isoformat() if times else None,
-        calls=sum(job.calls for job in jobs),
-        possibly_double_charged=sum(job.possibly_double_charged for job in jobs),
-        perhaps_lost_in_kills=sum(job.perhaps_lost_in_kills for job in jobs),
-        running=running,
-    )
+class _PostgresLedger(Ledger):
+    """A ledger in PostgreSQL. Every method opens its own connection, except ``find``, which keeps one."""
+
+    _left_claims = "claims WHERE owner < 0 AND"
+
+    def __init__(self, url: str) -> None:
+        self.place = url
+        self.name = _postgres.shown(url)
+        self.path = Path(self.name)
+        self._finding = None
+
+    def running(self) -> list[str]:
+        with self._reader() as connection, self._errors():
+            rows = connection.execute("SELECT id FROM owners WHERE expires > clock_timestamp() ORDER BY id")
+            return [f"client {owner}" for (owner,) in rows]
+
+    @contextmanager
+    def _errors(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except (_postgres.psycopg_module().Error, msgspec.MsgspecError) as trouble:
+            raise _postgres.ledger_error(self.name, trouble) from None
+
+    def _open_finder(self) -> Any:
+        connection = self._connect()
+        connection.autocommit = True
+        return connection
+
+    def _find(self, numbers: Sequence[int], query: Query) -> dict[int, Settlement]:
+        choice: Choice[bytes] = Choice(query)
+        return choice.known(self._finding.execute(_postgres.FIND, (choice.all_keys(numbers),), binary=True))
+
+    @contextmanager
+    def _reader(self) -> Generator[Any, None, None]:
+        with self._errors():
+            connection = self._connect()
+        try:
+            with self._errors():
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                connection.execute(_SCHEMA_PATH)
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _erasing(self) -> Generator[Any, None, None]:
+        """Delete inside the block, then free the space of the rows as far as the role may."""
+        with closing(self._connect()) as connection:
+            with connection.transaction():
+                connection.execute(_SCHEMA_PATH)
+                yield connection
+            connection.commit()
+            connection.autocommit = True
+            for table in ("answers", "earlier"):
+                connection.execute(f"VACUUM accucheck.{table}")  # only warns a role that does not own it
+
+    def _connect(self) -> Connection[Any]:
+        connection: Connection[Any] = _postgres.psycopg_module().connect(
+            self.place, connect_timeout=_CONNECT_SECONDS
+        )
+        try:
+            _postgres.check_server(connection, self.name)
+            _postgres.check_version(connection.execute(_postgres.VERSION_QUERY).fetchone(), self.name)
+            connection.rollback()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _run(self, connection: Any, query: str, parameters: Sequence[object] = ()) -> Any:
+        return connection.execute(query.replace("?", "%s"), parameters)
+
+    def _rows(
+        self, connection: Any, query: str, parameters: Sequence[object] = ()
+    ) -> Generator[tuple[Any, ...], None, None]:
+        with connection.cursor(name="accucheck", binary=True) as cursor:
+            cursor.itersize = _AT_ONCE
+            yield from cursor.execute(query.replace("?", "%s"), parameters)
+
+    def _size(self, connection: Any) -> int:
+        (size,) = connection.execute(
+            """SELECT sum(pg_total_relation_size(oid)) FROM pg_class
+            WHERE relnamespace = 'accucheck'::regnamespace AND relkind = 'r'"""
+        ).fetchone()
+        return int(size)
+
+    def _under_way(self, connection: Any) -> Iterator[tuple[str, int]]:
+        yield from connection.execute("SELECT job, made FROM leases")
 
 
 def as_store(ledger: Store | Ledger | str | os.PathLike[str]) -> Store:
     """Return the store for a path, a PostgreSQL URL or a ``Ledger``; a store is returned unchanged."""
     if isinstance(ledger, Ledger):
         ledger = ledger.place
-    if isinstance(ledger, str) and is_postgres(ledger):
-        return PostgresStore(ledger)
+    if isinstance(ledger, str) and _postgres.is_postgres(ledger):
+        return _postgres.PostgresStore(ledger)
     if isinstance(ledger, str) and (scheme := re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", ledger)):
         raise ConfigurationError(f"a ledger is a path or a postgresql:// address, not {scheme[0]}…")
     if isinstance(ledger, str | os.PathLike):

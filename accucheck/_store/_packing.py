@@ -220,6 +220,20 @@ class Choice(Generic[Payload]):
         """Return the keys of what may be known about a number."""
         return [number << KEY_SHIFT | low for low in (*self._answers, *self._nos, *self._failures)]
 
+    def all_keys(self, numbers: Iterable[int]) -> list[int]:
+        """Return the keys of what may be known about numbers."""
+        return [key for number in numbers for key in self.keys(number)]
+
+    def known(self: Choice[bytes], rows: Iterable[Row]) -> dict[int, Settlement]:
+        """Return what is known, from the rows about any numbers. Raises what ``settlement_of`` raises."""
+        by_number: dict[int, list[Row]] = {}
+        for row in rows:
+            by_number.setdefault(number_of(row[0]), []).append(row)
+        best = {number: self.best(some) for number, some in by_number.items()}
+        return {
+            number: settlement_of(number, packed) for number, packed in best.items() if packed is not None
+        }
+
     def best(self, rows: Iterable[tuple[int, int, bool | None, Payload]]) -> Payload | None:
         """Return the newest answer that is fresh enough, or else the newest failure that is.
 

@@ -22,7 +22,7 @@ import msgspec
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
 from accucheck._store._owner import SLOTS, Owner, boot_id, counters_of, dead, process_of, remove
-from accucheck._store._packing import Choice, Row, claim_key, number_of, row_of, settlement_of
+from accucheck._store._packing import Choice, Row, claim_key, number_of, row_of
 from accucheck._store._permits import (
     ACTIVE,
     SEAT_BITS,
@@ -40,8 +40,11 @@ if TYPE_CHECKING:
     from psycopg_pool import AsyncConnectionPool
 
 __all__ = [
+    "FIND",
+    "VERSION_QUERY",
     "PostgresStore",
     "check_server",
+    "check_version",
     "init_postgres",
     "is_postgres",
     "ledger_error",
@@ -121,6 +124,8 @@ CREATE TABLE accucheck.reports (
     outcomes text NOT NULL);
 """
 
+VERSION_QUERY: Final = "SELECT version FROM accucheck.meta"
+FIND: Final = "SELECT key, at, whatsapp, packed FROM accucheck.answers WHERE key = ANY(%s)"
 _UPSERT: Final = """
 WITH unclaimed AS (DELETE FROM accucheck.claims WHERE owner = %(owner)s AND key = ANY(%(claims)s)),
 counted AS (
@@ -264,7 +269,8 @@ class PostgresStore:
             try:
                 async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
                     check_server(connection, self.name)
-                    await self._check_tables(connection)
+                    cursor = await connection.execute(VERSION_QUERY)
+                    check_version(await cursor.fetchone(), self.name)
                 await pool.open(wait=True)
             except psycopg.Error as trouble:
                 await pool.close()
@@ -281,20 +287,6 @@ class PostgresStore:
                 await pool.close()
                 raise
             self._renewing = asyncio.create_task(self._renew(), name="accucheck ledger")
-
-    async def _check_tables(self, connection: AsyncConnection[Any]) -> None:
-        cursor = await connection.execute("SELECT to_regclass('accucheck.meta') IS NOT NULL")
-        row = await cursor.fetchone()
-        if row is None or not row[0]:
-            raise LedgerError(
-                f"ledger {self.name}: it has no tables yet: create them with accucheck ledger init"
-            )
-        cursor = await connection.execute("SELECT version FROM accucheck.meta")
-        row = await cursor.fetchone()
-        if row is None or row[0] > VERSION:
-            raise LedgerError(
-                f"ledger {self.name}: it was created by a newer accucheck: pip install --upgrade accucheck"
-            )
 
     async def _new_owner(self, connection: AsyncConnection[Any]) -> int:
         cursor = await connection.execute(
@@ -448,21 +440,11 @@ class PostgresStore:
         self, connection: AsyncConnection[Any], numbers: Sequence[int], query: Query
     ) -> dict[int, Settlement]:
         choice: Choice[bytes] = Choice(query)
-        cursor = await connection.execute(
-            "SELECT key, at, whatsapp, packed FROM accucheck.answers WHERE key = ANY(%s)",
-            ([key for number in numbers for key in choice.keys(number)],),
-            binary=True,
-        )
-        by_number: dict[int, list[Row]] = {}
-        for row in await cursor.fetchall():
-            by_number.setdefault(number_of(row[0]), []).append(row)
-        best = {number: choice.best(rows) for number, rows in by_number.items()}
+        cursor = await connection.execute(FIND, (choice.all_keys(numbers),), binary=True)
         try:
-            return {
-                number: settlement_of(number, packed) for number, packed in best.items() if packed is not None
-            }
+            return choice.known(await cursor.fetchall())
         except msgspec.MsgspecError as trouble:
-            raise LedgerError(f"ledger {self.name}: an answer cannot be read ({trouble})") from trouble
+            raise ledger_error(self.name, trouble) from trouble
 
     async def claim(self, numbers: Sequence[int], query: Query) -> Claims:
         taken = {number for number in numbers if number in self._claimed}
@@ -774,13 +756,24 @@ def check_server(connection: AsyncConnection[Any] | Connection[Any], name: str) 
         raise LedgerError(f"ledger {name}: PostgreSQL 15 or later is required, not {version // 10_000}")
 
 
+def check_version(row: tuple[Any, ...] | None, name: str) -> None:
+    if row is None or row[0] > VERSION:
+        raise LedgerError(
+            f"ledger {name}: it was created by a newer accucheck: pip install --upgrade accucheck"
+        )
+
+
 def ledger_error(name: str, trouble: Exception) -> LedgerError:
     words = " ".join(str(trouble).split())
     kind = type(trouble).__name__
     if kind == "InsufficientPrivilege":
         reason = f"the database role lacks a permission: grant the permissions listed in the documentation ({words})"
+    elif kind == "UndefinedTable":
+        reason = "it has no tables yet: create them with accucheck ledger init"
     elif kind in ("DiskFull", "OutOfMemory"):
         reason = f"the server is out of space: {words}"
+    elif isinstance(trouble, msgspec.MsgspecError):
+        reason = f"an answer cannot be read ({words})"
     else:
         reason = f"the database is unavailable ({words or kind}): start it, then run the same command again"
     return LedgerError(f"ledger {name}: {reason}")
