@@ -185,7 +185,7 @@ def _exit_codes() -> str:
 
 
 def _columns() -> str:
-    from accucheck.files._results import ResultColumns
+    from accucheck.files._rows import ResultColumns
 
     table = (ResultColumns.__doc__ or "").split("\n\n", 1)[1].replace("``", "`")
     table = "\n".join(line.strip() for line in table.strip().splitlines())

@@ -43,7 +43,7 @@ from accucheck.files import (
     is_remote,
     is_stream,
 )
-from accucheck.files._errors import OutputError, translate_output_errors
+from accucheck.files._origin import OutputError, translate_output_errors
 from accucheck.report._tally import best_of
 
 __all__ = [

@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from accucheck.files._columns import NumberColumn, Wanted
-from accucheck.files._errors import FileError
 from accucheck.files._formats import FORMATS, by_name, open_by_content, split_suffixes
-from accucheck.files._origin import Origin, StoredOrigin, live_or_spooled
+from accucheck.files._origin import FileError, Origin, StoredOrigin, live_or_spooled
 from accucheck.files._remote import addresses, fingerprint, full_name, is_remote, local_name, opened
-from accucheck.files._results import RESULT_COLUMNS, ResultColumns, column_names
+from accucheck.files._rows import RESULT_COLUMNS, ResultColumns, Row, Source, column_names
 from accucheck.files._sheets import CHECKED, SheetSource
 from accucheck.files._sink import FileSink, StreamSink, is_stream
-from accucheck.files._source import Row, Source
 
 __all__ = [
     "FORMATS",

@@ -21,8 +21,7 @@ import msgspec
 
 from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
-from accucheck.files._errors import FileError
-from accucheck.files._results import as_text
+from accucheck.files._origin import FileError
 
 __all__ = [
     "Header",
@@ -282,7 +281,7 @@ def _score(sample: Sequence[Sequence[object]], index: int) -> float:
 
 def _weight(cell: object) -> float:
     if isinstance(cell, list):
-        cell = as_text(cell)
+        cell = str(cell)
     if not isinstance(cell, (str, int, float)) or isinstance(cell, bool) or len(str(cell)) > _SAMPLE_CELL:
         return 0.0
     try:

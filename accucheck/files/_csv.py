@@ -17,11 +17,12 @@ from itertools import islice
 from typing import BinaryIO, ClassVar, NamedTuple
 
 from accucheck.files._columns import Wanted
-from accucheck.files._errors import FileError
-from accucheck.files._origin import HEAD_SIZE, Origin
-from accucheck.files._results import (
+from accucheck.files._origin import HEAD_SIZE, FileError, Origin
+from accucheck.files._rows import (
     NO_NUMBER,
     ResultColumns,
+    Row,
+    Source,
     Writer,
     as_text,
     column_names,
@@ -32,7 +33,6 @@ from accucheck.files._results import (
     yes_or_no,
 )
 from accucheck.files._sheets import SheetSource
-from accucheck.files._source import Row, Source
 from accucheck.files._text import UTF_8, Encoding, encoding_of, opening_of, text_of
 
 __all__ = ["CsvSource", "CsvWriter", "output_encoding"]

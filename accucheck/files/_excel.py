@@ -18,8 +18,7 @@ from typing import IO, Any, BinaryIO, cast
 from xml.etree import ElementTree
 
 from accucheck.files._columns import Wanted
-from accucheck.files._errors import TORN_ARCHIVE, FileError, needs, translate_errors
-from accucheck.files._origin import Origin
+from accucheck.files._origin import TORN_ARCHIVE, FileError, Origin, needs, translate_errors
 from accucheck.files._sheets import Sheet, SheetFacts, SheetSource, column_number
 
 __all__ = ["ExcelSource"]

@@ -12,12 +12,14 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, BinaryIO, cast
 
-from accucheck.files._errors import TORN_ARCHIVE, FileError
 from accucheck.files._excel import ExcelSource
-from accucheck.files._results import (
+from accucheck.files._origin import TORN_ARCHIVE, FileError
+from accucheck.files._rows import (
     RESULT_COLUMNS,
     WIDTHS,
     ResultColumns,
+    Row,
+    Source,
     Writer,
     column_names,
     padded,
@@ -25,7 +27,6 @@ from accucheck.files._results import (
     yes_or_no,
 )
 from accucheck.files._sheets import SheetRow, Table, column_letters, column_number
-from accucheck.files._source import Row, Source
 from accucheck.files._summary import (
     LONGEST_CELL,
     Formats,

@@ -7,11 +7,13 @@ import tempfile
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, BinaryIO
 
-from accucheck.files._errors import FileError, needs
-from accucheck.files._results import (
+from accucheck.files._origin import FileError, needs
+from accucheck.files._rows import (
     RESULT_COLUMNS,
     WIDTHS,
     ResultColumns,
+    Row,
+    Source,
     Writer,
     as_text,
     column_names,
@@ -19,7 +21,6 @@ from accucheck.files._results import (
     printable,
     yes_or_no,
 )
-from accucheck.files._source import Row, Source
 from accucheck.files._summary import SUMMARY_WIDTHS, Heading, Share, SummarySheet, free_sheet_name
 
 __all__ = ["ExcelWriter"]

@@ -13,16 +13,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from accucheck.files._csv import CsvSource, CsvWriter
-from accucheck.files._errors import TORN_ARCHIVE, FileError, translate_errors
 from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_writer import ExcelWriter
 from accucheck.files._json_document import JsonDocumentSource, is_document
 from accucheck.files._jsonl import JsonLinesSource, JsonLinesWriter
-from accucheck.files._origin import SUFFIXES, Compression, Origin, StoredOrigin
+from accucheck.files._origin import (
+    SUFFIXES,
+    TORN_ARCHIVE,
+    Compression,
+    FileError,
+    Origin,
+    StoredOrigin,
+    translate_errors,
+)
 from accucheck.files._parquet import ParquetSource, ParquetWriter
 from accucheck.files._plain_lists import ContactsSource, NumberListSource, separator_of_numbers
-from accucheck.files._results import Writer
-from accucheck.files._source import Source
+from accucheck.files._rows import Source, Writer
 from accucheck.files._text import detect
 from accucheck.files._web_tables import WebTablesSource, XmlSpreadsheetSource
 

@@ -20,10 +20,9 @@ import msgspec
 from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
 from accucheck.files._columns import names_a_phone
-from accucheck.files._errors import FileError
 from accucheck.files._jsonl import BARE_VALUE, JsonLinesSource, flat
-from accucheck.files._origin import Origin
-from accucheck.files._results import distinct_names
+from accucheck.files._origin import FileError, Origin
+from accucheck.files._rows import distinct_names
 from accucheck.files._text import Encoding, text_of
 
 __all__ = ["JsonDocumentSource", "is_document"]

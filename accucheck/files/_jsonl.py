@@ -13,12 +13,13 @@ from typing import Any, BinaryIO, ClassVar
 import msgspec
 
 from accucheck.files._columns import NumberColumn, Wanted
-from accucheck.files._errors import FileError, translate_errors
-from accucheck.files._origin import HEAD_SIZE, Origin
-from accucheck.files._results import (
+from accucheck.files._origin import HEAD_SIZE, FileError, Origin, translate_errors
+from accucheck.files._rows import (
     NO_NUMBER,
     RESULT_COLUMNS,
     ResultColumns,
+    Row,
+    Source,
     Writer,
     as_text,
     column_names,
@@ -26,7 +27,6 @@ from accucheck.files._results import (
     iso_moment,
     printable,
 )
-from accucheck.files._source import Row, Source
 from accucheck.files._text import UTF_8, encoding_of, text_of
 
 __all__ = ["BARE_VALUE", "JsonLinesSource", "JsonLinesWriter", "flat"]

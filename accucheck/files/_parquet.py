@@ -11,11 +11,12 @@ from contextlib import suppress
 from typing import Any, BinaryIO, ClassVar
 
 from accucheck.files._columns import Wanted
-from accucheck.files._errors import FileError, needs, translate_errors
-from accucheck.files._origin import Origin
-from accucheck.files._results import (
+from accucheck.files._origin import FileError, Origin, needs, translate_errors
+from accucheck.files._rows import (
     RESULT_COLUMNS,
     ResultColumns,
+    Row,
+    Source,
     Writer,
     as_text,
     column_names,
@@ -23,7 +24,6 @@ from accucheck.files._results import (
     padded,
     printable,
 )
-from accucheck.files._source import Row, Source
 
 __all__ = ["ParquetSource", "ParquetWriter"]
 

@@ -12,9 +12,8 @@ from urllib.parse import unquote
 from accucheck._errors import InvalidNumber
 from accucheck._phone import normalize
 from accucheck.files._columns import NumberColumn, Wanted
-from accucheck.files._errors import FileError
-from accucheck.files._origin import Origin
-from accucheck.files._source import Row, Source
+from accucheck.files._origin import FileError, Origin
+from accucheck.files._rows import Row, Source
 from accucheck.files._text import encoding_of, text_of
 
 __all__ = ["ContactsSource", "NumberListSource", "separator_of_numbers"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 from urllib.parse import urlsplit
 
-from accucheck.files._errors import FileError, OutputError, needs
+from accucheck.files._origin import FileError, OutputError, needs
 
 __all__ = [
     "RemoteFile",

@@ -14,10 +14,8 @@ from typing import ClassVar, TypeAlias
 import msgspec
 
 from accucheck.files._columns import NumberColumn, Wanted, header_of, looks_like_a_number
-from accucheck.files._errors import FileError
-from accucheck.files._origin import Origin
-from accucheck.files._results import as_text
-from accucheck.files._source import Row, Source
+from accucheck.files._origin import FileError, Origin
+from accucheck.files._rows import Row, Source, as_text
 from accucheck.files._summary import is_summary
 
 __all__ = ["Sheet", "SheetFacts", "SheetRow", "SheetSource", "Table", "column_letters", "column_number"]

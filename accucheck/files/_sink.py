@@ -19,15 +19,19 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from accucheck.files._csv import CsvSource, CsvWriter, output_encoding
-from accucheck.files._errors import FileError, OutputError, translate_errors, translate_output_errors
 from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_copy import ExcelCopyWriter, why_no_copy
 from accucheck.files._formats import FORMATS, Format, by_name, split_suffixes
-from accucheck.files._origin import compressed
+from accucheck.files._origin import (
+    FileError,
+    OutputError,
+    compressed,
+    translate_errors,
+    translate_output_errors,
+)
 from accucheck.files._remote import RemoteFile, is_remote, local_name
-from accucheck.files._results import CLASH_PREFIX, ResultColumns, Writer, column_names
+from accucheck.files._rows import CLASH_PREFIX, ResultColumns, Row, Source, Writer, column_names
 from accucheck.files._sheets import SheetSource
-from accucheck.files._source import Row, Source
 from accucheck.files._summary import SummarySheet
 
 if os.name == "posix":

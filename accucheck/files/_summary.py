@@ -15,8 +15,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
 
-from accucheck.files._errors import FileError
-from accucheck.files._results import iso_date, iso_moment, printable
+from accucheck.files._origin import FileError
+from accucheck.files._rows import iso_date, iso_moment, printable
 
 __all__ = [
     "LONGEST_CELL",

@@ -20,8 +20,7 @@ from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
 
 from accucheck.files._columns import Header, has_header, header_of, names_a_phone
-from accucheck.files._errors import FileError, translate_errors
-from accucheck.files._origin import Origin
+from accucheck.files._origin import FileError, Origin, translate_errors
 
 __all__ = ["UTF_8", "Dialect", "Encoding", "Opening", "detect", "encoding_of", "opening_of", "text_of"]
 

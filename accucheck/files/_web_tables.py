@@ -12,8 +12,7 @@ from typing import BinaryIO
 from xml.etree import ElementTree
 
 from accucheck.files._columns import Wanted
-from accucheck.files._errors import FileError, translate_errors
-from accucheck.files._origin import Origin
+from accucheck.files._origin import FileError, Origin, translate_errors
 from accucheck.files._sheets import Sheet, SheetFacts, SheetSource
 from accucheck.files._text import encoding_of, text_of
 

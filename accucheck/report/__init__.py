@@ -16,7 +16,7 @@ import msgspec
 
 from accucheck._errors import ConfigurationError
 from accucheck.files import FileError, Source, open_source
-from accucheck.files._errors import translate_output_errors
+from accucheck.files._origin import translate_output_errors
 from accucheck.files._sink import AtomicFile, is_stream
 from accucheck.report._page import render
 from accucheck.report._tally import CheckedColumns, Tally

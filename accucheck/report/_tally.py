@@ -15,7 +15,7 @@ from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
 from accucheck._store import Bitset
 from accucheck.files import RESULT_COLUMNS, FileError, ResultColumns
-from accucheck.files._results import CLASH_PREFIX
+from accucheck.files._rows import CLASH_PREFIX
 from accucheck.sandbox._truth import SIMULATED
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from accucheck.files import FileError, FileSink, ResultColumns, open_source
-from accucheck.files._errors import OutputError
+from accucheck.files._origin import OutputError
 from accucheck.files._remote import RemoteFile, fingerprint, is_remote
 from accucheck.testing import SandboxThread
 

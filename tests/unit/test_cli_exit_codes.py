@@ -4,7 +4,7 @@ import pytest
 
 from accucheck import _errors
 from accucheck.cli._exit import EXPLANATION, ExitCode, exit_code_of
-from accucheck.files._errors import FileError, OutputError
+from accucheck.files._origin import FileError, OutputError
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accucheck.files import RESULT_COLUMNS, FileError, FileSink, ResultColumns, open_source
-from accucheck.files._errors import OutputError
 from accucheck.files._excel import facts_in
+from accucheck.files._origin import OutputError
 from accucheck.files._sheets import SheetFacts
 
 calamine = pytest.importorskip("python_calamine")
