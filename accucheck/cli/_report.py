@@ -24,8 +24,8 @@ from accucheck.cli._options import Talk
 from accucheck.cli._progress import PassMeter, showing
 from accucheck.cli._run import Ending
 from accucheck.files import ResultColumns, Row, Source, open_source
+from accucheck.files._excel_writer import SummarySheet
 from accucheck.files._sink import format_of_output
-from accucheck.files._summary import SummarySheet
 from accucheck.report import Run, check_path, write
 from accucheck.report import _report as write_report
 from accucheck.report._page import summary_lines

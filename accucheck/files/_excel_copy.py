@@ -13,6 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, BinaryIO, cast
 
 from accucheck.files._excel import ExcelSource
+from accucheck.files._excel_writer import (
+    Formats,
+    SummaryPart,
+    SummarySheet,
+    place_summary,
+    summary_xml,
+    text_cell,
+)
 from accucheck.files._origin import TORN_ARCHIVE, FileError
 from accucheck.files._rows import (
     RESULT_COLUMNS,
@@ -26,23 +34,13 @@ from accucheck.files._rows import (
     printable,
     yes_or_no,
 )
-from accucheck.files._sheets import SheetRow, Table, column_letters, column_number
-from accucheck.files._summary import (
-    LONGEST_CELL,
-    Formats,
-    SummaryPart,
-    SummarySheet,
-    place_summary,
-    summary_xml,
-    text_cell,
-)
+from accucheck.files._sheets import LONGEST_CELL, MOST_COLUMNS, SheetRow, Table, column_letters, column_number
 
 __all__ = ["ExcelCopyWriter", "why_no_copy"]
 
 _CHUNK = 1 << 20
 _WRITE_EVERY = 1 << 20
 _LONGEST_ROW = 64 << 20
-_MOST_COLUMNS = 16_384
 
 _ROW = re.compile(rb"<(?P<prefix>\w+:)?row\b(?P<attributes>[^>]*?)(?P<empty>/?)>")
 _END = re.compile(rb"</(?:\w+:)?sheetData>|<(?:\w+:)?sheetData\s*/>")
@@ -94,9 +92,9 @@ class ExcelCopyWriter(Writer):
         self._table = -1
         self._formats = Formats()
         for table in source.tables:
-            if _first_column(table) + numbers * len(RESULT_COLUMNS) > _MOST_COLUMNS:
+            if _first_column(table) + numbers * len(RESULT_COLUMNS) > MOST_COLUMNS:
                 raise FileError(
-                    f"an Excel sheet holds at most {_MOST_COLUMNS:,} columns, and there is no space left in"
+                    f"an Excel sheet holds at most {MOST_COLUMNS:,} columns, and there is no space left in"
                     f" {table.sheet.name!r}; write .csv or .parquet instead"
                 )
 

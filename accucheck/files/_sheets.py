@@ -9,18 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import msgspec
 
 from accucheck.files._columns import NumberColumn, Wanted, header_of, looks_like_a_number
 from accucheck.files._origin import FileError, Origin
 from accucheck.files._rows import Row, Source, as_text
-from accucheck.files._summary import is_summary
 
-__all__ = ["Sheet", "SheetFacts", "SheetRow", "SheetSource", "Table", "column_letters", "column_number"]
+__all__ = [
+    "LONGEST_CELL",
+    "MARK",
+    "MOST_COLUMNS",
+    "MOST_ROWS",
+    "Sheet",
+    "SheetFacts",
+    "SheetRow",
+    "SheetSource",
+    "Table",
+    "column_letters",
+    "column_number",
+]
 
 _SAMPLE_ROWS = 200
+MOST_ROWS: Final = 1_048_576
+MOST_COLUMNS: Final = 16_384
+LONGEST_CELL: Final = 32_767
+"""What a sheet of Excel holds."""
+MARK: Final = "accucheck · "
+"""How the first cell of such a sheet begins; readers recognize the sheet by it, whatever its name."""
 ALL = "all"
 CHECKED = "[checked]"
 """Asks for the sheet that accucheck has added answers to. No sheet can have brackets in its name."""
@@ -41,6 +58,12 @@ def column_number(letters: bytes) -> int:
     for letter in letters:
         column = 26 * column + letter - 64
     return column
+
+
+def is_summary(first_line: Sequence[object]) -> bool:
+    """Return whether a sheet that begins with these cells is one of ours."""
+    first = next((cell for cell in first_line if cell not in ("", None)), "")
+    return isinstance(first, str) and first.startswith(MARK)
 
 
 class SheetFacts(msgspec.Struct):

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, Self
 from accucheck.files._csv import CsvSource, CsvWriter, output_encoding
 from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_copy import ExcelCopyWriter, why_no_copy
+from accucheck.files._excel_writer import SummarySheet
 from accucheck.files._formats import FORMATS, Format, by_name, split_suffixes
 from accucheck.files._origin import (
     FileError,
@@ -32,7 +33,6 @@ from accucheck.files._origin import (
 from accucheck.files._remote import RemoteFile, is_remote, local_name
 from accucheck.files._rows import CLASH_PREFIX, ResultColumns, Row, Source, Writer, column_names
 from accucheck.files._sheets import SheetSource
-from accucheck.files._summary import SummarySheet
 
 if os.name == "posix":
     from fcntl import LOCK_EX, LOCK_NB, flock

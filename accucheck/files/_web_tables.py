@@ -13,14 +13,12 @@ from xml.etree import ElementTree
 
 from accucheck.files._columns import Wanted
 from accucheck.files._origin import FileError, Origin, translate_errors
-from accucheck.files._sheets import Sheet, SheetFacts, SheetSource
+from accucheck.files._sheets import MOST_COLUMNS, MOST_ROWS, Sheet, SheetFacts, SheetSource
 from accucheck.files._text import encoding_of, text_of
 
 __all__ = ["WebTablesSource", "XmlSpreadsheetSource"]
 
 _CHUNK = 1 << 18
-_MOST_ROWS = 1_048_576
-_MOST_COLUMNS = 16_384
 # A blank that does not break is not among them: inside a text it stays.
 _BLANKS = re.compile(r"[ \t\r\n\f]+")
 _CHARSET = re.compile(rb"charset\s*=\s*[\"']?([\w-]+)", re.IGNORECASE)
@@ -157,7 +155,7 @@ class _Tables(HTMLParser):
         while spans.get(len(row), 0) >= len(rows):
             row.append("")
         columns, lines = self._span
-        columns = min(columns, max(1, _MOST_COLUMNS - len(row)))
+        columns = min(columns, max(1, MOST_COLUMNS - len(row)))
         for place in range(columns):
             if lines > 1:
                 spans[len(row)] = len(rows) + lines - 1
@@ -166,7 +164,7 @@ class _Tables(HTMLParser):
 
 def _whole(text: str | None) -> int:
     return (
-        max(1, min(int(text), _MOST_ROWS))
+        max(1, min(int(text), MOST_ROWS))
         if text and text.isascii() and text.isdigit() and len(text) < 8
         else 1
     )
@@ -187,7 +185,7 @@ def _xml_sheets(stream: BinaryIO, name: str) -> Iterator[Sheet]:
             continue
         if element.tag == f"{ns}Row":
             line = _whole(element.get(f"{ns}Index")) if element.get(f"{ns}Index") else len(rows) + 1
-            if line > _MOST_ROWS:
+            if line > MOST_ROWS:
                 raise FileError(f"{name}: row number {line:,} is beyond the end of any sheet")
             rows.extend([] for _ in range(line - 1 - len(rows)))
             rows.append(_xml_cells(element, ns))
@@ -203,7 +201,7 @@ def _xml_cells(row: ElementTree.Element, ns: str) -> list[str]:
     cells: list[str] = []
     for cell in row.findall(f"{ns}Cell"):
         if index := cell.get(f"{ns}Index"):
-            cells.extend([""] * (min(_whole(index), _MOST_COLUMNS) - 1 - len(cells)))
+            cells.extend([""] * (min(_whole(index), MOST_COLUMNS) - 1 - len(cells)))
         data = cell.find(f"{ns}Data")
         text = "" if data is None else "".join(data.itertext())
         cells.append(
@@ -211,6 +209,6 @@ def _xml_cells(row: ElementTree.Element, ns: str) -> list[str]:
         )
         cells.extend(
             [""]
-            * min(_whole(cell.get(f"{ns}MergeAcross")) if cell.get(f"{ns}MergeAcross") else 0, _MOST_COLUMNS)
+            * min(_whole(cell.get(f"{ns}MergeAcross")) if cell.get(f"{ns}MergeAcross") else 0, MOST_COLUMNS)
         )
     return cells

@@ -13,7 +13,8 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
-from accucheck.files._summary import MARK, Heading, Share
+from accucheck.files._excel_writer import Heading, Share
+from accucheck.files._sheets import MARK
 from accucheck.report._tally import (
     AGES,
     MOST_GROUPS,

@@ -174,7 +174,7 @@ def test_a_long_signature_does_not_cost_the_output(leads: Path) -> None:
 def test_more_rows_than_a_sheet_holds_are_refused_before_the_first_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("accucheck.files._excel_writer._MOST_ROWS", 4)
+    monkeypatch.setattr("accucheck.files._excel_writer.MOST_ROWS", 4)
     leads = tmp_path / name
     plain = tmp_path / "plain.csv"
     plain.write_text("phone\n" + "987654321\n" * 3)
@@ -182,7 +182,7 @@ def test_more_rows_than_a_sheet_holds_are_refused_before_the_first_call(
         for row in source.rows():
             sink.write(row, ANSWER)
     checked(leads)
-    monkeypatch.setattr("accucheck.files._excel_writer._MOST_ROWS", 3)
+    monkeypatch.setattr("accucheck.files._excel_writer.MOST_ROWS", 3)
     leads.with_name("output.xlsx").unlink()
     plain.unlink(missing_ok=name != "leads.csv")
     refused(leads, match=r"holds at most 3 rows and the output has .*; write \.csv or \.parquet instead")
@@ -191,7 +191,7 @@ def test_more_rows_than_a_sheet_holds_are_refused_before_the_first_call(
 def test_more_rows_than_a_sheet_holds_are_reported_at_the_row_if_they_come_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("accucheck.files._excel_writer._MOST_ROWS", 2)
+    monkeypatch.setattr("accucheck.files._excel_writer.MOST_ROWS", 2)
     live = io.BytesIO(b"phone\n987654321\n987654322\n")
     with open_source("-", live=True, stdin=live) as source:
         with pytest.raises(FileError, match="at most 2 rows"):
@@ -235,10 +235,10 @@ def test_old_workbooks_are_read_and_not_written(tmp_path: Path) -> None:
 def test_a_title_takes_rows_of_the_sheet_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leads = tmp_path / "leads.csv"
     leads.write_text("LISTA,\nphone,name\n987654321,Ana\n")
-    monkeypatch.setattr("accucheck.files._excel_writer._MOST_ROWS", 3)
+    monkeypatch.setattr("accucheck.files._excel_writer.MOST_ROWS", 3)
     assert len(cells_of(checked(leads))) == 3
     leads.with_name("output.xlsx").unlink()
-    monkeypatch.setattr("accucheck.files._excel_writer._MOST_ROWS", 2)
+    monkeypatch.setattr("accucheck.files._excel_writer.MOST_ROWS", 2)
     refused(leads, match="at most 2 rows")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from accucheck.files import FileError, FileSink, ResultColumns, open_source
-from accucheck.files._summary import MARK, Heading, Share, SummarySheet, free_sheet_name
+from accucheck.files._excel_writer import Heading, Share, SummarySheet, free_sheet_name
+from accucheck.files._sheets import MARK
 from tests.unit.test_files_workbook import LEADS, make, rewritten
 
 openpyxl = pytest.importorskip("openpyxl")
