@@ -15,6 +15,13 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from accucheck.files._csv import CsvSource, CsvWriter
 from accucheck.files._excel import ExcelSource
 from accucheck.files._excel_writer import ExcelWriter
+from accucheck.files._exports import (
+    ContactsSource,
+    NumberListSource,
+    WebTablesSource,
+    XmlSpreadsheetSource,
+    separator_of_numbers,
+)
 from accucheck.files._json_document import JsonDocumentSource, is_document
 from accucheck.files._jsonl import JsonLinesSource, JsonLinesWriter
 from accucheck.files._origin import (
@@ -27,10 +34,8 @@ from accucheck.files._origin import (
     translate_errors,
 )
 from accucheck.files._parquet import ParquetSource, ParquetWriter
-from accucheck.files._plain_lists import ContactsSource, NumberListSource, separator_of_numbers
 from accucheck.files._rows import Source, Writer
 from accucheck.files._text import detect
-from accucheck.files._web_tables import WebTablesSource, XmlSpreadsheetSource
 
 __all__ = ["FORMATS", "Format", "by_name", "open_by_content", "split_suffixes"]
 
