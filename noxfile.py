@@ -22,7 +22,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def lowest(session: nox.Session) -> None:
-    """Run the core's tests and the demo with the lowest versions that pyproject.toml allows."""
+    """Run the core tests and the demo with the lowest versions that pyproject.toml allows."""
     extras = ["cli", "fast", "frames", "otel", "sandbox", "serve", "testing", "xlsx", "zstd"]
     constraints = Path(session.create_tmp()) / "lowest.txt"
     with constraints.open("w") as file:
@@ -31,13 +31,13 @@ def lowest(session: nox.Session) -> None:
     session.run("accucheck", "demo", "--rows", "60")
     names = ("attempt", "checks", "decide", "stream", "cli_app")
     tests = session.posargs or [f"tests/unit/test_{name}.py" for name in names]
-    # Without pyproject.toml's settings: they ask for newer plugins.
+    # Without pyproject.toml's settings, which need newer plugins.
     session.run("python", "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", *tests)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Measure what the tests run, their processes included, as one figure with a threshold."""
+    """Measure combined test coverage, including subprocesses; fails below the threshold."""
     session.install("-e", ".[dev]")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-n", "2", *session.posargs)
@@ -47,7 +47,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def explore(session: nox.Session) -> None:
-    """Let the property tests look for new examples, many more than usual."""
+    """Run the property tests on many new examples."""
     session.install("-e", ".[dev]")
     session.run("python", "-m", "pytest", "--hypothesis-profile=explore", "tests/unit", *session.posargs)
 
@@ -72,7 +72,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layers(session: nox.Session) -> None:
-    """Check who imports whom."""
+    """Check the import rules."""
     session.install("-e", ".[all]", "import-linter>=2.1")
     session.run("lint-imports", "--no-cache")
 

@@ -1,7 +1,8 @@
 """Write the pages that come from the code: the command line, statuses, exit codes, columns, sandbox, llms.txt.
 
-``python .ci/docs.py [FOLDER]`` writes them into docs/. Pages that can be read as they are belong to the repository, so
-that links to them work there. Git ignores the rest: the Python API, which only the site's build fills in, and llms.txt.
+``python .ci/docs.py [FOLDER]`` writes them into docs/. Pages that can be read as they are are committed, so that
+links to them work in the repository. Git ignores the rest: the Python API, which only the site's build fills in, and
+llms.txt.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def _command_line() -> str:
 
     text = app.generate_docs(output_format="markdown", heading_level=1, recursive=True)
     text = re.sub(r"^# accucheck$", "# Command line", text, count=1, flags=re.MULTILINE)
-    # The help's examples stand there line by line, as a terminal shows them.
+    # Examples in the help become console blocks.
     return re.sub(r"((?:^\$ .*\n)+)", r"```console\n\1```\n", text, flags=re.MULTILINE)
 
 

@@ -2,8 +2,8 @@
 
 ``python .ci/examples.py FOLDER`` writes the blocks to a new folder and checks them there.
 
-A block with a title is a module of that name. The others of a page, which share their names when they are run, are one
-function, since they may await. So are those of a docstring.
+A block with a title becomes a module of that name. The others on a page share one namespace and may await, so they
+become one async function. So do those of a docstring.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ disallow_untyped_calls = false
 """
 PYRIGHT = {
     "typeCheckingMode": "strict",
-    # What other libraries leave without a type: Dask, Django, Ray, pandas, and Starlette's test client.
+    # What other libraries leave untyped: Dask, Django, Ray, pandas, and Starlette's test client.
     **dict.fromkeys(
         (
             "reportMissingTypeStubs",
@@ -109,13 +109,13 @@ PYRIGHT = {
         ),
         False,
     ),
-    # A notebook shows the last expression of a cell, and its pages keep what they do not use.
+    # Notebook cells end with an expression to show, and pages define names that they do not use.
     **dict.fromkeys(("reportUnusedExpression", "reportUnusedVariable"), False),
 }
 
 
 def check(folder: Path) -> int:
-    """Return 0 if both checkers have nothing to say."""
+    """Return 0 if neither checker reports an error."""
     (folder / "mypy.ini").write_text(MYPY, "utf-8")
     (folder / "pyrightconfig.json").write_text(json.dumps(PYRIGHT), "utf-8")
     commands = (["mypy", "--config-file", "mypy.ini", "."], ["pyright", "--pythonpath", sys.executable])

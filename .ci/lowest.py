@@ -1,6 +1,6 @@
 """Print the lowest versions that pyproject.toml allows, as constraints for pip: python .ci/lowest.py [EXTRA...].
 
-Of the package itself and of the extras named.
+Covers the package itself and the named extras.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Benchmarks of accucheck beside its peers: ``python -m benchmarks SUITE``. See benchmarks/README.md."""
+"""Benchmarks of accucheck and its peers: ``python -m benchmarks SUITE``. See benchmarks/README.md."""

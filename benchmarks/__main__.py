@@ -1,4 +1,4 @@
-"""``python -m benchmarks SUITE``: run a suite, write its results, and tell which promises hold."""
+"""``python -m benchmarks SUITE``: run a suite, write its results, and report which targets are met."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SUITES = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the suites; return 1 if a promise does not hold, 2 if a suite could not run here."""
+    """Run the suites; return 1 if a target is missed, 2 if a suite could not run here."""
     options = _parse(arguments)
     # A SIGTERM unwinds like Ctrl-C, so that no server is left running.
     signal.signal(signal.SIGTERM, _interrupt)

@@ -9,7 +9,7 @@ from benchmarks.job import Loop
 
 @dataclasses.dataclass(frozen=True)
 class Contestant:
-    """A client to measure: a module to run, on one event loop, with words of its own."""
+    """A client to measure: a module to run, on one event loop, with its own options."""
 
     name: str
     label: str

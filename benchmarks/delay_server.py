@@ -1,10 +1,10 @@
 """A vendor that takes its time: answers every number after a delay, over a bare asyncio protocol.
 
-nginx-light cannot delay a reply. This server does little else, so that it can hold thousands of calls a
-second on one core. A number that ends in an odd digit is on WhatsApp. ``GET /stats`` tells its counts.
+nginx-light cannot delay a reply. This server does little else, so that it handles thousands of calls a second
+on one core. A number that ends in an odd digit is on WhatsApp. ``GET /stats`` returns its counts.
 
 Run as ``python -m benchmarks.delay_server --low 0.02 --high 0.08``; it prints its address and serves until
-it is told to stop.
+SIGTERM or SIGINT.
 """
 
 from __future__ import annotations

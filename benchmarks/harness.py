@@ -1,7 +1,7 @@
-"""Runs clients as processes of their own, in turn, and takes the medians.
+"""Runs clients in separate processes, interleaved, and takes the medians.
 
 The clients of a comparison take turns (a, b, c, a, b, c), so that a machine that slows down slows all of
-them. A client's claim of how many checks it made is held against the server's own count.
+them. How many checks a client says it made is compared with the server's count.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ FEWEST_CHECKS, MOST_CHECKS = 500, 400_000
 
 
 class ClientFailed(Exception):
-    """A client could not run; the message is the last thing it said."""
+    """A client could not run; the message is the last line it printed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the command line asks of every suite."""
+    """The command-line options that every suite takes."""
 
     seconds: float
     """How long one measured run is meant to take."""
@@ -87,14 +87,14 @@ class Run:
 
 @dataclasses.dataclass
 class Row:
-    """The runs of one contestant in a comparison, or why there are none."""
+    """One contestant's runs in a comparison, or why there are none."""
 
     contestant: Contestant
     runs: list[Run] = dataclasses.field(default_factory=list)
     skipped: str = ""
 
     def median(self, figure: str) -> float:
-        """Return the median of a figure over the runs; nan if one of them failed."""
+        """Return the median of a measurement over the runs; nan if one of them failed."""
         values = [] if self.skipped else [getattr(run, figure) for run in self.runs]
         return statistics.median(values) if values else float("nan")
 
@@ -116,7 +116,7 @@ class Row:
 
 @contextlib.contextmanager
 def apart() -> Iterator[int | None]:
-    """Keep this process and the servers it starts on one core; give the core that is left for the client."""
+    """Pin this process and the servers it starts to one core; return the core left for the client."""
     server_core, client_core = machine.cores()
     if server_core is None:
         yield None
@@ -138,14 +138,14 @@ def command(contestant: Contestant, job: Job, python: str = sys.executable) -> l
 def figures(
     line: Sequence[str], *, timeout: float = CLIENT_TIMEOUT, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Run a client to its end and return the figures that it printed. Raises ClientFailed."""
+    """Run a client to its end and return the measurements it printed. Raises ClientFailed."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with process(line, cwd=ROOT, env={**os.environ, **(environment or {})}, **pipes) as child:
         try:
             out, errors = child.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as late:
             raise ClientFailed(f"did not end within {timeout:g} s") from late
-    # A client that has reported and then falls over while it ends has still done its work.
+    # A client that reports its results and then crashes on exit has still done its work.
     for text in out.splitlines():
         if text.startswith("{"):
             reported: dict[str, Any] = json.loads(text)
@@ -175,7 +175,7 @@ def run(contestant: Contestant, job: Job, server: Server, *, python: str = sys.e
 def calibrate(
     contestant: Contestant, job: Job, server: Server, seconds: float, *, python: str = sys.executable
 ) -> int:
-    """Return how many checks this client makes in about so many seconds. Raises ClientFailed."""
+    """Return how many checks this client makes in about ``seconds``. Raises ClientFailed."""
     checks = FEWEST_CHECKS
     while True:
         first = run(contestant, dataclasses.replace(job, checks=checks), server, python=python)

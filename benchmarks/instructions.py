@@ -3,7 +3,7 @@
     python -m benchmarks.instructions                     # every layer below; a minute each
     python -m benchmarks.instructions --tree ../before    # another working tree, to compare with
 
-Two runs of different length are subtracted, so that imports and start-up are not in the figures.
+A short run is subtracted from a long one, so that imports and start-up are not counted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ run_async(Job(base_url="http://127.0.0.1:9"), main())
 
 
 def instructions(layer: str, checks: int, tree: Path, python: str) -> int:
-    """Return the instructions of a whole process that makes so many checks."""
+    """Return the instructions of a whole process that makes ``checks`` checks."""
     command = [require("valgrind"), "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONHASHSEED": "0"}
     done = subprocess.run(

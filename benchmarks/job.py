@@ -1,8 +1,8 @@
-"""What a client process is told, and the one JSON line it reports.
+"""What a client process is asked to do, and the one JSON line it reports.
 
 A client is a module with a function that takes a :class:`Job` and returns the answers it got, as
 ``{national number: is it on WhatsApp}``. ``measure`` runs it and counts the CPU of this process alone,
-from after the imports to the last answer, so that start-up is not in the figures.
+from after the imports to the last answer, so that start-up is not measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FIRST_NUMBER = 900_000_000
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """The same task for every client: check so many numbers with so many in flight."""
+    """The same task for every client: how many numbers to check, and how many in flight."""
 
     base_url: str
     checks: int = 1000
@@ -61,7 +61,7 @@ class Job:
         return ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
 
     def is_right(self, number: str, whatsapp: bool) -> bool:
-        """Tell whether this is the server's answer for the number: those that end in an odd digit have it."""
+        """Return whether this is the server's answer: numbers that end in an odd digit are on WhatsApp."""
         return whatsapp is (number[-1] in "13579")
 
     def arguments(self) -> list[str]:
@@ -101,7 +101,7 @@ def run_async(job: Job, main: Coroutine[Any, Any, Result]) -> Result:
 
 
 def stay_on_core(job: Job) -> None:
-    """Keep this process, and every thread it starts from now on, on the job's core."""
+    """Pin this process, and every thread it starts from now on, to the job's core."""
     if job.core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {job.core})
 
@@ -113,7 +113,7 @@ def peak_rss_mb() -> float:
 
 
 def measure(check_all: Callable[[Job], Answers | Coroutine[Any, Any, Answers]]) -> None:
-    """Run a client over its job from the command line and print the figures."""
+    """Run a client on the job from the command line and print the measurements."""
     job = Job.from_arguments()
     stay_on_core(job)
     before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()

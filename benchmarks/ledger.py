@@ -1,7 +1,7 @@
-"""The ledger: how fast it stores and finds, how large its file is, and what it leaves of a stream's full speed.
+"""The ledger: how fast it stores and finds answers, how large its file is, and how much it slows down a stream.
 
-``python -m benchmarks.ledger --rows 10000000`` for the figures of a long list; 200,000 rows by default. Numbers are
-distinct mobiles in random order, answers as large as the vendor's: a status text of 15 characters on average.
+``python -m benchmarks.ledger --rows 10000000`` measures a long list; the default is 200,000 rows. Numbers are distinct
+mobiles in random order. Answers are as large as the vendor's: a status text of 15 characters on average.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ NOT_BINDING = 1_000_000.0
 
 
 class Numbers:
-    """Distinct mobiles in random order, in no memory: a walk over all of them with a step that is prime to 10^8."""
+    """Distinct mobiles in random order, without memory: walks through all of them in steps coprime to 10^8."""
 
     def __init__(self, seed: int) -> None:
         chance = random.Random(seed)
@@ -83,7 +83,7 @@ def resident_megabytes() -> float:
 
 
 async def store_all(store: Store, numbers: Numbers, rows: int, batch: int = EXPOSED) -> dict[str, float]:
-    """Claim and settle ``rows`` answers, a batch after the other; making them is not counted."""
+    """Claim and settle ``rows`` answers in batches; creating the answers is not timed."""
     seconds = cpu = slowest = 0.0
     for start in range(0, rows, 20_000):
         made = list(settlements(numbers, start, min(start + 20_000, rows)))
@@ -113,7 +113,9 @@ async def find_all(store: Store, numbers: Numbers, rows: int, sought: int) -> di
     for start in range(0, sought, CHUNK):
         found += len(await store.find(known[start : start + CHUNK], ANY))
     seconds = time.perf_counter() - began
-    assert found >= sought * 0.99, f"only {found} of {sought} were found"  # one may come twice in a chunk
+    assert found >= sought * 0.99, (
+        f"only {found} of {sought} were found"
+    )  # a number may occur twice in a chunk
     unknown = [numbers.at(rows + place) for place in range(min(sought, MOBILES - rows))]
     began = time.perf_counter()
     for start in range(0, len(unknown), CHUNK):
@@ -150,7 +152,7 @@ async def run_stream(path: Path | None, numbers: Numbers, start: int, checks: in
     items = [str(numbers.at(place)) for place in range(start, start + checks)]
     client = Client(API_ID, API_SECRET, base_url=NO_SERVER, transport=NullTransport(), rate=NOT_BINDING)
     async with client, client.stream(items, workers=200, ledger=path) as outcomes:
-        # Opening and closing the file are not counted: a run of hours does both once.
+        # Opening and closing the file are not timed: a run of several hours does both once.
         answered, began = 0, time.perf_counter()
         loop_began, all_began = time.thread_time(), time.process_time()
         async for outcome in outcomes:
@@ -166,7 +168,7 @@ async def run_stream(path: Path | None, numbers: Numbers, start: int, checks: in
 
 
 def measure_streams(path: Path, checks: int, repeats: int, *, before: int, fast: bool) -> dict[str, float]:
-    """Compare streams with and without a ledger, in turn; medians. The ledger at ``path`` holds ``before`` answers."""
+    """Compare streams with and without a ledger, interleaved. The ledger at ``path`` holds ``before`` answers."""
     runs: dict[str, list[dict[str, float]]] = {"with": [], "without": []}
     numbers = Numbers(7)
     factory = None

@@ -1,8 +1,8 @@
 """Reading and writing lists: rows per second in each format, and memory against the length of the list.
 
-``python -m benchmarks.lists --python OTHER/bin/python`` measures another installed version too, in turns with this
-one; CPU time, medians. ``--memory`` runs ``accucheck bulk`` on lists of 0.5 and 5 million rows whose numbers are all
-known already: the whole path of a file, without a call.
+``python -m benchmarks.lists --python OTHER/bin/python`` also measures another installed version, interleaved with this
+one; CPU time, medians. ``--memory`` runs ``accucheck bulk`` on lists of 0.5 and 5 million rows whose numbers are all in
+the ledger: the whole path of a file, without a call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HEADER = ["Nombre", "DNI", "Celular", "Distrito", "Nota"]
 DISTINCT = 20_000
 """Numbers in the lists of ``--memory``."""
 
-# Runs in the interpreter that is measured, with what every version has.
+# Runs in the interpreter being measured, so it uses only what every version has.
 READ = """
 import sys, time
 from accucheck.files import open_source
@@ -49,7 +49,7 @@ print(count / (time.process_time() - began))
 
 
 def rows(count: int, distinct: int = 100_000_000) -> Iterator[list[str]]:
-    """Yield rows as lists have them: some cells in quotes, numbers plain and with a prefix."""
+    """Yield realistic rows: some quoted cells, some numbers with a prefix."""
     chance = random.Random(count)
     for place in range(count):
         number = 900_000_000 + chance.randrange(distinct)
@@ -59,7 +59,7 @@ def rows(count: int, distinct: int = 100_000_000) -> Iterator[list[str]]:
 
 
 def write_list(path: Path, count: int, distinct: int = 100_000_000) -> None:
-    """Write a list in the format of its suffix."""
+    """Write a list in the format that its suffix names."""
     if path.suffix == ".csv":
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([HEADER])
@@ -152,7 +152,7 @@ def bulk(leads: Path, environment: dict[str, str], *options: str) -> tuple[float
 
 
 def main() -> None:
-    """Measure what the options name."""
+    """Run the measurements that the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", action="append", default=[], help="a further interpreter to measure")
     parser.add_argument("--repeats", type=int, default=3)

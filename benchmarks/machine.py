@@ -1,4 +1,4 @@
-"""What the figures were measured on: processor, system, versions, and how busy the machine was."""
+"""The machine behind the results: processor, system, versions, and how busy it was."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PACKAGES = (
 
 
 def describe() -> dict[str, Any]:
-    """Return a record of this machine and of what is installed on it."""
+    """Describe this machine and what is installed on it."""
     return {
         "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": _processor(),

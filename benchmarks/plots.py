@@ -1,4 +1,4 @@
-"""The pictures of the results. Without matplotlib there are none, and the tables say the same."""
+"""Plots of the results. Without matplotlib there are none; the tables have the same numbers."""
 
 from __future__ import annotations
 

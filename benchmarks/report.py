@@ -1,4 +1,4 @@
-"""What a suite hands back, and how it is written: JSON, a Markdown page, and plots."""
+"""A suite's results, and how they are written: JSON, a Markdown page, and plots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table for people, with a line that says what it shows."""
+    """A table with a caption."""
 
     title: str
     note: str
@@ -22,7 +22,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def to_markdown(self) -> str:
-        """Return the table as GitHub shows it; all columns but the first are figures."""
+        """Return the table as GitHub Markdown; all columns but the first are numbers."""
         lines = [f"### {self.title}", "", *([self.note, ""] if self.note else [])]
         lines.append(f"| {' | '.join(self.columns)} |")
         lines.append(f"|---|{'---:|' * (len(self.columns) - 1)}")
@@ -32,7 +32,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """One promise, the figure that was measured for it, and whether it holds."""
+    """A target, the value measured for it, and whether it is met."""
 
     what: str
     wanted: str
@@ -41,12 +41,12 @@ class Target:
 
 
 def at_most(what: str, value: float, bound: float, unit: str = "") -> Target:
-    """Make a target of a figure that must not pass a bound; a figure that is missing does not meet it."""
+    """Return a target for a value that must not exceed a bound; a missing value misses it."""
     return Target(what, f"≤ {number(bound)}{unit}", f"{number(value)}{unit}", value <= bound)
 
 
 def at_least(what: str, value: float, bound: float, unit: str = "") -> Target:
-    """Make a target of a figure that must reach a bound; a figure that is missing does not meet it."""
+    """Return a target for a value that must reach a bound; a missing value misses it."""
     return Target(what, f"≥ {number(bound)}{unit}", f"{number(value)}{unit}", value >= bound)
 
 
@@ -106,7 +106,7 @@ class Report:
 
 
 def number(value: float | None) -> str:
-    """Write a figure with about three digits; a dash for one that is missing."""
+    """Format a value with about three digits; a missing one is a dash."""
     if value is None or math.isnan(value):
         return "–"
     if value == 0 or abs(value) >= 100:
@@ -115,5 +115,5 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Write a share of one as a percentage; a dash for one that is missing."""
+    """Format a share as a percentage; a missing one is a dash."""
     return "–" if share is None or math.isnan(share) else f"{share * 100:.2f} %"

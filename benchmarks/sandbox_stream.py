@@ -1,7 +1,7 @@
 """``python -m benchmarks.sandbox_stream``: checks/s and CPU per check of ``stream`` against the sandbox.
 
-The sandbox, a process of its own, is the slower of the two: read the CPU per check here, and the ceiling of
-checks/s from the ``speed`` suite. Every answer is held against the sandbox's truth.
+The sandbox, a separate process, is the slower of the two: use this for CPU per check, and the ``speed`` suite for
+the highest checks/s. Every answer is compared with the sandbox's truth.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The servers that the clients are measured against, each a process of its own on loopback.
+"""The servers that the clients are measured against, each a separate process on loopback.
 
 - ``plain_nginx``: answers every number at once in some 200 bytes; over TLS if asked.
-- ``limiting_nginx``: nginx ``limit_req`` in front of a delayed reply; a refusal is the vendor's own.
+- ``limiting_nginx``: nginx ``limit_req`` in front of delayed replies; it refuses as the vendor does.
 - ``delay_server``: answers after a delay (benchmarks/delay_server.py).
 - ``sandbox``: accucheck's simulated vendor, for the limiters that nginx does not have.
 
-Every one is a context manager, and ends its process by its id, also when the benchmark is interrupted.
+Each is a context manager that ends its process by id, even when the benchmark is interrupted.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ http {{
 {http}
 }}
 """
-# The reply must hold the number that was asked for, which is in the body, and nginx knows the body only once
-# it passes the request on: to itself, with the number as a header. That costs the server, not the client.
+# The reply must contain the number from the request body, and nginx reads the body only when it forwards the
+# request: to itself, with the number in a header. That costs the server CPU, not the client.
 _PLAIN = """\
     map $request_body $number {{ '~(?<digits>[0-9]+)' $digits; }}
     map $http_x_number $whatsapp {{ '~[13579]$' yes; default no; }}
@@ -141,17 +141,17 @@ class Server:
     _own_requests: int = 0
 
     def requests(self) -> int:
-        """Return how many requests the server has counted since its start, these questions apart."""
+        """Return how many requests the server has counted since its start, without these queries."""
         with urllib.request.urlopen(self.stats_url, timeout=5) as reply:
             text = reply.read().decode()
         if text.startswith("{"):
             return int(json.loads(text)["requests"])
-        # stub_status, third line: accepts handled requests. It counts the requests for itself as well.
+        # stub_status, third line: accepts handled requests. It also counts the requests for this page.
         self._own_requests += 1
         return (int(text.splitlines()[2].split()[2]) - self._own_requests) // self.hops
 
     def stats(self) -> dict[str, Any]:
-        """Return what ``GET /stats`` says (the delay server and the sandbox have it)."""
+        """Return the reply to ``GET /stats`` (of the delay server or the sandbox)."""
         with urllib.request.urlopen(f"{self.base_url}/stats", timeout=5) as reply:
             stats: dict[str, Any] = json.load(reply)
         return stats
@@ -167,7 +167,7 @@ class LimitingServer(Server):
         return self.folder / "access.log"
 
     def change_limit(self) -> None:
-        """From now on the second limit holds."""
+        """Switch to the second limit."""
         (self.folder / "second").touch()
 
 
@@ -181,8 +181,8 @@ def require(program: str) -> str:
 
 @contextlib.contextmanager
 def process(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Run a process for the time of the block; whatever happens, it has ended afterwards."""
-    # Where util-linux is at hand the kernel ends the process should the benchmark itself be killed.
+    """Run a process during the block; it has ended afterwards, whatever happens."""
+    # With util-linux, the kernel ends the process even if the benchmark itself is killed.
     bound = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
     child = subprocess.Popen([*bound, *command], text=True, stdin=subprocess.DEVNULL, **options)
     try:
@@ -232,9 +232,9 @@ def limiting_nginx(
     latency: tuple[float, float] = (0.02, 0.08),
     upstream: str | None = None,
 ) -> Iterator[LimitingServer]:
-    """Serve at most ``rate`` requests a second with a burst on top; refuse the others as the vendor does.
+    """Serve at most ``rate`` requests per second plus a burst; refuse the rest as the vendor does.
 
-    ``then_rate`` is the limit after ``change_limit()``, its burst in proportion. An admitted request is
+        ``then_rate`` is the limit after ``change_limit()``, with a proportional burst. An admitted request is
     answered after a ``latency`` of (shortest, longest) seconds, or by the server at ``upstream``.
     """
     second_rate = then_rate or rate
@@ -278,7 +278,7 @@ def sandbox(*arguments: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _nginx(folder: Path, http: str, port: int) -> Iterator[None]:
-    # Started by root, nginx would hand its workers to an account that cannot read the temporary directory.
+    # As root, nginx would run its workers as a user that cannot read the temporary directory.
     user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
     configuration = folder / "nginx.conf"
     configuration.write_text(_NGINX.format(user=user, folder=folder, http=http))
@@ -295,7 +295,7 @@ def _nginx(folder: Path, http: str, port: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _announced(command: Sequence[str]) -> Iterator[str]:
-    """Run a server that prints ``listening on URL`` and give the address."""
+    """Run a server that prints ``listening on URL``; yield its address."""
     with process(command, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -312,7 +312,7 @@ def _folder() -> Iterator[Path]:
 
 
 def _certificate(folder: Path) -> tuple[Path, str]:
-    """Make an authority and a certificate of it; return the authority's file and nginx's directives."""
+    """Create a CA and a certificate signed by it; return the authority's file and nginx's directives."""
     try:
         import trustme
     except ImportError as missing:

@@ -1,6 +1,6 @@
-"""What a server's log says of a client: how much of the limit it used, and how often it was refused.
+"""What a server's log says about a client: how much of the limit it used, and how often it was refused.
 
-All figures of the rate suite come from here, none from a client.
+All results of the rate suite come from here, none from a client.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Traffic:
         """Calls after the first PENDING to the answer, on average; None if no pending number was answered."""
 
     def requests(self, until: float) -> int:
-        """Count what was on the wire until then: admitted and refused."""
+        """Count the admitted and refused calls up to then."""
         return bisect_left(self.admitted, until) + bisect_left(self.refused, until)
 
     def utilization(self, limit: float, span: Span) -> float:
-        """Return the calls admitted in the span, as a share of what the limit allows in it."""
+        """Return the calls admitted in the span as a share of what the limit allows."""
         return _count(self.admitted, span) / (limit * (span[1] - span[0]))
 
     def refused_share(self, span: Span) -> float:
-        """Return the share of the calls of the span that were refused; 0 if there were none."""
+        """Return the share of the span's calls that were refused; 0 if there were none."""
         refused = _count(self.refused, span)
         return refused / max(refused + _count(self.admitted, span), 1)
 
@@ -49,7 +49,7 @@ class Traffic:
     ) -> float | None:
         """Return how long after the span's start the client reached a share of the limit, or None.
 
-        It is there once it holds the share for ``over`` seconds; the time is the start of those seconds.
+        It must keep the share for ``over`` seconds; the result is the start of that period.
         """
         step = 0.1
         start, end = span
@@ -60,7 +60,7 @@ class Traffic:
         return None
 
     def longest_silence(self, span: Span) -> float:
-        """Return the longest time in the span, in seconds, in which no call was admitted."""
+        """Return the longest time in the span without an admitted call, in seconds."""
         start, end = span
         inside = self.admitted[bisect_left(self.admitted, start) : bisect_left(self.admitted, end)]
         moments = [start, *inside, end]

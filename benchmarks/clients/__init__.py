@@ -1,1 +1,1 @@
-"""accucheck's own entries, each run as a process of its own."""
+"""accucheck's own clients. Each runs in a separate process."""

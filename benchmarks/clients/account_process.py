@@ -1,10 +1,10 @@
 """One of several processes that call one account: the same ``Client`` and stream for all, only what paces them differs.
 
-Words (``--option``): ``shared=LEDGER`` shares a ledger, and so the rate; ``private=LEDGER`` keeps a ledger, and a gate
-of its own beside it; ``alone`` keeps none, so each process finds the limit for itself; ``pyrate=URL`` and
-``throttled=URL`` ask the peers' limiters on Redis. ``index=N`` tells the processes apart. Numbers are checked until
-SIGTERM; then one line tells how many, in which seconds, and the CPU that it took. A file named by ``leader=FILE``
-names the process that sets the rate.
+Values of ``--option``: ``shared=LEDGER`` shares a ledger and with it the rate; ``private=LEDGER`` has a ledger but its
+own gate; ``alone`` has no ledger, so each process finds the limit by itself; ``pyrate=URL`` and ``throttled=URL`` ask
+the peers' limiters on Redis. ``index=N`` tells the processes apart. Numbers are checked until SIGTERM; then one line
+reports how many, in which seconds, and the CPU time used. ``leader=FILE`` is a file that names the process that sets
+the rate.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ async def client_of(job: Job, kind: str, place: str) -> accucheck.Client:
 
 async def _tell_who_leads(client: accucheck.Client, file: Path) -> None:
     while True:
-        gate = client._stores.gate  # nothing public tells
+        gate = client._stores.gate  # not public
         if isinstance(gate, SharedGate) and gate._controller is not None:
-            whole = file.with_suffix(f".{os.getpid()}")  # whoever reads the file must never find it empty
+            whole = file.with_suffix(f".{os.getpid()}")  # a reader must never find the file empty
             whole.write_text(str(os.getpid()))
             whole.replace(file)
         await asyncio.sleep(0.1)
 
 
 class PeerGate(accucheck.UnlimitedGate):
-    """A peer's limiter, asked before each call. It hears of no refusal."""
+    """A peer's limiter, asked before each call. It never learns of refusals."""
 
     def __init__(self, acquire: Callable[[], Awaitable[object]]) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ async def _throttled(url: str, rate: float) -> accucheck.Gate:
 
 
 async def check_until_told(job: Job) -> dict[str, Any]:
-    """Check numbers in a stream until SIGTERM; return the figures."""
+    """Check numbers in a stream until SIGTERM; return the measurements."""
     words = dict(option.partition("=")[::2] for option in job.option)
     (kind, place), *_ = words.items()
     stopped = asyncio.Event()
@@ -110,7 +110,9 @@ async def check_until_told(job: Job) -> dict[str, Any]:
 
     def stop() -> None:
         stopped.set()
-        loop.call_later(MOST_DRAIN, task.cancel)  # a peer's limiter may make the last calls wait for a minute
+        loop.call_later(
+            MOST_DRAIN, task.cancel
+        )  # a peer's limiter may delay the last calls by up to a minute
 
     loop.add_signal_handler(signal.SIGTERM, stop)
     first = FIRST_NUMBER + int(words.get("index", 0)) * APART

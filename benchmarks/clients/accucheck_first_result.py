@@ -1,4 +1,4 @@
-"""How long the first result takes, from making the client, whatever the length of the list."""
+"""Time from creating the client to the first result; the length of the list should not matter."""
 
 from __future__ import annotations
 

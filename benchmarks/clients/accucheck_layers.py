@@ -1,7 +1,7 @@
 """What each layer costs alone, in CPU microseconds, with no network.
 
-This one looks inside: it calls accucheck's modules directly, and puts a send that answers at once in the place
-of the client's own. Everything runs on one event loop with the job's number of workers.
+Calls accucheck's modules directly, and replaces the client's sender with one that answers at once. Everything runs on
+one event loop with the job's number of workers.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class AnswerAtOnce:
         return decode_reply(national, 200, reply_for(body))
 
     def bind(self) -> None:
-        """Have no connections that belong to an event loop."""
+        """Do nothing: there are no connections."""
 
 
 def new_client(job: Job) -> accucheck.Client:
@@ -61,7 +61,7 @@ async def drain(client: accucheck.Client, job: Job, ledger: Path | None = None) 
 
 
 async def by_workers(job: Job, check: Callable[[str], Awaitable[object]]) -> None:
-    """Share the numbers among workers, as a lean program would: the cheapest loop there is."""
+    """Divide the numbers among workers with as little code as possible: the cheapest loop there is."""
     numbers = job.numbers()
 
     async def work() -> None:

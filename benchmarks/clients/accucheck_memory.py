@@ -1,7 +1,7 @@
 """How much memory a long list takes: a stream over a null transport, no ledger, outcomes not kept.
 
 The list is generated as it is read (``--option=generated``) or read from a CSV file that is written first
-(``--option=csv``, by a process of its own, so that the writing is not in the figure).
+(``--option=csv``, in a separate process, so that writing it is not measured).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def rss_mb() -> float:
 
 
 async def main(job: Job, numbers: Iterator[str]) -> None:
-    """Stream the list and look at the memory at even steps."""
+    """Stream the list and sample the memory at regular steps."""
     step = max(1, job.checks // SAMPLES)
     samples = []
     done = right = 0

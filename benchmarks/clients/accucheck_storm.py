@@ -1,4 +1,4 @@
-"""A storm of cancelled calls, then the full stream: how fast it is again, and what leaked.
+"""A storm of cancelled calls, then a full stream: how fast the client is again, and what leaked.
 
 The server answers after 20 to 80 ms; each wave of checks is cancelled in the middle of that.
 """
@@ -27,7 +27,7 @@ def new_client(job: Job) -> accucheck.Client:
 
 
 async def speed(client: accucheck.Client, job: Job, numbers: Iterator[str]) -> tuple[list[int], int, int]:
-    """Run a stream; return the outcomes of each bucket of time, how many came, and how many were right."""
+    """Run a stream; return the outcomes per time bucket, how many there were, and how many were right."""
     buckets: Counter[int] = Counter()
     done = right = 0
     started = time.perf_counter()
@@ -63,15 +63,15 @@ async def main(job: Job) -> None:
     """Measure an undisturbed stream, then the storm, then a second stream."""
     numbers = (str(number) for number in range(FIRST_NUMBER, FIRST_NUMBER + 10**7))
     async with new_client(job) as client:
-        await client.check(next(numbers))  # an event loop opens files of its own on its first connection
+        await client.check(next(numbers))  # the event loop opens files on its first connection
     files_before, tasks_before = open_files(), len(asyncio.all_tasks())
     async with new_client(job) as client:
         before, done_before, right_before = await speed(client, job, _take(numbers, job.checks))
         cancelled = await storm(client, numbers)
         after, done_after, right_after = await speed(client, job, _take(numbers, job.checks))
-    await asyncio.sleep(0.1)  # closed transports tell their protocols in the next turns of the loop
+    await asyncio.sleep(0.1)  # closed transports notify their protocols in later iterations of the loop
     gc.collect()
-    # The first buckets start up and the last runs dry: what lies between is the full speed.
+    # Leave out the first buckets (starting up) and the last (running dry): the rest is full speed.
     steady = sorted(before[2:-2] or before)
     full = steady[len(steady) // 2]
     reached = next((index for index, count in enumerate(after) if count >= 0.9 * full), None)
@@ -80,7 +80,7 @@ async def main(job: Job) -> None:
         right=right_before + right_after,
         cancelled=cancelled,
         full_speed=full / BUCKET,
-        # The bucket's end: by then a whole bucket at full speed has been seen.
+        # The end of the first whole bucket at full speed.
         seconds_to_full_speed=None if reached is None else (reached + 1) * BUCKET,
         leaked_tasks=len(asyncio.all_tasks()) - tasks_before,
         leaked_files=open_files() - files_before,

@@ -1,9 +1,8 @@
-"""accucheck's ``stream`` with all its safety on: retries, gate, per-phase timeouts, body cap, dedupe.
+"""accucheck's ``stream`` with all its safeguards: retries, gate, per-phase timeouts, body cap, dedupe.
 
-Words (``--option``): ``plain`` hides the fast extra's uvloop; ``ledger`` keeps every
+Values of ``--option``: ``plain`` hides the fast extra's uvloop; ``ledger`` stores every
 answer in a new file; ``auto`` lets accucheck find the rate; ``over-aiohttp``, ``over-pyreqwest``, ``over-httpx`` and
-``over-httpx-each`` put another httpx transport in the place of its own. Without ``auto`` and a rate the gate's rate
-does not bind.
+``over-httpx-each`` use another httpx transport. Without ``auto`` or a rate, the gate does not slow anything down.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-# An install without the fast extra, short of making one: to Python these are not installed.
+# Simulates an install without the fast extra: importing these fails.
 if "--option=plain" in sys.argv:
     sys.modules["uvloop"] = None  # type: ignore[assignment]
 

@@ -27,7 +27,7 @@ Instrument = Callable[[accucheck.Client], None]
 
 
 class Forget(SpanExporter):
-    """Takes spans as an exporter does, and sends them nowhere."""
+    """An exporter that drops its spans."""
 
     def export(self, spans: object) -> SpanExportResult:
         return SpanExportResult.SUCCESS
@@ -46,7 +46,7 @@ def taken_back(client: accucheck.Client) -> None:
 
 
 def cases() -> dict[str, Instrument]:
-    """Return what is compared; the first is what the others are measured against."""
+    """Return the cases to compare; the first is the baseline."""
     metrics = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
     sampled = TracerProvider(shutdown_on_exit=False)
     sampled.add_span_processor(SimpleSpanProcessor(Forget()))
@@ -97,7 +97,7 @@ async def cost(job: Job, instrument: Instrument) -> float:
 
 
 async def main(job: Job) -> None:
-    """Run the cases in turns; report the medians of what each takes more than the first of its turn."""
+    """Run the cases in rounds; report the median of what each takes more than the first of its round."""
     costs: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for name, instrument in cases().items():

@@ -1,4 +1,4 @@
-"""A transport that answers at once: what is left of a check is everything but the network."""
+"""A transport that answers at once, to measure everything but the network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def reply_for(body: bytes) -> bytes:
 
 
 class NullTransport(httpx.AsyncBaseTransport):
-    """Answers every number by itself. It suspends once, as every real transport does."""
+    """Answers every number. It suspends once, as every real transport does."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = b"".join([part async for part in request.stream])  # type: ignore[union-attr]

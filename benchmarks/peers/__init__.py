@@ -1,1 +1,1 @@
-"""One file for each peer, written the way its own users write it. Each is run as a process of its own."""
+"""One file for each peer, written the way its users would. Each runs in a separate process."""

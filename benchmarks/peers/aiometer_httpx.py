@@ -1,6 +1,6 @@
 """aiometer over httpx: ``max_at_once`` bounds the calls in flight, ``max_per_second`` is the user's guess.
 
-aiometer has no retry: a refused number has no answer here. (Retrying it would cost this peer more calls.)
+aiometer does not retry, so a refused number has no answer here. (Retrying would cost this peer more calls.)
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """botocore's adaptive retry mode, driving httpx from threads, as botocore drives urllib3.
 
-The limiter, its CUBIC rate, its clocker and its token bucket are botocore's own objects, put together as
+The limiter, its CUBIC rate, its clocker and its token bucket are botocore's own objects, assembled as
 ``botocore.retries.adaptive.register_retry_handler`` does; the back-off between tries is its standard one.
 """
 
@@ -23,11 +23,11 @@ class RefusalDetector:
         return refused
 
     def is_throttling_error_from_context(self, context: AttemptHistory) -> bool:
-        return True  # nothing but a refusal is retried here
+        return True  # only refusals are retried here
 
 
 class AttemptHistory:
-    """What botocore's back-off reads of its RetryContext."""
+    """The part of a RetryContext that botocore's back-off reads."""
 
     http_response = None
 

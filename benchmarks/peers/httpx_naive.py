@@ -14,7 +14,7 @@ NOT_BINDING = 1_000_000.0
 
 
 class TryAgain(Exception):
-    """The vendor refused the call for frequency, or failed."""
+    """The call was rate-limited, or the vendor failed."""
 
 
 async def check_all(job: Job) -> Answers:

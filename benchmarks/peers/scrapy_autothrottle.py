@@ -1,4 +1,4 @@
-"""Scrapy with AutoThrottle, told to retry a refusal.
+"""Scrapy with AutoThrottle, set to retry refusals.
 
 AutoThrottle follows the latency of the replies alone: it aims at ``AUTOTHROTTLE_TARGET_CONCURRENCY`` calls in
 flight, and a refusal only keeps it from going faster.

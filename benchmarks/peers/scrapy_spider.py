@@ -38,7 +38,7 @@ class CheckSpider(scrapy.Spider):  # type: ignore[misc]  # untyped
 
 
 def crawl(job: Job, **settings: Any) -> Answers:
-    """Run the spider over the job with these settings beside the usual ones."""
+    """Run the spider on the job with these settings in addition to the usual ones."""
     answers: dict[str, bool] = {}
     process = CrawlerProcess(
         {

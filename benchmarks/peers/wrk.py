@@ -1,7 +1,7 @@
-"""wrk, one thread: the ceiling. It reads no reply beyond its end and keeps no answer.
+"""wrk, one thread: the ceiling. It neither parses nor keeps answers.
 
-wrk runs for a time in whole seconds, not for a count: the time that the job would take at 200,000 checks a
-second, one second at the least.
+wrk runs for a number of whole seconds, not of calls: as long as the job would take at 200,000 checks a second,
+and at least one second.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ end
 
 
 def main() -> None:
-    """Run wrk over the job and print the figures."""
+    """Run wrk on the job and print the measurements."""
     job = Job.from_arguments()
     stay_on_core(job)
     seconds = max(1, round(job.checks / 200_000))

@@ -1,8 +1,8 @@
 """One account, several processes: how much of its limit they use together, and how often they are refused.
 
-Every process checks numbers with the same ``Client``, against one nginx ``limit_req`` (a token bucket); only what
-paces them differs. Every figure but the fairness is read from the server's log. Then what sharing costs: the CPU per
-check of one process at a rate, and how fast processes are that no rate limits.
+Every process checks numbers with the same ``Client`` against one nginx ``limit_req`` (a token bucket); only their
+pacing differs. All results but fairness are read from the server's log. Then what sharing costs: the CPU per check of
+one process at a given rate, and the speed of processes without a rate limit.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ LABELS: dict[Pacer, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """So many processes with one kind of pacer."""
+    """A number of processes with one kind of pacing."""
 
     pacer: Pacer
     processes: int
@@ -77,7 +77,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """What a table calls it."""
+        """Its name in tables."""
         limit = "limit known" if self.known else "limit unknown"
         change = {"": "", "halves": ", halves", "killed": ", the process that sets the rate is killed"}[
             self.change
@@ -86,7 +86,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """What ``--case`` calls it."""
+        """Its name for ``--case``."""
         return f"{self.change or ('known' if self.known else 'unknown')}-{self.processes}"
 
     @property
@@ -96,7 +96,7 @@ class Case:
 
 
 def cases(options: Options) -> list[Case]:
-    """Return the cases that keep to a limit; ``quick`` leaves out 1, 2 and 8 processes."""
+    """Return the cases with a rate limit; ``quick`` leaves out 1, 2 and 8 processes."""
     counts = (4,) if options.quick else (1, 2, 4, 8)
     return [
         *(Case("shared", processes, known=True) for processes in counts),
@@ -173,7 +173,7 @@ def run(options: Options) -> Report:
 
 
 def _cost(report: Report, options: Options) -> None:
-    """Measure the CPU per check of one process that shares its rate, and of one that does not."""
+    """Measure the CPU per check of a process that shares its rate, and of one that does not."""
     pacers: tuple[Pacer, Pacer] = ("shared", "private")
     spent: dict[Pacer, list[float]] = {pacer: [] for pacer in pacers}
     with apart() as core, plain_nginx() as server:
@@ -194,7 +194,7 @@ def _cost(report: Report, options: Options) -> None:
 
 
 def _full_speed(report: Report, options: Options) -> None:
-    """Measure processes on one ledger that no rate limits."""
+    """Measure processes on one ledger without a rate limit."""
     rows = []
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(plain_nginx())
@@ -224,7 +224,7 @@ def _full_speed(report: Report, options: Options) -> None:
 def _run_for(
     seconds: float, processes: Sequence[tuple[Pacer, Job, tuple[str, ...]]], server: Server
 ) -> list[dict[str, Any]]:
-    """Run processes for so many seconds after their start; return what each reports."""
+    """Run processes for ``seconds`` after they start; return what each reports."""
     with contextlib.ExitStack() as stack:
         children = [
             stack.enter_context(_process(pacer, job, words, server.folder)) for pacer, job, words in processes
@@ -341,7 +341,7 @@ def _said(server: Server) -> str:
 
 @contextlib.contextmanager
 def _place(case: Case) -> Iterator[str]:
-    """Give what the processes share: a ledger's path, or the address of a Redis of their own."""
+    """Yield what the processes share: a ledger's path, or the address of a Redis started for them."""
     with tempfile.TemporaryDirectory(prefix="accucheck-bench-") as folder:
         if case.pacer in ("shared", "alone"):
             yield str(Path(folder) / "account.ledger")

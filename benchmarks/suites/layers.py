@@ -1,4 +1,4 @@
-"""What each layer costs alone: everything of a check but the network."""
+"""What each layer costs on its own: everything in a check but the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory against the length of the list: flat for accucheck, and what gathering costs its peers."""
+"""Memory by length of the list: flat for accucheck, and what gather costs its peers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CLIENT_TIMEOUT = 3600.0
 
 
 def run(options: Options) -> Report:
-    """Run lists of growing length; accucheck without a network, the peers against nginx."""
+    """Run lists of increasing length; accucheck without a network, the peers against nginx."""
     report = Report("memory", machine.describe())
     lengths = [10_000, 100_000] if options.quick else [10_000, 100_000, 1_000_000]
     lengths += [10_000_000] if options.full else []

@@ -1,7 +1,7 @@
-"""Riding an account's limit: how much of it each client uses, and how often it is refused.
+"""How much of an account's limit each client uses, and how often it is refused.
 
-The limiters are not ours: nginx ``limit_req`` (a token bucket) in front of replies that take 20 to 80 ms, and
-the sandbox's fixed windows and PENDING numbers. Every figure is read from the server's log.
+The limiters: nginx ``limit_req`` (a token bucket) in front of replies that take 20 to 80 ms, and the sandbox's
+fixed windows and PENDING numbers. All results are read from the server's log.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ Serve = Callable[[int], AbstractContextManager[Server]]
 
 @dataclasses.dataclass(frozen=True)
 class Rider:
-    """A contestant of this suite, and the rate that its user gives it as a share of the true limit."""
+    """A contestant, and the rate its user sets, as a share of the true limit."""
 
     contestant: Contestant
     guess: float | None = None
 
     def rate(self, limit: int) -> float | None:
-        """Return the rate that this client is told, in calls per second."""
+        """Return the rate that this client is given, in calls per second."""
         return None if self.guess is None else self.guess * limit
 
 
@@ -79,7 +79,7 @@ KNOWN_LIMIT = (
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One limiter that the riders meet."""
+    """A limiter to run against."""
 
     name: str
     title: str
@@ -95,7 +95,7 @@ class Case:
 
     @property
     def change_at(self) -> float:
-        """Seconds after the first request at which the limit changes, if it does."""
+        """When the limit changes, in seconds after the first request, if it does."""
         return self.seconds / 2
 
     def limits(self, limit: int) -> list[float]:
@@ -117,7 +117,7 @@ class Ride:
 
     @property
     def span(self) -> Span:
-        """The part of the run that the figures are of: after the start, or after the change; or all of it."""
+        """The part of the run that is evaluated: after the start, after the change, or all of it."""
         if self.case.whole:
             return (0.0, max([*self.traffic.admitted[-1:], *self.traffic.refused[-1:]]))
         return (self.changed_at if self.case.changes_to else SETTLE, self.case.seconds)
@@ -128,7 +128,7 @@ class Ride:
         return self.limit * (self.case.changes_to or 1)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures, JSON-ready."""
+        """Return the results, JSON-ready."""
         seen, start = self.traffic, self.span[0]
         end = min(start + 5, self.case.seconds)
         admitted, refused = seen.per_second(int(self.case.seconds))
@@ -177,7 +177,7 @@ def cases(options: Options) -> list[Case]:
 
 
 def run(options: Options) -> Report:
-    """Let every rider ride every limiter at every limit."""
+    """Run every client against every limiter at every limit."""
     report = Report("rate", machine.describe())
     report.caveats += [
         f"{WORKERS} calls in flight at most. nginx limit_req: burst of a tenth of a second's calls, 5 at "
@@ -262,7 +262,7 @@ def ride(case: Case, rider: Rider, limit: int, core: int | None) -> Ride:
                 said = errors.read_text().strip().splitlines() or ["sent nothing"]
                 raise ClientFailed(said[-1][:200])
             time.sleep(0.01)
-        first = read(log).began  # wall clock, as the server's log has it
+        first = read(log).began  # wall clock, as in the server's log
         changed_at = case.change_at
         if case.changes_to is not None and isinstance(server, LimitingServer):
             _sleep_until(first + case.change_at)
@@ -355,7 +355,7 @@ def _tell(report: Report, case: Case, limit: int, rides: Sequence[tuple[Rider, R
 
 
 def _judge(what: str, case: Case, limit: int, seen: dict[str, Any]) -> list[Target]:
-    """Hold a ride of accucheck against what is promised for its case."""
+    """Compare a run of accucheck with the targets for its case."""
     used, refused = seen["utilization"] * 100, seen["refused_share"] * 100
     late, back = _or_nan(seen["seconds_to_90_percent"]), seen["utilization_once_back"] * 100
     if case.name == "pending":
@@ -387,7 +387,7 @@ def _or_nan(figure: float | None) -> float:
 
 
 def _ahead(what: str, ours: dict[str, Any], peers: Sequence[dict[str, Any]]) -> Target:
-    """Judge whether a peer did better: no worse in both figures, and better in one by more than a tie."""
+    """Return whether a peer did better: no worse in both measures, and clearly better in one."""
     better = []
     for peer in peers:
         more_used = peer["utilization"] - ours["utilization"]

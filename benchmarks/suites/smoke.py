@@ -1,4 +1,4 @@
-"""Under a minute, for CI: does every client still run, and is every answer right? No figure is judged."""
+"""Under a minute, for CI: does every client still run, and is every answer right? Nothing is timed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(options: Options) -> Report:
                 done = run_client(client, job, server)
             except ClientFailed as failure:
                 rows.append((client.label, f"skipped: {failure}"))
-                # A peer may be missing here; accucheck may not.
+                # A peer may not be installed; accucheck must be.
                 if not client.is_peer:
                     report.targets.append(Target(client.label, "it runs", str(failure), met=False))
                 continue
@@ -62,7 +62,7 @@ def _storm(report: Report, options: Options, base_url: str, core: int | None) ->
 
 
 def _with_nginx() -> str:
-    """Start nginx as the other suites do, so that a configuration it refuses is found here."""
+    """Start nginx as the other suites do, to find out if it rejects their configuration."""
     try:
         with plain_nginx() as server:
             return f"nginx runs and has counted {server.requests()} requests."

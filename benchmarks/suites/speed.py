@@ -1,6 +1,6 @@
-"""Checks per second and CPU per check, beside the peers: at once, with a real API's latency, over TLS.
+"""Checks per second and CPU per check, compared with peers: immediate replies, a real API's latency, TLS.
 
-Two hundred calls in flight, the server on one core and the client on another, interleaved repeats, medians.
+200 calls in flight, server and client on different cores, interleaved runs, medians.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEAN = ("aiohttp", "aiohttp-uvloop", "pyreqwest-uvloop")
 
 
 def run(options: Options) -> Report:
-    """Measure every section and judge the promises that are made of it."""
+    """Measure every section and evaluate its targets."""
     report = Report("speed", machine.describe())
     report.caveats += [
         f"{options.workers} calls in flight; medians of {options.repeats} interleaved runs of about "
@@ -100,7 +100,7 @@ def _judge(
 
 
 def _ratio(rows: dict[str, Row], ours: str, theirs: str, figure: str) -> float:
-    """Return the ratio of two medians; nan where one of them was not measured."""
+    """Return the ratio of two medians; nan if one of them was not measured."""
     if ours not in rows or theirs not in rows:
         return float("nan")
     return rows[ours].median(figure) / rows[theirs].median(figure)

@@ -1,4 +1,4 @@
-"""What it costs to begin: the import, and the time to the first result."""
+"""Start-up cost: import time, and time to the first result."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from benchmarks.report import Report, Table, at_most, number
 from benchmarks.servers import plain_nginx
 
 MODULES = ("accucheck", "httpx", "aiohttp", "scrapy", "botocore.session")
-# With click, rich and Pygments installed, `import httpx` imports its command line too, which takes longer than
-# all the rest of it. Installing accucheck does not bring them all, so they are hidden in the rows of a plain install.
+# If click, rich and Pygments are installed, `import httpx` also imports its command line, which takes longer than
+# everything else. Installing accucheck does not install all of them, so the plain-install rows hide them.
 HIDDEN = ("click", "rich", "pygments", "uvloop")
 UNWANTED = ("uvloop", "cyclopts", "pyarrow")
 FIRST_RESULT = Contestant(
@@ -38,7 +38,7 @@ print(json.dumps(dict(seconds=seconds, cpu_seconds=cpu, modules=len(sys.modules)
 
 
 def run(options: Options) -> Report:
-    """Measure both, and judge accucheck's."""
+    """Measure both, and evaluate accucheck's targets."""
     report = Report("startup", machine.describe())
     repeats = 3 if options.quick else 15
     report.caveats.append(f"Medians of {repeats} fresh processes, byte code cached.")
@@ -75,7 +75,7 @@ def run(options: Options) -> Report:
 
 
 def _import(module: str, hidden: tuple[str, ...]) -> dict[str, Any]:
-    """Import a module in a fresh interpreter; return the figures, empty if it is not installed."""
+    """Import a module in a fresh interpreter; return the measurements, empty if it is not installed."""
     code = _IMPORT.format(module=module, hidden=hidden, unwanted=UNWANTED)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60

@@ -1,4 +1,4 @@
-"""Forty waves of forty cancelled calls, then the full stream: speed regained, and nothing leaked."""
+"""40 waves of 40 cancelled calls, then a full stream: the speed recovers, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def run(options: Options) -> Report:
                 except ClientFailed as failure:
                     rows.append((client.label, f"failed: {failure}", *["–"] * 5))
                     continue
-                time.sleep(0.2)  # the server learns of the last closed connections
-                # The question itself comes over a connection of its own.
+                time.sleep(0.2)  # the server notices the last closed connections
+                # The query itself uses one connection.
                 seen["open_connections"] = server.stats()["open_connections"] - 1
             report.figures[client.name] = seen
             options.say(f"  {client.label}: {seen}")

@@ -1,4 +1,4 @@
-"""The same stream over accucheck's own transport and over others: what the choice was made by."""
+"""The same stream over accucheck's own transport and over other httpx transports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.suites.speed import LATENCY
 
 
 def run(options: Options) -> Report:
-    """Measure every transport with replies at once, and with a real API's latency."""
+    """Measure every transport with immediate replies, and with a real API's latency."""
     report = Report("transports", machine.describe())
     report.caveats.append(
         f"The whole stream, all safety on, {options.workers} calls in flight; medians of {options.repeats} "

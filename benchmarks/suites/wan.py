@@ -1,4 +1,4 @@
-"""A vendor far away: every reply takes 200 ms, so that calls in flight, not CPU, decide the speed."""
+"""A distant vendor: every reply takes 200 ms, so calls in flight, not CPU, decide the speed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(options: Options) -> Report:
     rows = []
     with apart() as core, delay_server(ROUND_TRIP, ROUND_TRIP) as server:
         for client in clients:
-            # The naive stack would take minutes over the whole list: a tenth of it shows the same.
+            # The naive stack would take minutes for the whole list; a tenth of it gives the same result.
             checks = options.workers * (rounds // 10 if client.name == "httpx-naive" else rounds)
             job = Job(base_url=server.base_url, checks=checks, workers=options.workers, core=core)
             try:

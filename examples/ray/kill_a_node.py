@@ -4,8 +4,8 @@
     python examples/ray/kill_a_node.py --rows 20000
 
 Everything runs on this machine and costs nothing: the cluster, PostgreSQL for the ledger, and a simulated AccuAuth that
-logs every call. The result is compared with that of a single process, and the log with the numbers: the only numbers
-called twice are those that the lost node had in flight.
+logs every call. The result is compared with that of a single process. Only numbers that the lost node had in flight
+may be called twice.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 async def run_and_kill(ds: ray.data.Dataset, target: Path, cluster: Cluster, log: Path, *, after: int) -> int:
-    """Write the dataset; once ``after`` calls are made, take the second node away. Return the calls made by then."""
+    """Write the dataset; after ``after`` calls, kill the second node. Return the calls made by then."""
     writing = asyncio.create_task(asyncio.to_thread(ds.write_parquet, str(target)))
     while (calls := lines(log)) < after:
         if writing.done():
@@ -120,7 +120,7 @@ def lines(log: Path) -> int:
 @contextmanager
 def two_nodes() -> Iterator[Cluster]:
     node: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 150 * 2**20}
-    # A lost node is noticed within a second instead of half a minute.
+    # Notice a lost node within a second instead of half a minute.
     noticed = {
         "health_check_initial_delay_ms": 0,
         "health_check_period_ms": 300,
@@ -155,7 +155,7 @@ def sandbox(log: Path, latency: float) -> Iterator[str]:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run a PostgreSQL server of its own in a temporary folder; yield its URL."""
+    """Run a PostgreSQL server in a temporary folder; yield its URL."""
     places = [
         os.environ.get("PATH", ""),
         *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)),
@@ -164,7 +164,7 @@ def postgres() -> Iterator[str]:
     if server is None:
         sys.exit("PostgreSQL is not installed: apt-get install postgresql, or give --ledger postgresql://…")
     programs = Path(server).resolve().parent
-    # It does not run as root.
+    # PostgreSQL refuses to run as root.
     whom: dict[str, Any] = {} if os.getuid() else {"user": pwd.getpwnam("nobody").pw_uid}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
