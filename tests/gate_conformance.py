@@ -54,7 +54,7 @@ class GateConformance:
 
         self.run(main())
 
-    def test_a_permit_is_given_at_a_moment_of_the_loop(self) -> None:
+    def test_a_permit_carries_a_time_of_the_loops_clock(self) -> None:
         async def main() -> None:
             gate = await self.make(200)
             for _ in range(5):
@@ -99,7 +99,7 @@ class GateConformance:
         if self.limits:
             self.run(main())
 
-    def test_a_permit_that_is_not_free_is_not_made_up(self) -> None:
+    def test_try_acquire_never_invents_a_permit(self) -> None:
         async def main() -> None:
             gate = await self.make(2)
             taken = 0
@@ -125,7 +125,7 @@ class GateConformance:
         self.run(main())
 
     @pytest.mark.parametrize("retry_after", [None, 0.0, -1.0, float("nan"), float("inf")])
-    def test_a_wait_that_makes_no_sense_does_not_stop_it_for_good(self, retry_after: float | None) -> None:
+    def test_an_absurd_retry_after_does_not_stop_it_forever(self, retry_after: float | None) -> None:
         async def main() -> None:
             gate = await self.make(50)
             gate.refused(await gate.acquire(), retry_after)
@@ -134,7 +134,7 @@ class GateConformance:
 
         self.run(main())
 
-    def test_reports_of_strange_moments_are_harmless(self) -> None:
+    def test_reports_with_odd_times_are_harmless(self) -> None:
         async def main() -> None:
             gate = await self.make(50)
             await gate.acquire()
@@ -161,7 +161,7 @@ class GateConformance:
 
         self.run(main())
 
-    def test_an_urgent_caller_waits_for_three_permits_at_most(self) -> None:
+    def test_an_urgent_caller_waits_for_at_most_three_permits(self) -> None:
         async def main() -> None:
             gate = await self.make(50)
             served: list[str] = []
@@ -214,7 +214,7 @@ class GateConformance:
         if self.limits:
             self.run(main())
 
-    def test_a_waiter_that_is_cancelled_costs_the_others_nothing(self) -> None:
+    def test_a_cancelled_waiter_costs_the_others_nothing(self) -> None:
         async def main() -> None:
             gate = await self.make(100)
             waiters = [asyncio.create_task(gate.acquire(urgent=index % 3 == 0)) for index in range(20)]
@@ -229,7 +229,7 @@ class GateConformance:
         if self.limits:
             self.run(main())
 
-    def test_a_gate_whose_waiters_all_left_serves_the_next(self) -> None:
+    def test_a_gate_whose_waiters_all_cancelled_serves_the_next_one(self) -> None:
         async def main() -> None:
             gate = await self.make(20)
             while gate.try_acquire() is not None:
@@ -245,7 +245,7 @@ class GateConformance:
         if self.limits:
             self.run(main())
 
-    def test_closed_is_closed(self) -> None:
+    def test_a_closed_gate_raises(self) -> None:
         async def main() -> None:
             gate = await self.make(1)
             gate.refused(await gate.acquire(), retry_after=60.0)

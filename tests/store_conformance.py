@@ -75,7 +75,7 @@ class StoreConformance:
 
     # Answers
 
-    async def test_what_was_settled_is_found_as_it_was(self, store: Store) -> None:
+    async def test_a_settled_answer_is_found_unchanged(self, store: Store) -> None:
         given = [
             answered(MOBILE, calls=3, lost=1),
             answered(MOBILE + 1, whatsapp=False, status_update=None, signature=None, request_id="other"),
@@ -109,7 +109,7 @@ class StoreConformance:
         await store.settle([new, answered(MOBILE)])
         assert await store.find([MOBILE], ANY) == {MOBILE: new}
 
-    async def test_a_batch_may_be_given_again(self, store: Store) -> None:
+    async def test_a_batch_may_be_settled_twice(self, store: Store) -> None:
         batch = [answered(MOBILE, lost=1), failed(MOBILE + 1)]
         await store.settle(batch)
         await store.settle(batch)
@@ -126,7 +126,7 @@ class StoreConformance:
         found = await store.find([MOBILE, MOBILE + 1], ANY)
         assert found == {MOBILE: answered(MOBILE), MOBILE + 1: fresh}
 
-    async def test_freshness_is_asked_by_verdict(self, store: Store) -> None:
+    async def test_freshness_depends_on_the_verdict(self, store: Store) -> None:
         yes, no = answered(MOBILE), answered(MOBILE + 1, whatsapp=False)
         await store.settle([yes, no])
         at = NOW.timestamp()
@@ -145,7 +145,7 @@ class StoreConformance:
         assert set(await store.find([MOBILE], Query(failed_since=now() - 1))) == {MOBILE}
         assert await store.find([MOBILE], Query(failed_since=now() + 1)) == {}
 
-    async def test_a_failure_to_renew_an_old_answer_is_known_to_who_wanted_it_renewed(
+    async def test_a_failed_re_check_is_found_by_whoever_asked_for_it(
         self, store: Store, now: Callable[[], float]
     ) -> None:
         await store.settle([answered(MOBILE)])
@@ -169,7 +169,7 @@ class StoreConformance:
         assert set(await store.find(numbers, Query(endpoint="advanced"))) == {MOBILE}
         assert set(await store.find(numbers, Query(endpoint="basic"))) == set(numbers)
 
-    async def test_a_basic_no_says_all_there_is_and_serves_advanced(self, store: Store) -> None:
+    async def test_a_basic_no_also_serves_advanced(self, store: Store) -> None:
         no = answered(MOBILE, whatsapp=False)
         await store.settle([no], endpoint="basic")
         for endpoint in ("advanced", "basic", "cascade"):
@@ -190,7 +190,7 @@ class StoreConformance:
         await store.settle([advanced])
         assert await store.find([MOBILE], cascade) == {MOBILE: advanced}
 
-    async def test_half_a_character_does_not_fail_its_batch(self, store: Store) -> None:
+    async def test_a_lone_surrogate_does_not_fail_its_batch(self, store: Store) -> None:
         await store.settle(
             [answered(MOBILE, signature="a\ud800b", request_id="\udfff"), answered(MOBILE + 1)]
         )
@@ -201,7 +201,7 @@ class StoreConformance:
 
     # Claims
 
-    async def test_what_is_not_known_is_claimed_once(self, store: Store) -> None:
+    async def test_an_unknown_number_is_claimed_once(self, store: Store) -> None:
         await store.settle([answered(MOBILE)])
         first = await store.claim([MOBILE, MOBILE + 1, MOBILE + 2], ANY)
         assert (dict(first.known), set(first.taken)) == ({MOBILE: answered(MOBILE)}, set())
@@ -218,7 +218,7 @@ class StoreConformance:
         assert set(again.known) == {MOBILE, MOBILE + 1}
         assert again.taken == set()
 
-    async def test_a_failed_number_may_be_claimed_by_who_wants_it_asked_again(
+    async def test_a_failed_number_may_be_claimed_for_a_retry(
         self, store: Store, now: Callable[[], float]
     ) -> None:
         await store.settle([failed(MOBILE)])
@@ -242,18 +242,18 @@ class StoreConformance:
         assert set((await store.claim([MOBILE], ANY)).known) == {MOBILE}
         assert (await store.claim([MOBILE], Query(yes_since=math.inf))).taken == set()
 
-    async def test_what_was_not_claimed_is_stored_all_the_same(self, store: Store) -> None:
+    async def test_an_answer_without_a_claim_is_still_stored(self, store: Store) -> None:
         await store.claim([MOBILE], ANY)
         await store.release([MOBILE])
         await store.settle([answered(MOBILE)])
         assert set(await store.find([MOBILE], ANY)) == {MOBILE}
 
-    async def test_releasing_what_is_not_claimed_does_nothing(self, store: Store) -> None:
+    async def test_releasing_an_unclaimed_number_does_nothing(self, store: Store) -> None:
         await store.release([MOBILE])
         await store.release([])
         assert (await store.claim([MOBILE], ANY)).taken == set()
 
-    async def test_a_number_that_stands_twice_in_a_claim_is_claimed_once(self, store: Store) -> None:
+    async def test_a_number_listed_twice_in_a_claim_is_claimed_once(self, store: Store) -> None:
         claims = await store.claim([MOBILE, MOBILE + 1, MOBILE], ANY)
         assert (dict(claims.known), set(claims.taken)) == ({}, set())
 
@@ -285,7 +285,7 @@ class StoreConformance:
         assert closed.taken == set(), "who closes releases its claims"
         assert not closed.asked, "and has settled what it asked for"
 
-    async def test_what_is_settled_outlives_the_store(
+    async def test_settled_answers_outlive_the_store(
         self, store: Store, make_store: Callable[[], Store]
     ) -> None:
         if not store.durable:
@@ -300,7 +300,7 @@ class StoreConformance:
         await other.aclose()
 
     @pytest.mark.parametrize("max_calls", [1, 2, 10, 199, 777])
-    async def test_a_cap_is_exact_over_all_stores(
+    async def test_a_cap_is_exact_across_all_stores(
         self, make_store: Callable[[], Store], max_calls: int
     ) -> None:
         stores = [make_store() for _ in range(3)]
@@ -324,7 +324,7 @@ class StoreConformance:
 
     # Calls
 
-    async def test_no_more_is_granted_than_was_wanted(self, store: Store) -> None:
+    async def test_no_more_calls_are_granted_than_requested(self, store: Store) -> None:
         for wanted in (1, 7, 64):
             assert 1 <= await store.lease_calls(wanted, max_calls=None) <= wanted
 
@@ -384,7 +384,7 @@ class StoreConformance:
 
     # Settings, opening and closing
 
-    async def test_small_things_are_remembered(self, store: Store) -> None:
+    async def test_settings_are_remembered(self, store: Store) -> None:
         assert await store.recall("rate") is None
         await store.remember("rate", "50.0")
         await store.remember("rate", "60.0")
@@ -404,7 +404,7 @@ class StoreConformance:
     async def test_a_store_that_was_never_opened_may_be_closed(self, make_store: Callable[[], Store]) -> None:
         await make_store().aclose()
 
-    async def test_settlements_are_equal_whatever_the_order_in_which_they_came(self, store: Store) -> None:
+    async def test_settlements_do_not_depend_on_their_order(self, store: Store) -> None:
         ages = [3, 1, 2]
         batches: list[list[Settlement]] = [
             [answered(MOBILE + n, checked_at=NOW + timedelta(days=age)) for n in range(3)] for age in ages

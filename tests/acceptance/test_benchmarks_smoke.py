@@ -119,7 +119,7 @@ def test_the_time_to_reach_the_limit_is_when_the_share_is_held() -> None:
     assert seen.seconds_to_reach(20, (0.0, 10.0)) is None
 
 
-def test_the_longest_silence_counts_the_ends_of_the_span() -> None:
+def test_the_longest_silence_includes_the_ends_of_the_span() -> None:
     seen = Traffic([0.0, 1.0, 1.5, 4.0], [2.5])
     assert seen.longest_silence((0.0, 5.0)) == pytest.approx(2.5)
     assert seen.longest_silence((0.0, 9.0)) == pytest.approx(5.0)
@@ -152,7 +152,7 @@ def test_polls_are_counted_from_the_log_of_the_sandbox(tmp_path: Path) -> None:
     assert seen.polls_per_pending == pytest.approx(1.5)  # two polls and one; the fourth is not answered yet
 
 
-def test_a_figure_that_was_not_measured_misses_its_target() -> None:
+def test_a_missing_measurement_misses_its_target() -> None:
     missing = float("nan")
     assert not report.at_most("cost", missing, 1.0).met
     assert not report.at_least("speed", missing, 1.0).met

@@ -194,7 +194,7 @@ def test_check_succeeds_when_every_number_is_answered(start_sandbox: Any) -> Non
         ({"quota": 0}, {}, 4, "quota|used up"),
     ],
 )
-def test_what_ends_a_run_is_one_line_and_an_exit_code(
+def test_an_error_that_ends_a_run_is_one_line_and_an_exit_code(
     start_sandbox: Any, settings: dict[str, Any], variables: dict[str, str], code: int, words: str
 ) -> None:
     result = accucheck("check", "987654321", sandbox=start_sandbox(**settings), **variables)
@@ -237,7 +237,7 @@ def test_wrong_usage_is_reported_in_a_line_or_two_without_a_traceback(
     assert "Traceback" not in result.stderr
 
 
-def test_a_list_comes_back_whole_and_true_and_a_second_run_asks_nothing(
+def test_a_list_comes_back_complete_and_correct_and_a_second_run_makes_no_calls(
     start_sandbox: Any, tmp_path: Path
 ) -> None:
     sandbox = start_sandbox(pending=0.1, pending_for=0.3, errors=0.02, latency=5, rate=250, burst=20)
@@ -262,7 +262,7 @@ def test_a_list_comes_back_whole_and_true_and_a_second_run_asks_nothing(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_settles_what_is_paid_for_and_the_same_command_continues(
+def test_a_signal_settles_paid_calls_and_the_same_command_continues(
     start_sandbox: Any, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     sandbox = start_sandbox(latency=40)
@@ -367,7 +367,7 @@ def test_rows_that_were_not_checked_are_in_the_stream_too(start_sandbox: Any) ->
     assert {row["status"] for row in rows} == {"OK", "UNCHECKED"}
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(start_sandbox: Any, tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_ends_the_run_quietly(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     source, ledger = tmp_path / "leads.csv", tmp_path / "answers"
     write_leads(source, 3000, 6)
@@ -384,7 +384,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(start_sandbox: Any, tmp_path: P
     assert info["yes"] + info["no"] == len(sandbox.requests())
 
 
-def test_a_sample_is_not_bought_again(start_sandbox: Any, tmp_path: Path) -> None:
+def test_a_sample_is_not_bought_twice(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
     write_leads(source, 300, 8)
@@ -426,7 +426,7 @@ def test_a_plan_needs_no_account_and_counts_right(tmp_path: Path) -> None:
     assert float(plan["cost_at_most"]) == pytest.approx(plan["calls"] * 0.002)
 
 
-def test_a_ledger_can_be_looked_into_exported_and_purged(start_sandbox: Any, tmp_path: Path) -> None:
+def test_a_ledger_can_be_inspected_exported_and_purged(start_sandbox: Any, tmp_path: Path) -> None:
     ledger, exported = tmp_path / "answers", tmp_path / "answers.csv"
     numbers = [f"9{place:08}" for place in range(20)]
     accucheck("bulk", "-", "-o", "-", "--ledger", ledger, sandbox=start_sandbox(), stdin="\n".join(numbers))
@@ -488,7 +488,7 @@ def test_answers_age_by_verdict(start_sandbox: Any, tmp_path: Path) -> None:
     assert {number for number, asked in sandbox.asked().items() if asked == 1} == set(yes)
 
 
-def test_a_budget_can_be_raised_by_so_many_calls(start_sandbox: Any, tmp_path: Path) -> None:
+def test_a_budget_can_be_raised_by_a_number_of_calls(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     source = tmp_path / "leads.csv"
     source.write_text("phone\n" + "".join(f"{987650000 + n}\n" for n in range(50)))
@@ -503,9 +503,7 @@ def test_a_budget_can_be_raised_by_so_many_calls(start_sandbox: Any, tmp_path: P
     assert len(sandbox.requests()) == 50
 
 
-def test_a_persons_numbers_can_be_erased_and_a_month_be_accounted_for(
-    start_sandbox: Any, tmp_path: Path
-) -> None:
+def test_a_persons_numbers_can_be_erased_and_a_month_listed(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     accucheck("check", "987650001", "987650002", sandbox=sandbox)
     month = time.strftime("%Y-%m", time.gmtime(time.time() - 5 * 3600))
@@ -523,7 +521,7 @@ def test_a_persons_numbers_can_be_erased_and_a_month_be_accounted_for(
     assert "1 answer" in listed
 
 
-def test_everything_is_purged_only_after_a_question(start_sandbox: Any, tmp_path: Path) -> None:
+def test_purging_everything_asks_first(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     accucheck("check", "987650001", sandbox=sandbox)
     refused = accucheck("ledger", "purge", "--older-than", "0d", sandbox=sandbox)
@@ -534,7 +532,7 @@ def test_everything_is_purged_only_after_a_question(start_sandbox: Any, tmp_path
     assert not json.loads(accucheck("ledger", "info", "--json", sandbox=sandbox).stdout)["answers"]
 
 
-def test_a_list_taken_for_its_ledger_is_named(tmp_path: Path) -> None:
+def test_a_list_mistaken_for_a_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("phone\n")
     (tmp_path / "mine.csv.ledger").write_text("x")
     result = accucheck("ledger", "info", tmp_path / "mine.csv")
@@ -605,7 +603,7 @@ def test_the_demo_proves_itself(tmp_path: Path) -> None:
     assert "already exists" in again.stderr
 
 
-def test_without_its_packages_it_says_what_to_install() -> None:
+def test_without_its_packages_the_command_line_says_what_to_install() -> None:
     program = (
         "import sys; sys.modules.update(cyclopts=None, rich=None);"
         "from accucheck.cli import main; sys.exit(main(['check', '987654321']))"
@@ -637,7 +635,7 @@ def test_the_library_does_not_load_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("output", ["answers.db", "./answers.db", "answers.db-wal", "answers.db-shm"])
-def test_an_output_never_takes_the_place_of_its_ledger(tmp_path: Path, output: str) -> None:
+def test_an_output_never_overwrites_its_ledger(tmp_path: Path, output: str) -> None:
     (tmp_path / "leads.csv").write_text("phone\n987654321\n")
     result = accucheck(
         "bulk", tmp_path / "leads.csv", "-o", tmp_path / output, "--ledger", tmp_path / "answers.db"
@@ -646,7 +644,7 @@ def test_an_output_never_takes_the_place_of_its_ledger(tmp_path: Path, output: s
     assert "is the ledger" in result.stderr
 
 
-def test_an_output_never_takes_the_place_of_another_lists_ledger(start_sandbox: Any, tmp_path: Path) -> None:
+def test_an_output_never_overwrites_another_lists_ledger(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     source, ledger = tmp_path / "leads.csv", tmp_path / "others.db"
     source.write_text("phone\n987654321\n")
@@ -760,9 +758,7 @@ def test_each_list_on_a_shared_ledger_has_its_own_budget(start_sandbox: Any, tmp
     assert len(sandbox.requests()) == 70
 
 
-def test_failures_are_distinguished_from_answers_and_how_to_ask_again(
-    start_sandbox: Any, tmp_path: Path
-) -> None:
+def test_failures_are_shown_apart_with_how_to_retry_them(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox(errors=1)
     source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
     source.write_text("phone\n987654321\n912345678\n")
@@ -839,7 +835,7 @@ def run_with(
     )
 
 
-def test_a_full_disk_under_standard_output_settles_what_is_paid_for(
+def test_a_full_disk_under_standard_output_settles_paid_calls(
     start_sandbox: Any, tmp_path: Path, full_disk: Any
 ) -> None:
     sandbox = start_sandbox(latency=100)
@@ -885,7 +881,7 @@ def test_every_command_says_so_when_standard_output_cannot_be_written(
 
 
 @pytest.mark.parametrize("closed", [(1,), (2,), (1, 2), (0, 1, 2)])
-def test_closed_standard_streams_cost_neither_an_answer_nor_the_exit_code(
+def test_closed_standard_streams_lose_no_answer_and_keep_the_exit_code(
     start_sandbox: Any, tmp_path: Path, closed: tuple[int, ...]
 ) -> None:
     sandbox = start_sandbox()
@@ -944,7 +940,7 @@ def test_every_answer_is_shown_whatever_the_encoding_of_the_terminal(
     assert [json.loads(line)["number"] for line in lines] == [f"+51{number}" for number in numbers]
 
 
-def test_names_that_are_not_utf_8_are_not_an_obstacle(start_sandbox: Any, tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf_8_work(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     folder = os.path.join(os.fsencode(tmp_path), b"a\xf1o")
     try:
@@ -1088,7 +1084,7 @@ def test_a_budget_that_is_used_up_leaves_the_other_lists_for_the_next_run(
 
 
 @pytest.mark.parametrize("output", ["file", "stream"])
-def test_what_must_not_be_asked_is_not_asked_and_stays_in_the_output(
+def test_excluded_rows_are_not_checked_and_stay_in_the_output(
     start_sandbox: Any, tmp_path: Path, output: str
 ) -> None:
     sandbox = start_sandbox()
@@ -1131,7 +1127,7 @@ def test_rows_can_be_split_or_kept_by_verdict(start_sandbox: Any, tmp_path: Path
     assert phones("yes.csv") == yes
 
 
-def test_a_run_says_what_it_has_cost(start_sandbox: Any, tmp_path: Path) -> None:
+def test_a_run_reports_its_cost(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox(pending=0.3, pending_for=0.2)
     source, summary = tmp_path / "leads.csv", tmp_path / "summary.json"
     source.write_text("phone\n" + "".join(f"{987650000 + n}\n" for n in range(40)))
@@ -1147,7 +1143,7 @@ def test_a_run_says_what_it_has_cost(start_sandbox: Any, tmp_path: Path) -> None
     assert f"cost {cost:,.2f} " in " ".join(result.stderr.split())
 
 
-def test_doctor_looks_at_everything_without_a_call(start_sandbox: Any) -> None:
+def test_doctor_checks_everything_without_a_call(start_sandbox: Any) -> None:
     sandbox = start_sandbox()
     result = accucheck("doctor", "--json", sandbox=sandbox)
     assert result.returncode == 0, result.stdout + result.stderr

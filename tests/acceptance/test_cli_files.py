@@ -85,7 +85,7 @@ def test_a_sheet_is_chosen_and_its_workbook_comes_back(start_sandbox: Any, tmp_p
     assert (book["Febrero"]["H2"].value, book["Enero"].max_column) == ("OK", 2)
 
 
-def test_a_plan_does_not_call_an_error_empty(tmp_path: Path) -> None:
+def test_a_plan_does_not_count_an_error_as_empty(tmp_path: Path) -> None:
     leads = tmp_path / "leads.xlsx"
     with xlsxwriter.Workbook(leads) as book:
         sheet = book.add_worksheet()
@@ -108,7 +108,7 @@ def test_a_list_on_one_line_and_contacts_are_read(start_sandbox: Any, tmp_path: 
     assert set(sandbox.asked()) == {"987650001", "987650002", "987650003"}
 
 
-def test_a_run_writes_its_report_and_sums_the_workbook_up(start_sandbox: Any, tmp_path: Path) -> None:
+def test_a_run_writes_its_report_and_a_summary_sheet(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     source, output, page = tmp_path / "leads.xlsx", tmp_path / "out.xlsx", tmp_path / "report.html"
     with xlsxwriter.Workbook(source) as book:
@@ -175,7 +175,7 @@ def test_a_report_that_cannot_be_written_is_reported_before_any_call(
 
 @pytest.mark.parametrize("option", ["--report", "--summary-json", "--metrics-file"])
 @pytest.mark.parametrize("taken", ["input", "foreign", "output", "ledger", "excluded"])
-def test_no_file_beside_the_output_takes_the_place_of_another(
+def test_report_summary_and_metrics_files_never_overwrite_other_files(
     tmp_path: Path, option: str, taken: str
 ) -> None:
     files = {name: tmp_path / f"{name}.csv" for name in ("input", "foreign", "output", "ledger", "excluded")}
@@ -194,9 +194,7 @@ def test_no_file_beside_the_output_takes_the_place_of_another(
     assert {path: path.read_text() for path in tmp_path.iterdir()} == before
 
 
-def test_figures_and_summaries_are_renewed_and_go_through_a_stream(
-    start_sandbox: Any, tmp_path: Path
-) -> None:
+def test_metrics_and_summaries_are_replaced_and_can_be_streamed(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     source, output = tmp_path / "leads.csv", tmp_path / "out.csv"
     source.write_text("phone\n987650001\n")

@@ -24,7 +24,7 @@ def leads(tmp_path: Path, count: int) -> Path:
     return path
 
 
-def test_max_cost_holds_over_runs_and_can_be_raised(start_sandbox: Any, tmp_path: Path) -> None:
+def test_max_cost_holds_across_runs_and_can_be_raised(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox(pending=0.3, pending_for=0.05)
     command = ("bulk", leads(tmp_path, 60), "-o", tmp_path / "out.csv", "--price", "0.5", "--max-cost")
     first = accucheck(*command, "10.40", sandbox=sandbox)
@@ -61,7 +61,7 @@ def test_what_earlier_runs_spent_counts_at_the_price_they_had(start_sandbox: Any
         (("--max-cost", "0", "--price", "1"), "'0' is not an amount of money"),
     ],
 )
-def test_a_cap_that_is_none_is_refused(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+def test_an_invalid_cap_is_refused(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
     result = accucheck("bulk", leads(tmp_path, 1), "-o", tmp_path / "out.csv", *options)
     assert result.returncode == 2
     assert message in result.stderr
@@ -95,7 +95,7 @@ def test_a_poll_floor_without_later_is_refused(tmp_path: Path) -> None:
     assert "--poll-floor needs --pending later" in result.stderr
 
 
-def test_a_wrong_setting_costs_no_list_and_the_same_command_asks_again(
+def test_a_wrong_setting_does_not_burn_a_list_and_the_same_command_retries(
     start_sandbox: Any, tmp_path: Path
 ) -> None:
     sandbox = start_sandbox(body="form")
@@ -183,7 +183,7 @@ def total_of_invoice(sandbox: Any) -> float:
         return float(json.load(reply)["total"])
 
 
-def test_a_cascade_asks_the_dear_endpoint_only_for_those_on_whatsapp(
+def test_a_cascade_calls_the_expensive_endpoint_only_for_numbers_on_whatsapp(
     start_sandbox: Any, tmp_path: Path
 ) -> None:
     sandbox = start_sandbox(price=0.5, price_basic=0.1, pending=0.1, pending_for=0.05)

@@ -60,7 +60,7 @@ ENDINGS: dict[str, tuple[dict[str, object], tuple[str, ...], signal.Signals | No
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_figures_add_up_however_a_run_ends(
+def test_counts_add_up_no_matter_how_a_run_ends(
     start_sandbox: Any, leads: Path, tmp_path: Path, ending: str
 ) -> None:
     settings, options, signaled, code = ENDINGS[ending]

@@ -74,7 +74,7 @@ def answered(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("limit", [24, 40, 64])
-def test_a_low_limit_means_fewer_connections_and_is_said_once(
+def test_a_low_limit_means_fewer_connections_and_one_warning(
     limit: int, tmp_path: Path, sandbox: RunningSandbox
 ) -> None:
     done = bulk(tmp_path, sandbox.url, limit, limit)
@@ -86,9 +86,7 @@ def test_a_low_limit_means_fewer_connections_and_is_said_once(
 
 
 @pytest.mark.parametrize("soft", [16, 40, 128])
-def test_a_low_soft_limit_is_raised_without_a_word(
-    soft: int, tmp_path: Path, sandbox: RunningSandbox
-) -> None:
+def test_a_low_soft_limit_is_raised_silently(soft: int, tmp_path: Path, sandbox: RunningSandbox) -> None:
     done = bulk(tmp_path, sandbox.url, soft, 4096)
     assert done.returncode == 0, done.stderr
     assert "open files" not in done.stderr
@@ -97,7 +95,7 @@ def test_a_low_soft_limit_is_raised_without_a_word(
 
 
 @pytest.mark.parametrize("limit", [6, 8, 10, 12, 14, 16])
-def test_a_limit_that_allows_no_connection_ends_in_one_sentence_and_nothing_is_sent(
+def test_a_limit_that_allows_no_connection_is_one_error_and_nothing_is_sent(
     limit: int, tmp_path: Path, sandbox: RunningSandbox
 ) -> None:
     done = bulk(tmp_path, sandbox.url, limit, limit)
@@ -109,7 +107,9 @@ def test_a_limit_that_allows_no_connection_ends_in_one_sentence_and_nothing_is_s
     assert sandbox.asked() == Counter()
 
 
-def test_any_number_of_workers_leaves_the_ledger_its_files(tmp_path: Path, sandbox: RunningSandbox) -> None:
+def test_any_number_of_workers_leaves_the_ledger_enough_files(
+    tmp_path: Path, sandbox: RunningSandbox
+) -> None:
     done = bulk(tmp_path, sandbox.url, 256, 256, rows=1500, workers=10_000)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("too many open files (ulimit -n 256)") == 1, done.stderr

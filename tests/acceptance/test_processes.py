@@ -19,13 +19,13 @@ def test_processes_on_one_file_buy_each_number_once(tmp_path: Path, kills: int) 
         assert found.doubles == 0
 
 
-def test_a_cap_is_exact_over_processes(tmp_path: Path) -> None:
+def test_a_cap_is_exact_across_processes(tmp_path: Path) -> None:
     found = run(Plan(rows=300, processes=3, max_calls=211), tmp_path)
     assert found.requests == found.answers == 211
     assert found.exits.keys() == {4}
 
 
-def test_a_server_that_is_killed_costs_nothing(tmp_path: Path, postgres_server: Server) -> None:
+def test_a_killed_database_server_costs_nothing(tmp_path: Path, postgres_server: Server) -> None:
     url = asyncio.run(new_ledger(postgres_server))
     found = run(
         Plan(rows=600, processes=2, rate=150, server_kills=1, every=1.0), tmp_path, url, postgres_server

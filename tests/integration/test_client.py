@@ -69,7 +69,7 @@ async def test_one_number_is_checked(sandbox: Sandbox, body: Any, endpoint: Any)
         assert (check.signature, check.avatar, check.business_user) == (None, None, None)
 
 
-async def test_a_stream_of_a_thousand_is_all_true(sandbox: Sandbox) -> None:
+async def test_a_stream_of_a_thousand_is_all_correct(sandbox: Sandbox) -> None:
     async with client_for(sandbox) as client:
         outcomes = await collect(client, numbers(1_000), workers=50)
     assert len(outcomes) == 1_000
@@ -143,7 +143,7 @@ async def test_concurrent_checks_of_one_number_are_one_call() -> None:
         assert len({check.request_id for check in checks}) == 1
 
 
-async def test_a_check_that_is_cancelled_cuts_off_nobody_elses_call_for_the_number() -> None:
+async def test_cancelling_a_check_does_not_cancel_the_call_that_others_wait_for() -> None:
     async with serve(Settings(latency=100)) as sandbox, client_for(sandbox) as client:
         first = asyncio.create_task(client.check("987654321"))
         await asyncio.sleep(0.03)
@@ -172,13 +172,13 @@ async def test_a_ledger_that_remembers_a_rate_does_not_double_the_clients(tmp_pa
             assert asyncio.get_running_loop().time() - began >= 59 / 20 - 0.1
 
 
-def test_one_text_is_not_many_numbers() -> None:
+def test_a_string_is_not_taken_for_a_list_of_numbers() -> None:
     client = Client("id", "secret", base_url="http://127.0.0.1:9")
     with pytest.raises(accucheck.ConfigurationError, match="check"):
         client.stream("987654321")
 
 
-async def test_a_client_of_another_event_loop_says_so_and_nothing_else_is_said(sandbox: Sandbox) -> None:
+async def test_using_a_client_on_another_event_loop_raises_one_clear_error(sandbox: Sandbox) -> None:
     async with client_for(sandbox) as client:
         await client.check("987654321")
 
@@ -206,7 +206,7 @@ async def test_a_stalled_call_times_out_and_is_asked_again() -> None:
     assert sum(outcome.possibly_double_charged for outcome in outcomes) > 0
 
 
-async def test_nobody_listening_is_a_transport_error_and_never_charged() -> None:
+async def test_a_refused_connection_is_a_transport_error_and_never_charged() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -243,7 +243,7 @@ async def test_a_redirect_is_never_followed() -> None:
     assert len(asked) == 1
 
 
-async def test_a_secret_that_the_server_echoes_is_not_shown() -> None:
+async def test_a_secret_echoed_by_the_server_is_not_shown() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(418, text=f"what is {request.headers['X-DF-API-SECRET']}?")
 
@@ -343,7 +343,7 @@ async def test_keep_going_asks_every_number() -> None:
 # Answers that take long
 
 
-async def test_what_is_pending_at_the_end_is_collected_by_the_next_run(tmp_path: Path) -> None:
+async def test_numbers_still_pending_are_collected_by_the_next_run(tmp_path: Path) -> None:
     settings = Settings(pending=1.0, pending_for=0.5)
     path = tmp_path / "answers.ledger"
     policy = Policy(poll_stop=tenacity.stop_after_attempt(1))
@@ -364,7 +364,7 @@ async def test_what_is_pending_at_the_end_is_collected_by_the_next_run(tmp_path:
 # The gate
 
 
-async def test_a_gate_in_use_is_never_exchanged_for_another(tmp_path: Path) -> None:
+async def test_a_gate_in_use_is_never_replaced(tmp_path: Path) -> None:
     path = tmp_path / "answers.ledger"
     rest = asyncio.Event()
 
@@ -395,7 +395,7 @@ async def test_a_gate_in_use_is_never_exchanged_for_another(tmp_path: Path) -> N
 # Money
 
 
-async def test_a_cap_in_money_holds_over_the_runs_of_a_job(tmp_path: Path) -> None:
+async def test_max_cost_holds_across_the_runs_of_a_job(tmp_path: Path) -> None:
     path = tmp_path / "answers.ledger"
     prices = accucheck.Prices("0.01")
     async with serve(Settings(pending=0.3, pending_for=0.05)) as sandbox:

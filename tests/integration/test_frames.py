@@ -59,7 +59,7 @@ def as_rows(frame: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("make", "kind"), FRAMES)
-async def test_a_frame_gets_an_answer_for_every_row(make: Any, kind: type) -> None:
+async def test_every_row_of_a_frame_gets_an_answer(make: Any, kind: type) -> None:
     async with a_client() as client:
         checked = await enrich_async(make(), number="phone", client=client)
     assert isinstance(checked, kind)
@@ -90,7 +90,7 @@ async def test_a_column_of_the_frame_is_never_replaced() -> None:
     assert checked["accucheck_status"].to_list() == ["OK"]
 
 
-async def test_columns_of_an_earlier_run_are_not_replaced_either() -> None:
+async def test_columns_added_by_an_earlier_run_are_not_replaced_either() -> None:
     frame = pd.DataFrame({"phone": ["987650001"], "status": ["mine"], "accucheck_status": ["earlier"]})
     async with a_client() as client:
         checked = await enrich_async(frame, number="phone", client=client)

@@ -81,7 +81,7 @@ async def test_a_request_goes_through_a_tunnel_and_the_proxy_sees_no_credentials
         assert len(proxy.heads) == 1
 
 
-async def test_the_environments_proxy_is_used_and_no_proxy_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environments_proxy_is_used_and_no_proxy_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Proxy()
     server_context, client_context = tls()
     async with ScriptedServer(answers_all, server_context) as server, running(proxy) as address:
@@ -113,7 +113,7 @@ async def test_plain_http_to_this_machine_never_goes_to_a_proxy(
         assert proxy.heads == []
 
 
-async def test_a_resolver_that_sends_localhost_elsewhere_is_not_believed(
+async def test_a_resolver_that_sends_localhost_elsewhere_is_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def lying(host: str, port: int, **_: object) -> list[object]:

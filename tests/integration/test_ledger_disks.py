@@ -69,7 +69,7 @@ async def fill(store: SQLiteStore) -> tuple[int, LedgerError]:
         number += 50
 
 
-async def test_a_full_disk_ends_buying_and_what_is_in_flight_is_stored_all_the_same(tmp_path: Path) -> None:
+async def test_a_full_disk_ends_buying_and_calls_in_flight_are_still_stored(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "2500k") as disk:
         store = SQLiteStore(disk / "leads.db")
         await store.open()
@@ -98,7 +98,7 @@ async def test_a_full_disk_without_a_reserve_loses_nothing_that_was_acknowledged
     assert stored
 
 
-async def test_room_that_is_made_in_time_is_used(tmp_path: Path) -> None:
+async def test_space_freed_in_time_is_used(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "1500k") as disk:
         (ballast := disk / "ballast").write_bytes(bytes(400_000))
         store = SQLiteStore(disk / "leads.db", reserve=0)
@@ -117,7 +117,7 @@ async def test_room_that_is_made_in_time_is_used(tmp_path: Path) -> None:
         assert numbers_in(disk / "leads.db") == set(range(MOBILE, number + 100))
 
 
-def test_a_file_that_may_not_grow_ends_the_run_likewise(tmp_path: Path) -> None:
+def test_a_file_size_limit_ends_the_run_like_a_full_disk(tmp_path: Path) -> None:
     out = run(
         """
         import asyncio, resource, sys
@@ -178,14 +178,14 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_folder_that_may_not_be_written_is_reported(open_folder: Path) -> None:
+def test_a_read_only_folder_is_reported(open_folder: Path) -> None:
     open_folder.chmod(0o555)
     out = run(AS_NOBODY + "    attempt(opened)\n", open_folder / "leads.db")
     assert "Permission denied" in out
     assert list(open_folder.iterdir()) == []
 
 
-async def test_a_ledger_is_read_where_nothing_may_be_written(open_folder: Path) -> None:
+async def test_a_ledger_in_a_read_only_folder_can_be_read(open_folder: Path) -> None:
     path = open_folder / "leads.db"
     store = SQLiteStore(path)
     await store.open()
@@ -240,7 +240,7 @@ async def test_another_program_that_writes_for_long_is_reported(
     await store.aclose()
 
 
-async def test_opening_a_large_ledger_does_not_hold_the_loop_up(tmp_path: Path) -> None:
+async def test_opening_a_large_ledger_does_not_block_the_loop(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "leads.db")
     await store.open()
     for start in range(0, 40_000, 5_000):

@@ -101,7 +101,7 @@ def test_processes_on_one_list_share_the_work(tmp_path: Path, processes: int) ->
     assert (info.yes, info.calls, info.running) == (3_000, 3_000, [])
 
 
-def test_a_cap_is_exact_over_processes(tmp_path: Path) -> None:
+def test_a_cap_is_exact_across_processes(tmp_path: Path) -> None:
     path, log = tmp_path / "leads.db", tmp_path / "log"
     buyers = [start(path, log, MOBILE, 3_000, seed, 1_111) for seed in range(4)]
     for buyer in buyers:
@@ -176,9 +176,7 @@ def stopped_process(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def test_a_process_that_is_stopped_keeps_its_claims(
-    tmp_path: Path, stopped_process: subprocess.Popen[str]
-) -> None:
+def test_a_suspended_process_keeps_its_claims(tmp_path: Path, stopped_process: subprocess.Popen[str]) -> None:
     while not (tmp_path / "log").exists() or not charged(tmp_path / "log"):
         time.sleep(0.01)
     stopped_process.send_signal(signal.SIGSTOP)

@@ -71,7 +71,7 @@ async def test_each_job_of_a_shared_ledger_has_its_own_cap(tmp_path: Path) -> No
         assert sandbox.counts.requests == 100
 
 
-async def test_old_answers_are_re_checked_when_freshness_is_wanted(tmp_path: Path) -> None:
+async def test_old_answers_are_re_checked_with_fresh_within(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     async with serve(Settings()) as sandbox, client_for(sandbox) as client:
         await collect(client, numbers(20), ledger=path)
@@ -81,7 +81,7 @@ async def test_old_answers_are_re_checked_when_freshness_is_wanted(tmp_path: Pat
         assert sandbox.counts.requests == 40
 
 
-async def test_failures_are_kept_and_asked_again_only_when_wanted(tmp_path: Path) -> None:
+async def test_failures_are_kept_and_retried_only_on_request(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     policy = Policy(retry_wait=lambda _state: 0.0)  # type: ignore[arg-type]
     async with serve(Settings(errors=1.0)) as sandbox, client_for(sandbox, policy=policy) as client:
@@ -161,7 +161,7 @@ async def test_leaving_early_stores_what_was_bought(tmp_path: Path) -> None:
             assert len(_settlements(path)) == sandbox.counts.charged - before
 
 
-async def test_the_learned_rate_is_where_the_next_run_begins(tmp_path: Path) -> None:
+async def test_the_next_run_starts_at_the_learned_rate(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     async with serve(Settings(rate=60, burst=3)) as sandbox:
         async with Client("sandbox", "sandbox", base_url=sandbox.url, rate=(30.0, 500.0)) as client:
@@ -179,7 +179,7 @@ async def test_the_learned_rate_is_where_the_next_run_begins(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("age", "begins_at"), [(3_600, 20.0), (8 * 86_400, 2.0)])
-async def test_a_rate_that_was_not_refused_is_near_where_the_next_run_begins(
+async def test_the_next_run_starts_near_a_rate_that_was_never_refused(
     tmp_path: Path, age: float, begins_at: float
 ) -> None:
     path = tmp_path / "leads.db"

@@ -87,7 +87,9 @@ def test_a_number_that_was_asked_before_a_kill_is_not_asked_before_its_time(
     check_the_floor(log)
 
 
-async def test_the_same_with_a_ledger_in_postgresql(tmp_path: Path, postgres_server: Server) -> None:
+async def test_a_number_asked_before_a_kill_is_not_asked_early_with_postgresql(
+    tmp_path: Path, postgres_server: Server
+) -> None:
     url, log = await new_ledger(postgres_server), tmp_path / "log"
     await asyncio.to_thread(run, url, log, dies_after=NUMBERS)
     store = PostgresStore(url)

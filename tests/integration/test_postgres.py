@@ -45,7 +45,7 @@ class TestPostgresStore(StoreConformance):
         return lambda: PostgresStore(url, now=now)
 
 
-async def test_a_database_without_tables_says_how_to_make_them(postgres_server: Server) -> None:
+async def test_a_database_without_tables_says_how_to_create_them(postgres_server: Server) -> None:
     url = await asyncio.to_thread(postgres_server.new_database)
     with pytest.raises(LedgerError, match="accucheck ledger init"):
         await PostgresStore(url).open()
@@ -56,7 +56,9 @@ async def test_a_database_without_tables_says_how_to_make_them(postgres_server: 
     await store.aclose()
 
 
-async def test_processes_that_make_the_tables_at_once_make_them_once(postgres_server: Server) -> None:
+async def test_processes_that_create_the_tables_at_the_same_time_create_them_once(
+    postgres_server: Server,
+) -> None:
     url = await asyncio.to_thread(postgres_server.new_database)
     assert sorted(await asyncio.gather(*(init_postgres(url) for _ in range(4)))) == [False] * 3 + [True]
 
@@ -74,7 +76,7 @@ def test_the_password_is_in_no_message(url: str) -> None:
     assert "hush" not in repr(PostgresStore(url))
 
 
-async def test_a_server_that_is_not_there_is_reported_without_the_password() -> None:
+async def test_an_unreachable_server_is_reported_without_the_password() -> None:
     store = PostgresStore("postgresql://ana:hush@127.0.0.1:1/leads", patience=0.2)
     with pytest.raises(LedgerError, match=r"postgresql://ana@127.0.0.1:1/leads: the database") as caught:
         await store.open()
@@ -128,7 +130,7 @@ async def test_a_process_of_another_machine_gives_its_claims_and_unused_calls_ba
     await store.aclose()
 
 
-async def test_a_connection_that_is_lost_is_made_again(url: str, postgres_server: Server) -> None:
+async def test_a_lost_connection_is_reopened(url: str, postgres_server: Server) -> None:
     store = PostgresStore(url)
     await store.open()
     await store.claim([MOBILE], ANY)
@@ -145,7 +147,7 @@ async def test_a_connection_that_is_lost_is_made_again(url: str, postgres_server
     await store.aclose()
 
 
-async def test_a_database_that_stays_away_ends_the_run_and_the_batch_may_be_given_again(
+async def test_a_database_that_stays_down_ends_the_run_and_the_batch_can_be_retried(
     url: str, postgres_server: Server
 ) -> None:
     store = PostgresStore(url, patience=0.5)
@@ -177,7 +179,7 @@ async def test_a_claim_whose_caller_has_gone_is_released(url: str) -> None:
     await other.aclose()
 
 
-async def test_a_role_with_the_documented_rights_can_do_all(url: str) -> None:
+async def test_a_role_with_the_documented_privileges_can_do_everything(url: str) -> None:
     store = PostgresStore(url)
     await store.open()
 
@@ -227,7 +229,7 @@ async def filled(url: str) -> None:
     await store.aclose()
 
 
-async def test_a_ledger_in_postgresql_is_looked_into_like_a_file(url: str, tmp_path: Path) -> None:
+async def test_a_ledger_in_postgresql_is_inspected_like_a_file(url: str, tmp_path: Path) -> None:
     await filled(url)
     file = SQLiteStore(tmp_path / "same.db")
     await file.open()
@@ -276,7 +278,7 @@ async def test_a_ledger_in_postgresql_forgets_and_is_purged(url: str) -> None:
         ledger.purge(-1)
 
 
-async def test_what_was_asked_again_is_in_the_statement_until_it_is_forgotten(url: str) -> None:
+async def test_replaced_answers_are_in_the_statement_until_they_are_forgotten(url: str) -> None:
     store = PostgresStore(url)
     await store.open()
     times = [NOW + timedelta(days=n) for n in range(3)]
@@ -293,7 +295,7 @@ async def test_what_was_asked_again_is_in_the_statement_until_it_is_forgotten(ur
     assert not [*ledger.settled_between(0, 1e11)]
 
 
-async def test_a_ledger_in_postgresql_that_is_not_there_says_so(postgres_server: Server) -> None:
+async def test_a_missing_ledger_in_postgresql_says_so(postgres_server: Server) -> None:
     empty = await asyncio.to_thread(postgres_server.new_database)
     with pytest.raises(LedgerError, match="accucheck ledger init"):
         Ledger(empty).info()

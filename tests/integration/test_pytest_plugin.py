@@ -42,7 +42,7 @@ def run(
 
 
 @ASYNC_PLUGINS
-def test_code_under_test_is_answered_by_the_sandbox_without_a_change(
+def test_code_under_test_reaches_the_sandbox_unchanged(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, settings: str, decorator: str
 ) -> None:
     test = f"""
@@ -165,7 +165,7 @@ async def check(**arguments):
 
 
 @pytest.mark.parametrize("transport", ["httpx.AsyncHTTPTransport()", "accucheck.FastTransport()"])
-def test_a_transport_of_ones_own_does_not_dial_the_real_vendor_either(
+def test_a_custom_transport_does_not_reach_the_real_vendor_either(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     test = f"""
@@ -214,7 +214,7 @@ class Test(unittest.IsolatedAsyncioTestCase):
     result.stdout.fnmatch_lines(["*checked numbers that this test has no answer for: 912345678*"])
 
 
-def test_clients_that_the_sandbox_answers_are_quick_unless_the_test_objects(
+def test_clients_of_the_sandbox_are_quick_unless_the_test_says_otherwise(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test = """
@@ -245,7 +245,9 @@ async def test_as_in_production(accucheck_sandbox, fast):
     run(pytester, monkeypatch, test).assert_outcomes(passed=2)
 
 
-def test_an_explicit_yes_dials(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_allows_real_calls(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     test = """
 from accucheck._http import FastTransport
 

@@ -176,7 +176,7 @@ def test_every_format_goes_through_memory(memory: Any, name: str) -> None:
         assert [row.number for row in checked.rows()] == ["987654321", "912345678", "12"]
 
 
-def test_an_output_is_there_whole_or_as_it_was(memory: Any) -> None:
+def test_an_output_is_either_complete_or_unchanged(memory: Any) -> None:
     memory.pipe("/out.csv", b"old")
     with open_source("memory://lists/leads.csv") as source:
         with contextlib.suppress(KeyboardInterrupt), FileSink("memory://out.csv", source) as sink:
@@ -218,7 +218,7 @@ def test_a_fingerprint_changes_with_the_object(memory: Any) -> None:
     assert before != fingerprint("memory://one.csv") is not None
 
 
-def test_what_is_missing_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_or_object_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileError, match=r"abfs:// needs an extra package: pip install adlfs"):
         open_source("abfs://container/leads.csv")
     monkeypatch.setitem(sys.modules, "fsspec", None)

@@ -95,7 +95,7 @@ async def test_a_reset_connection_ends_without_a_byte() -> None:
         assert sandbox.counts.charged_but_lost == 1
 
 
-async def test_a_cut_reply_promises_more_than_it_brings() -> None:
+async def test_a_cut_reply_is_shorter_than_it_announces() -> None:
     async with serve(Settings(faults=Faults(cut=1))) as sandbox:
         reader, writer = await connect(sandbox)
         writer.write(REQUEST)
@@ -122,7 +122,7 @@ async def test_a_stalled_reply_never_comes() -> None:
     writer.close()
 
 
-async def test_closing_in_the_middle_of_calls_is_quick_and_quiet(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_during_calls_is_quick_and_quiet(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         async with serve(Settings(latency=3_600_000)) as sandbox:
             connections = [await connect(sandbox) for _ in range(20)]
@@ -227,14 +227,14 @@ def test_as_a_process_it_says_where_it_listens_and_stops_by_a_signal(number: int
         (["--window", "leaky", "--rate", "5"], 'invalid value "leaky" for --window'),
     ],
 )
-def test_wrong_usage_is_one_clear_line_and_code_2(
+def test_wrong_usage_is_a_clear_error_and_code_2(
     arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["sandbox", *arguments]) == 2
     assert sentence in capsys.readouterr().err
 
 
-def test_a_port_in_use_is_one_clear_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_a_clear_error_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert cli.main(["sandbox", "--port", str(port)]) == 2

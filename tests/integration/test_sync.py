@@ -107,14 +107,14 @@ def test_a_client_that_is_not_open_says_so(sandbox: Sandbox) -> None:
         client.__enter__()
 
 
-async def test_inside_an_event_loop_the_way_out_is_named() -> None:
+async def test_inside_an_event_loop_the_error_names_the_async_client() -> None:
     with pytest.raises(RuntimeError, match=r"await client\.check"):
         check_sync("987654321")
     with pytest.raises(RuntimeError, match=r"await client\.check"):
         SyncClient("id", "secret").__enter__()
 
 
-def test_an_interpreter_that_exits_with_an_open_client_and_stream_ends_and_keeps_the_answers(
+def test_an_interpreter_that_exits_with_an_open_client_ends_and_keeps_the_answers(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
     ledger = tmp_path / "answers.db"

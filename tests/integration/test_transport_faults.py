@@ -176,7 +176,7 @@ NOT_HTTP = {
 
 
 @pytest.mark.parametrize("pieces", NOT_HTTP.values(), ids=NOT_HTTP)
-async def test_what_is_not_http_breaks_the_call_and_the_connection(
+async def test_bytes_that_are_not_http_break_the_call_and_the_connection(
     make_sender: MakeSender, pieces: list[bytes]
 ) -> None:
     script = once(*pieces, then_close=False)
@@ -342,13 +342,13 @@ async def test_a_bomb_within_the_cap_is_malformed(make_sender: MakeSender) -> No
         assert isinstance(await sender("987654321"), Malformed)
 
 
-async def test_a_compressed_answer_that_nobody_asked_for_counts_all_the_same(make_sender: MakeSender) -> None:
+async def test_an_unrequested_compressed_answer_still_counts(make_sender: MakeSender) -> None:
     script = once(reply(gzipped(GOOD), "Content-Encoding: gzip"))
     async with ScriptedServer(script) as server, make_sender(server) as sender:
         assert is_answer(await sender("987654321"), "987654321")
 
 
-async def test_silence_ends_by_the_read_timeout(make_sender: MakeSender) -> None:
+async def test_silence_ends_at_the_read_timeout(make_sender: MakeSender) -> None:
     async with (
         ScriptedServer(once(b"HTTP/1.1 200 OK\r\n", then_close=False)) as server,
         make_sender(server, timeouts=Timeouts(read=0.1)) as sender,
@@ -360,7 +360,7 @@ async def test_silence_ends_by_the_read_timeout(make_sender: MakeSender) -> None
         assert is_answer(await sender("987654322"), "987654322")
 
 
-async def test_a_reply_that_drips_forever_ends_by_the_attempts_timeout(make_sender: MakeSender) -> None:
+async def test_a_reply_that_drips_forever_ends_at_the_attempt_timeout(make_sender: MakeSender) -> None:
     async def script(peer: Peer) -> None:
         await peer.asked()
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")

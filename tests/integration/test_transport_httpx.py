@@ -103,7 +103,7 @@ async def test_a_plain_iterator_can_be_handed_to_the_transport_itself() -> None:
 
 
 @pytest.mark.parametrize("length", ["12", "14", "0", "-1", "x"])
-async def test_a_body_that_is_not_as_long_as_its_header_says_is_never_passed_off_as_whole(
+async def test_a_body_shorter_or_longer_than_its_header_says_is_never_taken_for_complete(
     length: str,
 ) -> None:
     async with ScriptedServer(echoes) as server, client() as http:
@@ -251,7 +251,7 @@ async def test_a_stream_left_early_closes_its_connection_and_one_read_to_its_end
         assert server.connections == (1 if read == "all" else 2)
 
 
-async def test_a_stream_cut_short_is_never_passed_off_as_whole() -> None:
+async def test_a_stream_cut_short_is_never_taken_for_complete() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
@@ -359,7 +359,7 @@ async def test_a_server_that_goes_while_the_request_is_sent_is_a_write_error() -
             await http.post(server.url, content=slowly())
 
 
-async def test_what_cannot_be_connected_to_is_a_connect_error() -> None:
+async def test_an_unreachable_server_is_a_connect_error() -> None:
     async with ScriptedServer(echoes) as server:
         pass
     async with client() as http:

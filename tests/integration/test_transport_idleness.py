@@ -15,7 +15,7 @@ from tests.integration.arrangements import HEADERS
 from tests.integration.scripted_server import Peer, ScriptedServer, answer, answers_all, eventually, reply
 
 
-async def test_a_connection_that_lies_idle_too_long_is_closed() -> None:
+async def test_a_connection_idle_for_too_long_is_closed() -> None:
     async with (
         ScriptedServer(answers_all) as server,
         Sender(url=server.url, headers=HEADERS) as sender,

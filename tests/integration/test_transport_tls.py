@@ -60,7 +60,7 @@ DISTRUSTED = {
 
 
 @pytest.mark.parametrize("certificate", DISTRUSTED.values(), ids=DISTRUSTED)
-async def test_a_certificate_that_does_not_hold_is_refused_before_anything_is_sent(
+async def test_an_invalid_certificate_is_refused_before_anything_is_sent(
     arrangement: str, certificate: trustme.LeafCert
 ) -> None:
     async with (

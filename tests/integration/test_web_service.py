@@ -10,7 +10,9 @@ from tests.integration import disconnecting_clients
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_clients_that_hang_up_cost_no_answer_and_no_second_call(seed: int, tmp_path: Path) -> None:
+async def test_clients_that_hang_up_lose_no_answer_and_cause_no_second_call(
+    seed: int, tmp_path: Path
+) -> None:
     result = await disconnecting_clients.run(3.0, 12.0, seed=seed, ledger=tmp_path / "service.db")
     assert result.connections["hung up"] > 0
     assert result.charges

@@ -184,7 +184,7 @@ def test_a_reply_becomes_its_decision(reply: Reply, decision: Decision) -> None:
     assert bench.asked == ["987654321"]
 
 
-def test_an_ending_reply_becomes_a_stop_and_an_invalid_one_a_failure() -> None:
+def test_a_reply_that_ends_the_run_becomes_a_stop_and_an_invalid_number_a_failure() -> None:
     stop, failed = play(Bench(QUOTA))[0], play(Bench(INVALID))[0]
     assert isinstance(stop, Stop)
     assert isinstance(stop.error, OutOfQuota)
@@ -231,7 +231,7 @@ def test_a_number_knows_its_own_calls_and_lost_answers() -> None:
     assert progress.waited == 0.5 + 7.0 + 3.0 + 1.0  # the second retry may wait twice as long
 
 
-def test_calls_in_flight_are_counted_while_they_last() -> None:
+def test_calls_in_flight_are_counted() -> None:
     async def main() -> list[int]:
         bench = Bench(ANSWER, ANSWER, ANSWER)
         calls = [asyncio.create_task(bench.take(Progress(str(n)))) for n in range(3)]
@@ -324,7 +324,7 @@ def test_an_answer_at_once_teaches_the_polls_nothing() -> None:
 
 
 @pytest.mark.parametrize("reply", [ANSWER, PENDING, FAILURE, LOST, STRANGE, INVALID, QUOTA])
-def test_what_is_not_a_refusal_is_reported_to_the_gate_as_admitted(reply: Reply) -> None:
+def test_any_reply_but_a_refusal_is_reported_to_the_gate_as_admitted(reply: Reply) -> None:
     bench = Bench(reply)
     play(bench)
     assert bench.pace.told == [("admitted", LATENCY, None)]
@@ -352,7 +352,7 @@ def test_failures_in_a_row_open_the_circuit(reply: Reply) -> None:
 
 
 @pytest.mark.parametrize("reply", [ANSWER, PENDING, REFUSAL, INVALID])
-def test_replies_that_are_the_vendors_word_do_not_open_the_circuit(reply: Reply) -> None:
+def test_replies_from_the_vendor_do_not_open_the_circuit(reply: Reply) -> None:
     async def main() -> bool:
         bench = Bench(*[reply] * 50)
         for n in range(50):
@@ -461,7 +461,7 @@ def test_a_call_cut_off_is_counted_as_lost_and_propagates(error: BaseException) 
     "error", [not_sent(asyncio.CancelledError()), ConfigurationError("too many open files")]
 )
 @pytest.mark.parametrize("kind", ["first", "poll", "retry"])
-def test_a_call_of_which_nothing_was_sent_is_not_counted_and_costs_nothing(
+def test_a_call_that_was_not_sent_is_not_counted_and_costs_nothing(
     error: BaseException, kind: CallKind
 ) -> None:
     async def main() -> tuple[Bench, int, int]:
@@ -588,7 +588,7 @@ def test_an_unclear_reply_counts_as_a_retry_and_not_as_a_failure() -> None:
     assert bench.counts() == {"calls": 6, "retries": 5}
 
 
-def test_the_second_unclear_reply_is_the_last_and_the_error_tells_of_the_number() -> None:
+def test_the_second_unclear_reply_is_final_and_the_error_carries_the_number() -> None:
     bench = Bench(
         LOST, StatusReply("SHINY_NEW", 400), PENDING, StatusReply("STRANGER", 418, request_id="TID7")
     )
@@ -604,7 +604,7 @@ def test_the_second_unclear_reply_is_the_last_and_the_error_tells_of_the_number(
     )
 
 
-def test_a_word_nobody_knows_is_named_in_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_status_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     words = ["SHINY_NEW", "SHINY_NEW", "STRANGER", "SHINY_NEW"]
     play(Bench(*[StatusReply(word, 400) for word in words]))
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
@@ -612,6 +612,6 @@ def test_a_word_nobody_knows_is_named_in_one_warning(caplog: pytest.LogCaptureFi
     assert "STRANGER" in caplog.messages[1]
 
 
-def test_a_vendor_that_makes_up_words_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_endless_unknown_statuses_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     play(Bench(*[StatusReply(f"WORD {number}", 400) for number in range(100)]))
     assert len(caplog.records) == 10

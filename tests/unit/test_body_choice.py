@@ -84,7 +84,7 @@ def test_an_invalid_number_is_not_a_refusal_of_the_body() -> None:
 
 
 @pytest.mark.parametrize("reply", [RATE_LIMITED, DOWN, BROKEN, UNAUTHORIZED])
-def test_what_says_nothing_about_the_body_leaves_the_question_open(reply: Reply) -> None:
+def test_a_reply_that_says_nothing_about_the_body_leaves_the_question_open(reply: Reply) -> None:
     choice = BodyChoice()
     for _ in range(5):
         assert choice.heard(reply) is False
@@ -103,7 +103,7 @@ def test_what_an_earlier_run_found_is_taken_without_a_trial(style: str) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["", "xml", "-1", "1.5", "²", "null"])
-def test_a_memory_that_says_nothing_is_none(damaged: str) -> None:
+def test_an_invalid_remembered_encoding_is_ignored(damaged: str) -> None:
     choice = BodyChoice(damaged)
     assert (choice.style, choice.settled) == ("form", False)
 

@@ -23,7 +23,7 @@ def refuse(brake: Brake, reply: NoAnswer, count: int, *, start: int = 987_000_00
     return None
 
 
-def test_the_first_twenty_numbers_refused_alike_end_the_run() -> None:
+def test_twenty_identical_refusals_from_the_start_end_the_run() -> None:
     error = refuse(Brake(), NOT_FOUND, FIRST_ALIKE)
     assert error is not None
     assert (error.vendor_status, error.vendor_reason, error.numbers) == (
@@ -36,7 +36,7 @@ def test_the_first_twenty_numbers_refused_alike_end_the_run() -> None:
         assert part in error.reason
 
 
-def test_nineteen_do_not() -> None:
+def test_nineteen_identical_refusals_do_not_end_the_run() -> None:
     assert refuse(Brake(), NOT_FOUND, FIRST_ALIKE - 1) is None
 
 
@@ -61,7 +61,7 @@ def test_the_same_number_counts_once_however_often_it_is_refused() -> None:
     assert not any(brake.refused("987654321", StatusReply("SHINY_NEW", 400)) for _ in range(100))
 
 
-def test_reasons_that_differ_in_a_number_only_are_alike() -> None:
+def test_reasons_that_differ_only_in_a_number_count_as_identical() -> None:
     brake = Brake()
     errors = [
         brake.refused(str(number), StatusReply("INVALID_ARGUMENT", 400, f"{number} is not valid"))
@@ -109,7 +109,7 @@ def test_outages_rate_limits_and_pending_numbers_are_not_refusals(reply: NoAnswe
     assert brake.refused("999999999", NOT_FOUND) is not None
 
 
-def test_before_anything_has_succeeded_a_wrong_setting_costs_two_dozen_calls() -> None:
+def test_before_the_first_success_a_wrong_setting_costs_two_dozen_calls() -> None:
     brake = Brake()
     in_flight = sent = 0
     error = None

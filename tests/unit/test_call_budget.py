@@ -60,7 +60,7 @@ async def take_all(budget: CallBudget, *, workers: int, nap: float) -> int:
 
 
 @given(max_calls=st.integers(1, 3_000), workers=st.integers(1, 20), nap=st.floats(0, 1))
-def test_a_budget_is_exact_however_many_take_at_once(max_calls: int, workers: int, nap: float) -> None:
+def test_a_budget_is_exact_under_concurrency(max_calls: int, workers: int, nap: float) -> None:
     async def main() -> tuple[int, int]:
         store = SlowStore()
         budget = CallBudget(store, job="a list", max_calls=max_calls)
@@ -80,7 +80,7 @@ def test_runs_of_one_job_share_its_cap(max_calls: int) -> None:
     assert run(main()) == max_calls
 
 
-def test_what_was_leased_and_not_used_is_given_back() -> None:
+def test_unused_leased_calls_are_returned() -> None:
     async def main() -> int:
         store = SlowStore()
         first = CallBudget(store, max_calls=1_000)
@@ -134,7 +134,7 @@ def test_a_caller_that_is_cancelled_while_a_block_is_leased_takes_nothing() -> N
     assert run(main()) == 7
 
 
-def test_calls_that_nobody_needs_for_a_while_are_there_for_others() -> None:
+def test_calls_not_needed_for_a_while_are_returned_for_others() -> None:
     async def main() -> float:
         store = SlowStore()
         idle, busy = CallBudget(store, max_calls=100), CallBudget(store, max_calls=100)
@@ -227,7 +227,7 @@ class Seat(MemoryStore):
     rate=st.sampled_from([5.0, 40.0, 1e6]),
     seed=st.integers(0, 2**32),
 )
-def test_processes_make_exactly_as_many_calls_as_the_cap_and_their_numbers_allow(
+def test_processes_together_use_the_cap_exactly(
     lists: list[int], workers: int, spare: int, overlap: bool, polled: int, rate: float, seed: int
 ) -> None:
     """Neither more nor fewer, whoever has leased the last calls, and with no error where the cap is just enough."""

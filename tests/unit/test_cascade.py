@@ -206,7 +206,7 @@ def test_what_ends_the_run_at_the_second_step_loses_no_answer_of_the_first(ledge
     run(main())
 
 
-def test_a_deadline_brings_what_the_first_step_has_brought() -> None:
+def test_at_the_deadline_a_cascade_returns_the_first_steps_answer() -> None:
     vendor = Vendor({("advanced", "900000001"): ["PENDING"] * 1_000})
 
     async def main() -> Check:

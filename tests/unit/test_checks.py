@@ -177,7 +177,7 @@ def test_the_paid_call_of_a_caller_that_gives_up_settles_in_the_background(kind:
     run(main())
 
 
-def test_a_caller_that_gives_up_does_not_end_anybody_elses_wait() -> None:
+def test_a_caller_that_gives_up_does_not_affect_other_waiters() -> None:
     async def main() -> None:
         vendor = Vendor(latency=1.0)
         async with client_of(vendor) as client:
@@ -218,7 +218,7 @@ def test_a_caller_that_gives_up_at_the_gate_buys_nothing() -> None:
     run(main())
 
 
-def test_a_shut_down_loop_waits_for_paid_checks() -> None:
+def test_a_loop_that_shuts_down_waits_for_paid_checks() -> None:
     vendor, ledger = Vendor(latency=1.0), Ledger()
     kept: list[object] = []
 
@@ -327,7 +327,7 @@ def test_a_number_whose_check_ended_in_an_error_can_be_checked_again(kind: str, 
     run(main())
 
 
-def test_what_another_process_bought_during_the_run_is_known_and_no_duplicate() -> None:
+def test_an_answer_bought_by_another_process_counts_as_known_not_as_duplicate() -> None:
     async def main() -> None:
         vendor, ledger = Vendor(), Ledger()
 
@@ -364,7 +364,7 @@ def test_at_the_deadline_a_check_of_a_vendor_that_is_down_says_so() -> None:
 
 
 @pytest.mark.parametrize("deadline", [-1, float("inf"), float("nan"), "1 s", True])
-def test_a_deadline_that_is_none_is_refused(deadline: Any) -> None:
+def test_an_invalid_deadline_is_refused(deadline: Any) -> None:
     async def main() -> None:
         async with client_of(Vendor()) as client:
             with pytest.raises(accucheck.ConfigurationError, match="deadline"):
@@ -490,7 +490,7 @@ def test_a_check_of_a_number_that_a_stream_has_not_come_to_yet_does_not_wait_in_
 # What is wrong, and what is over
 
 
-def test_what_a_transport_raises_by_mistake_is_raised_at_once_with_its_cause() -> None:
+def test_a_bug_in_a_transport_is_raised_at_once_with_its_cause() -> None:
     class Broken(httpx.AsyncBaseTransport):
         calls = 0
 
@@ -513,7 +513,7 @@ def test_what_a_transport_raises_by_mistake_is_raised_at_once_with_its_cause() -
     run(main())
 
 
-def test_a_closed_client_is_closed_and_counts_no_call() -> None:
+def test_a_closed_client_raises_and_counts_no_call() -> None:
     async def main() -> None:
         vendor = Vendor()
         client = client_of(vendor)
@@ -578,7 +578,7 @@ def test_a_ledger_that_fails_is_reported_and_its_answers_are_stored_once_it_work
     run(main())
 
 
-def test_a_failure_is_not_what_a_check_is_answered_with() -> None:
+def test_a_stored_failure_is_not_reused_for_a_check() -> None:
     async def main() -> None:
         vendor, ledger = Vendor(), Ledger()
         failure = accucheck.InternalError("the vendor failed", number="+51" + NUMBER)

@@ -49,7 +49,7 @@ def test_it_opens_at_the_eleventh_failure_and_not_before() -> None:
     assert circuit.retry_at == FAILURES_TO_OPEN + FIRST_PAUSE
 
 
-def test_it_opens_on_the_recent_window_however_well_the_run_went_before() -> None:
+def test_it_opens_on_the_recent_window_no_matter_how_well_the_run_went_before() -> None:
     circuit = Circuit()
     for _ in range(1_000_000):
         circuit.record(True, 0.0, probe=False)
@@ -149,7 +149,7 @@ def test_the_next_outage_begins_with_the_first_pause_again() -> None:
 
 
 @pytest.mark.parametrize("ok", [True, False])
-def test_calls_sent_before_it_opened_tell_of_the_past_and_change_nothing(ok: bool) -> None:
+def test_calls_sent_before_it_opened_change_nothing(ok: bool) -> None:
     circuit = opened_at(100.0)
     for _ in range(50):
         circuit.record(ok, 100.5, probe=False)
@@ -157,7 +157,7 @@ def test_calls_sent_before_it_opened_tell_of_the_past_and_change_nothing(ok: boo
     assert circuit.retry_at == 100.0 + FIRST_PAUSE
 
 
-def test_an_old_call_that_ends_during_the_probe_does_not_admit_another() -> None:
+def test_an_old_call_that_ends_during_the_probe_does_not_admit_another_probe() -> None:
     circuit = opened_at(100.0)
     circuit.sending()
     circuit.record(False, 101.5, probe=False)
@@ -232,7 +232,7 @@ def test_answers_and_time_never_save_up_more_than_the_allowance() -> None:
     assert taken == 2
 
 
-def test_a_share_of_nothing_leaves_what_time_brings() -> None:
+def test_with_a_share_of_zero_only_time_refills_the_budget() -> None:
     budget = RetryBudget(allowance=1, share=0.0)
     budget.take(100.0)
     for _ in range(1_000):
@@ -249,7 +249,7 @@ def test_a_clock_that_goes_back_brings_nothing() -> None:
 
 
 @given(st.integers(1, 50), st.floats(0, 1), st.lists(st.tuples(st.booleans(), st.floats(0, 2)), max_size=300))
-def test_retries_never_exceed_the_allowance_the_share_of_answers_and_ten_a_second(
+def test_retries_never_exceed_the_budget(
     allowance: int, share: float, happenings: list[tuple[bool, float]]
 ) -> None:
     budget, goes, answers, now = RetryBudget(allowance=allowance, share=share), [], 0, 0.0

@@ -48,7 +48,7 @@ def test_a_secret_file_may_come_from_powershell(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o644, True), (0o640, True)])
-def test_a_secret_file_that_others_can_read_is_warned_of(
+def test_a_secret_file_that_others_can_read_gives_a_warning(
     tmp_path: Path, mode: int, warned: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "secret"
@@ -80,7 +80,7 @@ def test_a_secret_command_that_fails_is_an_error_without_its_output(command: str
     assert caught.value.__cause__ is None or "s3cret" not in str(caught.value.__cause__)
 
 
-def test_the_api_id_is_asked_for_as_the_secret_is() -> None:
+def test_the_api_id_is_prompted_for_like_the_secret() -> None:
     assert find_id(None, is_terminal=lambda: True, ask=lambda prompt: " typed\n") == "typed"
     assert find_id("given", is_terminal=lambda: True, ask=nobody) == "given"
     with pytest.raises(_errors.ConfigurationError, match="ACCUCHECK_API_ID"):

@@ -94,7 +94,7 @@ CLIENTS = [case for case in ALL if case.values[0][0] in CLIENT_COMMANDS]  # type
 
 
 @pytest.mark.parametrize(("path", "command"), CLIENTS)
-def test_no_option_takes_the_secret_where_other_users_can_see_it(path: tuple[str, ...], command: App) -> None:
+def test_no_option_takes_the_secret(path: tuple[str, ...], command: App) -> None:
     names = {name for option in options(command) for name in option.names}
     assert {name for name in names if "secret" in name or "password" in name} <= {
         "--secret-file",
@@ -110,7 +110,7 @@ def test_the_environment_of_the_client_does_not_reach_the_sandbox(monkeypatch: p
     assert (settings.rate, settings.seed) == (None, 12)
 
 
-def test_a_word_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCUCHECK_RATE", "5:10")
     _, bound, _ = app.parse_args(["bulk", "in.csv", "-o", "out.csv"])
     assert bound.arguments["options"].pace.rate == (5.0, 10.0)

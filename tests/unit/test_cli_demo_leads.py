@@ -16,7 +16,7 @@ def test_the_same_seed_gives_the_same_leads() -> None:
     assert list(leads(200, seed=3)) != list(leads(200, seed=4))
 
 
-def test_the_leads_are_messy_in_every_way_that_the_demo_promises() -> None:
+def test_the_demo_leads_are_messy_in_every_documented_way() -> None:
     rows = list(leads(3000))
     problems: Counter[str] = Counter()
     numbers: Counter[int] = Counter()
@@ -33,7 +33,7 @@ def test_the_leads_are_messy_in_every_way_that_the_demo_promises() -> None:
     assert not "".join(row[1] for row in rows).isascii()
 
 
-def test_the_file_reads_back_whole(tmp_path: Path) -> None:
+def test_the_demo_file_reads_back_complete(tmp_path: Path) -> None:
     path = tmp_path / "leads.csv"
     write_leads(path, 500)
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -64,7 +64,7 @@ def dead_port() -> int:
     return port
 
 
-def test_a_name_that_is_not_known_ends_the_look_at_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_ends_the_network_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     no_network(monkeypatch)
     findings = found(Account(base_url="https://accuauth.invalid"))
     assert findings["DNS"].state == "failed"
@@ -83,7 +83,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
 
 
-def test_behind_a_proxy_no_name_need_be_known_and_no_password_is_shown(
+def test_behind_a_proxy_the_host_need_not_resolve_and_no_password_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     no_network(monkeypatch)
@@ -102,7 +102,7 @@ def test_behind_a_proxy_no_name_need_be_known_and_no_password_is_shown(
     assert direct["proxy"].found == "none is used"  # loopback is reached directly
 
 
-def test_a_port_that_nobody_listens_on_is_a_failure_with_a_way_out() -> None:
+def test_a_port_that_nobody_listens_on_is_a_failure_with_advice() -> None:
     findings = found(Account(base_url=f"http://127.0.0.1:{dead_port()}"))
     assert findings["TCP"].state == "failed"
     assert "nothing is listening there: check --base-url" in findings["TCP"].advice
@@ -170,9 +170,7 @@ def test_a_ledger_on_a_network_file_system_is_a_failure(
     assert not os.listdir(tmp_path)
 
 
-def test_a_folder_that_may_not_be_written_is_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_folder_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **keywords: object) -> str:  # root may write anywhere
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
@@ -182,7 +180,7 @@ def test_a_folder_that_may_not_be_written_is_a_failure(
     assert "local folder that you may write to" in findings["locks"].advice
 
 
-def test_a_ledger_in_a_good_place_leaves_no_trace_of_the_look(tmp_path: Path) -> None:
+def test_a_usable_ledger_folder_is_left_unchanged(tmp_path: Path) -> None:
     findings = ledger_findings(tmp_path / "answers.ledger")
     assert [finding.state for finding in findings.values()] == ["ok"] * len(findings)
     assert not os.listdir(tmp_path)
@@ -196,7 +194,7 @@ def silent_server() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("scheme", "line"), [("https", "TLS"), ("http", "HTTP")])
-def test_a_server_that_hangs_is_given_up_in_plain_words(
+def test_a_server_that_hangs_is_reported_as_a_timeout(
     monkeypatch: pytest.MonkeyPatch, scheme: str, line: str
 ) -> None:
     monkeypatch.setattr(_doctor, "_SECONDS", 0.2)
@@ -215,9 +213,7 @@ def test_a_port_without_tls_says_so() -> None:
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
 @pytest.mark.parametrize(("content", "says"), [(None, "No such file or directory"), ("not PEM", "ca.pem")])
-def test_a_ca_file_that_is_none_is_a_failure(
-    tmp_path: Path, scheme: str, content: str | None, says: str
-) -> None:
+def test_an_invalid_ca_file_is_a_failure(tmp_path: Path, scheme: str, content: str | None, says: str) -> None:
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_text(content)

@@ -15,7 +15,7 @@ def test_outside_of_a_phase_a_signal_ends_the_command() -> None:
     assert interruption.exit_code == 130
 
 
-def test_in_a_phase_the_first_signal_asks_and_the_second_leaves() -> None:
+def test_in_a_phase_the_first_signal_asks_and_the_second_exits() -> None:
     seen: list[str] = []
     with (
         Interruption() as interruption,
@@ -61,7 +61,7 @@ def heard_hang_up() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heard_hang_up")
-def test_a_terminal_that_goes_away_asks_once_however_often_it_says_so() -> None:
+def test_repeated_hang_ups_count_as_one() -> None:
     seen: list[str] = []
     with (
         Interruption() as interruption,
@@ -75,7 +75,7 @@ def test_a_terminal_that_goes_away_asks_once_however_often_it_says_so() -> None:
     assert interruption.exit_code == 129
 
 
-def test_a_run_under_nohup_outlives_its_terminal() -> None:
+def test_a_run_under_nohup_survives_its_terminal() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Interruption() as interruption:
@@ -85,7 +85,7 @@ def test_a_run_under_nohup_outlives_its_terminal() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_the_handlers_of_before_come_back() -> None:
+def test_the_previous_signal_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with Interruption():
         assert signal.getsignal(signal.SIGINT) != before[0]

@@ -35,13 +35,13 @@ def answers_in(path: Path) -> int:
         return ledger.info().yes
 
 
-async def test_nothing_is_left_of_it_when_all_went_well(tmp_path: Path, temporary: Path) -> None:
+async def test_a_temporary_ledger_is_deleted_after_success(tmp_path: Path, temporary: Path) -> None:
     async with open_book(None, tmp_path / "out.csv") as book:
         await buy(book)
     assert list(temporary.iterdir()) == []
 
 
-async def test_what_was_bought_is_kept_beside_an_output_that_was_not_written(
+async def test_answers_are_kept_next_to_an_output_that_could_not_be_written(
     tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Trouble):
@@ -56,7 +56,7 @@ async def test_what_was_bought_is_kept_beside_an_output_that_was_not_written(
 
 
 @pytest.mark.parametrize("obstacle", ["another ledger", "no directory"])
-async def test_where_it_cannot_be_moved_it_stays_and_says_where(
+async def test_a_ledger_that_cannot_be_moved_stays_and_says_where(
     tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str], obstacle: str
 ) -> None:
     output = tmp_path / ("out.csv" if obstacle == "another ledger" else "absent/out.csv")
@@ -73,7 +73,7 @@ async def test_where_it_cannot_be_moved_it_stays_and_says_where(
         assert Path(f"{output}.ledger").read_text() == "mine"
 
 
-async def test_nothing_is_kept_where_nothing_was_bought(
+async def test_nothing_is_kept_if_nothing_was_bought(
     tmp_path: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Trouble):
@@ -83,7 +83,7 @@ async def test_nothing_is_kept_where_nothing_was_bought(
     assert capsys.readouterr().err == ""
 
 
-async def test_what_a_run_kept_beside_its_ledger_is_in_it_again(
+async def test_answers_saved_next_to_a_ledger_are_imported_by_the_next_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger = tmp_path / "leads.ledger"

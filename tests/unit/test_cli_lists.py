@@ -68,7 +68,7 @@ def test_two_lists_never_share_an_output() -> None:
         outputs_in("out", ["x/a.xls", "x/a.xlsb"])
 
 
-def test_results_in_the_folder_of_the_lists_are_no_lists() -> None:
+def test_results_in_the_folder_of_the_lists_are_not_read_as_lists() -> None:
     for folder in ("in/checked", "in/.hidden", "in/sub"):
         os.makedirs(folder)
         write(f"{folder}/a.csv", text="phone\n987654321\n")
@@ -78,7 +78,7 @@ def test_results_in_the_folder_of_the_lists_are_no_lists() -> None:
     assert expand(["in/checked/a.csv"], apart_from="in/checked") == ["in/checked/a.csv"]
 
 
-def test_reports_on_lists_of_the_same_name_have_names_of_their_own() -> None:
+def test_reports_on_lists_of_the_same_name_have_different_names() -> None:
     pages = reports_on(Path("r.html"), ["x/a.csv", "y/a.csv"])
     assert pages == [Path("r-x-a.csv.html"), Path("r-y-a.csv.html")]
 
@@ -130,7 +130,7 @@ def test_without_options_every_row_is_asked() -> None:
         assert list(numbers_to_ask(source, why_not(source, None))) == ["987654321"]
 
 
-def test_a_plan_leaves_out_what_must_not_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_leaves_out_excluded_rows(capsys: pytest.CaptureFixture[str]) -> None:
     write("leads.csv", text="phone,ok\n987654321,yes\n912345678,no\n913456789,yes\n")
     write("refused.txt", text="913456789\n")
     assert (
@@ -140,7 +140,7 @@ def test_a_plan_leaves_out_what_must_not_be_asked(capsys: pytest.CaptureFixture[
     assert (plan["rows"], plan["excluded"], plan["to_ask"], plan["valid"]) == (3, 2, 1, 1)
 
 
-def test_diff_tells_who_joined_and_who_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_shows_who_joined_and_who_left(capsys: pytest.CaptureFixture[str]) -> None:
     head = "phone,whatsapp\n"
     write("old.csv", text=head + "987654321,no\n912345678,yes\n913456789,yes\n914567890,\n915678901,yes\n")
     write("new.csv", text=head + "987654321,yes\n912345678,no\n913456789,yes\n914567890,no\n916789012,yes\n")
@@ -175,7 +175,7 @@ def test_diff_compares_the_numbers_that_the_answers_are_for(capsys: pytest.Captu
     ]
 
 
-def test_diff_tells_the_same_answer_from_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_distinguishes_an_unchanged_answer_from_none(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("old.csv", "new.csv"):
         write(name, text="phone,whatsapp\n987654321,yes\n912345678,\n")
     assert main(["diff", "old.csv", "new.csv"]) == 0

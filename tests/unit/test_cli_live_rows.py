@@ -22,7 +22,7 @@ async def test_every_row_comes_once_and_in_order() -> None:
     assert [row.record async for _, row in live] == list(range(5_000))
 
 
-async def test_a_slow_reader_holds_the_writer_back(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_reader_slows_the_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_bulk, "_AHEAD", 10)
     read = 0
 
@@ -54,7 +54,7 @@ async def test_what_the_input_raises_is_raised_after_the_rows_before_it() -> Non
     assert seen == [0, 1, 2]
 
 
-async def test_the_rest_is_what_has_no_outcome_and_what_was_not_taken() -> None:
+async def test_the_rest_is_rows_without_an_outcome_and_rows_not_taken() -> None:
     live = LiveRows(rows(50))
     async for _, row in live:
         if row.record == 9:

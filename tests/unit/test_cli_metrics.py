@@ -76,7 +76,7 @@ def test_without_a_rate_and_a_price_there_is_no_such_sample(tmp_path: Path) -> N
     assert not names & {"permits_per_second", "spend_total", "replies_total"}
 
 
-def test_any_name_of_a_job_is_a_label(tmp_path: Path) -> None:
+def test_any_job_name_is_a_valid_label(tmp_path: Path) -> None:
     async def main() -> None:
         async with MetricsFile(tmp_path / "x.prom", 'a "b"\\\nc').keep(Stats):
             pass
@@ -95,7 +95,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_first_call(tmp_path
     run(main())
 
 
-def test_a_disk_that_fails_later_is_reported_once_and_ends_nothing(
+def test_a_disk_that_fails_later_is_reported_once_and_does_not_end_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "metrics"

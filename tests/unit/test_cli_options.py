@@ -83,13 +83,13 @@ def test_rate_and_hours_become_one_text_that_the_library_reads(
 
 
 @pytest.mark.parametrize("hours", ["8-20", "always", "50/s"])
-def test_what_are_not_hours_is_reported_as_such(hours: str) -> None:
+def test_invalid_hours_are_reported(hours: str) -> None:
     with pytest.raises(ConfigurationError, match="hours must be two times of day"):
         _ = Pace(hours=hours).rate_with_hours
 
 
 @given(st.text(max_size=12))
-def test_no_text_makes_the_readers_fail_in_another_way(text: str) -> None:
+def test_any_text_is_read_or_raises_value_error(text: str) -> None:
     for read in (read_duration, read_rate):
         with suppress(ValueError):
             assert read(text) is not None

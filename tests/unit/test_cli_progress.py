@@ -197,7 +197,7 @@ def test_the_time_left_is_right_when_most_rows_cost_nothing() -> None:
     assert facts_of(*past, to_check=1000)[-1] == "ETA 1 min 30 s"
 
 
-def test_the_speed_is_that_of_late_and_not_of_the_whole_run() -> None:
+def test_the_speed_is_recent_and_not_the_average_of_the_run() -> None:
     past = [Stats(elapsed=float(second)) for second in range(100)]
     past += [Stats(elapsed=100.0 + second, calls=second * 50) for second in range(31)]
     assert "50 calls/s" in facts_of(*past, to_check=None)
@@ -219,7 +219,7 @@ def view() -> View:
     return View(["3 of 10 numbers", "ETA 32 s"], 0.3, {"done": 3})
 
 
-async def test_elsewhere_than_on_a_terminal_there_is_one_line_a_minute_with_its_time(
+async def test_without_a_terminal_there_is_one_line_a_minute_with_its_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert _progress.LINE_PERIOD == 60.0
@@ -321,7 +321,7 @@ async def test_a_message_is_not_written_into_the_bar(
     assert capsys.readouterr().err == "accucheck: a message\n"
 
 
-async def test_a_terminal_that_goes_away_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_closed_terminal_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_progress, "LINE_PERIOD", 0.0)
 
     class Gone(io.StringIO):
@@ -359,7 +359,7 @@ def test_a_program_gets_lines_of_json_from_a_thread(monkeypatch: pytest.MonkeyPa
     assert json.loads(stream.getvalue().splitlines()[0])["done"] == 3
 
 
-def test_a_terminal_that_goes_away_does_not_end_work_that_blocks() -> None:
+def test_a_closed_terminal_does_not_end_blocking_work() -> None:
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError
@@ -368,7 +368,7 @@ def test_a_terminal_that_goes_away_does_not_end_work_that_blocks() -> None:
         pass
 
 
-def test_work_that_does_not_tell_how_far_it_is_shows_its_time() -> None:
+def test_work_without_known_progress_shows_elapsed_time() -> None:
     now = iter([0.0, 0.5, 12.0])
     meter = WaitMeter("saving checked.xlsx", lambda: next(now))
     assert meter().facts == ["saving checked.xlsx"]

@@ -34,7 +34,7 @@ from accucheck.cli._console import duration, json_line, terminal_safe, wrapped
         ("[bold red]marcado[/bold red]", "[bold red]marcado[/bold red]"),
     ],
 )
-def test_text_of_strangers_becomes_one_harmless_line(text: str, shown: str) -> None:
+def test_untrusted_text_becomes_one_harmless_line(text: str, shown: str) -> None:
     assert terminal_safe(text) == shown
 
 
@@ -77,7 +77,7 @@ def test_a_json_line_is_the_same_value_and_one_harmless_line(record: dict[str, s
         (187_200, "2 d 04 h"),
     ],
 )
-def test_a_duration_reads_as_a_person_says_it(seconds: float, words: str) -> None:
+def test_a_duration_reads_naturally(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 

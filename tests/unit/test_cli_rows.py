@@ -39,7 +39,7 @@ def known(settled: dict[int, Check | CheckError]) -> Find:
     return find
 
 
-async def test_each_row_gets_what_is_known_of_its_number() -> None:
+async def test_each_row_gets_what_is_known_about_its_number() -> None:
     rows = [
         Row("987654321", 0),
         Row("hola", 1),
@@ -74,7 +74,7 @@ async def test_each_row_gets_what_is_known_of_its_number() -> None:
     assert columns[5].reason == "Line 6 is not JSON."
 
 
-async def test_landlines_are_refused_where_only_mobiles_are_wanted() -> None:
+async def test_landlines_are_refused_with_mobile_only() -> None:
     rows = iter([Row("(01) 456-7890", 0)])
     ((columns,),) = [columns async for _, columns in answered_rows(rows, known({}), read=read_mobile)]
     assert columns.status == "INVALID_NUMBER"

@@ -62,7 +62,7 @@ def test_a_profile_named_on_the_command_line_also_beats_the_environment(
     assert parsed()["account"].api_id == "variable"
 
 
-def test_a_profile_that_is_not_there_is_an_error_that_lists_those_that_are() -> None:
+def test_an_unknown_profile_is_an_error_that_lists_the_known_ones() -> None:
     write(project="[profile.a]\nrate = 5\n")
     with pytest.raises(ConfigurationError, match="no profile 'b'; the profiles are a"):
         parsed("--profile", "b")

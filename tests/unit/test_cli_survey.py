@@ -38,7 +38,7 @@ async def test_a_list_without_a_ledger_is_all_to_ask() -> None:
     assert (found.rows, found.to_ask, found.known) == (1500, 1500, 0)
 
 
-async def test_what_a_run_began_with_does_not_go_stale_on_the_way() -> None:
+async def test_answers_fresh_at_the_start_do_not_expire_during_the_run() -> None:
     clock = [1_000_000_000.0]
     then = datetime.fromtimestamp(clock[0] - 3600, UTC)
     store = MemoryStore()
@@ -50,7 +50,7 @@ async def test_what_a_run_began_with_does_not_go_stale_on_the_way() -> None:
     assert not await known_in(store, "advanced", fresh=fresh, now=lambda: clock[0])([987654321])
 
 
-def test_a_sample_tells_the_share_its_interval_and_the_cost_of_the_rest() -> None:
+def test_a_sample_shows_the_share_its_interval_and_the_cost_of_the_rest() -> None:
     stats = Stats(yes=300, no=195, failed=5, calls=600, elapsed=10.0, read=500)
     facts = dict(sample_facts(stats, 500, 10_500, "auto"))
     assert facts["sample"] == "500 of 10,500 numbers not in the ledger"

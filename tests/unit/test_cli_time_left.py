@@ -132,7 +132,7 @@ def test_the_time_left_is_right_within_a_fifth_from_the_second_minute(case: str,
     assert all(each.eta != 0 for each in shown)
 
 
-def test_answers_that_take_minutes_are_said_to_be_unknown(whole_run: Any) -> None:
+def test_if_answers_take_minutes_the_time_left_is_shown_as_unknown(whole_run: Any) -> None:
     shown = whole_run(Settings(rate=5.0, pending=0.3, pending_for=600.0), 1000, pending="later")
     assert shown[-1].elapsed > 900
     late = [each for each in shown if each.elapsed >= 120]
@@ -140,7 +140,7 @@ def test_answers_that_take_minutes_are_said_to_be_unknown(whole_run: Any) -> Non
     assert any(each.words.startswith("ETA at least") for each in late)
 
 
-def test_an_outage_is_said_and_does_not_count(whole_run: Any) -> None:
+def test_an_outage_is_shown_and_does_not_count(whole_run: Any) -> None:
     shown = whole_run(Settings(rate=3.0, latency=80.0, outage=(150.0, 60.0)), 900)
     during = [each for each in shown if 180 < each.elapsed < 205]
     assert all(each.words == "waiting for AccuAuth" and each.eta is None for each in during)
@@ -168,7 +168,7 @@ def test_a_steady_flow_is_forecast_to_the_second(rate: int) -> None:
             assert forecast.seconds == pytest.approx(400 - counts.elapsed, abs=3)
 
 
-def test_a_pause_is_said_with_its_end_and_does_not_slow_the_forecast() -> None:
+def test_a_pause_is_shown_with_its_end_and_does_not_slow_the_forecast() -> None:
     now = datetime(2026, 11, 26, 20, 0, tzinfo=UTC).timestamp()
     counts = list(flow(10, 300, 4000, pause=(100, 200)))
     pauses = [10_800.0 if 100 < each.elapsed < 200 else 0.0 for each in counts]

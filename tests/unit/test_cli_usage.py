@@ -47,7 +47,7 @@ def test_wrong_usage_says_what_to_write_instead(
         ),
     ],
 )
-def test_what_is_missing_or_misplaced_is_said_with_an_example(
+def test_missing_or_misplaced_arguments_are_reported_with_an_example(
     words: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(words.split()) == 2

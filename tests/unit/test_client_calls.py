@@ -209,7 +209,7 @@ def test_the_options_that_are_handed_on_are_those_of_client_and_stream() -> None
 
 
 @pytest.mark.parametrize("timeout", [2, accucheck.Timeouts(attempt=2)])
-def test_a_check_may_bring_its_own_timeout(timeout: Any) -> None:
+def test_a_check_may_have_its_own_timeout(timeout: Any) -> None:
     async def main() -> None:
         vendor = Vendor(latency=5)
         async with client_of(vendor, policy=Policy(on_lost_answer="fail")) as client:
@@ -226,7 +226,7 @@ def test_a_check_may_bring_its_own_timeout(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), "5", True])
-def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+def test_an_invalid_timeout_is_refused(timeout: Any) -> None:
     async def main() -> None:
         async with client_of(Vendor()) as client:
             with pytest.raises(accucheck.ConfigurationError, match="positive number of seconds"):
@@ -257,7 +257,7 @@ def test_a_known_number_counts_as_known_in_every_row_however_the_rows_are_read(a
     assert (second.known, second.duplicates, second.calls) == (6, 0, 0)
 
 
-def test_a_check_may_bring_its_own_ledger() -> None:
+def test_a_check_may_have_its_own_ledger() -> None:
     async def main() -> None:
         vendor = Vendor()
         one, other = Ledger(), Ledger()
@@ -357,7 +357,7 @@ LEADS = [{"name": "Ana", "Teléfono": NUMBER}]
         (NUMBER, "items must be a collection"),
     ],
 )
-def test_items_that_are_not_numbers_are_refused_and_the_way_out_is_named(items: Any, message: str) -> None:
+def test_items_that_are_not_numbers_are_refused_with_advice(items: Any, message: str) -> None:
     async def main() -> None:
         vendor = Vendor()
         async with client_of(vendor) as client:

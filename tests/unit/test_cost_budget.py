@@ -49,7 +49,7 @@ async def make_calls(budget: CostBudget, reply: str = "OK", *, at_most: int = 10
     ("max_cost", "price", "calls"),
     [("0.3", "0.1", 3), (0.3, 0.1, 3), (20, 0.005, 4_000), ("0.0149", "0.005", 2), (0, 1, 0)],
 )
-def test_a_cap_in_money_is_so_many_calls_to_the_last(max_cost: Any, price: Any, calls: int) -> None:
+def test_a_cap_on_cost_is_exact_to_the_call(max_cost: Any, price: Any, calls: int) -> None:
     async def main() -> tuple[int, Decimal]:
         store = MemoryStore()
         made = await make_calls(await opened(store, max_cost, Prices(price)))

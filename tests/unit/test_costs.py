@@ -44,11 +44,11 @@ def test_every_row_has_a_price() -> None:
         assert 0 <= cost.likely <= cost.at_most <= PRICES.dearest
 
 
-def test_without_a_sample_every_number_is_taken_to_be_answered() -> None:
+def test_without_a_sample_every_number_is_assumed_to_be_answered() -> None:
     assert forecast(1_000_000, PRICES) == Cost(Decimal(5_000), Decimal(5_000))
 
 
-def test_a_forecast_takes_the_rest_to_be_like_the_sample() -> None:
+def test_a_forecast_assumes_that_the_rest_is_like_the_sample() -> None:
     replies = {"OK": 80, "INVALID_ARGUMENT": 20, "PENDING": 50, "ANSWER_LOST": 1}
     cost = forecast(10_000, PRICES, sampled=100, replies=replies)
     assert cost.likely == Decimal(100) * (80 * PRICES.answer + 20 * PRICES.refused + 50 * PRICES.pending)
@@ -71,6 +71,6 @@ def test_a_forecast_is_never_likely_to_cost_more_than_at_most(
 
 
 @pytest.mark.parametrize("amount", [-1, "-0.01", "free", "", "nan", "inf", float("inf"), True, None, "1,5"])
-def test_what_is_not_an_amount_is_refused(amount: Any) -> None:
+def test_an_invalid_amount_is_refused(amount: Any) -> None:
     with pytest.raises(ConfigurationError, match="price of an answer must be an amount of money"):
         Prices(amount)

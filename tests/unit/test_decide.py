@@ -123,7 +123,7 @@ def test_a_reply_that_concerns_the_account_ends_the_run(
     assert (decision.error.request_id, decision.error.http_status) == ("TID1", http_status)
 
 
-def test_the_end_of_a_run_without_a_reason_says_what_to_do_and_no_empty_brackets() -> None:
+def test_an_end_without_a_reason_says_what_to_do_without_empty_brackets() -> None:
     for status in ("UNAUTHORIZED", "KEY_EXPIRED", "NO_PERMISSION", "OUT_OF_QUOTA", "NOT_FOUND"):
         decision = fate(StatusReply(status, 403))
         assert isinstance(decision, Stop)
@@ -162,7 +162,7 @@ def test_without_a_reason_the_error_still_says_something(status: str) -> None:
     assert len(decision.result.reason) > 10
 
 
-def test_a_protocol_error_tells_what_was_seen() -> None:
+def test_a_protocol_error_shows_what_was_received() -> None:
     decision = fate(Malformed(200, "OK with the result for a different number", "TID5"))
     assert isinstance(decision, Done)
     assert isinstance(decision.result, ProtocolError)
@@ -170,7 +170,7 @@ def test_a_protocol_error_tells_what_was_seen() -> None:
     assert (decision.result.request_id, decision.result.http_status) == ("TID5", 200)
 
 
-def test_a_transport_error_tells_the_phase_and_the_cause() -> None:
+def test_a_transport_error_names_the_phase_and_the_cause() -> None:
     decision = fate(Broken("connect", "connection refused", sent=False), AttemptHistory(failures=4))
     assert isinstance(decision, Done)
     assert isinstance(decision.result, TransportError)
@@ -217,7 +217,7 @@ def test_an_empty_retry_budget_holds_neither_polls_nor_refusals() -> None:
     )
 
 
-def test_a_lost_answer_may_be_left_lost() -> None:
+def test_a_lost_answer_need_not_be_retried() -> None:
     careful = Policy(on_lost_answer="fail")
     assert ending(fate(Broken("read", "reset", sent=True), policy=careful)) is TransportError
     assert ending(fate(Broken("truncated", "cut off", sent=True), policy=careful)) is TransportError
@@ -262,7 +262,7 @@ def test_a_pending_number_never_uses_up_its_tries() -> None:
     assert isinstance(fate(PENDING, AttemptHistory(polls=10_000, failures=4, refusals=10_000)), Wait)
 
 
-def test_the_poll_wait_may_be_brought_along() -> None:
+def test_the_poll_wait_can_be_customized() -> None:
     policy = Policy(poll_wait=tenacity.wait_incrementing(start=1, increment=2))
     assert [fate(PENDING, AttemptHistory(polls=polls), policy) for polls in range(3)] == [
         Wait(1.0, "poll"),
@@ -470,13 +470,13 @@ def test_a_strategy_is_given_a_full_state(reply: Reply, kind: type[CheckError], 
 
 @pytest.mark.parametrize("name", ["retry_wait", "retry_stop", "poll_wait", "poll_stop", "refusal_stop"])
 @pytest.mark.parametrize("value", [5, "5", {}])
-def test_what_is_not_a_strategy_is_refused_with_an_example(name: str, value: Any) -> None:
+def test_an_invalid_strategy_is_refused_with_an_example(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=rf"{name} must be a tenacity strategy such as tenacity\."):
         Policy(**{name: value})
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
-def test_a_long_wait_that_no_clock_keeps_is_refused(seconds: float) -> None:
+def test_an_infinite_wait_is_refused(seconds: float) -> None:
     with pytest.raises(ConfigurationError, match="long_wait"):
         Policy(long_wait=seconds)
 

@@ -66,7 +66,7 @@ def test_an_earlier_thing_moves_the_timer_forward() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, -1e9])
-def test_what_is_due_already_comes_back_in_a_later_turn_of_the_loop(seconds: float) -> None:
+def test_an_item_that_is_already_due_comes_back_in_a_later_iteration(seconds: float) -> None:
     async def main() -> Released:
         queue, released = delaying()
         queue.delay("now", seconds)
@@ -79,7 +79,7 @@ def test_what_is_due_already_comes_back_in_a_later_turn_of_the_loop(seconds: flo
     assert things == ["now"]
 
 
-def test_a_thing_may_be_parked_again_as_it_comes_back() -> None:
+def test_an_item_may_be_delayed_again_when_it_comes_back() -> None:
     async def main() -> list[float]:
         moments: list[float] = []
 
@@ -108,7 +108,7 @@ def test_a_timer_that_fires_half_a_millisecond_early_still_finds_its_thing() -> 
     assert play(main()) == [(1.0, ["a", "b"])]
 
 
-def test_after_closing_nothing_comes_back_and_what_is_parked_stays() -> None:
+def test_after_closing_nothing_comes_back_and_delayed_items_stay() -> None:
     async def main() -> tuple[Released, int]:
         queue, released = delaying()
         queue.delay("a", 1.0)
@@ -158,7 +158,7 @@ def test_a_failing_listener_costs_the_others_nothing() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 50)), min_size=1, max_size=80))
 @settings(max_examples=40, deadline=None)
-def test_everything_parked_comes_back_once_and_neither_early_nor_late(
+def test_every_delayed_item_comes_back_once_and_on_time(
     plan: list[tuple[float, float]],
 ) -> None:
     async def main() -> None:
@@ -177,7 +177,7 @@ def test_everything_parked_comes_back_once_and_neither_early_nor_late(
     run(main())
 
 
-def test_what_is_due_at_once_is_parked_on_uvloop_too() -> None:
+def test_an_item_due_at_once_is_delayed_on_uvloop_too() -> None:
     uvloop = pytest.importorskip("uvloop", reason="uvloop is in the fast extra")
 
     async def main() -> list[str]:

@@ -163,7 +163,7 @@ def test_errors_with_the_same_data_are_equal_and_one_in_a_set(kind: type[Accuche
     assert not any(kind("x") == other("x") for other in KINDS if other is not kind)
 
 
-def test_a_note_that_a_reader_adds_makes_no_error_another() -> None:
+def test_adding_a_note_does_not_change_an_errors_equality() -> None:
     error = OutOfQuota("why")
     error.add_note("in the nightly job")
     assert error == OutOfQuota("why")
@@ -192,14 +192,14 @@ def test_an_error_of_a_number_holds_it_whole_and_shows_it_masked(kind: type[Chec
 
 
 @pytest.mark.parametrize("kind", CHECK_KINDS)
-def test_nothing_is_known_of_a_number_that_an_error_does_not_tell(kind: type[CheckError]) -> None:
+def test_an_error_without_a_number_shows_none(kind: type[CheckError]) -> None:
     error = kind()
     assert (error.number, error.request_id, error.http_status) == ("", "", None)
     assert (error.calls, error.retry_after, error.possibly_double_charged) == (0, None, 0)
 
 
 @pytest.mark.parametrize("kind", RUN_KINDS)
-def test_the_end_of_a_run_tells_how_far_it_came(kind: type[RunEnded]) -> None:
+def test_an_error_that_ends_a_run_has_its_stats(kind: type[RunEnded]) -> None:
     error = kind("why", request_id="TID1", http_status=403)
     assert (error.request_id, error.http_status, error.done, error.not_done) == ("TID1", 403, 0, 0)
 
@@ -214,7 +214,7 @@ def test_an_invalid_number_has_a_problem_to_count_by() -> None:
     assert InvalidNumber().problem == "not_peruvian"
 
 
-def test_what_ends_a_run_is_not_a_fault_of_a_number_and_the_other_way_round() -> None:
+def test_run_errors_are_not_number_errors_and_vice_versa() -> None:
     assert not issubclass(OutOfQuota, CheckError)
     assert not issubclass(LedgerError, CheckError)
     assert not any(issubclass(kind, RunEnded) for kind in CHECK_KINDS)

@@ -122,7 +122,7 @@ def test_httpx_is_imported_only_for_the_transport() -> None:
         accucheck.SlowTransport  # noqa: B018
 
 
-def test_the_exported_names_are_sorted_once_each_and_there() -> None:
+def test_the_exported_names_are_sorted_unique_and_defined() -> None:
     assert accucheck.__all__ == sorted(set(accucheck.__all__))
     assert all(hasattr(accucheck, name) for name in accucheck.__all__)
 
@@ -160,7 +160,7 @@ def annotations_of(thing: Any) -> Iterator[str]:
         yield from function.__annotations__.values()
 
 
-def test_what_public_signatures_speak_of_is_exported() -> None:
+def test_types_in_public_signatures_are_exported() -> None:
     """A user annotates with the same names: ``rate: accucheck.Rate``."""
     private = set()
     for exported in accucheck.__all__:
@@ -216,7 +216,7 @@ def test_importing_accucheck_does_not_import(name: str, modules_after_import: se
     assert not {module for module in modules_after_import if module == name or module.startswith(name + ".")}
 
 
-def test_accucheck_is_imported_where_no_extra_is_installed() -> None:
+def test_accucheck_can_be_imported_without_extras() -> None:
     absent = [name for name in NOT_IMPORTED if not name.startswith("accucheck")]
     code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import accucheck; accucheck.Client"
     assert python(code) == ""

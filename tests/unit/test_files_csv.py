@@ -76,7 +76,7 @@ def test_the_delimiter_is_detected_and_kept(leads: Path, delimiter: str) -> None
     )
 
 
-def test_a_letter_or_a_digit_is_never_taken_for_the_delimiter(leads: Path) -> None:
+def test_a_letter_or_a_digit_is_never_the_delimiter(leads: Path) -> None:
     leads.write_text("987654321\n987654322\n987654323\n")
     assert numbers(leads) == ["987654321", "987654322", "987654323"]
 
@@ -120,7 +120,7 @@ def test_windows_1252_is_detected_even_if_its_first_letter_comes_late(leads: Pat
     assert written(leads).endswith(f"912345678,José,{OURS}\n".encode())
 
 
-def test_an_encoding_that_is_given_is_taken(leads: Path) -> None:
+def test_an_explicit_encoding_is_used(leads: Path) -> None:
     leads.write_bytes("phone,name\n987654321,Łukasz\n".encode("cp1250"))
     assert f"987654321,Łukasz,{OURS}\n".encode() in written(leads, encoding="cp1250")
 
@@ -128,13 +128,13 @@ def test_an_encoding_that_is_given_is_taken(leads: Path) -> None:
 @pytest.mark.parametrize(
     "encoding", ["klingon", "hex", "base64", "rot13", "idna", "punycode", "undefined", "unicode_escape"]
 )
-def test_an_unknown_encoding_is_one_clear_line(leads: Path, encoding: str) -> None:
+def test_an_unknown_encoding_is_a_clear_error(leads: Path, encoding: str) -> None:
     leads.write_text("phone\n987654321\n")
     with pytest.raises(FileError, match=f"'{encoding}' is not a known text encoding"):
         open_source(leads, encoding=encoding)
 
 
-def test_lines_longer_than_the_first_look_are_read_whole(leads: Path) -> None:
+def test_lines_longer_than_the_sniffed_part_are_read_completely(leads: Path) -> None:
     names = [f"column_name_{place}" for place in range(6000)]
     leads.write_text(",".join([*names, "dato"]) + "\n" + ",".join(["x"] * 6000 + ["987654321"]) + "\n")
     assert numbers(leads) == ["987654321"]
@@ -146,7 +146,7 @@ def test_a_list_without_a_header_may_begin_with_a_long_cell(leads: Path) -> None
     assert numbers(leads) == ["987654321", "912345678"]
 
 
-def test_a_file_of_one_endless_line_is_looked_at_in_part(leads: Path) -> None:
+def test_a_file_with_one_endless_line_is_sniffed_in_part(leads: Path) -> None:
     leads.write_text("9" * 40_000_000)
     with open_source(leads) as source:
         assert len(source.origin.head) <= 16 << 20
@@ -222,7 +222,7 @@ def test_a_row_too_short_for_the_number_column_has_no_number(leads: Path) -> Non
         "name,phone\nAna,987654321\n\ufeff,\xa0\nLuis,912345678\n",
     ],
 )
-def test_rows_of_nothing_are_not_leads(leads: Path, text: str) -> None:
+def test_empty_rows_are_not_leads(leads: Path, text: str) -> None:
     leads.write_text(text, encoding="utf-8", newline="")
     assert numbers(leads) == ["987654321", "912345678"]
     assert written(leads).decode().split() == [
@@ -295,7 +295,7 @@ def test_a_bad_first_number_is_not_a_header(leads: Path, first: str) -> None:
     assert len(numbers(leads)) == 3
 
 
-def test_names_that_the_list_has_already_get_a_prefix(leads: Path) -> None:
+def test_column_names_that_the_list_already_has_get_a_prefix(leads: Path) -> None:
     leads.write_text("phone,Status,whatsapp,accucheck_whatsapp\n987654321,new,yes,no\n")
     header = written(leads).decode().splitlines()[0].split(",")
     assert header[4:] == [
@@ -337,7 +337,7 @@ def test_a_signature_never_becomes_a_formula(leads: Path, signature: str) -> Non
     assert row["formula"] == "=1+1", "the row's own columns are not ours to change"
 
 
-def test_control_characters_of_a_stranger_are_removed(leads: Path) -> None:
+def test_control_characters_in_signatures_are_removed(leads: Path) -> None:
     leads.write_text("phone,x\n987654321,1\n")
     output = written(leads, result=ANSWER._replace(signature="a\x1b[31mb\x07\x9b2Jc\nd\te\u2028f"))
     assert next(csv.DictReader(io.StringIO(output.decode())))["signature"] == "a[31mb2Jc d e f"
@@ -361,14 +361,14 @@ def test_tabs_become_commas_only_if_the_names_say_so(tmp_path: Path) -> None:
     assert written(named_csv, suffix=".tsv").decode().splitlines()[1].startswith("a,b\t987654321\t")
 
 
-def test_a_file_that_is_not_text_is_one_clear_line(leads: Path) -> None:
+def test_a_file_that_is_not_text_is_a_clear_error(leads: Path) -> None:
     leads.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 50)
     with pytest.raises(FileError, match=r"leads\.csv: this is a picture, not a list"):
         open_source(leads)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n\r\n", codecs.BOM_UTF8])
-def test_an_empty_file_is_one_clear_line(leads: Path, content: bytes) -> None:
+def test_an_empty_file_is_a_clear_error(leads: Path, content: bytes) -> None:
     leads.write_bytes(content)
     with pytest.raises(FileError, match=r"leads\.csv: the file (is empty|contains no rows)"):
         open_source(leads)

@@ -206,20 +206,20 @@ def test_more_columns_than_a_sheet_holds_are_refused_before_the_first_call(tmp_p
     refused(leads, match=f"16,384 columns and the output has {16_381 + len(RESULT_COLUMNS):,}")
 
 
-def test_a_file_that_is_not_a_workbook_is_one_clear_line(leads: Path) -> None:
+def test_a_file_that_is_not_a_workbook_is_a_clear_error(leads: Path) -> None:
     leads.write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(FileError, match=r"leads\.xlsx: the file is damaged or is not Excel"):
         open_source(leads)
 
 
-def test_a_torn_workbook_is_one_clear_line(leads: Path) -> None:
+def test_a_torn_workbook_is_a_clear_error(leads: Path) -> None:
     make(leads, [["phone"], [987654321]])
     leads.write_bytes(leads.read_bytes()[:-200])
     with pytest.raises(FileError, match="damaged"):
         open_source(leads)
 
 
-def test_an_empty_workbook_is_one_clear_line(leads: Path) -> None:
+def test_an_empty_workbook_is_a_clear_error(leads: Path) -> None:
     make(leads, [])
     with pytest.raises(FileError, match="contains no rows"):
         open_source(leads)
@@ -258,7 +258,7 @@ def test_a_stray_cell_in_the_last_corner_is_refused_before_it_asks_for_all_memor
         open_source(leads)
 
 
-def test_a_sheet_that_only_says_to_be_huge_is_read(leads: Path) -> None:
+def test_a_sheet_that_only_claims_to_be_huge_is_read(leads: Path) -> None:
     with xlsxwriter.Workbook(leads) as book:
         sheet = book.add_worksheet()
         sheet.write_row(0, 0, ["phone", "name"])

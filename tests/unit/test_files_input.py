@@ -48,14 +48,14 @@ def test_compression_is_recognized_by_the_first_bytes(tmp_path: Path, name: str,
     "content",
     [gzip.compress(LIST, mtime=0)[:-20], zstandard.compress(random.Random(1).randbytes(2000) + LIST)[:-20]],
 )
-def test_a_torn_compressed_file_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
+def test_a_torn_compressed_file_is_a_clear_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "leads.csv.gz"
     path.write_bytes(content)
     with pytest.raises(FileError, match=r"leads\.csv\.gz: the compressed data is damaged or cut off"):
         open_source(path)
 
 
-def test_a_damaged_compressed_file_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_damaged_compressed_file_is_a_clear_error(tmp_path: Path) -> None:
     content = bytearray(gzip.compress(LIST, mtime=0))
     content[-6] ^= 0xFF
     path = tmp_path / "leads.csv.gz"
@@ -78,7 +78,7 @@ def test_zstd_that_stands_for_much_more_than_it_is_long_is_read_in_pieces(tmp_pa
         ("pipe", "not a regular file"),
     ],
 )
-def test_what_cannot_be_opened_is_one_clear_line(tmp_path: Path, name: str, told: str) -> None:
+def test_what_cannot_be_opened_is_a_clear_error(tmp_path: Path, name: str, told: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     descriptor = os.open(tmp_path / "pipe", os.O_RDWR)  # or opening it would wait for a writer
     try:
@@ -89,14 +89,14 @@ def test_what_cannot_be_opened_is_one_clear_line(tmp_path: Path, name: str, told
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_without_permission_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "leads.csv"
     path.touch(0o000)
     with pytest.raises(FileError, match="no permission"):
         open_source(path)
 
 
-def test_a_file_that_is_torn_while_it_is_read_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_file_that_is_torn_while_it_is_read_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "leads.csv.gz"
     path.write_bytes(gzip.compress(LIST, mtime=0))
     with open_source(path) as source:
@@ -186,7 +186,7 @@ def test_live_input_may_be_compressed(content: bytes) -> None:
     assert numbers_of(open_source("-", live=True, stdin=io.BytesIO(content))) == ["987654321"] * 2000
 
 
-def test_no_live_input_is_one_clear_line() -> None:
+def test_no_live_input_is_a_clear_error() -> None:
     with pytest.raises(FileError, match="stdin: there is no input"):
         open_source("-", live=True, stdin=io.BytesIO())
 

@@ -88,7 +88,7 @@ def test_identity_cards_are_not_taken_for_phones(tmp_path: Path) -> None:
         column_of(tmp_path, {"a": WORDS, "b": RUCS, "c": DNIS})
 
 
-def test_two_columns_of_phones_without_a_telling_name_are_one_clear_line(tmp_path: Path) -> None:
+def test_two_columns_of_phones_without_a_telling_name_are_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"could be in any of these columns: 1 'a', 3 'c'; .* --column"):
         column_of(tmp_path, {"a": MOBILES, "b": DNIS, "c": MOBILES, "x": WORDS})
 
@@ -165,11 +165,11 @@ def test_cells_that_hold_several_numbers_are_reported_at_the_start(tmp_path: Pat
         )
 
 
-def test_of_fixed_lines_and_mobiles_the_mobiles_are_taken(tmp_path: Path) -> None:
+def test_a_column_of_mobiles_is_preferred_to_one_of_landlines(tmp_path: Path) -> None:
     assert column_of(tmp_path, {"tel fijo": LANDLINES, "celular": MOBILES, "x": WORDS}).name == "celular"
 
 
-def test_no_column_of_phones_is_one_clear_line_that_lists_the_columns(tmp_path: Path) -> None:
+def test_no_column_of_phones_is_a_clear_error_that_lists_the_columns(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"leads\.csv: no column .*--column: 1 'a', 2 'b'$"):
         column_of(tmp_path, {"a": WORDS, "b": WORDS})
 
@@ -180,7 +180,7 @@ def test_a_long_list_of_columns_is_shortened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["Año/Teléfono", "ano telefono", "2", 2])
-def test_the_column_that_is_asked_for_is_taken(tmp_path: Path, wanted: str | int) -> None:
+def test_the_requested_column_is_used(tmp_path: Path, wanted: str | int) -> None:
     found = column_of(tmp_path, {"phone": MOBILES, "Año/Teléfono": WORDS}, wanted)
     assert (found.index, found.found_by) == (1, "option")
 
@@ -190,7 +190,7 @@ def test_a_column_that_is_named_by_a_digit_comes_before_the_place(tmp_path: Path
 
 
 @pytest.mark.parametrize("wanted", ["mobil", "0", "3", -1, ""])
-def test_a_column_that_is_not_there_is_one_clear_line(tmp_path: Path, wanted: str | int) -> None:
+def test_a_column_that_is_not_there_is_a_clear_error(tmp_path: Path, wanted: str | int) -> None:
     with pytest.raises(FileError, match=r"there is no column '.*'; the columns are 1 'phone', 2 'name'"):
         column_of(tmp_path, {"phone": MOBILES, "name": WORDS}, wanted)
 

@@ -87,7 +87,7 @@ def test_the_output_is_private_and_an_old_one_keeps_its_mode(leads: Path, output
         assert stat.S_IMODE(output.stat().st_mode) == 0o640
 
 
-def test_nothing_stands_under_the_name_before_the_end(leads: Path, output: Path) -> None:
+def test_the_output_does_not_exist_before_it_is_complete(leads: Path, output: Path) -> None:
     output.write_text("old")
     with open_source(leads) as source, FileSink(output, source) as sink:
         for row in source.rows():
@@ -127,7 +127,7 @@ def test_a_failure_leaves_nothing_that_fails_once_more_when_it_is_collected(
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_full_disk_at_the_end_is_one_clear_line_and_no_half_output(
+def test_a_full_disk_at_the_end_is_a_clear_error_and_no_half_output(
     leads: Path, output: Path, step: str
 ) -> None:
     def fail(*_: object) -> None:
@@ -143,7 +143,7 @@ def test_a_full_disk_at_the_end_is_one_clear_line_and_no_half_output(
     assert output.read_text() == "old"
 
 
-def test_a_full_disk_while_rows_are_written_is_one_clear_line(leads: Path) -> None:
+def test_a_full_disk_while_rows_are_written_is_a_clear_error(leads: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     with open_source(leads) as source, pytest.raises(FileError, match="No space left on device"):
@@ -164,7 +164,7 @@ def test_a_full_disk_is_reported_at_the_row_that_does_not_fit(leads: Path) -> No
     assert 0 < len(written) < 50_000
 
 
-def test_an_output_that_cannot_be_begun_leaves_nothing(leads: Path, output: Path, monkeypatch: Any) -> None:
+def test_an_output_that_cannot_be_started_leaves_nothing(leads: Path, output: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "xlsxwriter", None)
     with open_source(leads) as source, pytest.raises(FileError, match=r"pip install 'accucheck\[xlsx\]'"):
         FileSink(output.with_name("checked.xlsx"), source)
@@ -201,7 +201,7 @@ def test_a_link_keeps_pointing_to_the_renewed_file(leads: Path, output: Path) ->
     assert output.read_text().count("OK") == 2
 
 
-def test_a_directory_that_is_missing_or_in_the_way_is_one_clear_line(leads: Path, output: Path) -> None:
+def test_a_directory_that_is_missing_or_in_the_way_is_a_clear_error(leads: Path, output: Path) -> None:
     with open_source(leads) as source:
         with pytest.raises(FileError, match="there is no directory"):
             FileSink(output.parent / "none" / "checked.csv", source)
@@ -209,7 +209,7 @@ def test_a_directory_that_is_missing_or_in_the_way_is_one_clear_line(leads: Path
             FileSink(output.parent, source)
 
 
-def test_what_a_killed_run_left_is_removed_and_what_a_live_one_writes_is_not(
+def test_temporary_files_of_killed_runs_are_removed_and_those_of_live_runs_are_not(
     leads: Path, output: Path
 ) -> None:
     left = output.parent / ".checked.csv.abc.tmp"
@@ -335,7 +335,7 @@ with open_source(sys.argv[1]) as source, FileSink(sys.argv[2], source, file_form
 
 @pytest.mark.skipif(os.name != "posix", reason="names of open files")
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "link", "link to a link"])
-def test_what_others_wrote_to_the_same_redirected_output_stays(
+def test_text_that_others_wrote_to_the_same_redirected_output_stays(
     leads: Path, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "link").symlink_to("/dev/stdout")

@@ -154,7 +154,7 @@ def test_answers_in_any_order_make_whole_row_groups(leads: Path) -> None:
     assert written.read()["kind"].to_pylist() == list(map(str, expected))
 
 
-def test_what_python_cannot_hold_stops_nothing(leads: Path) -> None:
+def test_values_that_python_cannot_hold_do_not_stop_the_output(leads: Path) -> None:
     table = arrow.table(
         {
             "phone": arrow.array(["987654321"]),
@@ -177,7 +177,7 @@ def test_what_python_cannot_hold_stops_nothing(leads: Path) -> None:
     assert (row["bad"], row["huge"], row["whole"]) == ("Jos�", "18446744073709551615", "7")
 
 
-def test_a_number_that_is_not_text_stops_nothing(leads: Path) -> None:
+def test_a_number_that_is_not_text_does_not_stop_the_output(leads: Path) -> None:
     bad = arrow.array([b"\xff", b"987654321"], arrow.binary()).view(arrow.string())
     parquet.write_table(arrow.table({"phone": bad}), leads)
     with open_source(leads) as source:
@@ -239,13 +239,13 @@ def test_csv_becomes_parquet_as_text(tmp_path: Path) -> None:
     ]
 
 
-def test_no_rows_are_a_list_too(leads: Path) -> None:
+def test_a_table_without_rows_is_a_list(leads: Path) -> None:
     parquet.write_table(arrow.table({"phone": arrow.array([], arrow.string())}), leads)
     assert parquet.read_table(checked(leads)).num_rows == 0
 
 
 @pytest.mark.parametrize("keep", [8, 0.5, -8])
-def test_a_torn_file_is_one_clear_line(leads: Path, keep: float) -> None:
+def test_a_torn_file_is_a_clear_error(leads: Path, keep: float) -> None:
     parquet.write_table(arrow.table({"phone": ["987654321"] * 1000}), leads)
     content = leads.read_bytes()
     leads.write_bytes(content[: int(keep * len(content)) if isinstance(keep, float) else keep])
@@ -256,7 +256,7 @@ def test_a_torn_file_is_one_clear_line(leads: Path, keep: float) -> None:
     assert "\n" not in str(told.value)
 
 
-def test_parquet_cannot_be_compressed_around(tmp_path: Path) -> None:
+def test_parquet_inside_gzip_or_zstd_is_refused_as_output(tmp_path: Path) -> None:
     leads = tmp_path / "leads.csv"
     leads.write_text("phone\n987654321\n")
     with open_source(leads) as source, pytest.raises(FileError, match=r"remove \.gz from the name"):

@@ -236,14 +236,14 @@ def all_numbers(cell: str) -> list[int]:
     "path", list(fuzz.corpus(Path(fuzz.__file__).with_name("corpus"))), ids=lambda path: path.name
 )
 @pytest.mark.parametrize("output", [".csv", ".jsonl", ".xlsx", ".parquet"])
-def test_what_fuzzing_found_is_read_or_refused(path: Path, output: str, tmp_path: Path) -> None:
+def test_inputs_found_by_fuzzing_are_read_or_refused(path: Path, output: str, tmp_path: Path) -> None:
     leads = tmp_path / f"leads{path.suffix.replace('.none', '')}"
     leads.write_bytes(path.read_bytes())
     fuzz.try_list(leads, tmp_path, output)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_damaged_files_end_in_rows_or_in_one_clear_line(seed: int, tmp_path: Path) -> None:
+def test_damaged_files_end_in_rows_or_a_clear_error(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
     for maker in fuzz.MAKERS:
         leads = tmp_path / f"leads{chance.choice(fuzz.SUFFIXES)}"
@@ -252,7 +252,7 @@ def test_damaged_files_end_in_rows_or_in_one_clear_line(seed: int, tmp_path: Pat
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl.gz", ".parquet", ".xlsx"])
-def test_a_cut_file_never_passes_for_a_whole_one(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_file_is_never_taken_for_complete(tmp_path: Path, suffix: str) -> None:
     rows: list[tuple[str, ...]] = [("Ana", f"9{place:08d}", "x") for place in range(300)]
     leads = tmp_path / f"leads{suffix}"
     if suffix == ".jsonl.gz":

@@ -105,7 +105,7 @@ def test_json_comes_through_standard_input() -> None:
         ("[" * 100_000, "JSON"),
     ],
 )
-def test_json_that_cannot_be_read_is_one_clear_line(tmp_path: Path, text: str, why: str) -> None:
+def test_json_that_cannot_be_read_is_a_clear_error(tmp_path: Path, text: str, why: str) -> None:
     leads = put(tmp_path / "a.json", text)
     with pytest.raises(FileError, match=why):
         open_source(leads)
@@ -344,7 +344,7 @@ def test_several_files_of_a_zip_archive_are_named(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["leads.csv", "leads.xlsx", "leads"])
-def test_what_is_not_read_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+def test_unsupported_files_are_refused_by_name(tmp_path: Path, name: str, content: bytes, what: str) -> None:
     with pytest.raises(FileError, match=what):
         open_source(put(tmp_path / name, content))
 

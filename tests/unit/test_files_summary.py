@@ -41,7 +41,7 @@ def leads(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-def test_the_second_sheet_sums_the_list_up(leads: Path, tmp_path: Path) -> None:
+def test_the_second_sheet_summarizes_the_list(leads: Path, tmp_path: Path) -> None:
     book = openpyxl.load_workbook(checked(leads, tmp_path / "output.xlsx"))
     assert len(book.sheetnames) == 2
     sheet = book["Resumen"]
@@ -57,7 +57,7 @@ def test_the_second_sheet_sums_the_list_up(leads: Path, tmp_path: Path) -> None:
     assert not sheet["A4"].font.b
 
 
-def test_what_is_read_back_are_the_leads(leads: Path, tmp_path: Path) -> None:
+def test_reading_the_output_back_gives_the_leads(leads: Path, tmp_path: Path) -> None:
     output = checked(leads, tmp_path / "output.xlsx")
     with open_source(output) as source:
         assert [row.number for row in source.rows()] == [str(cells[1]) for cells in LEADS[1:]]
@@ -66,7 +66,7 @@ def test_what_is_read_back_are_the_leads(leads: Path, tmp_path: Path) -> None:
         assert len(list(source.rows())) == 2
 
 
-def test_a_list_checked_again_has_one_sheet_and_the_new_figures(leads: Path, tmp_path: Path) -> None:
+def test_a_list_checked_again_has_one_summary_with_the_new_counts(leads: Path, tmp_path: Path) -> None:
     first = checked(leads, tmp_path / "first.xlsx")
     second = checked(
         first, tmp_path / "second.xlsx", [Heading([f"{MARK}Check"]), ["Rows", 2]], name="Summary"

@@ -83,7 +83,7 @@ def test_of_several_sheets_the_one_with_numbers_is_read_and_the_others_are_named
         assert source.notes == ["these sheets are skipped: 'Portada', 'Notas'; choose one with --sheet"]
 
 
-def test_several_sheets_with_numbers_are_a_question(leads: Path) -> None:
+def test_several_sheets_with_numbers_must_be_chosen_from(leads: Path) -> None:
     make(leads, {"Lima": LEADS, "Cusco": [["Celular"], [N3]]})
     with pytest.raises(
         FileError, match=r"2 sheets contain phone numbers: 'Lima' \(2 rows\), 'Cusco' \(1 row\); choose"
@@ -105,7 +105,7 @@ def test_several_sheets_with_numbers_are_a_question(leads: Path) -> None:
 @pytest.mark.parametrize(
     "note", ["Llamar a Rosa 999 111 222 si hay dudas", "Informes: llamar al (01) 445-1234 de lunes a viernes"]
 )
-def test_a_sentence_with_a_number_in_it_makes_no_sheet_a_list(leads: Path, note: str) -> None:
+def test_a_sentence_with_a_number_does_not_make_a_sheet_a_list(leads: Path, note: str) -> None:
     make(leads, {"Notas": [["Notas"], ["Base de mayo"], [note]], "Leads": LEADS})
     with open_source(leads) as source:
         assert list(source.numbers()) == [str(N1), str(N2)]
@@ -234,7 +234,7 @@ ROW_STARTS = ["", ' hidden="1"', ' hidden="true"', ' hidden="false"']
     prefix=st.sampled_from(["", "x:"]),
     size=st.integers(40, 300),
 )
-def test_what_is_odd_in_a_sheet_is_found_wherever_its_xml_is_cut(
+def test_oddities_in_a_sheet_are_found_wherever_its_xml_is_split(
     rows: list[tuple[str, list[int]]], prefix: str, size: int
 ) -> None:
     rows.insert(0, ("", [4]))  # the formula that others share
@@ -448,7 +448,7 @@ def test_a_workbook_with_some_of_the_rows_holds_no_others(leads: Path) -> None:
     ]
 
 
-def test_rows_out_of_order_are_a_mistake_of_the_program(leads: Path) -> None:
+def test_rows_out_of_order_are_an_internal_error(leads: Path) -> None:
     make(leads, {"Leads": LEADS})
     with open_source(leads) as source, pytest.raises(ValueError, match="in their order"):
         with FileSink(leads.with_name("out.xlsx"), source) as sink:

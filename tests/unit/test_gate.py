@@ -96,7 +96,7 @@ def test_an_hour_at_a_call_a_second_is_an_hour_of_calls() -> None:
     assert run(take(PacedGate(FakePace(1.0), burst=1), 3_601))[-1] == pytest.approx(3_600, abs=0.001)
 
 
-def test_a_silence_saves_up_no_more_than_the_burst() -> None:
+def test_idle_time_saves_up_no_more_than_the_burst() -> None:
     async def main() -> list[float]:
         gate = PacedGate(FakePace(10.0), burst=3)
         await take(gate, 3)
@@ -112,9 +112,7 @@ def test_a_silence_saves_up_no_more_than_the_burst() -> None:
     arrivals=st.lists(st.floats(0, 2), min_size=1, max_size=60),
 )
 @settings(max_examples=40, deadline=None)
-def test_however_callers_arrive_each_goes_as_soon_as_the_pace_allows(
-    rate: float, burst: int, arrivals: list[float]
-) -> None:
+def test_each_caller_goes_as_soon_as_the_pace_allows(rate: float, burst: int, arrivals: list[float]) -> None:
     async def main() -> list[tuple[float, float]]:
         gate = PacedGate(FakePace(rate), burst=burst)
         calls: list[tuple[float, float]] = []
@@ -335,7 +333,7 @@ def test_permits_are_given_in_the_order_of_asking() -> None:
 
 
 @pytest.mark.parametrize("cancelled", [0, 1, 2])
-def test_a_cancelled_waiter_costs_the_others_neither_turn_nor_permit(cancelled: int) -> None:
+def test_a_cancelled_waiter_costs_the_others_neither_place_nor_permit(cancelled: int) -> None:
     async def main() -> list[float]:
         gate = PacedGate(FakePace(1.0), burst=1)
         await gate.acquire()
@@ -407,7 +405,7 @@ def test_a_permit_given_to_a_caller_that_is_cancelled_at_that_moment_goes_to_the
     assert run(main()) == pytest.approx(1.0, abs=EXACT)
 
 
-def test_what_is_wrong_with_the_pace_is_raised_where_permits_are_asked_for() -> None:
+def test_an_error_in_the_pace_is_raised_by_acquire() -> None:
     async def main() -> None:
         def rate(now: float) -> float:
             if now > START + 1:
@@ -426,7 +424,7 @@ def test_what_is_wrong_with_the_pace_is_raised_where_permits_are_asked_for() -> 
 # What the pace is told
 
 
-def test_the_pace_hears_of_every_call_and_of_what_became_of_it() -> None:
+def test_the_pace_learns_of_every_call_and_its_outcome() -> None:
     async def main() -> FakePace:
         pace = FakePace(10.0)
         gate = PacedGate(pace, burst=1)
@@ -481,7 +479,7 @@ def test_a_clock_that_jumps_back_does_not_freeze_the_pace() -> None:
 # Permits without waiting
 
 
-def test_a_permit_that_is_there_needs_no_waiting_and_none_is_made_up() -> None:
+def test_try_acquire_takes_an_available_permit_and_never_invents_one() -> None:
     async def main() -> tuple[int, float | None]:
         gate = PacedGate(FakePace(5_000.0))
         taken = 0
@@ -495,7 +493,7 @@ def test_a_permit_that_is_there_needs_no_waiting_and_none_is_made_up() -> None:
     assert next_one is not None
 
 
-def test_who_waits_is_not_overtaken() -> None:
+def test_waiters_are_not_overtaken() -> None:
     async def main() -> float | None:
         gate = PacedGate(FakePace(1.0), burst=1)
         await gate.acquire()
@@ -553,9 +551,7 @@ def test_the_one_call_that_is_to_show_whether_it_passes_is_one() -> None:
 
 @pytest.mark.parametrize("rate", [1_500.0, 5_000.0, 50_000.0])
 @pytest.mark.parametrize("calls_at_once", [1, 3])
-def test_permits_taken_ahead_and_dropped_keep_nobody_waiting_below_the_rate(
-    rate: float, calls_at_once: int
-) -> None:
+def test_permits_taken_ahead_and_dropped_delay_nobody_below_the_rate(rate: float, calls_at_once: int) -> None:
     async def main() -> int:
         gate, kept_waiting = PacedGate(FakePace(rate)), 0
         for _ in range(300):

@@ -36,7 +36,7 @@ def test_permits_taken_by_hand_delay_those_who_await_the_bucket() -> None:
     assert run(main()) == pytest.approx(0.5, abs=1e-6)
 
 
-def test_a_bucket_tells_how_much_it_holds() -> None:
+def test_a_bucket_knows_its_level() -> None:
     async def main() -> float:
         return AsyncLimiter(3.5, 0.5).max_rate
 

@@ -40,7 +40,7 @@ def test_the_first_pace_is_what_was_asked_for_or_learned(
     assert first_rate(AdaptiveGate(rate, learned=learned)) == pytest.approx(expected)
 
 
-def test_without_anything_learned_auto_begins_gently() -> None:
+def test_without_anything_learned_auto_starts_slowly() -> None:
     assert 0 < first_rate(AdaptiveGate("auto")) <= 10
 
 
@@ -79,24 +79,24 @@ NO_RATES = [
 
 
 @pytest.mark.parametrize("rate", [*NO_RATES, (), (5,), (1, 2, 3), {}, {"rate": 5}, object()])
-def test_what_is_not_a_rate_is_refused_with_an_example_of_one(rate: Any) -> None:
+def test_an_invalid_rate_is_refused_with_an_example(rate: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"such as 50 or 0\.5.*'auto'"):
         AdaptiveGate(rate)
 
 
 @pytest.mark.parametrize("bad", NO_RATES)
-def test_what_is_not_a_rate_is_not_an_end_of_a_range(bad: Any) -> None:
+def test_an_invalid_rate_is_not_an_end_of_a_range(bad: Any) -> None:
     for ends in ((bad, 10), (10, bad)):
         with pytest.raises(ConfigurationError, match="rate is calls per second above zero"):
             AdaptiveGate(ends)
 
 
-def test_a_range_that_is_upside_down_is_refused() -> None:
+def test_a_reversed_range_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="low below high"):
         AdaptiveGate((20, 10))
 
 
 @pytest.mark.parametrize("burst", [0, -1, 1.5, 2.0, True, False, "5", math.nan, math.inf, [1]])
-def test_what_is_not_a_burst_is_refused(burst: Any) -> None:
+def test_an_invalid_burst_is_refused(burst: Any) -> None:
     with pytest.raises(ConfigurationError, match="burst must be a whole number of calls, 1 or more"):
         AdaptiveGate(50, burst)

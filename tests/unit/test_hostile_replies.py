@@ -114,7 +114,7 @@ def leaves_safely(outcome: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-def test_an_answer_in_an_odd_dress_is_an_answer(name: str) -> None:
+def test_an_oddly_formatted_answer_is_an_answer(name: str) -> None:
     body, whatsapp = ANSWERS[name]
     outcome, calls, kept = outcome_of(body)
     assert isinstance(outcome, Checked)
@@ -124,7 +124,7 @@ def test_an_answer_in_an_odd_dress_is_an_answer(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_what_is_not_an_answer_is_never_a_no_and_costs_no_loop_of_calls(name: str) -> None:
+def test_anything_but_an_answer_is_never_a_no_and_never_loops(name: str) -> None:
     body, status, most_calls = FAILURES[name]
     outcome, calls, kept = outcome_of(body)
     assert isinstance(outcome, Failed)

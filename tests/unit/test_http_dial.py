@@ -59,7 +59,7 @@ async def test_no_other_address_is_tried_when_the_first_answers() -> None:
         assert network.tried == ["first"]
 
 
-async def test_the_socket_of_one_who_comes_second_is_closed() -> None:
+async def test_the_socket_of_the_slower_attempt_is_closed() -> None:
     network = Network(first="answers", second="answers")
     with await connect(network.addresses(), 0, network.connect_to) as winner:
         await asyncio.sleep(0.01)
@@ -97,7 +97,7 @@ def test_families_take_turns_and_the_resolvers_first_choice_is_first() -> None:
     assert interleaved(found) == [(SIX, "a"), (FOUR, "d"), (SIX, "b"), (SIX, "c")]
 
 
-async def test_many_who_ask_at_once_ask_the_resolver_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_look_ups_ask_the_resolver_once(monkeypatch: pytest.MonkeyPatch) -> None:
     lookups = 0
 
     async def getaddrinfo(*_: object, **__: object) -> list[object]:

@@ -61,7 +61,7 @@ def test_the_argument_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch)
         "socks://user:password@proxy.test:1080",
     ],
 )
-def test_what_is_not_a_proxys_address_is_refused_and_not_shown(address: str) -> None:
+def test_an_invalid_proxy_address_is_refused_and_not_shown(address: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         proxy_for(URL, address)
     assert "password" not in str(caught.value)

@@ -268,7 +268,7 @@ async def test_a_call_without_a_file_descriptor_waits_for_the_others_and_is_not_
 
 
 @pytest.mark.parametrize("anyio_backend", [VIRTUAL_TIME])
-async def test_when_not_one_connection_can_be_opened_that_is_said_after_the_connect_timeout() -> None:
+async def test_if_no_connection_can_be_opened_the_error_comes_after_the_connect_timeout() -> None:
     async def none(request: httpx.Request) -> httpx.Response:
         raise out_of_files()
 

@@ -26,7 +26,7 @@ def free_slots(slots: Slots) -> int:
     return taken
 
 
-async def test_who_waits_is_served_in_turn_and_before_who_comes_later() -> None:
+async def test_waiters_are_served_in_order() -> None:
     slots = Slots(1)
     assert slots.try_take()
     served: list[int] = []
@@ -47,7 +47,7 @@ async def test_who_waits_is_served_in_turn_and_before_who_comes_later() -> None:
     assert free_slots(slots) == 1
 
 
-async def test_a_slot_handed_to_one_who_is_cancelled_that_moment_passes_to_the_next() -> None:
+async def test_a_slot_handed_to_a_caller_cancelled_at_that_moment_passes_to_the_next() -> None:
     slots = Slots(1)
     assert slots.try_take()
     first, second = (asyncio.create_task(slots.take()) for _ in range(2))
@@ -90,7 +90,7 @@ async def test_the_last_call_in_flight_withholds_nothing() -> None:
     assert free_slots(slots) == 10
 
 
-async def test_one_that_gave_its_slot_up_is_served_before_the_others_in_line() -> None:
+async def test_a_caller_that_gave_up_its_slot_is_served_first() -> None:
     slots = Slots(2)
     assert slots.try_take()
     assert slots.try_take()
@@ -139,7 +139,7 @@ async def test_slots_withheld_are_tried_again_once_a_second_as_many_as_are_in_us
     count=st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None)
-def test_whoever_is_cancelled_when_no_slot_is_lost_or_made(
+def test_cancellation_neither_loses_nor_creates_slots(
     calls: list[tuple[float, float, float | None, bool]], count: int
 ) -> None:
     async def main() -> None:

@@ -83,7 +83,7 @@ async def test_an_iterator_that_is_slow_is_read_and_closed_in_one_thread(
     assert closed_in == read_in[-1:]
 
 
-async def test_the_loop_turns_while_a_slow_iterator_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_loop_keeps_running_while_a_slow_iterator_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_input, "_SLOW_ITEMS", 0)
     released = threading.Event()
 
@@ -126,7 +126,7 @@ async def test_an_iterator_that_blocks_forever_does_not_hold_up_the_end(
     assert await asyncio.to_thread(closed.wait, 10)
 
 
-async def test_what_a_thread_has_read_and_nobody_has_taken_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_items_read_by_a_thread_but_not_yet_taken_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_input, "_SLOW_ITEMS", 0)
     monkeypatch.setattr(_input, "_LONGEST_READ", 60.0)
     started, released = threading.Event(), threading.Event()

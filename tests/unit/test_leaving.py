@@ -265,7 +265,7 @@ with_and_without_a_ledger = pytest.mark.parametrize("kind", ["ledger", "none"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @every_moment
 @with_and_without_a_ledger
-def test_whatever_way_and_moment_nothing_is_lost_or_bought_twice(
+def test_leaving_in_any_way_at_any_moment_loses_and_doubles_nothing(
     way: Callable[[Scene], Awaitable[None]], moment: str, kind: str
 ) -> None:
     scene = Scene(moment, kind)
@@ -286,7 +286,7 @@ def test_whatever_way_and_moment_nothing_is_lost_or_bought_twice(
 
 @every_moment
 @with_and_without_a_ledger
-def test_a_loop_that_shuts_down_waits_for_what_is_paid_for(moment: str, kind: str) -> None:
+def test_a_loop_that_shuts_down_waits_for_paid_calls(moment: str, kind: str) -> None:
     scene = Scene(moment, kind)
     kept: list[asyncio.Task[None]] = []
 
@@ -301,7 +301,7 @@ def test_a_loop_that_shuts_down_waits_for_what_is_paid_for(moment: str, kind: st
 
 @every_moment
 @with_and_without_a_ledger
-def test_a_keyboard_interrupt_waits_for_what_is_paid_for(moment: str, kind: str) -> None:
+def test_a_keyboard_interrupt_waits_for_paid_calls(moment: str, kind: str) -> None:
     scene = Scene(moment, kind)
 
     def interrupt() -> None:

@@ -81,7 +81,7 @@ def test_a_row_that_is_passed_through_is_the_callers_own_object() -> None:
     assert Failed(item=ROW, error=InvalidNumber("x")).item is ROW
 
 
-def test_equal_checks_are_one_in_a_set_whatever_their_extra_fields() -> None:
+def test_equal_checks_have_the_same_hash_whatever_their_extra_fields() -> None:
     assert len({CHECK, copy.deepcopy(CHECK)}) == 1
     assert len({CHECK, msgspec.structs.replace(CHECK, whatsapp=False)}) == 2
 
@@ -180,12 +180,12 @@ def test_two_checks_share_no_extra_fields() -> None:
     assert one.extra is not two.extra
 
 
-def test_a_check_says_by_name_what_it_is_given() -> None:
+def test_a_check_takes_its_fields_by_name() -> None:
     with pytest.raises(TypeError):
         Check("+51987654321", True)  # type: ignore[call-arg]
 
 
-def test_what_the_vendor_does_not_say_is_none_and_not_no() -> None:
+def test_a_field_that_the_vendor_leaves_out_is_none_and_not_false() -> None:
     check = Check(number="+51987654321", whatsapp=True, checked_at=CHECK.checked_at)
     assert (check.status_update, check.signature, check.business_user, check.avatar) == (None,) * 4
 

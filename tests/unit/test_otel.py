@@ -253,7 +253,7 @@ def test_what_a_client_does_now_is_observed_and_summed_over_clients(telemetry: T
     run(main())
 
 
-def test_a_client_that_is_gone_is_forgotten_and_its_counts_stay(telemetry: Telemetry) -> None:
+def test_a_collected_client_is_forgotten_and_its_counts_stay(telemetry: Telemetry) -> None:
     async def main() -> weakref.ref[accucheck.Client]:
         async with telemetry.of(client_of(Vendor())) as client:
             await client.check(NUMBER)
@@ -265,7 +265,7 @@ def test_a_client_that_is_gone_is_forgotten_and_its_counts_stay(telemetry: Telem
     assert telemetry.values("accucheck.answers") == {("yes",): 1, ("no",): 0, ("failed",): 0}
 
 
-def test_a_client_is_instrumented_once_until_it_is_not(telemetry: Telemetry) -> None:
+def test_a_client_is_instrumented_once_until_it_is_uninstrumented(telemetry: Telemetry) -> None:
     async def main() -> None:
         async with telemetry.of(telemetry.of(client_of(Vendor()))) as client:
             assert bool(client._events.tell)
@@ -285,7 +285,7 @@ def test_a_wrong_choice_is_refused() -> None:
         accucheck.otel.instrument(client_of(Vendor()), stream_spans="some")  # type: ignore[arg-type]
 
 
-def test_without_the_package_the_way_to_it_is_named() -> None:
+def test_without_the_package_the_error_names_the_extra() -> None:
     code = (
         "import sys; sys.modules['opentelemetry'] = None; import accucheck\n"
         "try: accucheck.otel\n"

@@ -86,7 +86,7 @@ def test_a_mobile_is_read_however_it_is_spaced_and_prefixed(text: str) -> None:
         "“987654321”",
     ],
 )
-def test_what_a_spreadsheet_makes_of_a_mobile_is_undone(text: str) -> None:
+def test_numbers_mangled_by_spreadsheets_are_restored(text: str) -> None:
     assert normalize(text) == 987_654_321
 
 
@@ -118,7 +118,7 @@ def test_what_a_spreadsheet_makes_of_a_mobile_is_undone(text: str) -> None:
         "987654321 anexo 12",
     ],
 )
-def test_what_is_wrapped_around_a_mobile_is_taken_off(text: str) -> None:
+def test_text_around_a_mobile_is_stripped(text: str) -> None:
     assert normalize(text) == 987_654_321
 
 
@@ -193,7 +193,7 @@ def test_what_is_wrapped_around_a_mobile_is_taken_off(text: str) -> None:
         "0051 01 987654321",
     ],
 )
-def test_one_number_is_taken_whatever_stands_around_it(text: str) -> None:
+def test_one_number_is_found_in_any_text(text: str) -> None:
     assert normalize(text) == 987_654_321
     assert numbers_in(text) == [987_654_321]
 
@@ -253,7 +253,7 @@ def test_all_numbers_of_a_cell_can_be_read(text: str, numbers: list[int]) -> Non
     assert numbers_in(text) == numbers
 
 
-def test_numbers_in_leaves_fixed_lines_out_where_only_mobiles_are_wanted() -> None:
+def test_numbers_in_leaves_out_landlines_with_mobile_only() -> None:
     assert numbers_in("987650005; 01 4441234", mobile_only=True) == [987_650_005]
     with pytest.raises(InvalidNumber, match="landline"):
         numbers_in("01 4441234", mobile_only=True)
@@ -465,7 +465,7 @@ def test_any_text_gives_a_possible_number_or_a_reason(text: str) -> None:
 
 @every_time_the_same
 @given(st.text("0123456789+ -", min_size=6, max_size=20))
-def test_what_was_accepted_is_read_the_same_again(text: str) -> None:
+def test_a_normalized_number_normalizes_to_itself(text: str) -> None:
     try:
         national = normalize(text)
     except InvalidNumber:

@@ -150,7 +150,7 @@ def test_an_answer_found_without_knowing_the_last_pending_counts_as_late_as_it_w
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, -math.inf])
-def test_times_no_clock_can_have_measured_teach_nothing(seconds: float) -> None:
+def test_impossible_times_teach_nothing(seconds: float) -> None:
     schedule = PollTimes()
     for _ in range(20):
         schedule.answered(seconds)
@@ -296,7 +296,7 @@ def test_a_number_whose_scouts_are_never_heard_of_is_polled_once_an_hour() -> No
     st.floats(0, 1e5),
     st.integers(0, 1_000),
 )
-def test_a_look_is_never_in_the_past_and_never_far_away(
+def test_the_next_look_is_never_in_the_past_and_never_far_away(
     heard: list[tuple[int, float, bool]], place: int, asked: float, passed: float, polls: int
 ) -> None:
     schedule = LaterPolls()

@@ -282,7 +282,7 @@ def test_a_sliding_window_of_a_minute_comes_to_an_even_pace() -> None:
     assert trace.refused_share(60, 300) <= 0.06
 
 
-def test_what_another_client_leaves_of_the_limit_is_taken() -> None:
+def test_the_rest_of_a_limit_shared_with_another_client_is_used() -> None:
     limiter = SharedWithAnotherClient(
         TokenBucket(constant(100), 20), lambda now: 30.0 if now % 40 < 20 else 60.0
     )
@@ -326,7 +326,7 @@ def test_a_limit_of_thousands_is_reached() -> None:
     assert trace.refused_share(10, 20) <= 0.01
 
 
-def test_it_starts_gently() -> None:
+def test_it_starts_slowly() -> None:
     trace = run(Unlimited(), seconds=10)
     assert trace.admitted_between(0, 1) <= 5
     assert trace.admitted_between(0, 10) <= 370
@@ -463,7 +463,7 @@ def test_the_wait_that_the_vendor_asks_for_is_kept() -> None:
 
 
 @pytest.mark.parametrize("retry_after", [-1.0, 0.0, math.nan, math.inf])
-def test_a_wait_that_makes_no_sense_is_not_kept(retry_after: float) -> None:
+def test_an_absurd_retry_after_is_ignored(retry_after: float) -> None:
     controller = RateController(start=100)
     controller.sent(1.0)
     controller.refused(1.1, 1.0, retry_after=retry_after)
@@ -518,7 +518,7 @@ def test_a_clock_that_jumps_changes_nothing(jump: float) -> None:
         {"low": 200.0, "high": 5.0},
     ],
 )
-def test_bounds_that_make_no_sense_are_refused(bounds: dict[str, float]) -> None:
+def test_invalid_bounds_are_refused(bounds: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError):
         RateController(**bounds)
 
@@ -617,7 +617,7 @@ def test_reports_that_come_in_pieces_are_not_taken_for_a_lower_limit(
     missing=st.sets(st.integers(0, 29)),
     limit=st.floats(min_value=1, max_value=500),
 )
-def test_a_window_of_whose_calls_nothing_is_reported_yet_lowers_no_limit(
+def test_a_window_without_reports_yet_does_not_lower_the_limit(
     sent: list[float], missing: set[int], limit: float
 ) -> None:
     calls, clock = Calls(), SteadyClock()
@@ -646,7 +646,7 @@ Event = st.tuples(st.sampled_from(["sent", "admitted", "refused", "retry"]), Mom
     events=st.lists(Event, max_size=60),
     start=st.none() | st.floats(min_value=0.1, max_value=1000.0),
 )
-def test_whatever_comes_the_rate_stays_within_its_bounds(
+def test_the_rate_always_stays_within_its_bounds(
     events: list[tuple[str, float, float]], start: float | None
 ) -> None:
     controller = RateController(low=0.1, high=1000.0, start=start)

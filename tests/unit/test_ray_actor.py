@@ -100,7 +100,7 @@ def test_a_task_that_runs_twice_at_the_same_time_buys_every_number_once(tmp_path
     assert set(Counter(request["number"] for request in vendor.requests).values()) == {1}
 
 
-def test_what_ends_the_run_is_raised_by_every_batch_and_buys_no_more() -> None:
+def test_an_error_that_ends_the_run_is_raised_by_every_batch() -> None:
     vendor = FakeVendor({"980000003": "OUT_OF_QUOTA"}, strict=False)
     with closing(actor(vendor, workers=1)) as stream:
         for _ in range(2):

@@ -123,7 +123,7 @@ def test_a_list_checked_twice_shows_its_last_answers(tmp_path: Path) -> None:
     assert cells_of(output.read_text("utf-8"), "On WhatsApp")[0] == "2"
 
 
-def test_what_strangers_wrote_is_escaped(tmp_path: Path) -> None:
+def test_untrusted_text_is_escaped(tmp_path: Path) -> None:
     hostile = "</script><script>alert(1)</script>\u202e\x1b[2J"
     rows = [a_row(n, city=hostile) for n in range(20)] + [a_row(n, city="Lima") for n in range(20)]
     rows.append(a_row(99, whatsapp="", status=hostile))
@@ -155,7 +155,7 @@ def test_the_page_may_load_nothing(tmp_path: Path) -> None:
     assert not re.search(r'(?:src|href)="', page)
 
 
-def test_the_figures_of_the_run_are_shown(tmp_path: Path) -> None:
+def test_calls_cost_and_speed_of_the_run_are_shown(tmp_path: Path) -> None:
     run = Run(calls=7, polls=1, retries=1, refusals=0, elapsed=75, limit=50)
     page = made(tmp_path, [a_row(n) for n in range(12)], price=0.01, run=run)
     assert "0.12" in page
@@ -306,7 +306,7 @@ def test_the_command_writes_the_report(tmp_path: Path, capsys: pytest.CaptureFix
     assert "report written" in capsys.readouterr().err
 
 
-def test_a_summary_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_summary_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from accucheck.cli import _app
 
     checked = a_list(tmp_path / "checked.csv", [a_row(1)])
@@ -369,7 +369,7 @@ def test_the_answers_of_a_sandbox_are_called_simulated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("request_id", "simulated"), [(sandbox_id("987654321"), True), ("TID" + 32 * "0", False)]
 )
-def test_a_list_tells_by_itself_that_its_answers_are_simulated(
+def test_a_list_with_simulated_answers_is_recognized(
     tmp_path: Path, request_id: str, simulated: bool
 ) -> None:
     rows = [a_row(1, status="UNCHECKED", whatsapp="", request_id=""), a_row(2, request_id=request_id)]

@@ -66,7 +66,7 @@ def assert_is(response: httpx.Response, http_status: int, status: str, reason: s
     assert re.fullmatch("TID[0-9a-f]{32}", response.json()["request_id"])
 
 
-async def test_ok_is_the_truth_and_an_id_that_hangs_on_the_number() -> None:
+async def test_ok_is_the_truth_with_an_id_that_depends_on_the_number() -> None:
     response = await Vendor(Settings(seed=3)).ask()
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json;charset=UTF-8"

@@ -56,7 +56,7 @@ def test_the_wait_is_exact(make: Make, pressure: list[float]) -> None:
 
 
 @EVERY_KIND
-def test_a_rate_of_nought_admits_nothing_until_it_is_raised(make: Make) -> None:
+def test_a_rate_of_zero_admits_nothing_until_it_is_raised(make: Make) -> None:
     limiter = make()
     admitted(limiter, 0.0, 2.0)
     limiter.set_rate(0, 2.0)
@@ -69,7 +69,7 @@ def test_a_rate_of_nought_admits_nothing_until_it_is_raised(make: Make) -> None:
 
 @EVERY_KIND
 @pytest.mark.parametrize("rate", [5, 40])
-def test_the_rate_changes_in_mid_run(make: Make, rate: int) -> None:
+def test_the_rate_changes_mid_run(make: Make, rate: int) -> None:
     limiter = make()
     admitted(limiter, 0.0, 10.0)
     limiter.set_rate(rate, 10.0)
@@ -78,7 +78,7 @@ def test_the_rate_changes_in_mid_run(make: Make, rate: int) -> None:
 
 
 @EVERY_KIND
-def test_a_clock_that_steps_back_gives_no_calls_away(make: Make) -> None:
+def test_a_clock_that_steps_back_admits_no_extra_calls(make: Make) -> None:
     limiter = make()
     assert admitted(limiter, 100.0, 0.5) <= 15
     assert sum(limiter.admit(99.0) for _ in range(100)) == 0
@@ -118,7 +118,7 @@ def test_a_schedule_counts_from_the_first_call() -> None:
     assert limit.wait(1030.5) == 0.5
 
 
-def test_a_late_look_makes_every_change_that_was_due() -> None:
+def test_every_change_that_was_due_is_applied() -> None:
     limit = ScheduledLimit(TokenBucket(10, 1, 0.0), 10, [(1, 0), (2, 100)])
     assert limit.admit(0.0)
     assert limit.wait(50.0) == 0

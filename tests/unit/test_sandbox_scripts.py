@@ -41,7 +41,7 @@ async def test_statuses_of_the_vendors_other_pages_pass(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["NOT_HIT", "MAINTENANCE"])
-async def test_no_hit_and_what_nobody_knows_stay(status: str) -> None:
+async def test_not_hit_and_unknown_statuses_stay(status: str) -> None:
     assert await Vendor(soft(f"{status}=1")).statuses(NUMBER, NUMBER) == [status, status]
 
 
@@ -132,7 +132,7 @@ async def test_the_invoice_holds_yes_and_no_by_day_and_endpoint_and_nothing_else
     assert invoice[0].day in (await vendor.get("/")).text
 
 
-async def test_a_number_is_answered_as_a_test_wrote_it() -> None:
+async def test_a_number_gets_the_reply_that_a_test_set() -> None:
     vendor = Vendor(Settings())
     vendor.app.account.scripts.answers(
         {NUMBER: "no", "+51987654322": {"whatsapp": "yes", "signature": "hola"}, 987654323: "NOT_HIT"}
@@ -181,7 +181,7 @@ async def test_every_part_of_a_reply_can_be_written() -> None:
     assert (response.json()["status"], response.json()["reason"]) == ("TRY_LATER", "")
 
 
-async def test_strict_refuses_and_remembers_what_nothing_is_written_for() -> None:
+async def test_strict_refuses_and_remembers_numbers_without_a_reply() -> None:
     vendor = Vendor(Settings())
     scripts = vendor.app.account.scripts
     scripts.strict = True
@@ -202,7 +202,7 @@ def test_replies_are_written_for_peruvian_numbers(number: str) -> None:
         Vendor(Settings()).app.account.scripts.answers({number: "yes"})
 
 
-def test_what_is_not_a_reply_is_refused() -> None:
+def test_an_invalid_reply_is_refused() -> None:
     with pytest.raises(TypeError, match="True is not a reply"):
         Vendor(Settings()).app.account.scripts.answers({NUMBER: True})  # type: ignore[dict-item]
 

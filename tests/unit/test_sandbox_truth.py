@@ -19,7 +19,7 @@ MANY = [truth(900_000_000 + 7919 * step) for step in range(4000)]
 
 
 @given(national=nationals, seed=st.integers())
-def test_the_answer_hangs_on_number_and_seed_alone(national: str, seed: int) -> None:
+def test_the_answer_depends_only_on_number_and_seed(national: str, seed: int) -> None:
     assert truth(national, seed) == truth("+51" + national, seed) == truth(int(national), seed)
     assert request_id(national, seed) == request_id("+51" + national, seed)
 
@@ -53,7 +53,7 @@ def test_the_answers_are_the_same_in_every_process_and_release() -> None:
     assert other.stdout.strip() == ascii(expected)
 
 
-def test_another_seed_is_another_world() -> None:
+def test_another_seed_gives_other_answers() -> None:
     numbers = [str(900_000_000 + step) for step in range(100)]
     assert [truth(number, 1) for number in numbers] != [truth(number, 2) for number in numbers]
     assert len({request_id(number, seed) for number in numbers for seed in (1, 2)}) == 200

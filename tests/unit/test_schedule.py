@@ -195,7 +195,7 @@ def test_calls_of_earlier_runs_count() -> None:
         '{"86400": [[NaN, 2], [1e308, -2]]}',
     ],
 )
-def test_a_usage_that_makes_no_sense_is_ignored(usage: str) -> None:
+def test_an_invalid_usage_is_ignored(usage: str) -> None:
     schedule = Schedule([Quota(3, 86_400.0)], wall=Wall())
     schedule.restore(usage)
     assert schedule.wait() == 0
@@ -271,7 +271,7 @@ def test_after_the_wait_it_is_open(wall: float, opens: int, length: int) -> None
     "hours",
     ["", "8-20", "08:00", "08:00-08:00", "25:00-26:00", "08:00-20:61", "08:00-20:00 a b", "morning", 8, None],
 )
-def test_what_are_not_hours_is_refused_with_an_example(hours: Any) -> None:
+def test_invalid_hours_are_refused_with_an_example(hours: Any) -> None:
     with pytest.raises(ConfigurationError, match="08:00-20:00 America/Lima"):
         Hours.read(hours)
 
@@ -334,7 +334,7 @@ def test_the_gate_keeps_hours() -> None:
     assert 12 * 3600 + 10 - 1e-6 <= moments[5] <= moments[-1] <= 12 * 3600 + 12
 
 
-def test_the_gate_says_why_it_is_still(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_gate_says_why_it_is_paused(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         await take(gate(Quota(1, 86_400.0), hours="08:00-20:00"), 2)
 

@@ -91,7 +91,7 @@ def test_celery_returns_it_as_json(value: Any) -> None:
     assert json.loads(written) == {"result": [value.to_dict()]}
 
 
-def test_celery_raises_a_tasks_error_again_by_its_class() -> None:
+def test_celery_re_raises_a_tasks_error_by_its_class() -> None:
     """Its JSON backends keep the name and ``args`` of an exception, and call the class with them."""
     again = type(ERROR)(*ERROR.args)
     assert (type(again), again.reason) == (PendingTimeout, ERROR.reason)

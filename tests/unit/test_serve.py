@@ -256,13 +256,13 @@ async def test_every_refusal_has_its_own_id() -> None:
 
 
 @pytest.mark.parametrize("path", [PATH, "/check/whatsapp_other"])
-async def test_what_is_not_offered_is_refused_in_the_vendors_form(path: str) -> None:
+async def test_unknown_paths_are_refused_in_the_vendors_format(path: str) -> None:
     async with serving(Scripted()) as caller:
         reply = await caller.get(path)
         assert (reply.status_code, reply.json()["status"]) == (404, "NOT_FOUND")
 
 
-async def test_an_internal_error_is_a_reply_of_the_vendors_form(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_is_a_reply_in_the_vendors_format(caplog: pytest.LogCaptureFixture) -> None:
     app = make_app(lambda: Scripted(n987654321=ZeroDivisionError("oops")), key=("team", "own secret"))
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with (
@@ -275,7 +275,7 @@ async def test_an_internal_error_is_a_reply_of_the_vendors_form(caplog: pytest.L
     assert "please report it" in caplog.text
 
 
-async def test_what_ended_the_accounts_use_does_not_keep_checks_away_forever() -> None:
+async def test_an_account_error_does_not_block_checks_forever() -> None:
     """A load balancer that goes by /healthz sends none while it is unhealthy, so none could show that it is over."""
     seconds = 0.0
     async with serving(

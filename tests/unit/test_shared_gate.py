@@ -221,7 +221,7 @@ def test_windows_of_a_second_are_used(processes: int) -> None:
     assert refused <= 0.02 * (admitted + refused)
 
 
-def test_the_clock_is_the_stores() -> None:
+def test_time_is_measured_by_the_stores_clock() -> None:
     calls = simulate(200.0, TokenBucket(constant(200.0), 8), seconds=10, ahead=5_000.0, delay=0.004)
     admitted, refused, _ = counted(calls, 1, 10)
     assert admitted >= 0.97 * 200 * 9
@@ -275,7 +275,7 @@ def test_a_leader_that_is_killed_before_the_limit_is_found_does_not_leave_its_lo
 
 
 @pytest.mark.parametrize("first", range(4))
-def test_when_the_store_comes_back_all_continue_as_before(first: int) -> None:
+def test_after_the_store_recovers_everyone_continues_as_before(first: int) -> None:
     permits = LocalPermits()
     permits.away = 20.0, 24.0
     limiter = TokenBucket(constant(200.0), 20)
@@ -298,7 +298,7 @@ def test_when_the_store_comes_back_all_continue_as_before(first: int) -> None:
     assert refused <= 0.005 * admitted
 
 
-def test_all_begin_near_a_rate_at_which_an_earlier_run_was_not_refused() -> None:
+def test_all_start_near_a_rate_that_an_earlier_run_reached_without_refusals() -> None:
     permits = LocalPermits()
     calls = [Process(permits, owner, Unlimited(), "auto") for owner in range(2)]
 
@@ -337,7 +337,7 @@ def test_a_process_that_leaves_frees_its_share_within_two_seconds() -> None:
     assert counted(calls, 10, 13)[0] >= 0.97 * 200 * 3
 
 
-def test_what_one_does_not_use_is_for_the_others() -> None:
+def test_unused_shares_go_to_the_others() -> None:
     permits = LocalPermits()
     limiter = TokenBucket(constant(200.0), 8)
     busy, lazy = Process(permits, 0, limiter, 200.0), Process(permits, 1, limiter, 200.0)
@@ -405,7 +405,7 @@ def test_refusals_of_the_same_moment_are_distinguished() -> None:
     virtual_time.run(main())
 
 
-def test_nothing_is_asked_of_the_store_while_nothing_happens() -> None:
+def test_an_idle_gate_makes_no_requests_to_the_store() -> None:
     permits = LocalPermits()
 
     async def main() -> None:
@@ -421,7 +421,7 @@ def test_nothing_is_asked_of_the_store_while_nothing_happens() -> None:
     virtual_time.run(main())
 
 
-def test_a_store_that_cannot_be_asked_is_reported_to_who_waits() -> None:
+def test_a_failing_store_is_reported_to_all_waiters() -> None:
     async def main() -> None:
         seat = LocalPermits().seat(1)
         seat.error = LedgerError("the disk reports an error")
@@ -475,7 +475,7 @@ def test_hours_are_kept() -> None:
     virtual_time.run(main(), give_up_after=200_000)
 
 
-def test_one_that_has_a_lower_ceiling_keeps_it_beside_the_others() -> None:
+def test_a_process_with_a_lower_ceiling_keeps_it() -> None:
     permits = LocalPermits()
     limiter = TokenBucket(constant(1e9), 1e9)
     fast, slow = Process(permits, 0, limiter, 200.0), Process(permits, 1, limiter, 20.0)
@@ -585,7 +585,7 @@ def test_a_single_call_is_let_through_after_a_lockout() -> None:
     assert granted == [0, 1, 0, 0]
 
 
-def test_a_single_call_that_nobody_wants_any_more_is_given_to_the_next_at_once() -> None:
+def test_a_single_call_that_is_no_longer_wanted_goes_to_the_next_caller_at_once() -> None:
     pace = Pace(rate=100.0, hold_until=50.0, single=True)
     request = PermitRequest(account="", wanted=1, start=Pacing(100.0), outcomes=Outcomes())
     gives_up = PermitRequest(account="", wanted=0, start=Pacing(100.0), outcomes=Outcomes(), not_tried=True)

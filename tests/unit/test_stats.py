@@ -80,7 +80,7 @@ def adds_up(stats: Stats) -> bool:
     endpoint=st.sampled_from(["advanced", "cascade"]),
 )
 @settings(max_examples=100, deadline=None)
-def test_what_was_read_is_answered_known_refused_failed_or_unsettled(
+def test_every_number_read_is_answered_known_refused_failed_or_unsettled(
     moods: dict[str, list[str]],
     outage: tuple[float, float],
     checks: list[tuple[float, str, float | None, float | None]],

@@ -142,7 +142,7 @@ def test_every_row_has_such_a_reply() -> None:
     ],
 )
 @pytest.mark.parametrize("http_status", [200, 400])
-def test_bad_input_has_its_row_and_is_never_a_no_that_is_not_one(
+def test_bad_input_has_its_row_and_is_never_taken_for_a_no(
     http_status: int, body: bytes, row: str, whatsapp: bool | None
 ) -> None:
     reply = received(http_status, body)
@@ -187,7 +187,7 @@ def test_a_retry_after_makes_the_long_wait_longer() -> None:
     ("http_status", "body", "word"),
     [(400, said("NOT_HIT", reason="no record"), "NOT_HIT"), (200, ok(whatsapp="unavailable"), "unavailable")],
 )
-def test_what_the_vendor_cannot_say_is_undetermined_at_once(http_status: int, body: bytes, word: str) -> None:
+def test_an_unavailable_answer_is_undetermined_at_once(http_status: int, body: bytes, word: str) -> None:
     error = error_of(fate(received(http_status, body)))
     assert type(error) is Undetermined
     assert word in error.reason
@@ -230,7 +230,7 @@ def test_soft_answers_draw_nothing_from_the_retry_budget() -> None:
     assert {row.name for row in rows() if row.draws_retry_budget} == DOWN - {"MALFORMED", "REDIRECT"}
 
 
-def test_no_name_stands_twice() -> None:
+def test_no_name_occurs_twice() -> None:
     names = [row.name for row in rows()]
     assert len(names) == len(set(names))
 
@@ -258,7 +258,7 @@ def test_a_rows_error_fits_its_fate(row: Row) -> None:
         assert row.message or row.fate == "poll" or row.name in DOWN
 
 
-def test_the_statuses_of_the_vendors_page_are_all_here_with_its_codes() -> None:
+def test_every_status_on_the_vendors_page_is_in_the_table_with_its_code() -> None:
     page = {
         ("PENDING", "400"),
         ("INVALID_ARGUMENT", "400"),

@@ -34,7 +34,7 @@ def mode_of(path: Path) -> int:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-async def test_only_the_owner_may_read_a_ledger_and_what_is_beside_it(tmp_path: Path, umask: int) -> None:
+async def test_only_the_owner_may_read_a_ledger_and_the_files_next_to_it(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         store = SQLiteStore(tmp_path / "leads.db")
@@ -58,7 +58,7 @@ async def test_a_closed_ledger_is_one_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["leads.db"]
 
 
-async def test_a_ledger_is_never_there_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_ledger_is_never_half_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def cut(path: Path) -> None:
         raise OSError("the power went")
 
@@ -68,7 +68,7 @@ async def test_a_ledger_is_never_there_half_made(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_what_a_killed_process_left_of_a_new_ledger_is_removed(tmp_path: Path) -> None:
+async def test_remains_of_a_ledger_whose_creation_was_killed_are_removed(tmp_path: Path) -> None:
     old, young = tmp_path / "leads.db.new-1", tmp_path / "leads.db.new-2"
     for path in (old, young):
         path.write_bytes(b"half")
@@ -77,7 +77,7 @@ async def test_what_a_killed_process_left_of_a_new_ledger_is_removed(tmp_path: P
     assert {path.name for path in tmp_path.iterdir()} == {"leads.db", young.name}
 
 
-async def test_a_ledger_is_made_where_links_are_not_possible(
+async def test_a_ledger_can_be_created_where_links_are_impossible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_links(*_: object) -> None:
@@ -88,7 +88,7 @@ async def test_a_ledger_is_made_where_links_are_not_possible(
     assert Ledger(tmp_path / "leads.db").info().yes == 50
 
 
-def test_the_name_of_a_ledger_stands_in_its_first_page(tmp_path: Path) -> None:
+def test_a_ledger_is_recognized_by_its_first_page(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     _file.create_ledger(path)
     with closing(_file.open_reader(path)) as connection:
@@ -111,9 +111,7 @@ def test_an_account_has_its_own_ledger(tmp_path: Path, monkeypatch: pytest.Monke
     assert account_ledgers() == []
 
 
-async def test_the_folder_of_the_accounts_is_made_for_its_owner_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_accounts_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platformdirs.user_data_path", lambda name, appauthor: tmp_path / "share" / name)
     path = account_ledger_path("vendor.example", "id")
     await filled(path)
@@ -173,7 +171,7 @@ async def test_a_folder_is_refused(tmp_path: Path) -> None:
     await refused(tmp_path, "it is a folder")
 
 
-async def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     await refused(tmp_path / "nowhere" / "leads.db", "No such file or directory")
 
 
@@ -217,9 +215,7 @@ async def test_a_ledger_with_a_damaged_page_is_refused(tmp_path: Path, page: int
     await refused(path, "damaged")
 
 
-async def test_damage_that_is_met_later_is_reported_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_damage_found_later_is_reported_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "leads.db"
     await filled(path, 2_000)
     without_free_pages(path)
@@ -255,7 +251,7 @@ async def test_an_answer_that_cannot_be_read_is_damage(tmp_path: Path, left: obj
             ledger.find([MOBILE + 7])
 
 
-async def test_a_readers_own_error_is_not_the_ledgers(tmp_path: Path) -> None:
+async def test_an_error_in_the_callers_code_is_not_a_ledger_error(tmp_path: Path) -> None:
     await filled(tmp_path / "leads.db")
     with pytest.raises(OSError, match="the output's disk is full"):
         for _ in Ledger(tmp_path / "leads.db").settlements():
@@ -276,7 +272,7 @@ def assert_gone(folder: Path, *, but: bytes = b"\0\0never") -> None:
         assert b"the vendor failed" not in left
 
 
-async def test_what_is_purged_is_gone_from_the_bytes(tmp_path: Path) -> None:
+async def test_purged_answers_are_gone_from_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     store = SQLiteStore(path, now=lambda: time.time() - 91 * 86_400)
     await store.open()
@@ -297,7 +293,7 @@ async def test_what_is_purged_is_gone_from_the_bytes(tmp_path: Path) -> None:
     assert mode_of(path) == 0o600
 
 
-async def test_numbers_that_are_forgotten_are_gone_from_the_bytes(tmp_path: Path) -> None:
+async def test_forgotten_numbers_are_gone_from_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     store = SQLiteStore(path)
     await store.open()
@@ -312,7 +308,7 @@ async def test_numbers_that_are_forgotten_are_gone_from_the_bytes(tmp_path: Path
     assert_gone(tmp_path, but=b"900077777")
 
 
-async def test_what_was_asked_again_is_in_the_statement_until_it_is_forgotten(tmp_path: Path) -> None:
+async def test_replaced_answers_are_in_the_statement_until_they_are_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     store = SQLiteStore(path)
     await store.open()
@@ -386,7 +382,9 @@ async def test_the_facts_are_counted(tmp_path: Path) -> None:
     assert [(job.job, job.calls) for job in ledger.jobs()] == [("list", 4)]
 
 
-async def test_who_runs_is_reported_without_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_running_processes_are_reported_without_their_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sys.argv", ["/usr/bin/accucheck", "bulk", "--api-id", "hush", "leads.csv"])
     store = SQLiteStore(tmp_path / "leads.db")
     await store.open()
@@ -396,7 +394,7 @@ async def test_who_runs_is_reported_without_options(tmp_path: Path, monkeypatch:
     await store.aclose()
 
 
-async def test_small_things_are_read_beside_a_run(tmp_path: Path) -> None:
+async def test_settings_can_be_read_during_a_run(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "leads.db")
     await store.open()
     await store.remember("rate", "49.5")
@@ -412,7 +410,7 @@ async def test_another_name_of_the_file_is_the_same_ledger(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"leads.db", "link.db"}
 
 
-def test_looking_into_a_ledger_that_is_not_there_makes_none(tmp_path: Path) -> None:
+def test_inspecting_a_missing_ledger_does_not_create_it(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="No such file"):
         Ledger(tmp_path / "leads.db").info()
     with pytest.raises(LedgerError, match="no such file"):

@@ -61,7 +61,7 @@ async def test_a_claim_whose_caller_has_gone_is_released(store: SQLiteStore) -> 
     assert (await store.claim([MOBILE], ANY)).taken == set()
 
 
-async def test_what_was_handed_over_is_stored_though_its_caller_has_gone(store: SQLiteStore) -> None:
+async def test_answers_are_stored_even_if_their_caller_was_cancelled(store: SQLiteStore) -> None:
     gate = block_thread(store)
     caller = asyncio.create_task(store.settle([answered(MOBILE)]))
     await asyncio.sleep(0)
@@ -72,7 +72,7 @@ async def test_what_was_handed_over_is_stored_though_its_caller_has_gone(store: 
     assert set(await store.find([MOBILE], ANY)) == {MOBILE}
 
 
-async def test_what_is_claimed_again_after_it_was_settled_stays_claimed(store: SQLiteStore) -> None:
+async def test_a_number_claimed_again_after_it_was_settled_stays_claimed(store: SQLiteStore) -> None:
     again = Query(yes_since=math.inf, no_since=math.inf)
     other = SQLiteStore(store.path)
     await other.open()
@@ -90,7 +90,7 @@ async def test_what_is_claimed_again_after_it_was_settled_stays_claimed(store: S
         await other.aclose()
 
 
-async def test_the_loop_is_not_held_up_by_the_disk(store: SQLiteStore) -> None:
+async def test_a_slow_disk_does_not_block_the_loop(store: SQLiteStore) -> None:
     gate = block_thread(store)
     work = [
         asyncio.create_task(store.settle([answered(MOBILE)])),
@@ -106,7 +106,7 @@ async def test_the_loop_is_not_held_up_by_the_disk(store: SQLiteStore) -> None:
     await asyncio.gather(*work)
 
 
-async def test_a_batch_of_the_largest_answers_is_stored_whole(store: SQLiteStore) -> None:
+async def test_a_batch_of_the_largest_answers_is_stored_completely(store: SQLiteStore) -> None:
     largest = [
         answered(MOBILE + n, signature="';--\x00\n\ud800" + "ñ" * 60_000, calls=2, lost=1) for n in range(12)
     ]
@@ -192,7 +192,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: Callable[[], Exception], *, tim
     monkeypatch.setattr(_tables, "upsert", upsert)
 
 
-async def test_when_the_disk_is_full_the_reserve_stores_what_is_in_flight_and_buying_ends(
+async def test_on_a_full_disk_the_reserve_takes_the_answers_in_flight_and_buying_ends(
     store: SQLiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = [path.stat().st_size for path in tmp_path.iterdir() if ".run-" in path.name]
@@ -285,7 +285,7 @@ def delete_log(path: Path) -> None:
 
 @pytest.mark.parametrize("grows", [True, False])
 @pytest.mark.usefixtures("at_once")
-async def test_a_backup_that_is_restored_under_a_run_is_noticed(tmp_path: Path, grows: bool) -> None:
+async def test_a_backup_restored_during_a_run_is_noticed(tmp_path: Path, grows: bool) -> None:
     """Also one of the same file, in place, that differs only in what it holds."""
     path = tmp_path / "leads.db"
     store = SQLiteStore(path)
@@ -396,7 +396,7 @@ async def test_damage_below_what_is_in_memory_is_noticed_on_closing(tmp_path: Pa
     assert repair(path).answers == 300
 
 
-async def test_a_ledger_that_cannot_be_saved_stores_nothing_in_silence(
+async def test_a_ledger_that_cannot_be_saved_reports_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_room(*_: object) -> None:
@@ -513,7 +513,7 @@ async def test_a_page_that_is_lost_takes_only_its_own_answers(tmp_path: Path, pa
     assert len(left) >= 2_900
 
 
-async def test_what_is_left_of_a_file_that_was_cut_short_is_saved(tmp_path: Path) -> None:
+async def test_the_readable_part_of_a_truncated_file_is_saved(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     settled = await damaged(path)
     os.truncate(path, path.stat().st_size // 2)
@@ -659,7 +659,7 @@ async def test_the_claim_of_another_is_not_dropped_by_a_late_answer(tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe" * 3_000])
-async def test_what_else_a_killed_process_left_holds_nobody_up(tmp_path: Path, content: bytes) -> None:
+async def test_other_remains_of_a_killed_process_block_nobody(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "leads.db.run-0badf00d").write_bytes(content)
     store = SQLiteStore(tmp_path / "leads.db")
     await store.open()

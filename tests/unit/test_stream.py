@@ -206,7 +206,7 @@ def test_an_async_iterable_is_read_too() -> None:
     assert sorted(outcome.item for outcome in outcomes) == numbers(50)
 
 
-def test_an_outcome_comes_as_soon_as_it_is_there_though_the_input_is_slow() -> None:
+def test_outcomes_arrive_at_once_even_if_the_input_is_slow() -> None:
     async def feed() -> AsyncIterator[str]:
         yield "900000001"
         await asyncio.sleep(3600)
@@ -243,7 +243,7 @@ def test_the_same_number_twice_is_asked_once_and_both_rows_get_the_answer() -> N
     assert sum(outcome.calls for outcome in same) == 1
 
 
-def test_a_number_repeated_without_end_does_not_fill_the_memory() -> None:
+def test_an_endlessly_repeated_number_does_not_fill_the_memory() -> None:
     read = 0
 
     def endless() -> Iterator[str]:
@@ -340,7 +340,7 @@ def test_a_lost_answer_is_asked_again_and_reported() -> None:
     assert stats.retries == 1
 
 
-def test_a_lost_answer_can_be_left_at_that() -> None:
+def test_a_lost_answer_can_be_left_unanswered() -> None:
     vendor = Vendor(lambda _national, _times: Broken("read", "reset", sent=True))
     (outcome,) = run(collect(make_stream(["987654321"], vendor, policy=Policy(on_lost_answer="fail"))))
     assert isinstance(outcome, Failed)
@@ -424,7 +424,7 @@ def test_max_calls_is_exact_whatever_the_workers_and_polls() -> None:
     assert len(seen) == sum(not (int(n) % 3 == 0 and vendor.asked[n] == 1) for n in vendor.asked)
 
 
-def test_leaving_early_stops_admission_and_settles_what_is_paid_for() -> None:
+def test_leaving_early_stops_admission_and_settles_paid_calls() -> None:
     vendor = Vendor(latency=1.0)
 
     async def main() -> int:
@@ -536,7 +536,7 @@ def test_a_slow_reader_slows_the_input() -> None:
     assert read < 300
 
 
-def test_parked_numbers_are_bounded() -> None:
+def test_delayed_numbers_are_bounded() -> None:
     read = 0
 
     def feed() -> Iterator[str]:
@@ -685,7 +685,7 @@ def test_a_stream_is_entered_once_and_before_it_is_read() -> None:
     run(main())
 
 
-def test_numbers_of_which_a_third_fails_at_first_are_all_answered() -> None:
+def test_all_numbers_are_answered_although_a_third_fails_at_first() -> None:
     failed = StatusReply("INTERNAL_ERROR", 500)
     vendor = Vendor(lambda number, times: failed if times == 1 and int(number) % 3 == 0 else answered(number))
     outcomes = run(collect(make_stream(numbers(2_000), vendor)))

@@ -95,7 +95,7 @@ def test_a_number_that_takes_too_long_is_still_pending_and_no_failure() -> None:
     assert outcome.error.calls == outcome.calls == vendor.asked.total() <= 16
 
 
-def test_the_patience_is_a_setting() -> None:
+def test_the_poll_deadline_is_a_setting() -> None:
     vendor = SlowVendor(lambda place, now: 1e6)
     stream = later_stream(vendor, 20, policy=Policy(poll_stop=tenacity.stop_after_delay(60)))
     assert {type(outcome.error) for outcome in run(collect(stream))} == {StillPending}
@@ -115,7 +115,7 @@ async def stopped_run(store: MemoryStore, vendor: SlowVendor, how: str) -> list[
 
 
 @pytest.mark.parametrize("how", ["stop", "break"])
-def test_what_is_pending_when_the_run_ends_is_kept_and_the_next_run_collects_it(how: str) -> None:
+def test_numbers_pending_at_the_end_are_kept_and_collected_by_the_next_run(how: str) -> None:
     vendor = SlowVendor(lambda place, now: 5.0 if place % 4 == 0 else 600.0)
     store = MemoryStore()
 
@@ -139,7 +139,7 @@ def test_what_is_pending_when_the_run_ends_is_kept_and_the_next_run_collects_it(
 
 
 @pytest.mark.parametrize("retry_failed", [False, True])
-def test_what_an_earlier_run_asked_just_now_is_not_asked_before_its_time(retry_failed: bool) -> None:
+def test_a_number_that_an_earlier_run_just_asked_is_not_asked_early(retry_failed: bool) -> None:
     vendor = SlowVendor(lambda place, now: 5.0)
     store = MemoryStore()
     query = Query(failed_since=time.time() + 60) if retry_failed else Query()

@@ -36,7 +36,7 @@ async def collect(stream: Stream[Any]) -> tuple[list[Any], Exception | None]:
 
 
 @pytest.mark.parametrize("workers", [1, 10, 500])
-def test_a_run_in_which_every_number_is_refused_alike_ends_within_25_calls(workers: int) -> None:
+def test_a_run_with_identical_refusals_ends_within_25_calls(workers: int) -> None:
     vendor = Vendor(lambda national, times: NOT_FOUND)
     outcomes, error = run(collect(make_stream(numbers(2_000), vendor, workers=workers, brake=Brake())))
     assert isinstance(error, UniformRefusals)
@@ -69,7 +69,7 @@ def test_the_next_run_asks_again_for_numbers_that_were_refused_alike(good: int) 
     assert fixed.asked.total() == 500 - good
 
 
-def test_a_number_that_was_refused_for_itself_stays_refused() -> None:
+def test_a_number_refused_for_its_own_reason_stays_refused() -> None:
     store = DurableStore()
 
     async def both() -> Vendor:
@@ -82,7 +82,7 @@ def test_a_number_that_was_refused_for_itself_stays_refused() -> None:
     assert run(both()).asked.total() == 0
 
 
-def test_what_was_in_flight_settles() -> None:
+def test_calls_in_flight_settle() -> None:
     vendor = Vendor(lambda national, times: NOT_FOUND)
     outcomes, _ = run(collect(make_stream(numbers(2_000), vendor, workers=500, brake=Brake())))
     assert len(outcomes) >= vendor.asked.total() - (UNPROVEN_IN_FLIGHT - FIRST_ALIKE + 1)
@@ -104,7 +104,7 @@ def test_with_keep_going_every_number_is_asked() -> None:
     assert len(outcomes) == 200
 
 
-def test_a_status_nobody_knows_ends_the_run_before_the_long_waits_are_over() -> None:
+def test_a_uniform_unknown_status_ends_the_run_before_the_long_waits_are_over() -> None:
     vendor = Vendor(lambda national, times: StatusReply("SHINY_NEW", 400))
     _, error = run(collect(make_stream(numbers(2_000), vendor, workers=50, brake=Brake())))
     assert isinstance(error, RunEnded)
@@ -176,7 +176,7 @@ class OneEncoding:
 
 
 @pytest.mark.parametrize("workers", [1, 50])
-def test_where_json_is_wanted_one_call_is_wasted_and_no_answer_lost(workers: int) -> None:
+def test_if_only_json_is_accepted_one_call_is_wasted_and_no_answer_lost(workers: int) -> None:
     bench = OneEncoding("json")
     outcomes, error = run(collect(bench.stream(500, workers)))
     assert error is None
@@ -188,7 +188,7 @@ def test_where_json_is_wanted_one_call_is_wasted_and_no_answer_lost(workers: int
     assert bench.host.body.memory == "json"
 
 
-def test_where_a_form_is_wanted_nothing_is_wasted() -> None:
+def test_if_only_forms_are_accepted_nothing_is_wasted() -> None:
     bench = OneEncoding("form")
     outcomes, _ = run(collect(bench.stream(500)))
     assert len(outcomes) == 500
@@ -196,7 +196,7 @@ def test_where_a_form_is_wanted_nothing_is_wasted() -> None:
     assert bench.host.body.memory == "form"
 
 
-def test_where_neither_is_wanted_the_run_ends_within_25_calls() -> None:
+def test_if_neither_is_accepted_the_run_ends_within_25_calls() -> None:
     bench = OneEncoding("protobuf")
     _, error = run(collect(bench.stream(2_000)))
     assert error is not None

@@ -65,7 +65,7 @@ async def test_an_unexpected_number_is_refused_and_fails_the_test_when_the_clien
         await checker.aclose()
 
 
-async def test_a_vendor_that_nobody_closes_can_be_asked_for_unexpected_numbers() -> None:
+async def test_a_vendor_that_is_never_closed_can_be_checked_for_unexpected_numbers() -> None:
     vendor = FakeVendor(strict=True)
     vendor.assert_all_expected()
     checker = client(vendor)
@@ -78,7 +78,7 @@ async def test_a_vendor_that_nobody_closes_can_be_asked_for_unexpected_numbers()
     await checker.aclose()
 
 
-async def test_numbers_that_nobody_wrote_are_expected_where_it_is_not_strict() -> None:
+async def test_without_strict_numbers_without_a_reply_are_allowed() -> None:
     async with client(FakeVendor({"912345678": "yes"}, strict=False)) as checker:
         assert (await checker.check(NUMBER)).whatsapp is (truth(NUMBER)["whatsapp"] == "yes")
 
@@ -106,7 +106,7 @@ def test_a_sandbox_that_cannot_start_says_so() -> None:
         SandboxThread().url  # noqa: B018
 
 
-async def test_the_last_of_a_list_stays() -> None:
+async def test_the_last_reply_of_a_list_repeats() -> None:
     vendor = FakeVendor({NUMBER: ["PENDING", "no"]})
     for _ in range(3):  # a client remembers its answers: each of these is a new one
         async with client(vendor) as checker:

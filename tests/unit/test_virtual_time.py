@@ -59,7 +59,7 @@ def test_a_deadlock_beside_a_ticking_task_fails_when_the_clock_runs_out() -> Non
         run(main(), give_up_after=60)
 
 
-def test_a_loop_that_spins_in_place_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_loop_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.virtual_time._SPINS_ALLOWED", 1_000)
 
     async def spin() -> None:
@@ -70,7 +70,7 @@ def test_a_loop_that_spins_in_place_fails(monkeypatch: pytest.MonkeyPatch) -> No
         run(spin())
 
 
-def test_a_bucket_left_a_hair_short_by_rounding_does_not_spin() -> None:
+def test_a_bucket_left_just_short_by_rounding_does_not_spin() -> None:
     async def drain() -> float:
         bucket = AsyncLimiter(3, 3 / 7.3)
         for _ in range(2_000):

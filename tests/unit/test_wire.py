@@ -190,7 +190,7 @@ def test_a_gateway_that_got_no_answer_has_lost_one_that_may_be_charged(http_stat
 
 
 @pytest.mark.parametrize("http_status", [502, 504])
-def test_the_vendors_own_word_counts_under_a_gateways_code_too(http_status: int) -> None:
+def test_the_vendors_own_status_counts_under_a_gateways_code_too(http_status: int) -> None:
     reply = decode(b'{"status": "OUT_OF_QUOTA"}', http_status)
     assert isinstance(reply, StatusReply)
     assert reply.status == "OUT_OF_QUOTA"
@@ -253,7 +253,7 @@ def test_a_redirect_is_malformed_whatever_its_body(http_status: int) -> None:
     ],
 )
 @pytest.mark.parametrize("http_status", [200, 400])
-def test_a_whole_reply_against_the_page_is_malformed_and_says_what_was_seen(
+def test_a_complete_reply_that_breaks_the_contract_is_malformed_and_shows_what_was_received(
     http_status: int, body: bytes, seen: str
 ) -> None:
     reply = decode(body, http_status)
@@ -274,7 +274,7 @@ def test_a_reply_without_an_answer_keeps_its_request_id_so_that_the_vendor_can_b
         assert reply.request_id in (REQUEST_ID, "TID1")
 
 
-def test_what_was_seen_is_one_short_line_that_no_terminal_obeys() -> None:
+def test_received_text_is_shown_as_one_short_harmless_line() -> None:
     for body in (
         b"\x1b[31m" + b"a\n" * 5_000,
         json.dumps({"status": "\x1b]0;title\x07" + "b" * 5_000}).encode(),
@@ -289,13 +289,13 @@ def test_what_was_seen_is_one_short_line_that_no_terminal_obeys() -> None:
 
 
 @pytest.mark.parametrize("word", ["SHINY_NEW", "shiny new", "Más tarde"])
-def test_a_status_nobody_knows_is_kept_word_for_word(word: str) -> None:
+def test_an_unknown_status_is_kept_verbatim(word: str) -> None:
     body = json.dumps({"status": word, "reason": "because", "request_id": REQUEST_ID}).encode()
     assert decode(body, 400, "7") == StatusReply(word, 400, "because", REQUEST_ID, 7.0, UNKNOWN)
 
 
 @pytest.mark.parametrize("word", ["SHINY_NEW", "unknown", "yes and no", "OK", "PENDING", "true", "1"])
-def test_a_value_nobody_knows_is_kept_word_for_word(word: str) -> None:
+def test_an_unknown_value_is_kept_verbatim(word: str) -> None:
     assert decode(ok(whatsapp=word)) == StatusReply(word, 200, "", REQUEST_ID, None, UNKNOWN)
 
 
@@ -380,7 +380,7 @@ def test_a_reply_cut_inside_a_character_is_truncated() -> None:
         51987654321,
     ],
 )
-def test_the_same_number_in_another_dress_is_the_same_number(number: object) -> None:
+def test_the_same_number_in_another_format_is_the_same_number(number: object) -> None:
     assert answered(ok(number=number)) == CHECK
 
 

@@ -78,12 +78,12 @@ def sound(reply: Reply) -> bool:
 
 
 @given(http_codes, st.binary(), st.none() | st.text())
-def test_any_bytes_become_a_sound_value(http_status: int, body: bytes, retry_after: str | None) -> None:
+def test_any_bytes_become_a_valid_value(http_status: int, body: bytes, retry_after: str | None) -> None:
     assert sound(decode(http_status, body, retry_after))
 
 
 @given(http_codes, json_values | envelopes, st.booleans(), st.sampled_from([b"", b"\xef\xbb\xbf"]))
-def test_any_json_becomes_a_sound_value(
+def test_any_json_becomes_a_valid_value(
     http_status: int, document: Any, ascii_only: bool, mark: bytes
 ) -> None:
     text = json.dumps(document, ensure_ascii=ascii_only)
@@ -91,7 +91,7 @@ def test_any_json_becomes_a_sound_value(
 
 
 @given(envelopes, st.data())
-def test_json_with_any_bytes_changed_becomes_a_sound_value(document: Any, data: st.DataObject) -> None:
+def test_json_with_any_bytes_changed_becomes_a_valid_value(document: Any, data: st.DataObject) -> None:
     body = bytearray(json.dumps(document).encode())
     for _ in range(data.draw(st.integers(1, 3))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -100,7 +100,7 @@ def test_json_with_any_bytes_changed_becomes_a_sound_value(document: Any, data: 
 
 @given(st.integers(1, 20_000), st.sampled_from([b"[", b'{"a":', b'[{"b":[', b'{"status":"OK","result":']))
 @settings(max_examples=30)
-def test_nesting_of_any_depth_becomes_a_sound_value(depth: int, opening: bytes) -> None:
+def test_nesting_of_any_depth_becomes_a_valid_value(depth: int, opening: bytes) -> None:
     assert sound(decode(200, opening * depth))
 
 

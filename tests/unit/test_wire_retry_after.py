@@ -60,7 +60,7 @@ def test_seconds_and_dates_are_read(text: str, seconds: float) -> None:
         "Mon, 23 Nov 2026 09:00:00 +9999",
     ],
 )
-def test_what_is_neither_is_nothing(text: str | None) -> None:
+def test_anything_else_is_ignored(text: str | None) -> None:
     assert parse(text) is None
 
 
