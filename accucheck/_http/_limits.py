@@ -1,4 +1,4 @@
-"""How many calls may run at once, and how many the operating system's file limit allows."""
+"""How many calls may run at once, for how long, and how many the operating system's file limit allows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 if sys.platform != "win32":  # where sockets are not counted as files
     import resource
 
-__all__ = ["Slots", "check_descriptor", "open_files_limit", "raise_open_files_limit"]
+__all__ = ["Deadlines", "Slots", "check_descriptor", "open_files_limit", "raise_open_files_limit"]
 
 _PROBE_SECONDS = 1.0
 """Seconds between offers of withheld slots, since their descriptors may have been closed."""
@@ -92,6 +93,68 @@ class Slots:
                 turn.set_result(None)
                 return
         self._free += 1
+
+
+class _Call:
+    """A call in flight, and when it must end."""
+
+    __slots__ = ("cancelling", "deadline", "expired", "task")
+
+    def __init__(self, task: asyncio.Task[Any], deadline: float) -> None:
+        self.task = task
+        self.deadline = deadline
+        self.cancelling = task.cancelling()
+        self.expired = False
+
+
+class Deadlines:
+    """Gives every call the same number of seconds, like ``asyncio.timeout``, on one event loop.
+
+    Calls end in the order in which they begin, so a single timer, for the first one, is enough and five times cheaper.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._calls: dict[_Call, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> _Call:
+        """Start the running task's time. Pass the result to ``end``, however the call ends."""
+        task = asyncio.current_task(loop)
+        assert task is not None
+        call = _Call(task, loop.time() + self._seconds)
+        self._calls[call] = None
+        if self._timer is None:
+            self._timer = loop.call_at(call.deadline, self._expire, loop)
+        return call
+
+    def end(self, call: _Call, error: BaseException | None = None) -> None:
+        """Remove the call; ``error`` is its exception, if any.
+
+        Raises TimeoutError if that is our own cancellation at the end of its time, and nobody else's.
+        """
+        self._calls.pop(call, None)
+        if call.expired:
+            others = call.task.uncancel() > call.cancelling
+            if not others and isinstance(error, asyncio.CancelledError):
+                raise TimeoutError from error
+
+    def close(self) -> None:
+        """Stop the timer. Calls in flight continue without a limit."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time() + 0.001  # uvloop's timers fire up to a millisecond early
+        for call in tuple(self._calls):
+            if call.deadline > now:
+                self._timer = loop.call_at(call.deadline, self._expire, loop)
+                return
+            del self._calls[call]
+            call.expired = True
+            call.task.cancel()
 
 
 def open_files_limit() -> int | None:

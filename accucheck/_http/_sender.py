@@ -16,7 +16,7 @@ import httpx
 from accucheck._arguments import Timeouts
 from accucheck._errors import ConfigurationError
 from accucheck._http._dial import ProxyTransport, Verify, default_context, proxy_for, tls_context
-from accucheck._http._limits import Slots, open_files_limit
+from accucheck._http._limits import Deadlines, Slots, open_files_limit
 from accucheck._http._reply import (
     AttemptTimeout,
     BodyOverCap,
@@ -89,6 +89,7 @@ class Sender:
             )
         self._style: BodyStyle = body
         self._timeouts = timeouts or Timeouts()
+        self._deadlines = Deadlines(self._timeouts.attempt)
         self._slots = Slots(connections)
         self._has_warned = False
         self._starved_since: float | None = None  # since when no connection at all could be opened
@@ -225,20 +226,31 @@ class Sender:
 
     async def _exchange_httpx(self, body: bytes, timeouts: Timeouts | None) -> WholeReply:
         """Over any other transport: a complete httpx request with its body, which the transport may keep or change."""
+        assert self._loop is not None
         request = self._request(body)
-        if timeouts is None:
-            timeouts = self._timeouts
-        else:
+        if timeouts is not None:
             request.extensions = {"timeout": _as_httpx(timeouts)}
-        limit = asyncio.timeout(timeouts.attempt)
+            limit = asyncio.timeout(timeouts.attempt)
+            try:
+                async with limit:
+                    response = await self._transport.handle_async_request(request)
+                    return WholeReply(response.status_code, response.headers.raw, await read_whole(response))
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise  # the transport's own, which is a mistake in it
+                raise AttemptTimeout("") from error
+        call = self._deadlines.begin(self._loop)
         try:
-            async with limit:
-                response = await self._transport.handle_async_request(request)
-                return WholeReply(response.status_code, response.headers.raw, await read_whole(response))
-        except TimeoutError as error:
-            if not limit.expired():
-                raise  # the transport's own, which is a mistake in it
-            raise AttemptTimeout("") from error
+            response = await self._transport.handle_async_request(request)
+            reply = WholeReply(response.status_code, response.headers.raw, await read_whole(response))
+        except BaseException as error:
+            try:
+                self._deadlines.end(call, error)
+            except TimeoutError:
+                raise AttemptTimeout("") from error
+            raise
+        self._deadlines.end(call)
+        return reply
 
     def _request(self, body: bytes) -> httpx.Request:
         headers = self._prototypes.get(len(body))
@@ -312,6 +324,7 @@ class Sender:
         """
         self._bind_loop()
         self._closed = True
+        self._deadlines.close()
         await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
@@ -324,6 +337,7 @@ class Sender:
     ) -> None:
         self._bind_loop()
         self._closed = True
+        self._deadlines.close()
         await self._transport.__aexit__(kind, error, trace)
 
 
