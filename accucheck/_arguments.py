@@ -151,22 +151,26 @@ class Timeouts(msgspec.Struct, frozen=True):
                 )
 
 
-def check_items(name: str, items: object) -> None:
+def check_items(items: object) -> None:
     """Raise ConfigurationError unless ``items`` is an iterable of items."""
     kind = type(items)
+    if isinstance(items, str | bytes):
+        raise ConfigurationError(
+            "items must be a collection of numbers, not one string; use check() for a single number"
+        )
     if hasattr(kind, "columns") and hasattr(kind, "shape"):
         raise ConfigurationError(
-            f"{name} is a whole {kind.__name__}: pass one of its columns, or use"
+            f"items is a whole {kind.__name__}: pass one of its columns, or use"
             " accucheck.frames.enrich(frame, number=...), which appends the answers to it"
         )
     if isinstance(items, Iterable | AsyncIterable):
         return
     if inspect.iscoroutine(items):
         items.close()
-        raise ConfigurationError(f"{name} is a coroutine: await it first")
+        raise ConfigurationError("items is a coroutine: await it first")
     if callable(items):
-        raise ConfigurationError(f"{name} is a function: call it and pass what it returns")
-    raise ConfigurationError(f"{name} must be an iterable or an async iterable, not {items!r}")
+        raise ConfigurationError("items is a function: call it and pass what it returns")
+    raise ConfigurationError(f"items must be an iterable or an async iterable, not {items!r}")
 
 
 def check_number_function(number: object) -> None:
@@ -176,7 +180,7 @@ def check_number_function(number: object) -> None:
         raise ConfigurationError(
             "number must not be an async function: await in an async generator, and pass that as the items"
         )
-    check_callable("number", number)
+    check_callables(number=number)
 
 
 def as_timeouts(timeout: Timeouts | float) -> Timeouts:
@@ -193,9 +197,11 @@ def as_timeouts(timeout: Timeouts | float) -> Timeouts:
     )
 
 
-def check_at_least_one(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name} must be a whole number, 1 or more, not {value!r}")
+def check_counts(**counts: object) -> None:
+    """Raise ConfigurationError unless each is a whole number of 1 or more."""
+    for name, value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigurationError(f"{name} must be a whole number, 1 or more, not {value!r}")
 
 
 def check_instance(name: str, value: object, kind: type, what: str) -> None:
@@ -203,9 +209,17 @@ def check_instance(name: str, value: object, kind: type, what: str) -> None:
         raise ConfigurationError(f"{name} must be {what}, not {value!r}")
 
 
-def check_callable(name: str, value: object) -> None:
-    if value is not None and not callable(value):
-        raise ConfigurationError(f"{name} must be a function, not {value!r}")
+def check_callables(**functions: object) -> None:
+    """Raise ConfigurationError unless each is a function, or None."""
+    for name, value in functions.items():
+        if value is not None and not callable(value):
+            raise ConfigurationError(f"{name} must be a function, not {value!r}")
+
+
+def check_choice(name: str, value: object, *choices: str) -> None:
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise ConfigurationError(f"{name} must be {', '.join(others)} or {last}, not {value!r}")
 
 
 def as_ages(fresh_within: FreshWithin | None, *, default: float | None) -> tuple[float | None, float | None]:

@@ -149,6 +149,12 @@ class Host:
         self._events = events
         self._timer: asyncio.TimerHandle | None = None
 
+    def recall_body(self, remembered: str | None) -> None:
+        """Use what an earlier run found out about the body, unless this client has started to find out."""
+        if remembered is not None and not self.body.settled and not self.first_call.locked():
+            self.body = BodyChoice(remembered)
+            self.use_body(self.body.style)
+
     def follow(self, now: float) -> None:
         """Announce changes of the circuit. Called after every call while it is open or just was."""
         circuit = self.circuit
@@ -284,7 +290,7 @@ class Attempt:
                     await turn.enter_async_context(self._body_turn())
             finally:
                 caller.wait(-1)
-            if not self.host.body.admits(1):
+            if not self.host.body.settled:
                 return await self._find_body(caller, urgent=urgent)
         return await self._make(caller, urgent=urgent)
 

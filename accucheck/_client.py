@@ -9,6 +9,7 @@ import os
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -29,7 +30,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from accucheck._admission import InFlight, Limits
+from accucheck._admission import Limits
 from accucheck._arguments import (
     BASE_URL,
     Credentials,
@@ -39,8 +40,9 @@ from accucheck._arguments import (
     as_base_url,
     as_seconds,
     as_timeouts,
-    check_at_least_one,
-    check_callable,
+    check_callables,
+    check_choice,
+    check_counts,
     check_instance,
     check_items,
     check_number_function,
@@ -50,13 +52,13 @@ from accucheck._budgets import CallBudget, CallCap, Caps, CostBudget
 from accucheck._checks import Checks
 from accucheck._circuit import Brake, RetryBudget
 from accucheck._concurrency import EngineTask, settled
-from accucheck._costs import Money, Prices, money
+from accucheck._costs import Money, Prices, check_costs
 from accucheck._decide import BodyChoice, Policy
 from accucheck._errors import ConfigurationError, RunEnded
 from accucheck._events import Event, Key, Listeners, OnEvent, guarded, guarded_key
 from accucheck._gate import AdaptiveGate, Gate, Rate, shareable_plan
 from accucheck._models import Check, Outcome, Stats, total
-from accucheck._open_stores import OpenStores, Passage, SharedStore, ledger_name
+from accucheck._open_stores import OpenStores, Passage, check_ledger, ledger_name
 from accucheck._phone import normalize
 from accucheck._polls import FLOOR, LaterPolls
 from accucheck._store import Endpoint, EndpointChoice, Ledger, MemoryStore, Query, Store, as_store
@@ -238,17 +240,13 @@ class Client:
         # Here, since httpx is a quarter of the time that importing accucheck would take.
         from accucheck._http import Sender, is_quick
 
-        if endpoint not in (*_PATHS, "cascade"):
-            names = " or ".join(map(repr, (*_PATHS, "cascade")))
-            raise ConfigurationError(f"endpoint must be {names}, not {endpoint!r}")
-        if body not in ("auto", "form", "json"):
-            raise ConfigurationError(f"body must be 'auto', 'form' or 'json', not {body!r}")
+        check_choice("endpoint", endpoint, *_PATHS, "cascade")
+        check_choice("body", body, "auto", "form", "json")
         check_instance("policy", policy, Policy, "a Policy")
         check_instance("timeouts", timeouts, Timeouts, "a Timeouts, such as Timeouts(read=10)")
-        check_callable("on_event", on_event)
-        _checked_ledger(ledger)
-        if max_calls is not None:
-            check_at_least_one("max_calls", max_calls)
+        check_callables(on_event=on_event)
+        check_ledger(ledger)
+        check_counts(max_calls=1 if max_calls is None else max_calls)
         if gate is not None and (rate != "auto" or burst is not None):
             raise ConfigurationError("rate and burst are settings of the gate: set them on the gate you pass")
         if gate is not None and not isinstance(gate, Gate):
@@ -276,12 +274,11 @@ class Client:
         self._host.use_body = self._use_body
         self._stores = OpenStores(
             as_store,
-            host=place,
+            host=self._host,
             account=f"{place} {credentials.account}",
             gate=self._own_gate or cast("Gate", gate),
             plan=None if self._own_gate is None else shareable_plan(self._own_gate),
         )
-        self._in_flight: InFlight = {}  # of those who keep no ledger
         self._checks: Checks | None = None  # those of the client's own ledger
         self._openings: dict[object, EngineTask[Checks]] = {}  # by ledger
         self._checks_opened: list[tuple[Checks, Passage]] = []
@@ -302,6 +299,14 @@ class Client:
         self._senders = [self._sender]
         if endpoint == "cascade":
             self._senders.append(self._sender.at(self._base_url + _PATHS["basic"]))
+        self._make_attempt = partial(
+            Attempt,
+            send=self._sender,
+            send_basic=self._senders[-1],
+            endpoint=endpoint,
+            policy=self._policy,
+            host=self._host,
+        )
 
     def __repr__(self) -> str:
         return f"<accucheck.Client {self._base_url} {self._endpoint}>"
@@ -589,45 +594,27 @@ class Client:
                             print(row["name"], error.reason)
             ```
         """
-        if isinstance(items, str | bytes):
-            raise ConfigurationError(
-                "items must be a collection of numbers, not one string; use check() for a single number"
-            )
-        check_items("items", items)
-        if isinstance(workers, int) and workers > _CONNECTIONS:
+        check_items(items)
+        check_number_function(number)
+        check_callables(on_event=on_event, key=key)
+        if max_delayed is None:
+            max_delayed = _DELAYED if pending == "wait" else _DELAYED_LATER
+        check_counts(workers=workers, max_delayed=max_delayed, buffer=buffer)
+        check_counts(max_calls=1 if max_calls is None else max_calls)
+        if workers > _CONNECTIONS:
             raise ConfigurationError(f"workers must be at most {_CONNECTIONS}, not {workers}")
-        for name, value in (("workers", workers), ("max_delayed", max_delayed or 1), ("buffer", buffer)):
-            check_at_least_one(name, value)
-        if max_calls is not None:
-            check_at_least_one("max_calls", max_calls)
-        if max_cost is not None and prices is None:
-            raise ConfigurationError("max_cost needs prices: pass both, such as prices=Prices('0.005')")
-        check_instance("prices", prices, Prices, "a Prices, such as Prices('0.005')")
-        if prices is not None and (self._endpoint == "cascade") != (prices.basic is not None):
-            raise ConfigurationError(
-                "a cascade has two prices: prices=Prices('0.005', basic='0.002'); one endpoint has one"
-            )
-        if max_cost is not None:
-            money("max_cost", max_cost)
+        check_costs(prices, max_cost, cascade=self._endpoint == "cascade")
         if rate is None and burst is not None:
             raise ConfigurationError("burst needs rate: pass both here, or both to the client")
-        if rate is not None:
-            AdaptiveGate(rate, burst)  # report a wrong rate here, not on entering
-        check_number_function(number)
-        check_callable("on_event", on_event)
-        check_callable("key", key)
-        _checked_ledger(ledger)
+        check_ledger(ledger)
         if not isinstance(job, str):
             raise ConfigurationError(f"job must be a string, not {job!r}")
         ledger = self._ledger if ledger is None else ledger
         if ledger is None and (fresh_within is not None or retry_failed or job):
             raise ConfigurationError("fresh_within, retry_failed and job need a ledger: pass ledger=PATH")
         ages = as_ages(fresh_within, default=self._fresh_within)
-        if pending not in ("wait", "later"):
-            raise ConfigurationError(f"pending must be 'wait' or 'later', not {pending!r}")
+        check_choice("pending", pending, "wait", "later")
         floor = as_seconds("poll_floor", poll_floor) or 0.0
-        if max_delayed is None:
-            max_delayed = _DELAYED if pending == "wait" else _DELAYED_LATER
         limits = Limits(
             workers=workers, delayed=max_delayed, buffered=buffer, grace=as_seconds("grace", grace) or 0.0
         )
@@ -636,8 +623,7 @@ class Client:
             number if number is not None else _itself,
             enter=partial(
                 self._enter,
-                rate=rate,
-                burst=burst,
+                own_gate=None if rate is None else AdaptiveGate(rate, burst),
                 workers=workers,
                 max_calls=max_calls,
                 max_cost=max_cost,
@@ -661,8 +647,7 @@ class Client:
         self,
         stream: Stream[Any],
         *,
-        rate: Rate | None,
-        burst: int | None,
+        own_gate: AdaptiveGate | None,
         workers: int,
         max_calls: int | None,
         max_cost: Money | None,
@@ -680,32 +665,29 @@ class Client:
         hooks = [] if on_event is None else [guarded(on_event)]
         events = Listeners(*hooks, parent=self._events)
         shared = None if ledger is None else await self._stores.use(ledger)
-        if shared is not None:
-            self._recall_body(shared.body)
         self._host.retries.widen(_FIRST_RETRIES + workers)
         store: Store = MemoryStore() if shared is None else shared.store
         budget = None
         if store.durable or max_calls is not None:
             budget = CallBudget(store, job=job, max_calls=max_calls)
-        passage = self._stores.enter(shared, None if rate is None else AdaptiveGate(rate, burst))
+        passage = self._stores.enter(shared, own_gate)
         cost = None
         if prices is not None and (max_cost is not None or store.durable):
             try:
                 cost = await CostBudget.open(store, max_cost, prices, job=job)
             except BaseException:
-                await self._stores.leave(passage, body=self._host.body.memory)
+                await self._stores.leave(passage)
                 raise
         key = None if key is None else guarded_key(key)
-        attempt = self._attempt(
-            passage.gate,
-            events,
-            budget,
-            cost=cost,
+        attempt = self._make_attempt(
+            gate=passage.gate,
+            events=events,
+            caps=Caps(cap=self._cap, cost=cost, budget=budget),
             brake=None if keep_going else Brake(),
             later=None if poll_floor is None else LaterPolls(floor=poll_floor),
             key=key,
             run_id=stream.run_id,
-            shared=shared,
+            body_turn=passage.body_turn,
         )
         self._streams.add(stream)
 
@@ -719,7 +701,7 @@ class Client:
                 elif cost is not None:
                     await cost.close(lost=0)
             finally:
-                await self._stores.leave(passage, body=self._host.body.memory)
+                await self._stores.leave(passage)
 
         now = time.time()
         yes_since, no_since = (-math.inf if age is None else now - age for age in ages)
@@ -733,7 +715,7 @@ class Client:
                 no_since=no_since,
                 failed_since=now if retry_failed else min(yes_since, no_since),
             ),
-            in_flight=self._in_flight if shared is None else shared.in_flight,
+            in_flight=passage.in_flight,
             events=events,
             key=key,
             job=job,
@@ -743,7 +725,7 @@ class Client:
 
     async def _checks_with(self, ledger: LedgerLike | None) -> Checks:
         """Return the ``Checks`` for a ledger, opened once."""
-        _checked_ledger(ledger)
+        check_ledger(ledger)
         name = None if ledger is None else ledger_name(ledger)
         opening = self._openings.get(name)
         if opening is None:
@@ -764,13 +746,17 @@ class Client:
             del self._openings[name]  # the next check tries again
             raise
         passage = self._stores.enter(shared)
-        if shared is not None:
-            self._recall_body(shared.body)
         budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
         checks = Checks(
-            attempt=self._attempt(passage.gate, self._events, budget, key=_itself, shared=shared),
+            attempt=self._make_attempt(
+                gate=passage.gate,
+                events=self._events,
+                caps=Caps(cap=self._cap, budget=budget),
+                key=_itself,
+                body_turn=passage.body_turn,
+            ),
             shared=shared,
-            in_flight=self._in_flight if shared is None else shared.in_flight,
+            in_flight=passage.in_flight,
             endpoint=self._endpoint,
             fresh_within=self._fresh_within,
             budget=budget,
@@ -786,29 +772,22 @@ class Client:
             await asyncio.wait([*self._openings.values()])
         closing = RuntimeError("the client was closed")
         ending = [stream._close_soon(closing) for stream in tuple(self._streams)]
-        try:
-            try:
-                closed = await asyncio.gather(
-                    *(checks.aclose(_GRACE) for checks, _ in self._checks_opened), return_exceptions=True
-                )
-                _raise_first(closed)
-            finally:
-                if ending:
-                    await asyncio.wait(ending)
-                left = await asyncio.gather(
-                    *(
-                        self._stores.leave(passage, body=self._host.body.memory)
-                        for _, passage in self._checks_opened
-                    ),
-                    return_exceptions=True,
-                )
-                _raise_first(left)
-        finally:
-            self._host.close()
-            self._events.close()
+        async with AsyncExitStack() as stack:  # each step also follows one that failed
+            stack.push_async_callback(self._sender.aclose)
             if self._own_gate is not None:
-                await self._own_gate.aclose()
-            await self._sender.aclose()
+                stack.push_async_callback(self._own_gate.aclose)
+            stack.callback(self._events.close)
+            stack.callback(self._host.close)
+            for _, passage in self._checks_opened:
+                stack.push_async_callback(self._stores.leave, passage)
+            if ending:
+                stack.push_async_callback(asyncio.wait, ending)
+            closed = await asyncio.gather(
+                *(checks.aclose(_GRACE) for checks, _ in self._checks_opened), return_exceptions=True
+            )
+            for result in closed:
+                if isinstance(result, BaseException):
+                    raise result
 
     def _bind(self) -> asyncio.AbstractEventLoop:
         """Raise RuntimeError if the client is closed, or belongs to another event loop."""
@@ -819,48 +798,9 @@ class Client:
             self._opened_at = time.monotonic()
         return asyncio.get_running_loop()
 
-    def _attempt(
-        self,
-        gate: Gate,
-        events: Listeners,
-        budget: CallBudget | None,
-        *,
-        cost: CostBudget | None = None,
-        brake: Brake | None = None,
-        later: LaterPolls | None = None,
-        key: Key | None = None,
-        run_id: str = "",
-        shared: SharedStore | None = None,
-    ) -> Attempt:
-        body_turn = None
-        if shared is not None and shared.store.durable:
-            body_turn = partial(shared.body_turn, self._host)
-        return Attempt(
-            send=self._sender,
-            send_basic=self._senders[-1],
-            body_turn=body_turn,
-            endpoint=self._endpoint,
-            gate=gate,
-            policy=self._policy,
-            host=self._host,
-            events=events,
-            caps=Caps(cap=self._cap, cost=cost, budget=budget),
-            brake=brake,
-            later=later,
-            key=key,
-            run_id=run_id,
-        )
-
     def _use_body(self, style: BodyStyle) -> None:
         for sender in self._senders:
             sender.body = style
-
-    def _recall_body(self, remembered: str | None) -> None:
-        """Use what an earlier run found, unless this client has already started to find out."""
-        body = self._host.body
-        if remembered is not None and not body.settled and not self._host.first_call.locked():
-            self._host.body = BodyChoice(remembered)
-            self._use_body(self._host.body.style)
 
 
 def _itself(item: Any) -> Any:
@@ -869,18 +809,3 @@ def _itself(item: Any) -> Any:
 
 def _index(outcome: Outcome[Any]) -> int:
     return outcome.index
-
-
-def _raise_first(results: Iterable[object]) -> None:
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-
-
-def _checked_ledger(ledger: object) -> None:
-    # Not isinstance(ledger, Store): that would evaluate the protocol's properties.
-    known = (str, os.PathLike, Ledger)
-    if not (ledger is None or isinstance(ledger, known) or hasattr(ledger, "settle")):
-        raise ConfigurationError(f"ledger must be a path or a Store, not {ledger!r}")
-    if ledger == "":
-        raise ConfigurationError("ledger is an empty string: pass the path of a file")

@@ -16,7 +16,7 @@ import msgspec
 from accucheck._errors import ConfigurationError
 from accucheck._statuses import Charge, rows
 
-__all__ = ["Cost", "Money", "Prices", "forecast", "money", "spent"]
+__all__ = ["Cost", "Money", "Prices", "check_costs", "forecast", "money", "spent"]
 
 Money: TypeAlias = Decimal | int | float | str
 """An amount of money; a float is read as written, so 0.1 is exactly a tenth."""
@@ -85,6 +85,22 @@ class Prices:
     def _at_most(self, charge: Charge) -> Decimal:
         """Return the most that it can cost."""
         return self.dearest if charge == "unknown" else self._likely(charge)
+
+
+def check_costs(prices: object, max_cost: Money | None, *, cascade: bool) -> None:
+    """Raise ConfigurationError unless ``prices`` are those of a cascade, or of one endpoint, and fit ``max_cost``."""
+    if prices is None:
+        if max_cost is not None:
+            raise ConfigurationError("max_cost needs prices: pass both, such as prices=Prices('0.005')")
+        return
+    if not isinstance(prices, Prices):
+        raise ConfigurationError(f"prices must be a Prices, such as Prices('0.005'), not {prices!r}")
+    if cascade != (prices.basic is not None):
+        raise ConfigurationError(
+            "a cascade has two prices: prices=Prices('0.005', basic='0.002'); one endpoint has one"
+        )
+    if max_cost is not None:
+        money("max_cost", max_cost)
 
 
 class Cost(msgspec.Struct, frozen=True):

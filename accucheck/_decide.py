@@ -333,10 +333,6 @@ class BodyChoice:
         tried = remembered or ""
         self._tried = int(tried) if tried.isdecimal() else 0
 
-    def admits(self, in_flight: int) -> bool:
-        """Return whether another call may be made; the first one is made alone."""
-        return self.settled or in_flight == 0
-
     def heard(self, reply: Reply) -> bool:
         """Learn from a reply; return whether to ask the same number again at once, with the new ``style``."""
         row = reply.row

@@ -8,19 +8,21 @@ import contextvars
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final, cast
 
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, next_claim_wait
 from accucheck._attempt import Host
 from accucheck._concurrency import EngineTask, settled
 from accucheck._decide import BodyChoice
-from accucheck._errors import LedgerError
+from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._gate import AdaptiveGate, Gate
 from accucheck._schedule import RatePlan
 from accucheck._shared_gate import SharedGate
-from accucheck._store import PermitStore, Query, Store
+from accucheck._store import Ledger, PermitStore, Query, Store
 
-__all__ = ["OpenStores", "Passage", "SharedStore", "ledger_name"]
+__all__ = ["OpenStores", "Passage", "SharedStore", "check_ledger", "ledger_name"]
 
 _KEEP_FLOOR: Final = 7 * 86_400.0
 """Seconds for which the search starts from a rate at which nothing was refused."""
@@ -178,13 +180,25 @@ class SharedStore:
 class Passage:
     """One use of a client's stores: where its answers are kept, and the gate for its calls."""
 
-    __slots__ = ("gate", "pacing", "shared")
+    __slots__ = ("body_turn", "gate", "in_flight", "pacing", "shared")
 
-    def __init__(self, gate: Gate, shared: SharedStore | None, pacing: SharedStore | None) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        shared: SharedStore | None,
+        pacing: SharedStore | None,
+        *,
+        in_flight: InFlight,
+        body_turn: Callable[[], AbstractAsyncContextManager[None]] | None,
+    ) -> None:
         self.gate = gate
         self.shared = shared
         self.pacing = pacing
         """The store that the gate's permits come from, if that is a store."""
+        self.in_flight = in_flight
+        """The numbers that the client is buying for those answers."""
+        self.body_turn = body_turn
+        """What a call that finds out about the body is made in; None if no other process hears of it."""
 
 
 class OpenStores:
@@ -194,12 +208,12 @@ class OpenStores:
         self,
         make_store: Callable[[Any], Store],
         *,
-        host: str,
+        host: Host,
         account: str,
         gate: Gate,
         plan: RatePlan | None,
     ) -> None:
-        """``make_store`` turns a path or an address into a store, which remembers the rate of ``host``.
+        """``make_store`` turns a path or an address into a store, which remembers the rate of ``host`` and its body.
 
         ``gate`` is the client's own. With ``plan``, a store that can pace all processes of the ``account`` replaces it
         with its own gate.
@@ -207,10 +221,11 @@ class OpenStores:
         self.gate = gate
         """The gate of all calls without their own rate."""
         self._make_store = make_store
-        self._rate_key = f"rate {host}"
+        self._host = host
         self._account = account
         self._own_gate = gate
         self._plan = plan
+        self._in_flight: InFlight = {}  # of those who keep no ledger
         self._shared: dict[object, SharedStore] = {}
         self._pacing: SharedStore | None = None
         self._passages: set[Passage] = set()
@@ -225,10 +240,11 @@ class OpenStores:
             self._shared[key] = shared
         shared.users += 1
         try:
-            await shared.open(self._rate_key)
+            await shared.open(f"rate {self._host.name}")
         except BaseException:
             await self._let_go(shared)
             raise
+        self._host.recall_body(shared.body)
         return shared
 
     def enter(self, shared: SharedStore | None, own: Gate | None = None) -> Passage:
@@ -253,16 +269,24 @@ class OpenStores:
         if plan is not None and self._pacing is not None:
             gate, pacing = self.gate, self._pacing
             pacing.users += 1
-        passage = Passage(gate, shared, pacing)
+        passage = Passage(
+            gate,
+            shared,
+            pacing,
+            in_flight=self._in_flight if shared is None else shared.in_flight,
+            body_turn=(
+                partial(shared.body_turn, self._host) if shared is not None and shared.store.durable else None
+            ),
+        )
         self._passages.add(passage)
         return passage
 
-    async def leave(self, passage: Passage, *, body: str | None) -> None:
+    async def leave(self, passage: Passage) -> None:
         """End a use, and save what was found; see ``keep_found``. May raise LedgerError."""
         self._passages.discard(passage)
         try:
             if passage.shared is not None:
-                await self._leave(passage.shared, passage.gate, body)
+                await self._leave(passage.shared, passage.gate, self._host.body.memory)
         finally:
             if passage.pacing is not None:
                 await self._leave(passage.pacing, passage.gate, None)
@@ -286,3 +310,13 @@ def ledger_name(ledger: Any) -> object:
         return ledger
     text: str = os.fspath(getattr(ledger, "place", ledger))
     return text if "://" in text else os.path.realpath(text)
+
+
+def check_ledger(ledger: object) -> None:
+    """Raise ConfigurationError unless it is a path, an address, a ``Ledger``, a ``Store`` or None."""
+    # Not isinstance(ledger, Store): that would evaluate the protocol's properties.
+    known = (str, os.PathLike, Ledger)
+    if not (ledger is None or isinstance(ledger, known) or hasattr(ledger, "settle")):
+        raise ConfigurationError(f"ledger must be a path or a Store, not {ledger!r}")
+    if ledger == "":
+        raise ConfigurationError("ledger is an empty string: pass the path of a file")

@@ -40,8 +40,7 @@ REFUSALS = [NOT_FOUND, UNSUPPORTED]
 def test_the_form_is_tried_first_and_alone() -> None:
     choice = BodyChoice()
     assert choice.style == "form"
-    assert choice.admits(0)
-    assert not choice.admits(1)
+    assert not choice.settled
 
 
 @pytest.mark.parametrize("reply", [ANSWER, PENDING, CHECKING])
@@ -49,7 +48,6 @@ def test_a_form_that_works_is_remembered(reply: Reply) -> None:
     choice = BodyChoice()
     assert choice.heard(reply) is False
     assert (choice.style, choice.settled, choice.memory) == ("form", True, "form")
-    assert choice.admits(1_000)
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
@@ -60,7 +58,7 @@ def test_a_refused_first_call_is_made_once_more_as_json_and_what_works_is_rememb
     choice = BodyChoice()
     assert choice.heard(refusal) is True
     assert choice.style == "json"
-    assert not choice.admits(1)
+    assert not choice.settled
     assert choice.heard(reply) is False
     assert (choice.style, choice.settled, choice.memory) == ("json", True, "json")
 
