@@ -1,4 +1,4 @@
-"""What every test stands on: the asyncio backend, and no socket to anything but loopback."""
+"""For all tests: the asyncio backend, and no connections to anything but loopback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from tests.postgres import Server, running_server
 
-# The same examples every time: a change is judged by what it does, not by chance. To look for new ones:
+# The same examples every time, so that results do not depend on chance. To look for new ones:
 # python -m pytest --hypothesis-profile=explore
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
@@ -63,7 +63,7 @@ def postgres_server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _no_ambient_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A developer's own credentials, proxies, settings and ledgers must not reach a test, nor a test's reach them."""
+    """Keep the developer's credentials, proxies, settings and ledgers away from the tests, and the other way around."""
     home = tmp_path_factory.mktemp("home")
     for name, folder in (("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config")):
         monkeypatch.setenv(name, str(home / folder))

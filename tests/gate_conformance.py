@@ -4,8 +4,8 @@
         async def make(self, rate: float) -> RedisGate:
             return RedisGate("redis://localhost", rate=rate)
 
-The suite runs with any clock: in real time by default, in virtual time where ``run`` says so. A slow machine cannot
-fail it: nothing is asserted to be quick, except that a caller who should not wait for others does not.
+The suite runs on any clock: real time by default, virtual time if ``run`` is overridden. A slow machine cannot fail
+it: it never asserts that something is quick, only that a caller does not wait for others when it should not.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def now() -> float:
 
 
 async def let_it_wait(task: asyncio.Task[Any]) -> None:
-    """Run a task up to where it waits."""
+    """Run a task until it waits."""
     for _ in range(20):
         await asyncio.sleep(0)
     assert not task.done(), "it was to wait"
@@ -40,7 +40,7 @@ class GateConformance:
     """Calls that may go at once after a silence, at 50 calls/s."""
 
     async def make(self, rate: float) -> Gate:
-        """Return a new gate that lets ``rate`` calls through a second, and adapts at most downward."""
+        """Return a new gate for ``rate`` calls per second that adapts only downward, if at all."""
         raise NotImplementedError
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:

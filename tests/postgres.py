@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: Debian's own, in its own folder, started once a session and gone after it."""
+"""A PostgreSQL server for tests: Debian's package in a temporary folder, started once per session."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Server:
         raise AssertionError((self.folder / "log").read_text())
 
     def kill(self) -> None:
-        """End the server and all its processes as a power cut does."""
+        """Kill the server and all its processes, as a power cut would."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         self._process.kill()
@@ -80,7 +80,7 @@ class Server:
             self._process.wait(30)
 
     def new_database(self) -> str:
-        """Make an empty database and return its URL."""
+        """Create an empty database and return its URL."""
         import psycopg
 
         self._made += 1
@@ -103,7 +103,7 @@ def _as_whom() -> dict[str, Any]:
 
 @contextmanager
 def running_server(*, fsync: bool = False) -> Iterator[Server]:
-    """Start a server; skip where none is installed."""
+    """Start a server; skip if none is installed."""
     binaries = _binaries()
     pytest.importorskip("psycopg_pool", reason="needs pip install 'accucheck[postgres]'")
     folder = Path(tempfile.mkdtemp(prefix="accucheck-postgres-"))
@@ -142,7 +142,7 @@ def running_server(*, fsync: bool = False) -> Iterator[Server]:
 
 
 async def new_ledger(server: Server) -> str:
-    """Make an empty ledger and return its URL."""
+    """Create an empty ledger and return its URL."""
     from accucheck._store import init_postgres
 
     url = await asyncio.to_thread(server.new_database)

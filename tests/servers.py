@@ -1,7 +1,7 @@
-"""Programs from the system's packages that tests run: nginx, a browser, a database.
+"""Programs that tests run, from the system's packages: nginx, a browser, a database.
 
-A test that needs one asks :func:`program` for it, starts it itself on a free port of loopback, and ends
-it by its id. To add one, add a line to ``servers`` in ``.ci/run``.
+A test that needs one gets its path from :func:`program`, starts it on a free loopback port, and ends it by
+process id. To add one, add a line to ``servers`` in ``.ci/run``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pytest
 def program(*names: str, package: str, folders: str = "") -> str:
     """Return the path of the first of ``names`` that is installed.
 
-    ``folders`` is a glob of folders, below ``/``, that are searched beside PATH and ``/usr/sbin``, newest
-    version first. Without the program the test is skipped; where ``REQUIRE_SERVERS`` is set it fails.
+        ``folders`` is a glob of folders below ``/`` to search in addition to PATH and ``/usr/sbin``, newest version
+    first. Without the program, the test is skipped, or fails if ``REQUIRE_SERVERS`` is set.
     """
     paths = [os.environ.get("PATH", os.defpath), "/usr/sbin"]
     if folders:

@@ -1,7 +1,7 @@
-"""What every ``Store`` must do, as tests that anybody's implementation can run.
+"""What every ``Store`` must do, as tests for any implementation.
 
-Subclass ``StoreConformance`` with a fixture ``make_store`` that returns a new store, not opened, at each call. If the
-store is durable, all stores of one test share their answers, as several processes do.
+Subclass ``StoreConformance`` with a fixture ``make_store`` that returns a new, unopened store on each call. If the
+store is durable, all stores of one test share their answers, like several processes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An asyncio event loop whose clock is a number: where a real loop would sleep, the clock jumps.
+"""An asyncio event loop with a virtual clock: where a real loop would sleep, the clock jumps.
 
-Hours pass in milliseconds, and every moment is exact::
+Hours pass in milliseconds, and every time is exact::
 
     def test_a_nap() -> None:
         async def nap() -> float:
@@ -16,12 +16,12 @@ Or, for every ``async def`` test of a module::
     def anyio_backend() -> tuple[str, dict[str, object]]:
         return VIRTUAL_TIME
 
-What would hang a real loop fails here with ``Stuck``, which names the waiting tasks and their lines:
-nothing scheduled and nothing ready; a loop that spins while its clock stands still; a clock that runs
-past ``give_up_after``, because only some ticking task is left alive.
+What would hang a real loop raises ``Stuck`` here, which names the waiting tasks and their lines: nothing
+scheduled and nothing ready; a busy loop while the clock stands still; a clock that runs past
+``give_up_after`` because only a periodic task is left.
 
-No threads but ``run_in_executor``'s (for those the loop really waits, with the clock stopped), and no
-sockets: the clock would jump while they are busy.
+Use no threads except through ``run_in_executor`` (the loop really waits for those, with the clock stopped),
+and no sockets: the clock would jump while they are busy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NANOSECOND: Final = 1e-9
 
 
 class Stuck(AssertionError):
-    """The loop can make no progress any more."""
+    """The loop can make no more progress."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -52,7 +52,7 @@ class _JumpingSelector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         if not ready and self.loop.executor_jobs and timeout != 0:
-            ready = super().select(None)  # a thread is at work for us: its end wakes the loop
+            ready = super().select(None)  # a thread is working for us, and wakes the loop when it is done
         if not ready:
             self.loop.pass_time(timeout)
         return ready
@@ -121,7 +121,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self.executor_jobs -= 1
 
     def _stuck(self, what: str) -> Stuck:
-        # The tasks are cancelled next, and may need some time of their own to end.
+        # The tasks are cancelled next, and may need some time to end.
         self._spins = 0
         self._end = self._now + self._give_up_after
         lines = []

@@ -1,7 +1,7 @@
-"""Runs the command line and kills the process at a chosen step of a number's way: a test's own entry.
+"""Runs the command line and kills the process at a chosen step of a number's path; for tests.
 
-``python -m tests.acceptance.crashing POINT NTH bulk …``: at the NTH time that POINT is reached the process
-gets SIGKILL, as from a power cut: no handler runs, nothing is flushed.
+``python -m tests.acceptance.crashing POINT NTH bulk …``: when POINT is reached for the NTH time, the process
+gets SIGKILL: no handler runs and nothing is flushed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def die() -> None:
 
 
 def at_nth(nth: int) -> Callable[[], None]:
-    """Return what, called the nth time, ends the process."""
+    """Return a function that kills the process the nth time it is called."""
     left = nth
 
     def reached() -> None:
@@ -45,7 +45,7 @@ def at_nth(nth: int) -> Callable[[], None]:
 
 
 def arm(point: str, nth: int) -> None:
-    """Put the step's trap into the code."""
+    """Install the trap for a step."""
     from accucheck import _admission
     from accucheck._http import Sender
     from accucheck._store import _sqlite

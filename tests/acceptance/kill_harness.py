@@ -1,7 +1,7 @@
-"""Kill a run again and again, let it end, and hold input, output and the vendor's log against each other.
+"""Kill a run again and again, let it finish, and compare input, output and the vendor's log.
 
-``python -m tests.acceptance.kill_harness --rows 200000 --kills 20`` does it at length, and compares the
-output byte for byte, checked_at left out, with that of an undisturbed run.
+``python -m tests.acceptance.kill_harness --rows 200000 --kills 20`` does this at length, and compares the
+output byte for byte, except checked_at, with that of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def run(arguments: list[str], *, crash: tuple[str, int] | None = None) -> int:
 
 @dataclass
 class Findings:
-    """What a series of kills came to."""
+    """The result of a series of kills."""
 
     kills: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
@@ -110,7 +110,7 @@ def kill_repeatedly(
     furthest: dict[str, int],
     options: list[str],
 ) -> Findings:
-    """Kill ``kills`` runs, let one more end, and check all that is promised."""
+    """Kill ``kills`` runs, let one more finish, and check all guarantees."""
     chance = random.Random(seed)
     leads, output, log = directory / "leads.csv", directory / "out.csv", directory / "log.jsonl"
     ledger = output.with_name(output.name + ".ledger")
@@ -118,7 +118,7 @@ def kill_repeatedly(
     findings = Findings()
     points = [POINTS[n % len(POINTS)] for n in range(kills)]
     chance.shuffle(points)
-    points.sort(key=lambda point: "rename" in point)  # a run that comes to its output leaves nothing to kill
+    points.sort(key=lambda point: "rename" in point)  # a run that writes its output has nothing left to kill
     with sandbox("--request-log", str(log), *options) as url:
         for point in points:
             nth = 1 if "rename" in point else chance.randint(1, furthest.get(point, furthest["steps"]))
@@ -142,7 +142,7 @@ def kill_repeatedly(
         assert run(bulk(leads, output, url, rate=rate)) == 1  # the rows that cannot be numbers
     charged = Counter(line["number"] for line in logged(log) if line["status"] == "OK")
     findings.repeated = sum(times - 1 for times in charged.values())
-    most = findings.kills.total() * 2 * WORKERS  # under way, or answered and not yet stored
+    most = findings.kills.total() * 2 * WORKERS  # in flight, or answered and not yet stored
     assert findings.repeated <= most, f"{findings.repeated} calls were repeated, more than were in flight"
     check_output(leads, output)
     findings.output = output.read_bytes()
@@ -150,7 +150,7 @@ def kill_repeatedly(
 
 
 def check_output(leads: Path, output: Path) -> None:
-    """Hold the output against the input and the sandbox's truth, row by row."""
+    """Compare the output with the input and the sandbox's truth, row by row."""
     with leads.open(newline="") as before, output.open(newline="") as after:
         for given, written in zip(csv.DictReader(before), csv.DictReader(after), strict=True):
             assert {name: written[name] for name in given} == given
@@ -165,7 +165,7 @@ def check_output(leads: Path, output: Path) -> None:
 
 
 def without_times(output: bytes) -> bytes:
-    """Leave the last column out, ``checked_at``: it differs from run to run."""
+    """Drop the last column, ``checked_at``, which differs from run to run."""
     return re.sub(rb",[^,\n]*\n", b"\n", output)
 
 

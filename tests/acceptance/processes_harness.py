@@ -1,10 +1,10 @@
 """Run several processes on one ledger and one list, kill them and the database, and count what was charged.
 
-Every process has every number in its input. What must hold: each number is bought once, but for what was in flight at a
-kill; each output is complete and true; a cap on calls is never exceeded, and reached to the call where work remains.
+Every process has every number in its input. What must hold: each number is bought once, except those in flight at a
+kill; each output is complete and correct; a cap on calls is never exceeded, and used up if there is enough work.
 
-``python -m tests.acceptance.processes_harness --processes 4 --rows 50000 --rate 200 --kills 50 --skew 2`` does it at
-length; ``--postgres`` on a server that is killed ``--server-kills`` times; ``--nginx`` with ``limit_req`` in front.
+``python -m tests.acceptance.processes_harness --processes 4 --rows 50000 --rate 200 --kills 50 --skew 2`` does this at
+length; ``--postgres`` uses a server that is killed ``--server-kills`` times; ``--nginx`` puts ``limit_req`` in front.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
 @dataclass(kw_only=True)
 class Plan:
-    """What is to be run."""
+    """The plan of a run."""
 
     rows: int
     processes: int = 4
@@ -61,7 +61,7 @@ class Plan:
 
 @dataclass
 class Findings:
-    """What it came to."""
+    """The result of a run."""
 
     requests: int = 0
     answers: int = 0
@@ -128,7 +128,7 @@ class Process:
 
 
 def run(plan: Plan, folder: Path, ledger: str | None = None, server: Server | None = None) -> Findings:
-    """Run a plan and check all that must hold whatever happens."""
+    """Run a plan and check everything that must always hold."""
     chance = random.Random(plan.seed)
     numbers = [f"9{n:08d}" for n in chance.sample(range(100_000_000), plan.rows)]
     for index in range(plan.processes):
@@ -198,7 +198,7 @@ def _disturb(
             time.sleep(SERVER_AWAY)
             server.start()
             found.server_kills += 1
-        if victim is not None:  # not before: a run that starts while the database is away ends at once
+        if victim is not None:  # not earlier: a run that starts while the database is down ends at once
             victim.start()
             time.sleep(STARTING if found.server_kills < plan.server_kills else 0)
 

@@ -43,7 +43,10 @@ def test_the_smoke_suite_runs_and_every_answer_is_right(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_an_interrupted_benchmark_leaves_nothing_running(tmp_path: Path) -> None:
-    marked = {**os.environ, "TMPDIR": str(tmp_path)}  # every child inherits it, so each can be told by it
+    marked = {
+        **os.environ,
+        "TMPDIR": str(tmp_path),
+    }  # inherited by every child process, which identifies them
     running = subprocess.Popen(
         [*BENCHMARKS, "wan", "--only=accucheck-plain", "--output", str(tmp_path)],
         cwd=ROOT,
@@ -76,7 +79,7 @@ def _modules(marker: Path) -> set[str]:
         try:
             environment = (process / "environ").read_bytes()
             words = (process / "cmdline").read_bytes().decode().split("\0")
-        except OSError:  # it has ended meanwhile, or is another user's
+        except OSError:  # it has ended, or belongs to another user
             continue
         if f"TMPDIR={marker}\0".encode() in environment and "-m" in words:
             found.add(words[words.index("-m") + 1])
@@ -129,7 +132,9 @@ def test_the_log_of_nginx_is_read_by_when_a_request_came(tmp_path: Path) -> None
     log = tmp_path / "access.log"
     log.write_text("10.050 0.050 200\n10.020 0.000 403\n11.500 0.500 499\n")
     seen = traffic.from_nginx(log)
-    assert seen.admitted == pytest.approx([0.0, 1.0])  # a reply that the client left had been admitted too
+    assert seen.admitted == pytest.approx(
+        [0.0, 1.0]
+    )  # a reply that the client did not wait for was admitted, too
     assert seen.refused == pytest.approx([0.02])
 
 
@@ -149,7 +154,9 @@ def test_polls_are_counted_from_the_log_of_the_sandbox(tmp_path: Path) -> None:
     seen = traffic.from_sandbox(log)
     assert len(seen.admitted) == 7
     assert len(seen.refused) == 1
-    assert seen.polls_per_pending == pytest.approx(1.5)  # two polls and one; the fourth is not answered yet
+    assert seen.polls_per_pending == pytest.approx(
+        1.5
+    )  # two polls and one more; the fourth is not answered yet
 
 
 def test_a_missing_measurement_misses_its_target() -> None:

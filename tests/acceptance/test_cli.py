@@ -1,4 +1,4 @@
-"""The command line as people meet it: a process, its files, its streams and its exit code."""
+"""The command line as users see it: a process, its files, its streams and its exit code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CLEAN = {
 
 
 class RunningSandbox:
-    """A sandbox process: where it is, and what it was asked."""
+    """A sandbox process: its address and the calls it received."""
 
     def __init__(self, url: str, log: Path) -> None:
         self.url = url
@@ -105,7 +105,7 @@ def begin(*words: str | Path, sandbox: RunningSandbox, stdin: int | None = None)
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Where the tests themselves run under nohup, what they start would be deaf to a terminal that goes away.
+        # If the tests themselves run under nohup, their child processes would ignore SIGHUP.
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
 
@@ -123,7 +123,7 @@ def table(path: Path) -> list[list[str]]:
 
 
 def assert_whole(path: Path, rows: list[list[str]], statuses: set[str]) -> Counter[str]:
-    """Every input row is there, in order, untouched, and every answer is the sandbox's truth."""
+    """Assert that every input row is there, in order, unchanged, and that every answer is correct."""
     header, *body = table(path)
     assert header[: len(HEADER)] == HEADER
     assert [row[: len(HEADER)] for row in body] == rows
@@ -379,7 +379,7 @@ def test_a_reader_that_closes_the_pipe_ends_the_run_quietly(start_sandbox: Any, 
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(PATIENCE) == 141
-    # What was in flight when the reader left was settled: it is paid for.
+    # Calls in flight when the reader left were settled, because they are paid for.
     info = json.loads(accucheck("ledger", "info", ledger, "--json").stdout)
     assert info["yes"] + info["no"] == len(sandbox.requests())
 
@@ -657,7 +657,7 @@ def test_an_output_never_overwrites_another_lists_ledger(start_sandbox: Any, tmp
     assert result.returncode == 2
     assert "would overwrite a ledger" in result.stderr
     assert ledger.read_bytes() == before
-    # Its newest answers may still be in its log.
+    # Its newest answers may still be in the write-ahead log.
     log = tmp_path / "others.db-wal"
     log.write_bytes(bytes.fromhex("377f0682") + bytes(28))
     assert accucheck("bulk", source, "-o", log, "--format", "csv", sandbox=sandbox).returncode == 2
@@ -803,7 +803,7 @@ def test_a_signal_ends_a_run_that_waits_for_its_input(start_sandbox: Any) -> Non
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
-        assert process.poll() is None  # the rows to come are to be in the output, too
+        assert process.poll() is None  # later rows must be in the output, too
         output, errors = process.communicate("912345678\n", timeout=PATIENCE)
     assert process.returncode == 130
     assert json.loads(output)["status"] == "UNCHECKED"
@@ -899,7 +899,7 @@ def test_closed_standard_streams_lose_no_answer_and_keep_the_exit_code(
         assert done.returncode == 0, done.stderr
     with output.open(newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["OK", "OK"]
-    # Nothing that was printed went into a file that got the number of a closed descriptor.
+    # Nothing was printed into a file that reused the number of a closed descriptor.
     assert json.loads(accucheck("ledger", "info", "--json", sandbox=sandbox).stdout)["answers"] == {
         "advanced": 2
     }

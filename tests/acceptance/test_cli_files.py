@@ -1,4 +1,4 @@
-"""The whole command on the lists that people really have: several numbers, several sheets, a redirected output."""
+"""The whole command on realistic lists: several numbers, several sheets, a redirected output."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_run_writes_its_report_and_a_summary_sheet(start_sandbox: Any, tmp_pat
     assert book.sheetnames == ["Leads", "Resumen"]
     sums = {row[0]: row[1] for row in book["Resumen"].iter_rows(values_only=True)}
     assert (sums["Todas las filas"], sums["Sin número utilizable"], sums["Costo PEN"]) == (3, 1, 1)
-    # The output is a list again: nothing is bought, and its own figures are not leads.
+    # The output can be used as a list again: nothing is bought, and the summary's numbers are not leads.
     again = accucheck("bulk", output, "-o", tmp_path / "again.xlsx", sandbox=sandbox)
     assert again.returncode == 1, again.stderr
     assert set(sandbox.asked().values()) == {1}

@@ -1,4 +1,4 @@
-"""Money at the command line: caps, forecasts, what a run says it cost, and the sandbox's invoice."""
+"""Money on the command line: caps, forecasts, the reported cost, and the sandbox's invoice."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_wrong_setting_does_not_burn_a_list_and_the_same_command_retries(
 
 
 def test_the_statement_agrees_with_the_invoice(start_sandbox: Any, tmp_path: Path) -> None:
-    """Over re-checks, lost replies, pending numbers, failures that are retried, and both endpoints."""
+    """With re-checks, lost replies, pending numbers, retried failures, and both endpoints."""
     sandbox = start_sandbox(pending=0.2, pending_for=0.05, faults="reset=0.05,cut=0.05", soft="NOT_HIT=0.1")
     command = ("bulk", leads(tmp_path, 120), "-o", tmp_path / "out.csv", "--base-url", sandbox.url)
     ledger = ("--ledger", tmp_path / "answers.ledger")
@@ -228,7 +228,7 @@ def test_answers_of_both_endpoints_serve_a_cascade(start_sandbox: Any, tmp_path:
 
 
 def test_a_cascade_works_in_pipes_samples_and_single_checks(start_sandbox: Any, tmp_path: Path) -> None:
-    """What each says that it cost is what the invoice says."""
+    """The reported costs agree with the invoice."""
     sandbox = start_sandbox(price=0.5, price_basic=0.1, pending=0.1, pending_for=0.05)
     source, before = leads(tmp_path, 200), 0.0
     prices = ("--endpoint", "cascade", "--price", "0.5", "--price-basic", "0.1")

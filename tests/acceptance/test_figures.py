@@ -1,4 +1,4 @@
-"""Figures add up in every ending: rows of the list, rows of the output, the summary, and the calls AccuAuth counted."""
+"""Counts add up no matter how a run ends: rows of the list and the output, the summary, and AccuAuth's count."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BLANK = 3
 
 @pytest.fixture
 def leads(tmp_path: Path) -> Path:
-    """A list with repeated numbers, cells with two numbers, cells without one, and rows of nothing."""
+    """A list with repeated numbers, cells with two numbers, cells without one, and empty rows."""
     path = tmp_path / "leads.csv"
     cells = [
         "" if place % 20 == 3 else "1234" if place % 20 == 7 else f"{987_650_000 + place - place % 15 // 14}"

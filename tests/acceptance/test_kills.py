@@ -1,4 +1,4 @@
-"""A run that is killed at any step loses nothing and buys nothing twice: a hundred kills."""
+"""A run killed at any step loses nothing and buys nothing twice: a hundred kills."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.acceptance.kill_harness import kill_repeatedly
 
 @pytest.mark.parametrize("seed", range(5))
 def test_twenty_kills_lose_nothing_and_buy_nothing_twice(tmp_path: Path, seed: int) -> None:
-    # Every other list is pending in part, so that kills also meet numbers that wait for a poll.
+    # Every other list has pending numbers, so that some kills hit numbers that wait for a poll.
     options = ["--pending", "0.1", "--pending-for", "0.2"] if seed % 2 else []
     findings = kill_repeatedly(
         tmp_path,
@@ -30,4 +30,4 @@ def test_twenty_kills_lose_nothing_and_buy_nothing_twice(tmp_path: Path, seed: i
         options=options,
     )
     assert set(findings.kills) == set(POINTS)
-    assert findings.kills.total() >= 16  # a trap may lie beyond the end of a run
+    assert findings.kills.total() >= 16  # a run may end before it reaches the trap

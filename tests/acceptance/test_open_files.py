@@ -1,4 +1,4 @@
-"""Few open files allowed (``ulimit -n``): fewer connections, said once; never a network fault, nothing lost."""
+"""A low limit on open files (``ulimit -n``): fewer connections and one warning; no network error, nothing lost."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_limit_that_allows_no_connection_is_one_error_and_nothing_is_sent(
 ) -> None:
     done = bulk(tmp_path, sandbox.url, limit, limit)
     assert done.returncode != 0
-    if limit == 16:  # with fewer, it is the ledger that cannot be opened
+    if limit == 16:  # with fewer, the ledger cannot be opened
         assert "too many open files" in done.stderr.lower(), done.stderr
     assert "Traceback" not in done.stderr
     assert "never awaited" not in done.stderr

@@ -1,4 +1,4 @@
-"""Several processes of the command line on one ledger: bought once, capped to the call, whatever is killed."""
+"""Several processes of the command line on one ledger: numbers bought once, caps exact, no matter what is killed."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
     python -m tests.fuzz --minutes 20 [--seed 1] [--keep tests/fuzz/corpus]
 
-Nothing may come out but rows, a FileError or an InvalidNumber; nothing may take long; a reader may not lose rows that
-it has given once; and an output must hold what was read. A case that breaks this is written to ``--keep``; the small
-ones that were found are in ``tests/fuzz/corpus`` and run as unit tests.
+The only allowed results are rows, a FileError or an InvalidNumber. Nothing may take long, a second reading may not lose
+rows, and an output must contain what was read. A case that breaks a rule is written to ``--keep``; small ones found
+earlier are in ``tests/fuzz/corpus`` and run as unit tests.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ NAMES = ["Nombre", "Celular", "DNI", "Teléfono fijo", "notas", "WhatsApp", ""]
 
 
 def table(chance: random.Random) -> tuple[list[str], list[list[str]]]:
-    """Return a header and rows as people have them."""
+    """Return a realistic header and rows."""
     columns = chance.sample(NAMES, chance.randint(1, 5))
     rows = []
     for _ in range(chance.randint(0, 12)):
@@ -230,7 +230,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 
 
 def try_list(path: Path, folder: Path, suffix: str) -> int:
-    """Read a list twice and write it; return its rows. Raises AssertionError for what must not be."""
+    """Read a list twice and write it; return its rows. Raises AssertionError if a rule is broken."""
     began = time.monotonic()
     try:
         with open_source(path) as source:
@@ -254,7 +254,7 @@ def try_list(path: Path, folder: Path, suffix: str) -> int:
 
 
 def try_reply(content: bytes, status: int) -> None:
-    """Decode a reply; it has a fate, whatever it is."""
+    """Decode a reply; every reply must have a fate."""
     decode_reply("987654321", status, content)
 
 
@@ -267,7 +267,7 @@ REPLIES = [
 
 
 def run(minutes: float, seed: int, keep: Path) -> int:
-    """Fuzz until the time is over; return how many cases broke something."""
+    """Fuzz until the time is up; return how many cases broke a rule."""
     chance = random.Random(seed)
     counts: Counter[str] = Counter()
     ends = time.monotonic() + 60 * minutes

@@ -1,4 +1,4 @@
-"""The ways in which a sender can reach a server, each put through the same tests."""
+"""The ways in which a sender can reach a server; all run the same tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # a new one for each transpor
 
 
 class ByHttpx(httpx.AsyncBaseTransport):
-    """Hides what a transport is, so that it is used as any other."""
+    """Hides a transport's type, so that it is treated like any other."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
@@ -34,14 +34,14 @@ class ByHttpx(httpx.AsyncBaseTransport):
 
 
 def backend(loop: str) -> tuple[str, dict[str, Any]]:
-    """What anyio's pytest plugin wants to hear."""
+    """The backend in the form that anyio's pytest plugin expects."""
     return "asyncio", {"use_uvloop": loop == "uvloop"}
 
 
 def make_sender(
     arrangement: str, url: str, *, verify: ssl.SSLContext | None = None, **arguments: Any
 ) -> Sender:
-    """Return a sender to ``url``; every proxy setting of the environment has been taken away."""
+    """Return a sender to ``url``; the environment has no proxy settings."""
     transport: httpx.AsyncBaseTransport
     match arrangement:
         case "stock":

@@ -1,8 +1,8 @@
-"""A web service over one client and one ledger, whose own clients hang up whenever they like.
+"""A web service with one client and one ledger, whose callers disconnect at random.
 
     python -m tests.integration.disconnecting_clients --seconds 120 --connections 4
 
-runs it under uvicorn and says how often the sandbox has charged for each number: never twice.
+runs it under uvicorn and reports how often the sandbox charged for each number: never twice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SETTINGS = Settings(latency=60, pending=0.1, pending_for=0.5, rate=150, burst=30
 
 @dataclass
 class Result:
-    """What has happened, by the sandbox's account and by the clients' own."""
+    """What happened, as the sandbox and the callers counted it."""
 
     charges: dict[str, int]
     stored: int
@@ -41,7 +41,7 @@ class Result:
 
 
 def web_service(client: Client) -> Starlette:
-    """Return an application as its authors write it: with no thought of disconnections."""
+    """Return an ordinary application that takes no precautions against disconnections."""
 
     async def check(request: Request) -> Response:
         try:
@@ -65,7 +65,7 @@ def web_service(client: Client) -> Starlette:
 
 @contextlib.asynccontextmanager
 async def listening(app: Starlette) -> AsyncIterator[int]:
-    """Serve ``app`` under uvicorn; give its port."""
+    """Serve ``app`` under uvicorn; yield its port."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen(100)
@@ -81,7 +81,7 @@ async def listening(app: Starlette) -> AsyncIterator[int]:
 
 
 async def visit(port: int, chance: random.Random, result: Result, span: int) -> None:
-    """Ask for one number or for many, and hang up at some moment."""
+    """Ask for one number or for many, and hang up at a random moment."""
     first = FIRST + chance.randrange(span)
     path = f"/many?first={first}&count=60" if chance.random() < 0.5 else f"/check?number={first}"
     patience = chance.uniform(0.0, 1.5)
@@ -99,7 +99,7 @@ async def visit(port: int, chance: random.Random, result: Result, span: int) -> 
 
 
 async def run(seconds: float, connections: float, *, seed: int, ledger: Path) -> Result:
-    """Let clients come, ``connections`` a second, for so many seconds."""
+    """Connect ``connections`` callers per second for ``seconds``."""
     chance = random.Random(seed)
     result = Result({}, 0)
     span = max(100, int(20 * seconds * connections))
@@ -120,7 +120,7 @@ async def run(seconds: float, connections: float, *, seed: int, ledger: Path) ->
 
 
 async def _known(sandbox: Sandbox, ledger: Path) -> int:
-    """Ask for every number that was charged once more, from the ledger; return how many it knows."""
+    """Ask the ledger for every number that was charged; return how many it knows."""
     charged = list(sandbox.charges())
     before = sandbox.counts.requests
     async with (
@@ -134,7 +134,7 @@ async def _known(sandbox: Sandbox, ledger: Path) -> int:
 
 
 def main() -> None:
-    """Run it as long as is wanted."""
+    """Run it for as long as the options say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--connections", type=float, default=4.0, help="new ones a second")

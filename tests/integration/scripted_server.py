@@ -1,4 +1,4 @@
-"""A server on loopback that does byte for byte what a test says, and remembers what it was asked."""
+"""A server on loopback that sends exactly the bytes a test sets, and remembers its requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 
 def answer(number: str) -> bytes:
-    """The vendor's good answer for a number, as JSON."""
+    """The vendor's answer for a number, as JSON."""
     result = {"number": f"+51{number}", "whatsapp": "yes", "signature": f"I am {number}"}
     return json.dumps({"status": "OK", "result": result, "request_id": f"TID{number}"}).encode()
 
@@ -66,7 +66,7 @@ class Peer:
         return line, headers, body
 
     async def send(self, *pieces: bytes) -> None:
-        """Send the pieces one by one, so that they are likely to come one by one."""
+        """Send the pieces one by one, so that they probably arrive one by one."""
         for piece in pieces:
             if self.writer.transport.is_closing():  # uvloop's raises RuntimeError for that
                 raise ConnectionResetError("the client has gone")
@@ -90,7 +90,7 @@ Script = Callable[[Peer], Awaitable[None]]
 
 
 async def answers_all(peer: Peer) -> None:
-    """The script of a good server."""
+    """The script of a well-behaved server."""
     while True:
         await peer.send(reply(answer(await peer.asked())))
 
@@ -140,7 +140,7 @@ class ScriptedServer:
         try:
             await self._script(Peer(self, reader, writer))
         except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
-            pass  # the client has gone, or the test is over
+            pass  # the client disconnected, or the test is over
         finally:
             self._tasks.discard(task)
             writer.close()
@@ -150,7 +150,7 @@ class ScriptedServer:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until the condition holds; the test's own time limit is five seconds."""
+    """Wait until the condition holds, for at most five seconds."""
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.005)

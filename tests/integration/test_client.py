@@ -33,7 +33,7 @@ def client_for(sandbox: Sandbox, **options: Any) -> Client:
 
 
 def assert_true(outcome: Checked[str] | Failed[str], seed: int = 7) -> None:
-    """Every answer equals what the sandbox holds to be true."""
+    """Every answer is the sandbox's truth."""
     assert isinstance(outcome, Checked), outcome
     expected = truth(outcome.item, seed)
     check = outcome.check
@@ -80,7 +80,7 @@ async def test_a_stream_of_a_thousand_is_all_correct(sandbox: Sandbox) -> None:
 
 async def test_pendings_refusals_errors_and_faults_lose_no_answer() -> None:
     settings = Settings(
-        rate=100,  # far below what a busy machine can do, so that calls are refused for certain
+        rate=100,  # far below what even a busy machine can do, so that calls are certainly refused
         burst=10,
         pending=0.1,
         pending_for=0.3,
@@ -100,7 +100,7 @@ async def test_pendings_refusals_errors_and_faults_lose_no_answer() -> None:
     assert stats.retries > 0
     assert stats.refusals > 0
     assert stats.calls == sandbox.counts.requests
-    # Only an answer that was lost on its way may be bought a second time.
+    # Only a number whose reply was lost may be bought twice.
     bought_twice = sum(times - 1 for times in sandbox.charges().values())
     assert bought_twice <= stats.possibly_double_charged
 
@@ -165,7 +165,7 @@ async def test_a_ledger_that_remembers_a_rate_does_not_double_the_clients(tmp_pa
         async with client_for(sandbox, rate=20.0, burst=1) as client:
             began = asyncio.get_running_loop().time()
             without = asyncio.create_task(collect(client, numbers(30, start=1_000)))
-            await asyncio.sleep(0.05)  # it holds the client's gate by now
+            await asyncio.sleep(0.05)  # it has the client's gate by now
             await collect(client, numbers(30, start=2_000), ledger=tmp_path / "leads.db")
             await without
             # Sixty calls at 20 a second: the first at once.
@@ -268,7 +268,7 @@ async def test_after_a_storm_of_cancellations_the_client_works_and_nothing_leaks
         assert [answer.number for answer in answers] == ["+51" + number for number in numbers(50, 5_000)]
         for answer in answers:
             assert answer.whatsapp == (truth(answer.number.removeprefix("+51"), 7)["whatsapp"] == "yes")
-        # A task of the server's for each connection is all that may remain besides ours.
+        # Apart from ours, only the server's task per connection may remain.
         assert len([task for task in asyncio.all_tasks() if "check" in repr(task.get_coro())]) == 0
         assert len(asyncio.all_tasks()) <= before + 200
 
@@ -289,7 +289,7 @@ async def test_leaving_a_stream_early_leaves_no_task_and_no_warning() -> None:
 
 
 async def test_httpx_own_transport_carries_checks_and_streams(sandbox: Sandbox) -> None:
-    """It connects in a task group of anyio's, whose end must not be taken for a foreign cancellation."""
+    """It connects in an anyio task group, whose end must not be mistaken for an outside cancellation."""
     transport = httpx.AsyncHTTPTransport(trust_env=False)
     async with asyncio.timeout(30), client_for(sandbox, transport=transport) as client:
         assert (await client.check(numbers(1)[0])).number == f"+51{numbers(1)[0]}"

@@ -1,4 +1,4 @@
-"""``max_cost`` whatever processes die of, and whatever those that share the job pay: it is not exceeded."""
+"""``max_cost`` under kills: however processes die, and whatever the others on the job pay, it is not exceeded."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 
 KILLS = 100
 MOST = 900
-"""At a price of 1: so many answers."""
+"""As many answers, at a price of 1."""
 SECONDS_A_KILL = 10
 PRICES = (1, 3)
 
 
 def one_run(folder: Path, max_cost: int, kill_after: int, seed: int, price: int = 1, count: int = 60) -> None:
-    """Ask numbers; the process is killed at its nth call, before or after it was charged."""
+    """Check numbers; the process is killed at its nth call, before or after the charge."""
     import asyncio
 
     import httpx
@@ -76,7 +76,7 @@ def one_run(folder: Path, max_cost: int, kill_after: int, seed: int, price: int 
 
 
 def series(folder: Path) -> None:
-    """Fork run after run, at times two at once; each is killed at a call drawn at random."""
+    """Fork runs, sometimes two at once; each is killed at a random call."""
     import accucheck.testing  # noqa: F401 (imported once, not in every child)
 
     chance = random.Random(11)
@@ -93,7 +93,7 @@ def series(folder: Path) -> None:
         for child in children:
             os.waitpid(child, 0)
         kills += len(children)
-    for seed in range(9_000, 9_020):  # what the dead have not spent is spent by those who come after
+    for seed in range(9_000, 9_020):  # later runs spend what killed ones did not
         child = os.fork()
         if child == 0:
             one_run(folder, MOST, 0, seed)
@@ -114,7 +114,7 @@ def test_a_hundred_kills_never_take_the_cost_over_the_cap(tmp_path: Path) -> Non
     charged = (tmp_path / "charged").stat().st_size
     assert (tmp_path / "exhausted").exists()
     assert charged <= MOST
-    # Each kill leaves at most the calls that were in flight as spent: five, of which one may be charged.
+    # Each kill counts at most its five calls in flight as spent, although only one may have been charged.
     assert charged >= MOST - KILLS * 5
 
 

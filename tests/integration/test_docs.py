@@ -50,7 +50,9 @@ NEEDS = {
 with its Java."""
 EXAMPLES: dict[str, str] = runpy.run_path(str(ROOT / ".ci" / "examples.py"))["docstrings"]()
 """The code in docstrings, by where it is."""
-NOT_RUN = {"README.md": ("sh",)}  # the installation, which CI runs by itself, and a list that the reader has
+NOT_RUN = {
+    "README.md": ("sh",)
+}  # the installation, which CI tests separately, and a list that the reader has
 
 
 def blocks(page: Path) -> list[tuple[int, str, str, str]]:
@@ -65,8 +67,8 @@ def blocks(page: Path) -> list[tuple[int, str, str, str]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))  # a page may import the file that it has written
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # where the account's own ledger is
+    monkeypatch.syspath_prepend(str(tmp_path))  # a page may import a file that it wrote
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # the account's own ledger
     return tmp_path
 
 
@@ -74,7 +76,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_block_runs(page: Path, folder: Path, accucheck_sandbox: SandboxThread) -> None:
     name = str(page.relative_to(ROOT))
     for module in NEEDS.get(page.name, ()):
-        warnings.simplefilter("default")  # these packages have their own deprecations; pytest resets it
+        warnings.simplefilter("default")  # these packages emit deprecation warnings; pytest resets the filter
         pytest.importorskip(module)
     namespace: dict[str, Any] = {"__name__": "docs", **GIVEN.get(name, {})}
     for line, language, title, code in blocks(page):
@@ -116,7 +118,7 @@ def _run_shell(code: str, where: str, url: str, limit: float = 300) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # so that what the block leaves running can be ended with it
+        start_new_session=True,  # so that processes the block leaves behind can be ended, too
     )
     with process:
         try:
@@ -224,7 +226,7 @@ def test_every_page_is_in_the_navigation_and_in_the_index_for_language_models(
     whole = generated["llms-full.txt"]
     written = {path: text.replace("<!-- notest -->\n", "").strip() for path, text in site.items()}
     assert [path for path, text in written.items() if text not in whole and ":::" not in text] == []
-    assert ":::" not in whole  # but what stands behind these directives
+    assert ":::" not in whole  # except for these directives
     assert "### check_sync" in whole
 
 
@@ -263,4 +265,4 @@ def test_every_link_leads_to_a_page_and_a_heading(site: dict[str, str]) -> None:
 def _anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     words = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
-    return {re.sub(r"[-\s]+", "-", word) for word in words}  # as Python-Markdown makes them
+    return {re.sub(r"[-\s]+", "-", word) for word in words}  # like Python-Markdown

@@ -69,7 +69,7 @@ async def test_every_row_of_a_frame_gets_an_answer(make: Any, kind: type) -> Non
     assert [row["status"] for row in rows] == ["OK", "INVALID_NUMBER", "INVALID_NUMBER", "OK", "OK", "OK"]
     assert rows[0]["whatsapp"] == rows[4]["whatsapp"]
     assert rows[0]["number"] == "+51987650001"
-    # What has no answer is never a "no".
+    # A missing answer is never a "no".
     assert [row["whatsapp"] for row in rows[1:3]] == [None, None]
     assert all(isinstance(row["whatsapp"], bool) for row in rows if row["status"] == "OK")
 

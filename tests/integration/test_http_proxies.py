@@ -20,7 +20,7 @@ AUTHORITY = trustme.CA()
 
 
 class Proxy:
-    """Carries tunnels to this machine, whatever host they ask for; takes down all that it is sent."""
+    """A proxy that tunnels every host to this machine and records what it receives."""
 
     def __init__(self, refusal: bytes = b"") -> None:
         self.refusal = refusal
@@ -63,7 +63,7 @@ def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 def beyond(server: ScriptedServer) -> str:
-    """The server's address as one that only the proxy can reach."""
+    """The server's address under a name that only the proxy can reach."""
     return f"https://vendor.test:{server.port}/check"
 
 

@@ -56,7 +56,7 @@ def mounted(folder: Path, size: str) -> Iterator[Path]:
 
 
 async def fill(store: SQLiteStore) -> tuple[int, LedgerError]:
-    """Buy until that is refused; return the next number, and why."""
+    """Buy until the store refuses; return the next number and the error."""
     number = MOBILE
     while True:
         batch = range(number, number + 50)
@@ -170,7 +170,7 @@ AS_NOBODY = """
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that anybody may enter: root is not stopped by modes, so that tests step down to nobody."""
+    """A folder that anyone may enter. Modes do not stop root, so these tests run as nobody."""
     folder = Path(tempfile.mkdtemp(prefix="accucheck-modes-"))
     folder.chmod(0o755)
     yield folder

@@ -1,4 +1,4 @@
-"""Several real processes on one ledger: every number is bought once, caps are exact, kills give everything back."""
+"""Several real processes on one ledger: every number is bought once, caps are exact, kills release everything."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def test_a_cap_is_exact_across_processes(tmp_path: Path) -> None:
     buyers = [start(path, log, MOBILE, 3_000, seed, 1_111) for seed in range(4)]
     for buyer in buyers:
         ended(buyer)
-    again = start(path, log, MOBILE, 3_000, 9, 1_111)  # what one had leased while another found none
+    again = start(
+        path, log, MOBILE, 3_000, 9, 1_111
+    )  # one process had leased the last calls while another found none
     assert ended(again)[1] == 1_111
     assert charged(log).total() == 1_111
     assert set(charged(log).values()) == {1}
@@ -130,14 +132,14 @@ def test_kills_at_random_lose_and_double_only_what_was_in_flight(tmp_path: Path)
     times = charged(log)
     assert len(times) == rows
     assert times.total() - rows <= 20 * kills, "doubles are at most what was in flight"
-    # A kill between the count and the call makes one more than were sent.
+    # A kill between counting and sending counts one call too many.
     assert times.total() <= calls <= times.total() + kills
     assert Ledger(path).info().perhaps_lost_in_kills >= times.total() - rows
     assert [file.name for file in tmp_path.iterdir() if ".run-" in file.name] == []
 
 
 def test_after_a_kill_what_was_not_sent_is_not_spent(tmp_path: Path) -> None:
-    """Reserving is not calling: a later cap of 300 must not be refused since 512 calls were once reserved."""
+    """Reserving is not calling: a later cap of 300 must not fail because 512 calls were once reserved."""
     path, log = tmp_path / "leads.db", tmp_path / "log"
     program = textwrap.dedent(
         """
@@ -255,7 +257,7 @@ ENDPOINT_BUYER = """
     "endpoints", [("advanced", "basic", "basic"), ("cascade", "cascade", "basic", "advanced")]
 )
 def test_endpoints_wait_for_each_others_answers(tmp_path: Path, endpoints: tuple[str, ...]) -> None:
-    """A "no" is bought once, whoever asks; a "yes" at each endpoint at most once."""
+    """A "no" is bought once for both endpoints; a "yes" at most once per endpoint."""
     path, log, rows = tmp_path / "leads.db", tmp_path / "log", 120
     processes = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Runs with a ledger, over real sockets: what was bought is never bought again."""
+"""Runs with a ledger, over real sockets: no answer is bought twice."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def test_a_quota_holds_over_the_runs_of_a_day_and_the_streams_of_a_client(
     path = tmp_path / "leads.db"
 
     async def check(client: Client, wanted: Sequence[str]) -> int:
-        """Return how many are answered before the quota of the day makes the rest wait."""
+        """Return how many numbers are answered before the daily quota makes the rest wait."""
         answered = 0
         async with client.stream(wanted, ledger=path) as outcomes:
             with contextlib.suppress(TimeoutError):

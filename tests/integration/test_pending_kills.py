@@ -1,4 +1,4 @@
-"""``pending="later"`` under kill -9: no number is asked again before its time, whichever run asked it last."""
+"""``pending="later"`` under kill -9: no number is asked again too early, no matter which run asked last."""
 
 from __future__ import annotations
 

@@ -120,9 +120,9 @@ async def test_a_process_of_another_machine_gives_its_claims_and_unused_calls_ba
         again += grant
     assert again >= 87, "the two numbers in flight may have been asked"
     assert await store.calls_made("list") == 100 - again
-    # On another machine what calls have cost is not known after a death: all that was leased counts.
+    # Another machine cannot know what a dead process spent, so everything it had leased counts.
     assert await store.calls_made(f"{COUNTS_MONEY}0.1 list") == 40
-    # The other was only asleep: it continues as a new owner, and loses nothing that it buys.
+    # The other process only slept: it continues as a new owner and loses nothing it bought.
     await dead._do(dead._renew_once)
     await dead.settle([answered(MOBILE + 1)], job="list")
     assert (await dead.claim([MOBILE + 2], ANY)).taken == {MOBILE + 2}

@@ -1,4 +1,4 @@
-"""The fixtures, used as a user's test suite would: pytest inside pytest, in separate processes."""
+"""The fixtures in a user's test suite: pytest inside pytest, in separate processes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_it(accucheck_sandbox):
     assert [r["number"] for r in accucheck_sandbox.requests] == ["987654321"] + ["912345678"] * 3
     assert accucheck_sandbox.charges() == {{"987654321": 1, "912345678": 2}}  # the lost reply was charged too
 """
-    monkeypatch.setenv("ACCUCHECK_BASE_URL", "http://127.0.0.1:9")  # of the developer's own sandbox
+    monkeypatch.setenv("ACCUCHECK_BASE_URL", "http://127.0.0.1:9")  # the developer's sandbox
     run(pytester, monkeypatch, test, settings).assert_outcomes(passed=1)
 
 

@@ -34,7 +34,7 @@ def memory() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    """An S3 server, found by AWS's own settings; the bucket ``bucket`` is in it. Yields its address."""
+    """An S3 server with a bucket named ``bucket``, found through AWS settings. Yields its address."""
     pytest.importorskip("s3fs", reason="needs pip install 'accucheck[remote]'")
     server = pytest.importorskip("moto.server", reason="needs pip install 'moto[server]'")
     running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

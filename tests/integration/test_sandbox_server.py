@@ -1,4 +1,4 @@
-"""The sandbox over real sockets: in this process, and as one of its own."""
+"""The sandbox over real sockets: in this process, and in a separate one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def connect(sandbox: Sandbox) -> tuple[asyncio.StreamReader, asyncio.Strea
 
 
 async def rest(reader: asyncio.StreamReader) -> bytes:
-    """Return what still comes until the connection ends, whether by FIN or by RST."""
+    """Return what arrives until the connection ends, with FIN or RST."""
     with contextlib.suppress(ConnectionResetError):
         return await reader.read()
     return b""
@@ -110,7 +110,7 @@ async def test_a_stalled_reply_never_comes() -> None:
     async with serve(Settings(faults=Faults(stall=1))) as sandbox:
         reader, writer = await connect(sandbox)
         writer.write(REQUEST)
-        # The page is answered after the stalled call has been taken in, and nothing came on its connection.
+        # The page is answered after the stalled call was received, and nothing has arrived on its connection.
         async with httpx.AsyncClient() as client:
             while (await client.get(f"{sandbox.url}/stats")).json()["faults"] != {"stall": 1}:
                 await asyncio.sleep(0)

@@ -22,7 +22,7 @@ from accucheck.sandbox import Sandbox, Settings, serve
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
-    """A sandbox in another thread, as a server is."""
+    """A sandbox in another thread."""
     ready: list[Any] = []
     started = threading.Event()
 

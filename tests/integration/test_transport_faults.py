@@ -1,4 +1,4 @@
-"""What servers do, and what becomes of the call: the same for every arrangement of the HTTP package."""
+"""How calls end when servers misbehave, the same for every way of sending."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_answer(outcome: Reply, number: str) -> bool:
 
 
 def once(*pieces: bytes, then_close: bool = True) -> Callable[[Peer], Any]:
-    """A server whose first connection gets these bytes for its request, and whose others get good answers."""
+    """A server that answers its first connection with these bytes, and all others properly."""
 
     async def script(peer: Peer) -> None:
         if peer.index:
@@ -264,7 +264,7 @@ async def test_a_call_whose_connection_dies_after_it_was_sent_is_not_sent_again(
 ) -> None:
     async def script(peer: Peer) -> None:
         await peer.send(reply(answer(await peer.asked())))
-        await peer.asked()  # on the connection kept alive: the server has it, and says nothing
+        await peer.asked()  # on the connection kept alive: the server received it, and stays silent
         if manner == "reset":
             peer.reset()
 
@@ -394,7 +394,7 @@ async def test_a_cancelled_exchange_closes_its_connection_and_no_other(make_send
         assert all(map(is_answer, await asyncio.gather(*map(sender, other)), other))
         before = server.open
         slow.cancel()
-        cancelled.set()  # its answer comes all the same
+        cancelled.set()  # its answer still arrives
         with pytest.raises(asyncio.CancelledError):
             await slow
         await eventually(lambda: server.open == before - 1)

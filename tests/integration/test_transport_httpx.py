@@ -1,4 +1,4 @@
-"""FastTransport under ``httpx.AsyncClient``: what httpx documents of a transport, for any request and reply."""
+"""FastTransport under ``httpx.AsyncClient``: what httpx documents about transports, for any request and reply."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def client(**arguments: Any) -> httpx.AsyncClient:
 
 
 async def echoes(peer: Peer) -> None:
-    """A server that answers with the request as it came."""
+    """A server that echoes the request."""
     while True:
         line, headers, body = await peer.request()
         shown = "\n".join([line, *(f"{name}: {value}" for name, value in headers.items() if name)])

@@ -1,4 +1,4 @@
-"""How long idle connections are kept, and that the transport learns what the server allows."""
+"""How long idle connections are kept, and how the transport learns the server's limit."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_server_that_closes_idle_connections_teaches_its_limit() -> None
         transport, origin = sender._transport, sender._origin
         assert isinstance(transport, FastTransport)
         [connection] = origin.idle
-        transport.left_idle(connection, 0.2)  # a restart, an accident: no limit that a server would have
+        transport.left_idle(connection, 0.2)  # a restart or an accident, not a server's idle limit
         assert origin.idle_seconds == 30.0
         transport.left_idle(connection, 5.0)
         assert origin.idle_seconds == pytest.approx(4.0)
@@ -63,7 +63,7 @@ async def test_a_server_that_closes_idle_connections_teaches_its_limit() -> None
 
 
 async def test_the_connection_used_last_is_used_first() -> None:
-    """So that those not needed grow old and are closed."""
+    """So that connections not needed become idle and are closed."""
     arrived = asyncio.Event()
 
     async def script(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""After forty waves of forty cancelled calls a sender works as if nothing had been."""
+"""After 40 waves of 40 cancelled calls, a sender works as before."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ async def test_a_storm_of_cancellations_leaves_nothing_behind(arrangement: str, 
         del outcomes
         await eventually(lambda: server.open == 0)
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
-        gc.collect()  # a socket or a future that was forgotten complains here
+        gc.collect()  # a forgotten socket or future warns here
         await eventually(lambda: descriptors() <= files)

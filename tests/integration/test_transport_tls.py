@@ -1,4 +1,4 @@
-"""Whom a sender trusts, and that a server it does not trust is told nothing."""
+"""Which servers a sender trusts, and that others receive nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public API as its users write it, for mypy and pyright. Checked, never run: ``nox -s types``."""
+"""The public API as users call it, for mypy and pyright. Checked, never run: ``nox -s types``."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def a_number_is_an_int() -> Iterator[int]:
     yield accucheck.normalize(987_654_321, mobile_only=True)
 
 
-# The face without await
+# The synchronous client
 
 
 def without_a_loop() -> None:

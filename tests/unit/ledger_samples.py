@@ -1,4 +1,4 @@
-"""Settlements to keep, and what is seen of them, for the tests of the ledger."""
+"""Settlements for the ledger's tests, and how to compare them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 class Clock:
-    """Seconds since 1970, moved by the test."""
+    """Seconds since 1970; the test moves it."""
 
     def __init__(self, seconds: float = NOW.timestamp()) -> None:
         self.seconds = seconds
@@ -24,7 +24,7 @@ class Clock:
 
 
 def answered(number: int, *, calls: int = 1, lost: int = 0, **fields: Any) -> Settlement:
-    """Return an answer such as the vendor gives."""
+    """Return a realistic answer."""
     known: dict[str, Any] = {
         "whatsapp": True,
         "status_update": date(2023, 12, 12),
@@ -45,7 +45,7 @@ def failed(number: int, error: CheckError | None = None, *, calls: int = 3, lost
 
 
 def told(settlement: Settlement) -> tuple[Any, ...]:
-    """Return a settlement as plain values: errors are equal to themselves alone."""
+    """Return a settlement as plain values, because errors are only equal to themselves."""
     result = settlement.result
     if isinstance(result, CheckError):
         plain: Any = (type(result), result.reason, result.request_id, result.http_status)

@@ -1,8 +1,8 @@
 """Rate limiters of every kind and a run against them, in virtual time: no clock, no socket, no sleep.
 
-A limiter answers ``admit(now)``. ``simulate`` lets a controller, the gate and some workers loose on one and
-returns the whole trace, so that a test can state figures exactly: the same seed, the same run. It follows
-the benchmark closely (``python -m benchmarks rate``), whose figures it foretells to a few tenths of a percent.
+A limiter answers ``admit(now)``. ``simulate`` runs a controller, the gate and some workers against one and
+returns the whole trace. The same seed gives the same run, so tests can assert exact numbers. It predicts the
+results of the benchmark (``python -m benchmarks rate``) to a few tenths of a percent.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TokenBucket:
 
 
 class FixedWindow:
-    """So many calls in each window of ``seconds``; the first window turns at ``phase``."""
+    """A number of calls in each window of ``seconds``; the first window ends at ``phase``."""
 
     def __init__(self, limit: Limit, seconds: float, phase: float = 0.0) -> None:
         self._limit = limit
@@ -76,7 +76,7 @@ class FixedWindow:
 
 
 class SlidingWindow:
-    """So many calls in any ``seconds`` that end now."""
+    """A number of calls in the last ``seconds``."""
 
     def __init__(self, limit: Limit, seconds: float) -> None:
         self._limit = limit
@@ -93,7 +93,7 @@ class SlidingWindow:
 
 
 class Replaced:
-    """One limiter until a moment, another from then on: how the benchmark's nginx changes its limit."""
+    """One limiter until a given time, then another, like the benchmark's nginx."""
 
     def __init__(self, first: Limiter, at: float, then: Limiter) -> None:
         self._first, self._at, self._then = first, at, then
@@ -103,7 +103,7 @@ class Replaced:
 
 
 class SharedWithAnotherClient:
-    """A limiter that another client calls too, at random moments, ``its_rate`` times a second."""
+    """A limiter that another client also calls, at random times, ``its_rate`` times a second."""
 
     def __init__(self, limiter: Limiter, its_rate: Limit, seed: int = 0) -> None:
         self._limiter = limiter
@@ -130,7 +130,7 @@ class Controller(Protocol):
 
 
 class Pinned:
-    """A rate that a user has fixed: what the controller is measured against."""
+    """A fixed rate, to compare the controller with."""
 
     resume_at = 0.0
 
@@ -153,7 +153,7 @@ class Latency(Protocol):
 
 @dataclass
 class Far:
-    """A server far away: half of the time is travel either way, and a refusal comes no sooner than an answer.
+    """A distant server: half of the time is travel each way, and a refusal takes as long as an answer.
 
     Log-normal around ``typical`` seconds; one call in ``1 / stalls`` takes a second.
     """
@@ -171,9 +171,9 @@ class Far:
 
 @dataclass
 class Near:
-    """The servers of the benchmarks: on this machine; they refuse at once and take their time to answer.
+    """The benchmarks' servers, on this machine: they refuse at once and answer after a delay.
 
-    ``tail`` is the sandbox's way: 0.6 of the mean and an exponential tail; else uniform as behind nginx.
+    ``tail`` is like the sandbox: 0.6 of the mean and an exponential tail; otherwise uniform, as behind nginx.
     ``slow`` lets refusals take as long as answers.
     """
 
@@ -194,7 +194,7 @@ class Near:
 
 @dataclass
 class Trace:
-    """What the limiter saw: the moment of every admitted and every refused call, in order."""
+    """What the limiter saw: the time of every admitted and refused call, in order."""
 
     admitted: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
@@ -212,7 +212,7 @@ class Trace:
         return refused / max(1, refused + self.admitted_between(start, end))
 
     def utilization(self, limit: float, start: float, end: float) -> float:
-        """Admitted calls over what the limit allows in that time."""
+        """Admitted calls as a share of what the limit allows in that time."""
         return self.admitted_between(start, end) / (limit * (end - start))
 
     def rate_at(self, moment: float) -> float:
@@ -224,7 +224,7 @@ class Trace:
 class SimulatedGate:
     """``accucheck._gate.Gate``, with aiolimiter's leaky bucket in it, as a function of time.
 
-    Like it, it looks at the pace every 10 ms, holds 1 call and 10 ms of calls, and looks again at a hold
+        Like the original, it checks the pace every 10 ms, has room for 1 call plus 10 ms of calls, and checks a hold
     every 50 ms. Its timers are up to a millisecond late.
     """
 
@@ -238,7 +238,7 @@ class SimulatedGate:
         """Whether the caller that is first has been told to wait for the bucket, not for a hold."""
 
     def permit(self, now: float) -> float | None:
-        """Give a permit (None), or return the moment to ask again."""
+        """Give a permit (None), or return when to ask again."""
         while True:
             if not self._waits:
                 held_for = self._controller.resume_at - now
@@ -282,7 +282,7 @@ def simulate(
     seed: int = 0,
     lateness: float = 0.001,
 ) -> Trace:
-    """Run until ``seconds``; ``demand`` is how many calls a second there is work for (None: any number).
+    """Run until ``seconds``; ``demand`` is the calls per second that there is work for (None: unlimited).
 
     Timers are up to ``lateness`` seconds late.
     """

@@ -1,4 +1,4 @@
-"""One attempt: what one call does to the gate, the circuit, the counts and its number."""
+"""One attempt: its effect on the gate, the circuit, the counts and its number."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ QUOTA = StatusReply("OUT_OF_QUOTA", 403)
 
 
 class FakePace:
-    """An endless pace that remembers what it is told."""
+    """A pace without a limit that records what it learns."""
 
     resume_at = 0.0
     learned: float | None = None
@@ -68,7 +68,7 @@ class FakePace:
 
 
 class FakePolls:
-    """Poll times that remember what they are asked and told."""
+    """Poll times that record what they are asked and told."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[float, int, float]] = []
@@ -164,7 +164,7 @@ def play(bench: Bench) -> list[Decision]:
     return run(bench.take_all())
 
 
-# What comes of a call
+# The result of a call
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_retries_drain_the_budget_and_with_an_empty_one_numbers_wait_their_turn(
         return await asyncio.gather(*(bench.take(Progress(str(n))) for n in range(8)))
 
     waits = [decision.seconds for decision in run(main()) if isinstance(decision, Wait)]
-    # Half of the first second, by chance, or the turn in the budget: ten a second.
+    # Half of the first second by chance, or the wait for the budget: ten a second.
     assert sorted(waits) == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8])
 
 

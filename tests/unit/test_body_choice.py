@@ -1,4 +1,4 @@
-"""body="auto": at most two extra calls in an account's life, and none once anything has succeeded."""
+"""body="auto": at most two extra calls per account, and none after the first success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The brake on uniform refusals: a wrong setting must not burn a list."""
+"""The brake on uniform refusals: a wrong setting must not waste a list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHER = StatusReply("INVALID_ARGUMENT", 400, "not a phone number")
 
 
 def refuse(brake: Brake, reply: NoAnswer, count: int, *, start: int = 987_000_000) -> UniformRefusals | None:
-    """Refuse so many numbers; return the first error."""
+    """Refuse ``count`` numbers; return the first error."""
     for number in range(start, start + count):
         error = brake.refused(str(number), reply)
         if error is not None:

@@ -1,4 +1,4 @@
-"""The caps on calls: exact however many take at once, and nothing leased is forgotten."""
+"""The caps on calls: exact under concurrency, and nothing leased is forgotten."""
 
 from __future__ import annotations
 
@@ -153,13 +153,13 @@ def test_a_cap_counts_what_is_taken_and_not_given_back() -> None:
     assert [cap.take() for _ in range(3)] == [True, True, False]
 
 
-# Several processes on one file, in every order
+# Several processes on one file, in any order
 
 
 class Seat(MemoryStore):
-    """One process's part in a ledger's file, used in virtual time: each step takes as long as chance says.
+    """One process that uses a ledger's file in virtual time; each step takes a random time.
 
-    Beside the file's own words there is nothing here: the thread of ``SQLiteStore`` would stop the clock.
+    It uses the file's functions directly, because the thread of ``SQLiteStore`` would stop the clock.
     """
 
     def __init__(self, path: Path, chance: random.Random) -> None:
@@ -230,7 +230,7 @@ class Seat(MemoryStore):
 def test_processes_together_use_the_cap_exactly(
     lists: list[int], workers: int, spare: int, overlap: bool, polled: int, rate: float, seed: int
 ) -> None:
-    """Neither more nor fewer, whoever has leased the last calls, and with no error where the cap is just enough."""
+    """Neither more nor fewer calls, no matter who leased the last ones, and no error if the cap is just enough."""
     numbers = [
         [MOBILE + n + (0 if overlap else 1_000 * who) for n in range(count)]
         for who, count in enumerate(lists)

@@ -1,4 +1,4 @@
-"""endpoint="cascade": basic first, advanced for those on WhatsApp, and no step is paid twice. In virtual time."""
+"""endpoint="cascade": basic first, advanced for numbers on WhatsApp, and no step is paid for twice. In virtual time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ QUICK = Policy.fast()
 
 
 class Vendor(httpx.AsyncBaseTransport):
-    """Answers both endpoints, each number from its own list of words first, and writes an invoice."""
+    """Answers both endpoints, each number from its script first, and keeps an invoice."""
 
     def __init__(
         self, words: dict[tuple[str, str], list[str]] | None = None, *, latency: float = 0.1
@@ -179,7 +179,7 @@ def test_where_only_the_details_fail_the_answer_is_that_of_the_first_step() -> N
     vendor, ledger = Vendor({("advanced", "900000001"): ["unavailable"]}), Ledger()
 
     async def main() -> None:
-        for asks in (2, 2, 3):  # the failure is kept; then it is asked again
+        for asks in (2, 2, 3):  # the failure is kept, then retried
             outcomes, stats = await checked(vendor, ["900000001"], ledger=ledger, retry_failed=asks == 3)
             (outcome,) = outcomes
             assert isinstance(outcome, Checked)

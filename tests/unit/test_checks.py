@@ -1,4 +1,4 @@
-"""Single checks: shared, first at the gate, quick to fail, and never the cause of a lost answer. In virtual time."""
+"""Single checks are shared, go first at the gate, fail fast, and never lose an answer. In virtual time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ok(national: str) -> httpx.Response:
 
 
 class Vendor(httpx.AsyncBaseTransport):
-    """Answers after its latency, and remembers when it was asked for what."""
+    """Answers after its latency, and records when it was asked for which number."""
 
     def __init__(self, *, latency: float = 0.1) -> None:
         self.latency = latency
@@ -487,7 +487,7 @@ def test_a_check_of_a_number_that_a_stream_has_not_come_to_yet_does_not_wait_in_
     run(main())
 
 
-# What is wrong, and what is over
+# Errors and closed clients
 
 
 def test_a_bug_in_a_transport_is_raised_at_once_with_its_cause() -> None:
@@ -570,7 +570,7 @@ def test_a_ledger_that_fails_is_reported_and_its_answers_are_stored_once_it_work
                 await client.check(NUMBER)
             with pytest.raises(LedgerError, match="the disk is full"):
                 await client.check("987654322")
-            assert vendor.asked == {NUMBER: 1}  # whoever cannot keep answers buys none
+            assert vendor.asked == {NUMBER: 1}  # without a place to keep answers, nothing is bought
             ledger.broken = False
             assert await client.check(NUMBER)
             assert vendor.asked == {NUMBER: 1}

@@ -1,4 +1,4 @@
-"""The circuit and the retry budget: what an outage costs."""
+"""The circuit breaker and the retry budget: what an outage costs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_after_the_pause_one_probe_goes_and_no_second() -> None:
     assert circuit.sending()
     assert not circuit.admits(101.0)
     assert not circuit.admits(9_999.0)
-    assert not circuit.sending()  # a call that slips through is not taken for the probe
+    assert not circuit.sending()  # a call that slips through is not mistaken for the probe
     assert not circuit.admits(101.0)
 
 

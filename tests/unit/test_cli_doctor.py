@@ -1,4 +1,4 @@
-"""What the doctor finds in hostile surroundings, and what it says to do about it."""
+"""What doctor finds in hostile environments, and what it advises."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_ledger_on_a_network_file_system_is_a_failure(
 
 
 def test_a_read_only_folder_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object, **keywords: object) -> str:  # root may write anywhere
+    def refuse(*args: object, **keywords: object) -> str:  # root can write anywhere
         raise PermissionError(13, "Permission denied", str(tmp_path))
 
     monkeypatch.setattr("tempfile.mkdtemp", refuse)
@@ -188,7 +188,7 @@ def test_a_usable_ledger_folder_is_left_unchanged(tmp_path: Path) -> None:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """Take connections and say nothing."""
+    """Accept connections and send nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 

@@ -54,7 +54,7 @@ def test_a_third_signal_is_left_to_the_system() -> None:
 
 @pytest.fixture
 def heard_hang_up() -> Iterator[None]:
-    """Not ignored, also where the tests run under nohup."""
+    """SIGHUP is not ignored, even if the tests run under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)

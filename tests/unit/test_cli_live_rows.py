@@ -1,4 +1,4 @@
-"""Rows that are read beside the event loop: all of them, in order, no further ahead than a bound."""
+"""Rows read in a thread: all of them, in order, and never further ahead than a bound."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The man page names what there is."""
+"""The man page is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--metrics-file``: whole, readable by others, and never the end of a run."""
+"""``--metrics-file``: always complete, readable by others, and never the reason that a run ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLE = re.compile(
 
 
 def samples(path: Path) -> dict[tuple[str, str | None], float]:
-    """Read the file as Prometheus does: a sample a line, each below the type of its metric, once."""
+    """Read the file as Prometheus does: one sample a line, each below the type of its metric."""
     found: dict[tuple[str, str | None], float] = {}
     kinds: dict[str, str] = {}
     for line in path.read_text("utf-8").splitlines():

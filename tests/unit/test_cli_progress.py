@@ -41,7 +41,7 @@ class Terminal(io.StringIO):
 
 
 class Screen:
-    """A terminal that wraps and, made narrower, reflows: the rows that are on it."""
+    """A terminal that wraps, and reflows when it becomes narrower: its rows."""
 
     def __init__(self, width: int) -> None:
         self.width = width

@@ -133,7 +133,7 @@ async def test_the_best_answer_of_a_row_or_all_of_them() -> None:
     best = [columns async for _, columns in answered_rows(iter(rows), find, read=numbers_in)]
     assert [[(each.number, each.status) for each in columns] for columns in best] == [
         [("+51912345678", "OK")],
-        [("+51911111111", "UNCHECKED")],  # it may yet be a yes
+        [("+51911111111", "UNCHECKED")],  # it may still become a yes
         [("+51912345678", "OK")],
         [("+51987654321", "OK")],
         [("+51911111111", "UNCHECKED")],

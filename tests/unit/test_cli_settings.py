@@ -115,7 +115,7 @@ def test_variables_and_settings_of_other_commands_are_fine(monkeypatch: pytest.M
     monkeypatch.setenv("ACCUCHECK_CALLS_PER_NUMBER", "1.2")
     monkeypatch.setenv("ACCUCHECK_SANDBOX_SEED", "1")
     monkeypatch.setenv("ACCUCHECK_API_SECRET", "s")
-    monkeypatch.setenv("ACCUCHECK_RATE", "")  # empty is as good as unset
+    monkeypatch.setenv("ACCUCHECK_RATE", "")  # empty counts as unset
     assert parsed()["pace"].rate == "auto"
 
 

@@ -1,4 +1,4 @@
-"""The time left, against whole runs of the engine in virtual time, and against counts made up for what is rare."""
+"""The time left, compared with whole runs of the engine in virtual time, and with made-up counts for rare cases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Shown(NamedTuple):
 
 @pytest.fixture
 def whole_run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Returns what the progress shows at each second of a run over so many numbers."""
+    """Return what the progress shows at each second of a run."""
 
     async def go(settings: Settings, numbers: int, rate: Any, options: dict[str, Any]) -> list[Shown]:
         loop = asyncio.get_running_loop()
@@ -80,7 +80,7 @@ def whole_run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def is_right(each: Shown, pending_for: float = 0.0) -> bool:
-    """Within a fifth, or a few seconds where that is less: the last pending number is nobody's to foresee."""
+    """Within a fifth, or within a few seconds if that is more: nobody can predict the last pending number."""
     if each.eta is None:
         return each.left < 12 + pending_for / 5
     if each.bound == "at most":
@@ -125,7 +125,7 @@ def test_the_time_left_is_right_within_a_fifth_from_the_second_minute(case: str,
     assert shown[-1].elapsed > 150
     late = [each for each in shown if each.elapsed >= 60]
     wrong = [each[:4] for each in late if not is_right(each, settings.pending_for if settings.pending else 0)]
-    # Chance has the last pending numbers answered a little sooner or later than anybody can know.
+    # The last pending numbers are answered at random times, which cannot be predicted.
     assert len(wrong) <= len(late) * 0.05, wrong
     told = [each for each in late if each.eta is not None and (each.bound is None or settings.rate == 1.0)]
     assert len(told) > 0.8 * len(late)
@@ -151,7 +151,7 @@ def test_an_outage_is_shown_and_does_not_count(whole_run: Any) -> None:
 
 
 def flow(rate: float, seconds: int, numbers: int, pause: tuple[int, int] = (0, 0)) -> Iterator[Stats]:
-    """Yield the counts of each second of a run that asks so many numbers a second, except in a pause."""
+    """Yield the counts of each second of a run at a steady rate, except during a pause."""
     for second in range(seconds):
         working = second - min(max(second - pause[0], 0), pause[1] - pause[0])
         done = min(int(rate * working), numbers)

@@ -1,4 +1,4 @@
-"""What a caller may say for one check or one stream: keys, limits, ledgers; and wrong input, refused clearly."""
+"""What a caller can set for one check or one stream: keys, limits, ledgers; and clear errors for wrong input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REQUEST: contextvars.ContextVar[str] = contextvars.ContextVar("request", default
 
 
 class Watching(Vendor):
-    """Remembers in which context each number was asked."""
+    """Records the context in which each number was asked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class Watching(Vendor):
         return await super().handle_async_request(request)
 
 
-# Where it calls
+# The base URL
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The cap on what calls may cost: exact to the last call, over runs, processes and kills."""
+"""The cap on cost: exact to the last call, across runs, processes and kills."""
 
 from __future__ import annotations
 

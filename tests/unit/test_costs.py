@@ -1,4 +1,4 @@
-"""Money: estimates that say what they assume, and a cap that holds to the last call."""
+"""Money: estimates that state their assumptions, and a cap that is exact to the call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Credentials that show themselves nowhere but in the request headers."""
+"""Credentials appear nowhere but in the request headers."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def fate(
 
 
 def ending(decision: Decision) -> type[Exception]:
-    """The class of the error that a decision holds."""
+    """The class of a decision's error."""
     match decision:
         case Done(CheckError() as error) | Stop(error):
             return type(error)
@@ -136,7 +136,7 @@ def test_every_status_of_the_page_has_a_fate() -> None:
         assert isinstance(fate(StatusReply(status, 400)), Done | Wait | Stop)
 
 
-# What an error tells
+# What errors contain
 
 
 @pytest.mark.parametrize("status", ["INVALID_ARGUMENT", "INTERNAL_ERROR", "RATE_LIMIT_EXCEEDED"])
@@ -280,7 +280,7 @@ def test_the_poll_stop_may_look_at_the_wait_that_would_come(poll_wait: Any) -> N
     assert ending(fate(PENDING, later, policy)) is PendingTimeout
 
 
-# Refusals for frequency
+# Rate limits
 
 REFUSAL = StatusReply("RATE_LIMIT_EXCEEDED", 403)
 

@@ -1,4 +1,4 @@
-"""decide() has an answer to everything, the same to the same, and no wait that a clock could not keep."""
+"""decide() has a decision for every reply, is deterministic, and never returns an impossible wait."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ replies: st.SearchStrategy[Reply] = st.one_of(
         retry_after=st.none() | st.floats(0, 1e12),
     ),
 )
-# People bring their own strategies; some of them are careless.
+# Users bring their own strategies, and some are careless.
 fixed_waits = st.builds(
     tenacity.wait_fixed, st.floats(-1e6, 1e6) | st.sampled_from([math.inf, -math.inf, math.nan])
 )
@@ -184,7 +184,7 @@ def test_a_malformed_reply_is_never_asked_again(
 
 @given(attempts, exact_waits, chances)
 def test_a_wait_strategy_is_taken_as_it_is(attempt: AttemptHistory, wait: wait_base, chance: float) -> None:
-    """What tenacity itself would wait, whatever the chance; a clock cannot keep less than 0 or forever."""
+    """What tenacity itself would wait, for any chance; waits are never negative or infinite."""
     retrying = tenacity.Retrying(wait=wait)
     state = tenacity.RetryCallState(retrying, None, (), {})
     state.attempt_number = attempt.failures + 1

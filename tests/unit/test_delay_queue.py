@@ -1,4 +1,4 @@
-"""Delayed things come back at their times, in order, by one timer."""
+"""Delayed items come back on time, in order, with a single timer."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_an_item_that_is_already_due_comes_back_in_a_later_iteration(seconds: fl
     async def main() -> Released:
         queue, released = delaying()
         queue.delay("now", seconds)
-        assert released == []  # never from inside delay(): the caller is in the middle of something
+        assert released == []  # never from inside delay(), while the caller is busy
         await asyncio.sleep(0.001)
         return released
 
@@ -183,7 +183,7 @@ def test_an_item_due_at_once_is_delayed_on_uvloop_too() -> None:
     async def main() -> list[str]:
         back: list[str] = []
         queue: DelayQueue[str] = DelayQueue(back.extend)
-        for name in ("a", "b", "c"):  # a time that has come makes uvloop give a handle without a time
+        for name in ("a", "b", "c"):  # for a time in the past, uvloop returns a handle without a time
             queue.delay(name, 0.0)
         while len(back) < 3:
             await asyncio.sleep(0.001)

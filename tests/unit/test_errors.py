@@ -1,4 +1,4 @@
-"""The error tree: as drawn, with its data, across processes."""
+"""The error tree is as drawn in the docstring, and errors keep their data across processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RUN_KINDS = [kind for kind in KINDS if issubclass(kind, RunEnded)]
 
 
 def drawn_tree() -> dict[str, str | None]:
-    """Read the docstring's tree: each name and the name it hangs from."""
+    """Read the tree in the docstring: each name and its parent."""
     assert _errors.__doc__ is not None
     parents: dict[str, str | None] = {}
     branch: list[str] = []
@@ -111,7 +111,7 @@ def test_the_reason_is_the_message(kind: type[AccucheckError]) -> None:
 
 
 def filled(kind: type[AccucheckError]) -> AccucheckError:
-    """An error whose every field differs from its default."""
+    """An error in which every field differs from its default."""
     if issubclass(kind, InvalidNumber):
         return kind("the reason", problem="too_short")
     if issubclass(kind, CheckError):

@@ -1,4 +1,4 @@
-"""The public face: what is exported, what is documented, what importing it costs."""
+"""The public API: what is exported, what is documented, and what importing it costs."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ DOCUMENTED = {
     "SyncClient",
     "SyncStream",
     "check_sync",
-    # the seams
+    # extension points
     "Gate",
     "AdaptiveGate",
     "UnlimitedGate",
     "Store",
     "MemoryStore",
-    # what their signatures speak of
+    # types in their signatures
     "BodyStyle",
     "CallKind",
     "Claims",
@@ -96,7 +96,7 @@ NOT_IMPORTED = (
 
 
 def imported_names() -> set[str]:
-    """The names that the face's own source brings in without an underscore."""
+    """The public names that the package's source imports."""
     tree = ast.parse(Path(accucheck.__file__).read_text(encoding="utf-8"))
     return {
         alias.asname or alias.name
@@ -145,10 +145,10 @@ def test_every_public_method_of_the_client_and_the_stream_says_what_it_does() ->
 
 
 def annotations_of(thing: Any) -> Iterator[str]:
-    """The annotations of a function, or of the public methods and fields of a class, as they are written."""
+    """The annotations of a function, or of a class's public methods and fields, as written."""
     functions = [thing] if inspect.isfunction(thing) else []
     if inspect.isclass(thing):
-        # Streams are made by a client, and a transport is used through httpx: what they take is between them.
+        # Clients create streams, and httpx calls transports, so users never write the types of their arguments.
         made_by_users = thing not in (accucheck.Stream, accucheck.SyncStream, accucheck.FastTransport)
         for name, member in vars(thing).items():
             if made_by_users and (not name.startswith("_") or name == "__init__"):
@@ -161,7 +161,7 @@ def annotations_of(thing: Any) -> Iterator[str]:
 
 
 def test_types_in_public_signatures_are_exported() -> None:
-    """A user annotates with the same names: ``rate: accucheck.Rate``."""
+    """Users annotate with the same names: ``rate: accucheck.Rate``."""
     private = set()
     for exported in accucheck.__all__:
         thing = getattr(accucheck, exported)
@@ -192,7 +192,7 @@ def test_the_package_says_that_it_is_typed() -> None:
 
 
 def python(code: str) -> str:
-    """Run code in a fresh interpreter in which every warning is an error; return what it prints."""
+    """Run code in a fresh interpreter that turns warnings into errors; return what it prints."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
@@ -202,7 +202,7 @@ def python(code: str) -> str:
 
 @pytest.fixture(scope="module")
 def modules_after_import() -> set[str]:
-    """What a fresh interpreter imports for accucheck."""
+    """The modules that a fresh interpreter imports for accucheck."""
     return set(
         python(
             "import sys; before = set(sys.modules); import accucheck; print(*(set(sys.modules) - before))"
@@ -223,7 +223,7 @@ def test_accucheck_can_be_imported_without_extras() -> None:
 
 
 def test_the_sandbox_imports_nothing_of_the_client() -> None:
-    """Over its own source: importing any module of a package runs the package's face first."""
+    """Checks the source, because importing any module of a package imports the package first."""
     sandbox = Path(accucheck.__file__).parent / "sandbox"
     sources = sorted(sandbox.glob("*.py"))
     assert sources

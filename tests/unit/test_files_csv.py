@@ -1,4 +1,4 @@
-"""CSV: a row goes back as the very text it was, and nothing in a list stops the reading of it."""
+"""CSV: rows come back unchanged to the byte, and no list is too odd to read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADER = ",".join(RESULT_COLUMNS)
 
 
 def no_sync(descriptor: int) -> None:
-    """Take no time: these tests write many files and none of them needs to survive a power cut."""
+    """Skip fsync: these tests write many files, and none needs to survive a power cut."""
 
 
 def written(

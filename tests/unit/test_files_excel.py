@@ -1,4 +1,4 @@
-"""Excel: numbers, dates and text keep their kind; nothing becomes a formula; limits are told."""
+"""Excel: numbers, dates and text keep their type; nothing becomes a formula; limits are reported."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_same_rows_make_the_same_bytes(leads: Path) -> None:
 
 
 def refused(leads: Path, *, match: str) -> None:
-    """Assert that the output is refused before the first row is written, which is before any call."""
+    """Assert that the output is refused before the first row is written, and so before any call."""
     output = leads.with_name("output.xlsx")
     with open_source(leads) as source:
         with pytest.raises(FileError, match=match):

@@ -1,7 +1,7 @@
-"""Lists as real programs export them: each is read to its last number, or refused by its name.
+"""Lists as real programs export them: each is read completely, or refused with an error that names it.
 
-The names say which program wrote the list. What is here was looked up in the programs' documentation and bug reports;
-the cells are made up.
+The names say which program wrote the list. The formats come from the programs' documentation and bug reports; the
+cells are made up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROWS = [{"nombre": "Ana", "celular": str(A)}, {"nombre": "Luis", "celular": str(
 
 
 def read(path: Path, **options: Any) -> list[int | str]:
-    """Return what was read of each row: its number, or the problem in a word."""
+    """Return each row's number, or its problem in a word."""
     found: list[int | str] = []
     with open_source(path, **options) as source:
         for row in source.rows():

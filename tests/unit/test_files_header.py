@@ -1,4 +1,4 @@
-"""The header: the first row, or one below a title, or none; what stands above it comes back."""
+"""The header: the first row, or one below a title, or none; rows above it come back unchanged."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ CELLS = st.sampled_from([*WORDS, *OTHERS])
 @example(rows=[["nombre", "dato"], ["Ana", "987654321", "Lima"]])
 @given(rows=st.lists(st.lists(CELLS, min_size=1, max_size=5), min_size=1, max_size=14))
 def test_a_list_without_a_title_is_read_as_if_there_were_none(rows: list[list[str]]) -> None:
-    # What could be a title: a first row that is narrower than one that follows before the numbers.
+    # A possible title: a first row that is narrower than a later one above the numbers.
     filled = [sum(map(bool, map(str.strip, row))) for row in rows]
     numbers = [any(cell in ("987654321", "+51 912 345 678", "12345678") for cell in row) for row in rows]
     before = filled[: numbers.index(True) if True in numbers else None]

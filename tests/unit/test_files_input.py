@@ -1,4 +1,4 @@
-"""Inputs: files, compressed files, standard input spooled and live; torn ones are one clear line."""
+"""Inputs: files, compressed files, standard input spooled and live; damaged ones give one clear error."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_zstd_that_stands_for_much_more_than_it_is_long_is_read_in_pieces(tmp_pa
 )
 def test_what_cannot_be_opened_is_a_clear_error(tmp_path: Path, name: str, told: str) -> None:
     os.mkfifo(tmp_path / "pipe")
-    descriptor = os.open(tmp_path / "pipe", os.O_RDWR)  # or opening it would wait for a writer
+    descriptor = os.open(tmp_path / "pipe", os.O_RDWR)  # opening it would otherwise wait for a writer
     try:
         with pytest.raises(FileError, match=told):
             open_source(tmp_path / name)
@@ -163,7 +163,7 @@ def test_parquet_comes_through_standard_input(tmp_path: Path) -> None:
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     parquet.write_table(arrow.table({"phone": ["987654321"]}), tmp_path / "leads.parquet")
     content = (tmp_path / "leads.parquet").read_bytes()
-    for live in (False, True):  # its index is at its end, so it is copied first in any case
+    for live in (False, True):  # its index is at the end, so it is always copied first
         assert numbers_of(open_source("-", live=live, stdin=io.BytesIO(content))) == ["987654321"]
 
 

@@ -1,4 +1,4 @@
-"""JSON lines: our keys go behind a row's own, whose bytes stay as they were."""
+"""JSON lines: our keys follow a row's own, whose bytes stay unchanged."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ OURS = (
 
 
 def no_sync(descriptor: int) -> None:
-    """Take no time: these tests write many files and none of them needs to survive a power cut."""
+    """Skip fsync: these tests write many files, and none needs to survive a power cut."""
 
 
 class Drip(io.RawIOBase):
-    """Gives one chunk a read, as a pipe does whose writer is slow."""
+    """Returns one chunk per read, like a pipe with a slow writer."""
 
     def __init__(self, chunks: list[bytes]) -> None:
         self._chunks = chunks

@@ -1,4 +1,4 @@
-"""The number column: as asked for, by name, or by content; where two would do, neither is taken."""
+"""The number column: as requested, by name, or by content; if two are equally good, neither is used."""
 
 from __future__ import annotations
 

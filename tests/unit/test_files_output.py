@@ -1,4 +1,4 @@
-"""Outputs: there whole or not at all, private, synced in the right order, never over the input."""
+"""Outputs: complete or absent, private, synced in the right order, and never over the input."""
 
 from __future__ import annotations
 
@@ -433,7 +433,7 @@ DOCUMENTED: dict[str, Callable[[Any], bool]] = {
 
 
 def documented_types() -> dict[str, dict[str, str]]:
-    """Return the type of each column in each format, as the documentation has them."""
+    """Return the documented type of each column in each format."""
     table = [
         [cell.strip() for cell in line.strip().strip("|").split(" | ")]
         for line in (ResultColumns.__doc__ or "").replace("``", "`").splitlines()
@@ -447,7 +447,7 @@ def test_every_column_has_its_documented_type_in_every_format(tmp_path: Path, le
     leads = tmp_path / f"leads.{leads_format}"
     if leads_format == "csv":
         leads.write_text("phone\n987654321\n14441234\nx\n")
-    else:  # the output is then a copy of the workbook
+    else:  # here the output is a copy of the workbook
         with pytest.importorskip("xlsxwriter").Workbook(leads) as book:
             book.add_worksheet().write_column(0, 0, ["phone", "987654321", "14441234", "x"])
     answers = [

@@ -1,4 +1,4 @@
-"""Parquet: schema and values are kept, the results have their types, a torn file is one clear line."""
+"""Parquet: schema and values are kept, results are typed, a damaged file gives one clear error."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_row_costs_the_same_whatever_the_order_of_the_answers(
     with open_source(leads) as source:
         rows = list(source.rows())
         monkeypatch.setattr("accucheck.files._parquet.cells_of", counted)
-        # As they are answered around the end of a batch: one of the old, one of the new.
+        # The order of answers at the end of a batch: one from the old, one from the new.
         pairs = list(zip(rows[64_000:65_000], rows[66_000:67_000], strict=True))
         assert [[source.values(row)[1] for row in pair] for pair in pairs] == [
             [64_000 + place, 66_000 + place] for place in range(1000)

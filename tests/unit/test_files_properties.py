@@ -1,4 +1,4 @@
-"""Whatever the table and the format: every row comes out once with its own cells, and every number is asked."""
+"""For any table and format, every row comes out once with its own cells, and every number is asked."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ tables = st.lists(st.tuples(cells, phones, cells), min_size=1, max_size=15)
 
 
 def no_sync(descriptor: int) -> None:
-    """Take no time."""
+    """Skip fsync."""
 
 
 def as_csv(path: Path, rows: list[tuple[str, ...]]) -> None:
@@ -183,7 +183,7 @@ def test_rows_and_cells_are_kept_and_numbers_are_asked(
     folder = tmp_path_factory.mktemp("table")
     path, checked = folder / leads, folder / output
     MAKERS[leads](path, rows)
-    if leads.startswith("page"):  # a browser shows one blank for several
+    if leads.startswith("page"):  # browsers collapse whitespace
         rows = [tuple(re.sub(" +", " ", cell) for cell in row) for row in rows]
     if leads.startswith("two"):
         rows = [*rows[::2], SURE, *rows[1::2], SURE]

@@ -1,4 +1,4 @@
-"""What an input is, is told by its content; what is not read is named, and no number stays unread in silence."""
+"""Inputs are recognized by content; unsupported ones are named, and no number is skipped silently."""
 
 from __future__ import annotations
 

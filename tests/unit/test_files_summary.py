@@ -1,4 +1,4 @@
-"""The sheet that sums a list up: in a new workbook and in a copy, and never taken for leads."""
+"""The summary sheet: in a new workbook and in a copy, and never mistaken for leads."""
 
 from __future__ import annotations
 

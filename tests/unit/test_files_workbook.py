@@ -1,4 +1,4 @@
-"""A workbook is what the person sees: its sheets, its hidden rows, its styles, and what has no value."""
+"""A workbook is read as a person sees it: sheets, hidden rows, styles, and cells without a value."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def checked(leads: Path, **options: Any) -> Path:
 
 
 def rewritten(path: Path, change: Callable[[bytes], bytes], part: str = "xl/worksheets/sheet1.xml") -> Path:
-    """Change one part of a workbook, as another program would have written it."""
+    """Change one part of a workbook, as if another program had written it."""
     with zipfile.ZipFile(path) as old:
         parts = {name: old.read(name) for name in old.namelist()}
     parts[part] = change(parts[part])
@@ -237,7 +237,7 @@ ROW_STARTS = ["", ' hidden="1"', ' hidden="true"', ' hidden="false"']
 def test_oddities_in_a_sheet_are_found_wherever_its_xml_is_split(
     rows: list[tuple[str, list[int]]], prefix: str, size: int
 ) -> None:
-    rows.insert(0, ("", [4]))  # the formula that others share
+    rows.insert(0, ("", [4]))  # a shared formula
     facts, xml = SheetFacts(), ""
     for line, (start, cells) in enumerate(rows, start=1):
         if "1" in start or "true" in start:
@@ -327,7 +327,7 @@ def test_everything_in_a_workbook_stays_as_it_is(leads: Path) -> None:
     output = checked(leads, sheet="Leads")
     assert facts_of(output) == facts_of(leads)
     sheet = openpyxl.load_workbook(output)["Leads"]
-    # Line 4 has a sum and no number, line 6 a total: rows of the list, as far as anybody can tell.
+    # Line 4 has a sum but no number, line 6 a total: they cannot be told from rows of the list.
     for line in (2, 3, 4):
         assert tuple(cell.value for cell in sheet[line][6:16]) == OURS
     assert [cell.value for cell in sheet[1][6:16]] == list(RESULT_COLUMNS)

@@ -1,4 +1,4 @@
-"""The gate in virtual time: the pace kept exactly, in order, with nothing lost and nothing given twice."""
+"""The gate in virtual time: the pace is exact and in order; no permit is lost or given twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT = 1e-6
 
 
 class FakePace:
-    """A pace that is told what to say, and remembers what it was told."""
+    """A scripted pace that records what it learns."""
 
     def __init__(self, rate: float | Callable[[float], float]) -> None:
         self.rate_at = rate if callable(rate) else lambda _now: rate
@@ -47,7 +47,7 @@ def elapsed() -> float:
 
 
 async def take(gate: PacedGate, calls: int, workers: int = 10) -> list[float]:
-    """Make so many calls as fast as the gate lets so many workers; return the moments from the start."""
+    """Make calls as fast as the gate allows; return their times from the start."""
     left = calls
     moments: list[float] = []
 
@@ -64,7 +64,7 @@ async def take(gate: PacedGate, calls: int, workers: int = 10) -> list[float]:
 
 
 def most_above(moments: list[float], rate: float) -> float:
-    """Over all windows: the calls in one beyond what the rate alone lets through in it."""
+    """Over all windows, the most calls beyond what the rate alone allows."""
     excess = best = 0.0
     last = moments[0]
     for moment in moments:
@@ -339,7 +339,7 @@ def test_a_cancelled_waiter_costs_the_others_neither_place_nor_permit(cancelled:
         await gate.acquire()
         waiters = [asyncio.create_task(gate.acquire()) for _ in range(4)]
         await asyncio.sleep(0.5)
-        waiters[cancelled].cancel()  # the first waits for the bucket, the others for their turn
+        waiters[cancelled].cancel()  # the first waits for the bucket, the others in line
         done = await asyncio.gather(*waiters, return_exceptions=True)
         assert isinstance(done.pop(cancelled), asyncio.CancelledError)
         return [moment - START for moment in done if isinstance(moment, float)]
@@ -421,7 +421,7 @@ def test_an_error_in_the_pace_is_raised_by_acquire() -> None:
     run(main())
 
 
-# What the pace is told
+# What the pace learns
 
 
 def test_the_pace_learns_of_every_call_and_its_outcome() -> None:

@@ -1,4 +1,4 @@
-"""What the gate needs of aiolimiter beyond its documentation, held against the release that is installed."""
+"""What the gate relies on in aiolimiter beyond its documentation, tested with the installed release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller may ask of the gate."""
+"""Which rates and bursts a caller can set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def first_rate(gate: AdaptiveGate) -> float:
     [
         (50, None, 50.0),
         (0.5, None, 0.5),
-        (50, 10.0, 50.0),  # a number is meant: it is tried at once
+        (50, 10.0, 50.0),  # a number was set, so it is used at once
         ("auto", 100.0, 90.0),
         ((1, 200), 100.0, 90.0),
         ((95, 200), 100.0, 95.0),

@@ -1,4 +1,4 @@
-"""Replies that no page foresees, through the whole client: each has its fate, and harms nothing on its way out."""
+"""Undocumented replies, through the whole client: each has a fate, and its text is harmless everywhere."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def outcome_of(body: str) -> tuple[Any, int, Any]:
 
 
 def leaves_safely(outcome: Any) -> None:
-    """Whatever a program does with an outcome works, and obeys nothing that is in it."""
+    """Everything a program does with an outcome works, and its text controls nothing."""
     json.dumps(outcome.to_dict(), allow_nan=False).encode()
     assert type(pickle.loads(pickle.dumps(outcome))) is type(outcome)
     assert "\x1b" not in repr(outcome)

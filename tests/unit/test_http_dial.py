@@ -1,4 +1,4 @@
-"""Happy Eyeballs, without a network: who is tried when, who wins, and what becomes of the others."""
+"""Happy Eyeballs, without a network: which address is tried when, which wins, and what happens to the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each failure says about the money, row by row."""
+"""For each failure, whether it may have been charged."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_failed_connection_names_the_host_and_what_the_system_says(error: OSEr
 
 
 def wrapped(error: OSError) -> Exception:
-    """As httpcore and httpx hand it on."""
+    """As httpcore and httpx raise it."""
     try:
         try:
             raise error

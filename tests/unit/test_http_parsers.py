@@ -1,4 +1,4 @@
-"""The parser, any way the bytes are cut: the same replies, and no exception but the transport's."""
+"""The parser: however the bytes are split, the same replies, and only transport errors."""
 
 from __future__ import annotations
 

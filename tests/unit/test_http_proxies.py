@@ -1,4 +1,4 @@
-"""Which proxy the environment means."""
+"""Which proxy the environment selects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sender over transports that people bring, and what it never shows."""
+"""The sender with custom transports, and what it never shows."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ async def test_an_endless_body_is_given_up_and_closed() -> None:
 
 
 async def test_no_credential_is_in_a_repr_a_log_or_a_reply(caplog: pytest.LogCaptureFixture) -> None:
-    """Not even where a server's error page or a transport's error repeats them."""
+    """Not even if a server's error page or a transport's error repeats them."""
 
     def telling(request: httpx.Request) -> httpx.Response:
         shown.append(repr(request) + repr(request.headers) + str(request.headers))

@@ -1,4 +1,4 @@
-"""Slots for calls in flight: never more than there are, first come first served, none lost."""
+"""Slots for calls in flight: never more than the limit, first come first served, none lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the caller's items: any iterable, without stopping the loop, and closed by whoever read it."""
+"""Reading the caller's items: any iterable, without blocking the loop, and closed by the thread that read it."""
 
 from __future__ import annotations
 

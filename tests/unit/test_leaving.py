@@ -1,6 +1,6 @@
 """Every way to leave a stream, at every moment: nothing lost, nothing bought twice, nothing left behind.
 
-In virtual time, with a vendor that notes what it has charged for.
+In virtual time, with a vendor that records what it charged for.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LEADS = numbers(60)
 
 
 class Vendor:
-    """Charges for every answer, whether or not anybody hears it."""
+    """Charges for every answer, whether or not anyone receives it."""
 
     def __init__(self, *, latency: float, pending_first: bool = False) -> None:
         self.latency = latency
@@ -64,7 +64,7 @@ class SlowLedger(MemoryStore):
 
 
 class Scene:
-    """A run that is interrupted after half a second, and what must hold afterwards."""
+    """A run interrupted after half a second, and what must hold afterwards."""
 
     def __init__(self, moment: str, kind: str) -> None:
         self.vendor = Vendor(
@@ -85,14 +85,14 @@ class Scene:
         return stream
 
     async def read(self) -> None:
-        """Iterate without an end, as long as one lets it."""
+        """Iterate forever."""
         async with self.stream() as outcomes:
             async for outcome in outcomes:
                 self.seen.append(outcome)
             await asyncio.sleep(3600)
 
     def check_nothing_is_lost(self) -> None:
-        """What is charged is delivered, or kept for whoever asks; what is not charged was not asked."""
+        """Every charged answer is delivered or stored, and no other number was asked."""
         assert self.vendor.under_way == 0
         (stream,) = self.streams
         outcomes = [*self.seen, *stream.undelivered()]

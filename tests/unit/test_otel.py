@@ -30,7 +30,7 @@ POST = {"http.request.method": "POST", **SERVER}
 
 
 class Telemetry:
-    """Both providers, and what came out of them."""
+    """Both providers, and what they exported."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -48,7 +48,7 @@ class Telemetry:
         return self._exporter.get_finished_spans()
 
     def points(self, name: str) -> dict[tuple[object, ...], Any]:
-        """The points of a metric, by their attributes besides the server's."""
+        """The points of a metric, by attributes other than the server's."""
         data = self._reader.get_metrics_data()
         return {
             tuple(value for key, value in (point.attributes or {}).items() if key not in POST): point

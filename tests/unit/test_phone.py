@@ -1,4 +1,4 @@
-"""The normalizer: what lead lists hold, and what cannot be a Peru number."""
+"""The normalizer: what lead lists contain, and what cannot be a Peru number."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_text_around_a_mobile_is_stripped(text: str) -> None:
         "whatsapp: 51987654321@c.us",
         "callto:+51987654321",
         "sms:+51987654321",
-        # What cannot be seen.
+        # Invisible characters.
         "987654321\u3164",
         "\u3164987654321",
         "\u2060987654321\u2064",

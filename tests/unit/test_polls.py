@@ -20,7 +20,7 @@ TimeToAnswer = Callable[[random.Random, float], float]
 
 @dataclass
 class Polled:
-    """What became of one number: when it was first asked, its polls, and how late its answer was fetched."""
+    """One number: when it was first asked, its polls, and how late its answer was fetched."""
 
     asked_at: float
     polls: int
@@ -30,7 +30,7 @@ class Polled:
 def poll(
     vendor: TimeToAnswer, *, numbers: int = 3000, per_second: float = 30.0, seed: int = 0
 ) -> list[Polled]:
-    """Ask for so many numbers, all of which become PENDING, and poll them as ``PollTimes`` says."""
+    """Ask for numbers that all become PENDING, and poll them as ``PollTimes`` says."""
     chance = random.Random(seed)
     schedule = PollTimes()
     due = [(number / per_second + 0.05, number, 0.05, 0) for number in range(numbers)]
@@ -192,7 +192,7 @@ class Collected:
 
 
 def collect(vendor: TimeToAnswer, *, numbers: int, per_second: float = 50.0, seed: int = 0) -> Collected:
-    """Ask for all numbers once, all of which become PENDING, and collect them as ``LaterPolls`` says."""
+    """Ask for numbers that all become PENDING, and collect them as ``LaterPolls`` says."""
     chance = random.Random(seed)
     schedule = LaterPolls()
     asked_at = [number / per_second for number in range(numbers)]

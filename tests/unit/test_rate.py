@@ -1,4 +1,4 @@
-"""The adaptive rate against limiters of every kind, in virtual time. The figures are exact: same seed, same run."""
+"""The adaptive rate against limiters of every kind, in virtual time. The numbers are exact: same seed, same run."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def ride(limiter: Limiter, latency: Latency, seconds: float = 60.0, seed: int = 
 
 
 def nginx(limit: float, share: float = 1.0) -> TokenBucket:
-    """Return the benchmark's bucket; ``share`` is what a changed limit is of the one its burst was made for."""
+    """Return the benchmark's bucket; ``share`` is a changed limit as a share of the one its burst was sized for."""
     burst = max(5, int(limit / share) // 10)
     return TokenBucket(constant(limit), max(1, int(burst * share)))
 
 
 def phase(seed: int) -> float:
-    """When windows of a second turn."""
+    """When one-second windows start."""
     return random.Random(seed).random()
 
 
@@ -133,7 +133,7 @@ def test_seconds_in_which_nobody_calls_are_not_taken_for_a_lower_limit(share: fl
         seconds=60,
         latency=NGINX,
         workers=50,
-        # In the slow climb that measures: the exhaustion after it closes a measurement that was mostly idle.
+        # During the slow climb that measures; the exhaustion after it ends a mostly idle measurement.
         demand=lambda now: 0.3 if 26.0 < now < 28.0 else 1000.0,
     )
     assert trace.utilization(100 * share, 33.2, 60) >= 0.9
@@ -191,7 +191,7 @@ def test_a_minutes_quota_is_used_up_from_the_start(limit: int) -> None:
 
 
 def test_exhaustions_that_follow_each_other_fast_still_measure_the_limit() -> None:
-    # Each came too soon after the last to measure anything, so that 150/s stood for good: 5.6 % were refused.
+    # Each came too soon after the last to measure anything, so 150/s stayed forever: 5.6 % were refused.
     falls = Replaced(nginx(150), 10, nginx(100))
     trace = simulate(RateController(start=145), falls, seconds=25, latency=NGINX, workers=50, seed=1)
     assert trace.refused_share(12, 25) <= 0.005
@@ -473,7 +473,7 @@ def test_an_absurd_retry_after_is_ignored(retry_after: float) -> None:
 @pytest.mark.parametrize("jump", [-1e6, -3.0, 1e3, 1e9])
 def test_a_clock_that_jumps_changes_nothing(jump: float) -> None:
     class JumpingClock:
-        """The controller sees a clock that jumps at 30 s; everything else sees the true one."""
+        """The controller's clock jumps at 30 s; everything else uses the true one."""
 
         def __init__(self) -> None:
             self.inner = RateController()
@@ -541,7 +541,7 @@ def test_the_simulated_limits_agree_with_arithmetic() -> None:
 def test_a_busy_machine_whose_timers_are_late_finds_the_limit_all_the_same(
     lateness: float, seed: int
 ) -> None:
-    """It loses permits to every late timer; that is no reason to ask for fewer."""
+    """It loses permits to late timers, which is no reason to ask for fewer."""
     controller = RateController()
     controller.queued = True
     trace = simulate(
@@ -553,7 +553,7 @@ def test_a_busy_machine_whose_timers_are_late_finds_the_limit_all_the_same(
 
 
 class InPieces:
-    """A controller that hears of calls by reports, in which a part of each is missing and comes with the next."""
+    """A controller that learns of calls from reports; a part of each report is missing and comes with the next."""
 
     def __init__(self, missing: float, seed: int) -> None:
         self.controller = RateController()

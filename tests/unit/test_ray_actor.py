@@ -1,4 +1,4 @@
-"""What runs in an actor of Ray Data, without Ray: one stream for all its batches, bounded, and shared by the ledger."""
+"""What runs in a Ray Data actor, without Ray: one bounded stream for all its batches, sharing the ledger."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Slow(httpx.AsyncBaseTransport):
 
 
 class Read(Sequence[str]):
-    """Texts that count how many of them were looked at."""
+    """Texts that count how many of them were read."""
 
     def __init__(self, texts: list[str]) -> None:
         self.texts = texts

@@ -1,4 +1,4 @@
-"""The report: what it counts, what it escapes and hides, and that a browser draws it."""
+"""The report: what it counts, what it escapes and hides, and how a browser renders it."""
 
 from __future__ import annotations
 

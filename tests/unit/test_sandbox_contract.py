@@ -429,7 +429,7 @@ async def test_the_page_shows_the_counts_and_loads_nothing() -> None:
     policy = response.headers["content-security-policy"]
     assert policy.startswith("default-src 'none';")
     assert policy.endswith(f"script-src 'sha256-{digest}'")
-    assert "refresh" not in response.text  # a page that reloads itself takes the reader's place away
+    assert "refresh" not in response.text  # a page that reloads itself loses the reader's scroll position
     assert "<dt>admitted</dt><dd>10</dd>" in response.text
     assert "<dt>refused</dt><dd>10</dd>" in response.text
     assert '<th scope="row">RATE_LIMIT_EXCEEDED</th><td>10</td>' in response.text

@@ -1,4 +1,4 @@
-"""What lies beyond the vendor's page: soft answers, unknown statuses, queues, the invoice, written replies."""
+"""What the vendor's page does not cover: soft answers, unknown statuses, queues, the invoice, scripted replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings that are wrong, or would do nothing, are refused in one sentence."""
+"""Settings that are wrong or have no effect are refused in one sentence."""
 
 from __future__ import annotations
 

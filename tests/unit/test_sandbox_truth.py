@@ -1,4 +1,4 @@
-"""The sandbox's answers: pure, plausible, hostile now and then."""
+"""The sandbox's answers: deterministic, plausible, and sometimes hostile."""
 
 from __future__ import annotations
 

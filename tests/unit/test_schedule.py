@@ -1,4 +1,4 @@
-"""What a user allows: the texts that say it, quotas that hold in every span, and hours of the day."""
+"""Schedules: their text, quotas that hold in every span, and hours of the day."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def moment(text: str, zone: str = "America/Lima") -> float:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()
 
 
-# What a rate may be
+# Rates
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Outcomes and errors on their way to other processes: pickle, JSON by several libraries, and ``help()``."""
+"""Outcomes and errors in pickle and in several JSON libraries, and ``help()``."""
 
 from __future__ import annotations
 

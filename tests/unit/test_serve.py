@@ -1,4 +1,4 @@
-"""accucheck serve: the vendor's contract towards callers, whatever happens behind it."""
+"""accucheck serve: it keeps the vendor's contract towards callers, whatever happens behind it."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ async def test_an_internal_error_is_a_reply_in_the_vendors_format(caplog: pytest
 
 
 async def test_an_account_error_does_not_block_checks_forever() -> None:
-    """A load balancer that goes by /healthz sends none while it is unhealthy, so none could show that it is over."""
+    """While /healthz fails, a load balancer sends no requests, so no request could show that the problem is over."""
     seconds = 0.0
     async with serving(
         Scripted(n987654321=accucheck.OutOfQuota("top it up")), clock=lambda: seconds

@@ -28,7 +28,7 @@ from tests.unit.simulated_limits import FixedWindow, Limiter, TokenBucket, Unlim
 
 
 class LocalPermits:
-    """What a store keeps of one account, for gates of one loop; ``delay`` seconds away, its clock ``ahead``."""
+    """One account's data in a store, for gates on one loop; ``delay`` seconds away, its clock ``ahead``."""
 
     def __init__(self, *, delay: float = 0.002, ahead: float = 0.0) -> None:
         self.delay = delay
@@ -118,7 +118,7 @@ class Process:
                 self.gate.refused(sent_at)
 
     async def die(self) -> None:
-        """As a kill does: nothing is said to the store any more."""
+        """Simulate a kill: the store hears nothing more."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -530,7 +530,7 @@ class TestSharedGateOnSQLite(GateConformance):
         await store.open()
         self.stores.append(store)
         gate = SharedGate(store, "account", rate)
-        await gate.acquire()  # the first permit comes when the store replies, whoever waits
+        await gate.acquire()  # the first permit comes when the store replies, no matter who waits
         return gate
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
@@ -544,7 +544,7 @@ class TestSharedGateOnSQLite(GateConformance):
         asyncio.run(closing())
 
 
-# The rules alone
+# The pure rules
 
 moments = st.floats(0, 3)
 

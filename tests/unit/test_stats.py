@@ -1,4 +1,4 @@
-"""The counts add up, whatever checks and streams end with. In virtual time."""
+"""The counts add up, no matter how checks and streams end. In virtual time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REPLIES: dict[str, Callable[[str], httpx.Response]] = {
 
 
 class Moody(Vendor):
-    """Answers each number with its own replies, one after the other; then with answers."""
+    """Sends each number its scripted replies, one after the other, and then answers."""
 
     def __init__(self, moods: dict[str, list[str]], outage: tuple[float, float]) -> None:
         super().__init__(latency=0.3)
@@ -54,7 +54,7 @@ CHECKS = st.lists(
         TIMES,
         st.sampled_from(LEADS),
         st.one_of(st.none(), st.floats(0.125, 8, width=16)),  # the deadline
-        st.one_of(st.none(), st.floats(0, 4, width=16)),  # when its caller gives up
+        st.one_of(st.none(), st.floats(0, 4, width=16)),  # the caller gives up
     ),
     max_size=25,
 )

@@ -1,4 +1,4 @@
-"""The stores of accucheck do what every ``Store`` must do."""
+"""accucheck's own stores pass the conformance suite."""
 
 from __future__ import annotations
 

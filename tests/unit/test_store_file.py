@@ -1,4 +1,4 @@
-"""The ledger's file: who may read it, what is refused, what is deleted from it, what it says about itself."""
+"""The ledger's file: permissions, what is refused, deletion, and what it reports about itself."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ async def test_damage_found_later_is_reported_too(tmp_path: Path, monkeypatch: p
     path = tmp_path / "leads.db"
     await filled(path, 2_000)
     without_free_pages(path)
-    monkeypatch.setattr(_file, "_SMALL_BYTES", 0)  # as if it were too large to be checked at once
+    monkeypatch.setattr(_file, "_SMALL_BYTES", 0)  # pretend that it is too large to be checked at once
     with path.open("r+b") as file:
         file.seek(4_096 * 12)
         file.write(b"\xa5" * 4_096 * 8)
@@ -344,7 +344,7 @@ async def test_nothing_is_deleted_from_under_a_run(tmp_path: Path) -> None:
         assert ledger.purge(0) == 1
 
 
-# Looking into it
+# Inspecting it
 
 
 async def test_the_facts_are_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order, a store knows what a few dictionaries know."""
+"""After any operations in any order, a store agrees with a model made of dictionaries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ which = st.integers(0, 1)
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """One or two stores with the same answers; each may close or die at any time, and comes back."""
+    """One or two stores that share answers; each may close or die at any time, and is reopened."""
 
     def make(self) -> Store:
         raise NotImplementedError
@@ -134,7 +134,7 @@ class StoreMachine(RuleBasedStateMachine):
             if number not in claims.known and number not in claims.taken:
                 self.claims[number] = who
                 if number in self.left:
-                    # It was asked before its owner died, and is asked again no sooner than that allows.
+                    # It was asked before its owner died, and is not asked again too early.
                     assert claims.asked[number] >= self.left.pop(number)
                 else:
                     assert number not in claims.asked
@@ -223,7 +223,7 @@ class SQLiteMachine(StoreMachine):
 
     @rule(who=which)
     def die(self, who: int) -> None:
-        """The process is killed: its lock goes, and everything else stays as it was."""
+        """Kill the process: its lock is released, and everything else stays unchanged."""
         store = self.stores[who]
         assert isinstance(store, SQLiteStore)
         owner = store._ledger.tables.owner

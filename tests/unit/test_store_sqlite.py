@@ -44,7 +44,7 @@ def block_thread(store: SQLiteStore) -> threading.Event:
     return gate
 
 
-# Callers that go
+# Cancelled callers
 
 
 async def test_a_claim_whose_caller_has_gone_is_released(store: SQLiteStore) -> None:
@@ -156,7 +156,7 @@ async def test_a_store_may_be_opened_again(tmp_path: Path) -> None:
 
 
 async def test_a_store_that_is_left_open_leaves_no_thread(tmp_path: Path) -> None:
-    before = set(threading.enumerate())  # those of earlier stores may still be ending
+    before = set(threading.enumerate())  # threads of earlier stores may still be ending
     store: SQLiteStore | None = SQLiteStore(tmp_path / "leads.db")
     assert store is not None
     await store.open()
@@ -286,7 +286,7 @@ def delete_log(path: Path) -> None:
 @pytest.mark.parametrize("grows", [True, False])
 @pytest.mark.usefixtures("at_once")
 async def test_a_backup_restored_during_a_run_is_noticed(tmp_path: Path, grows: bool) -> None:
-    """Also one of the same file, in place, that differs only in what it holds."""
+    """Even one of the same file, in place, that differs only in content."""
     path = tmp_path / "leads.db"
     store = SQLiteStore(path)
     await store.open()
@@ -321,7 +321,7 @@ VANISH = [
 
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the file at every occasion, not four times a second."""
+    """Check the file every time, not four times a second."""
     monkeypatch.setattr("accucheck._store._sqlite._WATCH_SECONDS", 0.0)
 
 
@@ -388,7 +388,7 @@ async def test_damage_below_what_is_in_memory_is_noticed_on_closing(tmp_path: Pa
     store = SQLiteStore(path)
     await store.open()
     await store.settle([answered(MOBILE + n) for n in range(300)])
-    with path.open("r+b") as file:  # the answers are in the log, so reading them shows nothing of this
+    with path.open("r+b") as file:  # the answers are in the log, so reading them does not show this
         file.seek(4096)
         file.write(b"\xa5" * (path.stat().st_size - 4096))
     with pytest.raises(LedgerError, match="ledger repair"):
@@ -539,7 +539,7 @@ async def test_a_ledger_in_use_is_not_repaired(store: SQLiteStore) -> None:
         repair(store.path)
 
 
-# Other processes, as their files and rows show them
+# Other processes, simulated by their files and rows
 
 
 def die(store: SQLiteStore) -> None:
@@ -548,7 +548,7 @@ def die(store: SQLiteStore) -> None:
     owner._counters.release()
     owner._map.close()
     os.close(owner._descriptor)  # the lock goes with it
-    store._thread = None  # nothing more is heard of it
+    store._thread = None  # it never reports again
     store._finalizer.detach()
     KEPT.append(store)
 
@@ -640,7 +640,7 @@ async def test_claims_are_renewed_while_the_store_is_used(
 
 
 async def test_the_claim_of_another_is_not_dropped_by_a_late_answer(tmp_path: Path) -> None:
-    """The fence: who lost a claim settles what it bought, and leaves the claim to its new owner."""
+    """The fence: a process that lost a claim stores what it bought, and leaves the claim to its new owner."""
     clock = Clock()
     late, new = SQLiteStore(tmp_path / "leads.db", now=clock), SQLiteStore(tmp_path / "leads.db", now=clock)
     third = SQLiteStore(tmp_path / "leads.db", now=clock)

@@ -59,7 +59,7 @@ def numbers(count: int) -> list[str]:
 
 
 class Vendor:
-    """Answers by a script of (number, how many times it was asked), and remembers all it was asked."""
+    """Answers from a script of (number, how often it was asked), and records every call."""
 
     def __init__(self, script: Script | None = None, *, latency: float = 0.05) -> None:
         self.script: Script = script or (lambda national, _times: answered(national))
@@ -282,7 +282,7 @@ def test_pending_numbers_hold_no_worker() -> None:
             return [outcome.item async for outcome in outcomes]
 
     finished = run(main())
-    # Fifty pending ones came first, and with two workers none of the others had to wait for them.
+    # Fifty pending numbers came first, and even with two workers none of the others waited for them.
     assert set(finished[:50]) == set(numbers(100)[50:])
     assert set(finished) == set(numbers(100))
 
@@ -573,7 +573,7 @@ def test_an_outage_costs_few_calls_and_no_number() -> None:
     assert all(isinstance(outcome, Checked) for outcome in outcomes)
     assert len(outcomes) == 8_000
     assert vendor.calls_between(started + 30, started + 50) <= 0.1 * 100 * 20
-    # No burst after it: no second sees more than the pace and the bucket allow.
+    # No burst afterwards: no second has more calls than the pace and the bucket allow.
     assert max(vendor.calls_between(started + 50 + n, started + 51 + n) for n in range(20)) <= 104
 
 
@@ -597,7 +597,7 @@ def test_no_more_is_bought_than_a_kill_may_lose() -> None:
     outcomes = run(main())
     assert len(outcomes) == 40
     start = vendor.calls[0][0]
-    assert vendor.calls_between(start, start + 0.9) == 10  # five under way, and five that wait for the disk
+    assert vendor.calls_between(start, start + 0.9) == 10  # five in flight, and five that wait for the disk
 
 
 def test_statistics_add_up() -> None:
@@ -757,12 +757,12 @@ def test_a_reader_that_never_waits_does_not_hold_up_the_event_loop() -> None:
 
         read = 0
         async with stream as outcomes:
-            await asyncio.sleep(1)  # by now all are there
+            await asyncio.sleep(1)  # all have arrived by now
             counter = asyncio.create_task(count_turns())
             await asyncio.sleep(0)
             async for _ in outcomes:
                 read += 1
-                now += 0.02  # what the reader does takes its time
+                now += 0.02  # the reader is slow
             turns_meanwhile = turns
             counter.cancel()
         return read, turns_meanwhile
@@ -789,7 +789,7 @@ def test_a_second_row_of_a_number_that_failed_is_a_duplicate() -> None:
     assert (stats.duplicates, stats.known, stats.calls) == (1, 0, 1)
 
 
-# Others who buy the same numbers
+# Other processes that buy the same numbers
 
 
 def test_a_number_that_another_process_is_buying_is_waited_for_and_not_called() -> None:
@@ -797,7 +797,7 @@ def test_a_number_that_another_process_is_buying_is_waited_for_and_not_called() 
     store = MemoryStore()
 
     async def main() -> tuple[list[Any], Stats]:
-        await store.claim([FIRST], Query())  # by somebody else
+        await store.claim([FIRST], Query())  # by another process
         loop = asyncio.get_running_loop()
 
         async def answer() -> None:
@@ -809,7 +809,7 @@ def test_a_number_that_another_process_is_buying_is_waited_for_and_not_called() 
         stream = make_stream(numbers(3), vendor, store=store)
         outcomes = await collect(stream)
         await other
-        assert loop.time() - START <= 5 + 1.1  # it is asked for once a second at least
+        assert loop.time() - START <= 5 + 1.1  # it is looked up at least once a second
         return outcomes, stream.stats
 
     outcomes, stats = run(main())

@@ -1,4 +1,4 @@
-"""max_cost in the engine: exact to the last call that may be charged, over the runs of a job."""
+"""max_cost in the engine: exact to the last call that may be charged, across the runs of a job."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pending="later" in the engine: ask for all, then collect; what is left is kept for the next run."""
+"""pending="later" in the engine: ask for all numbers, then collect; the rest is kept for the next run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TimeToAnswer = Callable[[int, float], float]
 
 
 class SlowVendor(Vendor):
-    """Answers a number so long after it was first asked for it; PENDING until then."""
+    """Answers a number a given time after it was first asked; PENDING until then."""
 
     def __init__(self, takes: TimeToAnswer) -> None:
         super().__init__(self.reply)
@@ -102,7 +102,7 @@ def test_the_poll_deadline_is_a_setting() -> None:
 
 
 async def stopped_run(store: MemoryStore, vendor: SlowVendor, how: str) -> list[Any]:
-    """A run over 200 numbers that ends after 60 s; return what it has yielded in all."""
+    """A run over 200 numbers that ends after 60 s; return what it yielded."""
     stream = later_stream(vendor, 200, store=store)
     seen: list[Any] = []
     async with stream:
@@ -155,7 +155,7 @@ def test_a_number_that_an_earlier_run_just_asked_is_not_asked_early(retry_failed
     second, outcomes = run(both())
     assert len(outcomes) == 100
     assert all(isinstance(outcome, Checked) for outcome in outcomes)
-    # The clock of the ledger, which is not the test's, stood still between the runs.
+    # The ledger's clock, unlike the test's, stood still between the runs.
     assert vendor.shortest_between_asks() >= 20.0 - 0.5
     assert second.stats.pending == 100
     assert second.stats.polls <= 105

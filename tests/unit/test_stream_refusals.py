@@ -1,4 +1,4 @@
-"""What a run does where nothing, or only one encoding, is accepted: the brake and body="auto", in the engine."""
+"""Runs in which nothing, or only one encoding, is accepted: the brake and body="auto" in the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOT_FOUND = StatusReply("INVALID_ARGUMENT", 400, "argument 'number': not found",
 
 
 async def collect(stream: Stream[Any]) -> tuple[list[Any], Exception | None]:
-    """Return the outcomes, and what was raised after them."""
+    """Return the outcomes, and the error raised after them."""
     outcomes: list[Any] = []
     try:
         async with stream:
@@ -152,7 +152,7 @@ def test_thirty_numbers_that_are_being_checked_are_answered_within_ten_seconds()
 
 
 class OneEncoding:
-    """A vendor that takes one encoding of the body only, and the host that finds out."""
+    """A vendor that accepts only one body encoding, and the host that finds out which."""
 
     def __init__(self, takes: str) -> None:
         self.takes = takes

@@ -1,4 +1,4 @@
-"""Tasks of the engine: what cancels them, and what does not."""
+"""Engine tasks: what cancels them, and what does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from accucheck._concurrency import EngineTask
 
 
 async def test_a_task_group_inside_that_is_cancelled_by_its_child_ends_alone() -> None:
-    """As httpcore connects: the first address that answers cancels the others, and the wait of the group."""
+    """Like httpcore's connect: the first address that answers cancels the others and ends the group's wait."""
     told: list[str] = []
 
     async def connect() -> str:

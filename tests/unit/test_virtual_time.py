@@ -1,4 +1,4 @@
-"""The clock that the other tests trust."""
+"""The clock that the other tests rely on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes in, value out: the vendor's table, and every reply that its page does not foresee."""
+"""Bytes in, value out: the vendor's table, and every reply that its page does not mention."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def answered(body: bytes, http_status: int = 200, number: str = NUMBER) -> Check
     return reply.check
 
 
-# What goes out
+# Requests
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_json_body_is_json_and_each_style_has_its_content_type() -> None:
         (403, "RATE_LIMIT_EXCEEDED"),
         (404, "NOT_FOUND"),
         (500, "INTERNAL_ERROR"),
-        # The body decides, so the same words mean the same under any code.
+        # The body decides, so a status means the same under any HTTP code.
         (200, "PENDING"),
         (500, "PENDING"),
         (429, "PENDING"),
@@ -204,7 +204,7 @@ def test_a_redirect_is_malformed_whatever_its_body(http_status: int) -> None:
     assert "redirect" in reply.reason
 
 
-# Against the page
+# Replies that break the contract
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_a_value_of_the_family_has_its_row(word: str, row: str, number: Any) -> 
 
 @pytest.mark.parametrize("word", ["checking", "UNAVAILABLE", "CHECKING"])
 def test_a_value_of_the_family_is_not_a_status(word: str) -> None:
-    """{"status": "UNAVAILABLE"} is what other APIs say when they are down."""
+    """{"status": "UNAVAILABLE"} is what other APIs send when they are down."""
     reply = decode(json.dumps({"status": word}).encode(), 400)
     assert isinstance(reply, StatusReply)
     assert reply.row is UNKNOWN
@@ -359,7 +359,7 @@ def test_a_reply_cut_inside_a_character_is_truncated() -> None:
     assert isinstance(decode('{"status":"OK","result":{"signature":"ñ'.encode()[:-1]), Broken)
 
 
-# Tolerance: it was paid for
+# Tolerance: the answer was paid for
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Whatever bytes come, decoding gives a value: never an exception, never a wrong answer."""
+"""Decoding any bytes gives a value: never an exception, never a wrong answer."""
 
 from __future__ import annotations
 
