@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import math
-import re
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,9 +12,10 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 
+from accucheck._arguments import check_kind
 from accucheck._attempt import Progress
 from accucheck._concurrency import DelayQueue, OutcomeQueue
-from accucheck._errors import CheckError, ConfigurationError, InvalidNumber, RefusedAlike, StillPending, mask
+from accucheck._errors import CheckError, InvalidNumber, RefusedAlike, StillPending, mask
 from accucheck._input import Input
 from accucheck._models import Check, Failed, Settlement
 from accucheck._phone import normalize
@@ -36,9 +35,6 @@ __all__ = [
 Item = TypeVar("Item")
 logger = logging.getLogger("accucheck")
 
-_PHONE_NAME: Final = re.compile("phone|mobile|whats|tel|cel|n[uú]m|m[oó]vil", re.IGNORECASE)
-"""Field names that often hold the number; used only in a message."""
-_RECORDS: Final = ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__", "__attrs_attrs__")
 ASKED_AGAIN: Final = (StillPending, RefusedAlike)
 """Stored failures of numbers that the next run asks for again automatically."""
 _CHUNK: Final = 256
@@ -139,30 +135,6 @@ class PendingNumber(Progress, eq=False, kw_only=True):
 
 InFlight: TypeAlias = dict[int, PendingNumber]
 """The numbers that a client is buying; whoever else wants one of them joins it."""
-
-
-def check_kind(number: object, item: object) -> None:
-    """Raise ConfigurationError if ``number`` has a type that cannot be a number."""
-    if number is None or isinstance(number, str | int | float | bytes):
-        return
-    where = "the items are" if number is item else "number= returned"
-    if inspect.isawaitable(number):
-        if inspect.iscoroutine(number):
-            number.close()
-        raise ConfigurationError(
-            f"{where} coroutines: await them in an async generator, and pass that instead"
-        )
-    if isinstance(number, Mapping):
-        name = next((name for name in number if _PHONE_NAME.search(str(name))), next(iter(number), "phone"))
-        raise ConfigurationError(
-            f"{where} {type(number).__name__} objects: say which field holds the number, such as"
-            f" number=lambda row: row[{name!r}]"
-        )
-    if isinstance(number, Iterable) or any(hasattr(number, mark) for mark in _RECORDS):
-        raise ConfigurationError(
-            f"{where} {type(number).__name__} objects, not numbers: pass number=, a function that returns the"
-            " number of an item"
-        )
 
 
 class Admission(Generic[Item]):

@@ -10,6 +10,7 @@ import inspect
 import ipaddress
 import math
 import os
+import re
 from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import timedelta
 from typing import Final, Literal, NoReturn, SupportsIndex, TypeAlias
@@ -24,6 +25,9 @@ BASE_URL: Final = "https://cloudapi.peru.accuauth.com"
 """The vendor's base URL ("1. API Specification")."""
 FreshWithin: TypeAlias = timedelta | Mapping[Literal["yes", "no"], timedelta]
 """How old a known answer may be, overall or by verdict; a verdict that is left out never expires."""
+_PHONE_NAME: Final = re.compile("phone|mobile|whats|tel|cel|n[uú]m|m[oó]vil", re.IGNORECASE)
+"""Field names that often hold the number; used only in a message."""
+_RECORDS: Final = ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__", "__attrs_attrs__")
 _HIDDEN = "Credentials(api_id='•••', api_secret='•••')"
 
 
@@ -181,6 +185,30 @@ def check_number_function(number: object) -> None:
             "number must not be an async function: await in an async generator, and pass that as the items"
         )
     check_callables(number=number)
+
+
+def check_kind(number: object, item: object) -> None:
+    """Raise ConfigurationError if ``number`` has a type that cannot be a number."""
+    if number is None or isinstance(number, str | int | float | bytes):
+        return
+    where = "the items are" if number is item else "number= returned"
+    if inspect.isawaitable(number):
+        if inspect.iscoroutine(number):
+            number.close()
+        raise ConfigurationError(
+            f"{where} coroutines: await them in an async generator, and pass that instead"
+        )
+    if isinstance(number, Mapping):
+        name = next((name for name in number if _PHONE_NAME.search(str(name))), next(iter(number), "phone"))
+        raise ConfigurationError(
+            f"{where} {type(number).__name__} objects: say which field holds the number, such as"
+            f" number=lambda row: row[{name!r}]"
+        )
+    if isinstance(number, Iterable) or any(hasattr(number, mark) for mark in _RECORDS):
+        raise ConfigurationError(
+            f"{where} {type(number).__name__} objects, not numbers: pass number=, a function that returns the"
+            " number of an item"
+        )
 
 
 def as_timeouts(timeout: Timeouts | float) -> Timeouts:

@@ -15,18 +15,19 @@ import msgspec
 
 from accucheck._arguments import Timeouts
 from accucheck._budgets import Caps
-from accucheck._circuit import Brake, Circuit, RetryBudget
-from accucheck._decide import AttemptHistory, BodyChoice, Decision, Done, Policy, Stop, Wait, decide
+from accucheck._circuit import Brake
+from accucheck._decide import AttemptHistory, Decision, Done, Policy, Stop, Wait, decide
 from accucheck._errors import BudgetExhausted, ConfigurationError, StillPending, mask
-from accucheck._events import CallEnded, CallKind, CircuitChanged, Key, Listeners
+from accucheck._events import CallEnded, CallKind, Key, Listeners
 from accucheck._gate import Gate
+from accucheck._host import Host
 from accucheck._models import Check, Endpoint, Stats
-from accucheck._polls import LaterPolls, PollTimes
+from accucheck._polls import LaterPolls
 from accucheck._statuses import ANSWER_LOST, UNKNOWN
 from accucheck._store import EndpointChoice
-from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply, was_not_sent
+from accucheck._wire import Answered, Broken, NoAnswer, Reply, StatusReply, was_not_sent
 
-__all__ = ["Attempt", "Counters", "Host", "Progress", "Send"]
+__all__ = ["Attempt", "Counters", "Progress", "Send"]
 
 logger = logging.getLogger("accucheck")
 
@@ -125,66 +126,6 @@ class Counters:
 
 _NOTICEABLE: Final = 0.1
 """The share by which the rate must change before it is logged."""
-
-
-class Host:
-    """What all calls of a client to one host share: the circuit, the retry budget, and how long answers take."""
-
-    def __init__(self, name: str, *, retries: RetryBudget, events: Listeners) -> None:
-        self.name = name
-        self.circuit = Circuit()
-        self.retries = retries
-        self.polls = PollTimes()
-        self.body = BodyChoice("form")
-        """How the number is encoded; with ``Client(body="auto")``, it finds out."""
-        self.use_body: Callable[[BodyStyle], None] = lambda style: None
-        """Called with the encoding of the next call when it changes."""
-        self.first_call = asyncio.Lock()
-        """Held by the call that finds out the body encoding."""
-        self.cause = ""
-        """Why the last failed call failed, in a few words."""
-        self.was_open = False
-        self.listeners: set[Callable[[], None]] = set()
-        """Called when the circuit opens or closes, and when a probe may be sent."""
-        self._events = events
-        self._timer: asyncio.TimerHandle | None = None
-
-    def recall_body(self, remembered: str | None) -> None:
-        """Use what an earlier run found out about the body, unless this client has started to find out."""
-        if remembered is not None and not self.body.settled and not self.first_call.locked():
-            self.body = BodyChoice(remembered)
-            self.use_body(self.body.style)
-
-    def follow(self, now: float) -> None:
-        """Announce changes of the circuit. Called after every call while it is open or just was."""
-        circuit = self.circuit
-        if circuit.opened != self.was_open:
-            self.was_open = circuit.opened
-            if circuit.opened:
-                logger.warning(
-                    "%s: nearly every call fails (%s); pausing, with a test call now and then",
-                    self.name,
-                    self.cause,
-                )
-            else:
-                logger.warning("%s: calls succeed again; resuming", self.name)
-            self._events.broadcast(CircuitChanged(circuit.opened))
-            self._tell()
-        self.close()
-        if circuit.opened:
-            # A millisecond late, because uvloop's timers fire up to one early.
-            delay = max(circuit.retry_at - now, 0.0) + 0.001
-            self._timer = asyncio.get_running_loop().call_later(delay, self._tell)
-
-    def close(self) -> None:
-        """Stop the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tell(self) -> None:
-        for listener in tuple(self.listeners):
-            listener()
 
 
 class Caller(Protocol):

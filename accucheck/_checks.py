@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, first_step_of, next_claim_wait
 from accucheck._arguments import Timeouts
-from accucheck._attempt import Attempt, Host
+from accucheck._attempt import Attempt
 from accucheck._budgets import CallBudget
 from accucheck._concurrency import EngineTask, settled
 from accucheck._decide import Done, Stop, Wait
@@ -27,6 +27,7 @@ from accucheck._errors import (
     VendorUnavailable,
 )
 from accucheck._events import Listeners, settled_event
+from accucheck._host import Host
 from accucheck._models import Check, Settlement, Stats
 from accucheck._open_stores import SharedStore
 from accucheck._settler import Settler

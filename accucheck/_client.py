@@ -47,16 +47,17 @@ from accucheck._arguments import (
     check_items,
     check_number_function,
 )
-from accucheck._attempt import Attempt, Host
+from accucheck._attempt import Attempt
 from accucheck._budgets import CallBudget, CallCap, Caps, CostBudget
 from accucheck._checks import Checks
 from accucheck._circuit import Brake, RetryBudget
 from accucheck._concurrency import EngineTask, settled
 from accucheck._costs import Money, Prices, check_costs
-from accucheck._decide import BodyChoice, Policy
+from accucheck._decide import Policy
 from accucheck._errors import ConfigurationError, RunEnded
 from accucheck._events import Event, Key, Listeners, OnEvent, guarded, guarded_key
 from accucheck._gate import AdaptiveGate, Gate, Rate, shareable_plan
+from accucheck._host import BodyChoice, Host
 from accucheck._models import Check, Outcome, Stats, total
 from accucheck._open_stores import OpenStores, Passage, check_ledger, ledger_name
 from accucheck._phone import normalize

@@ -19,8 +19,7 @@ from tenacity.wait import WaitBaseT
 from accucheck._errors import CheckError, ConfigurationError, RunEnded, StillPending, Undetermined
 from accucheck._help import with_fields
 from accucheck._models import Check
-from accucheck._statuses import UNSUPPORTED_BODY
-from accucheck._wire import Answered, BodyStyle, Broken, NoAnswer, Reply, StatusReply
+from accucheck._wire import Answered, Broken, NoAnswer, Reply, StatusReply
 
 POLLED_FOR: Final = 600.0
 POLLED_LATER_FOR: Final = 6 * 3_600.0
@@ -310,56 +309,3 @@ def check(number: str) -> Check:
 
 
 _RETRYING: Final = tenacity.Retrying()
-
-
-class BodyChoice:
-    """Finds out how the vendor wants the number encoded (``body="auto"``), which its page does not say.
-
-    A form is tried first. If the first call is refused in the way that a wrong encoding would be, its number is asked
-    once more, as JSON. The account remembers what worked and what did not, so it makes at most two extra calls ever,
-    and none after anything has succeeded.
-    """
-
-    def __init__(self, remembered: str | None = None) -> None:
-        """``remembered`` is the ``memory`` of an earlier run."""
-        self.style: BodyStyle = "json" if remembered == "json" else "form"
-        """The encoding of the next call."""
-        self.known = remembered in ("form", "json")
-        """Whether a call has succeeded with ``style``, so nothing more can be learned."""
-        self.settled = self.known
-        """Whether no other encoding will be tried."""
-        self.memory: str | None = None
-        """What to remember for later runs of the account; None if there is nothing new."""
-        tried = remembered or ""
-        self._tried = int(tried) if tried.isdecimal() else 0
-
-    def heard(self, reply: Reply) -> bool:
-        """Learn from a reply; return whether to ask the same number again at once, with the new ``style``."""
-        row = reply.row
-        if self.known or not row.vendor_up or row.fate in ("slow_down", "end"):
-            return False  # a failure, a rate limit or the credentials say nothing about the body
-        if row.fate in ("answer", "poll"):
-            self.known = self.settled = True
-            self.memory = self.style
-            return False
-        if self.settled or row.error is Undetermined:
-            self.settled = True
-            return False
-        if self.style == "json":
-            self.style, self.settled = "form", True
-            return False
-        if self._tried < _MOST_BODY_TRIALS and _is_refusal_of_body(reply):
-            self._tried += 1
-            self.style, self.memory = "json", str(self._tried)
-            return True
-        self.settled = True
-        return False
-
-
-_MOST_BODY_TRIALS: Final = 2
-
-
-def _is_refusal_of_body(reply: Reply) -> bool:
-    if isinstance(reply, StatusReply):
-        return reply.status == "INVALID_ARGUMENT" and "not found" in reply.reason.lower()
-    return reply.row is UNSUPPORTED_BODY

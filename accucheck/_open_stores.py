@@ -13,11 +13,10 @@ from functools import partial
 from typing import Any, Final, cast
 
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, next_claim_wait
-from accucheck._attempt import Host
 from accucheck._concurrency import EngineTask, settled
-from accucheck._decide import BodyChoice
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._gate import AdaptiveGate, Gate
+from accucheck._host import Host
 from accucheck._schedule import RatePlan
 from accucheck._shared_gate import SharedGate
 from accucheck._store import Ledger, PermitStore, Query, Store
@@ -156,8 +155,7 @@ class SharedStore:
             remembered = await self.store.recall(self._body_key)
             if remembered != self.body:
                 self.body = remembered
-                host.body = BodyChoice(remembered)
-                host.use_body(host.body.style)
+                host.take_up_body(remembered)
             yield
             await self._keep_body(host.body.memory)
         finally:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import tenacity
 
-from accucheck._attempt import Attempt, Host, Progress
+from accucheck._attempt import Attempt, Progress
 from accucheck._budgets import CallBudget, CallCap, Caps
 from accucheck._circuit import FAILURES_TO_OPEN, RetryBudget
 from accucheck._decide import Decision, Done, Policy, Stop, Wait
@@ -26,6 +26,7 @@ from accucheck._errors import (
 )
 from accucheck._events import CallEnded, CallKind, Event, Listeners
 from accucheck._gate import PacedGate
+from accucheck._host import Host
 from accucheck._models import Check
 from accucheck._statuses import BAD_RESULT, VALUES
 from accucheck._store import MemoryStore

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import accucheck
-from accucheck._decide import BodyChoice
+from accucheck._host import BodyChoice
 from accucheck._models import Check
 from accucheck._statuses import BAD_RESULT, UNSUPPORTED_BODY, VALUES
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply

@@ -26,13 +26,14 @@ from accucheck import (
     TransportError,
 )
 from accucheck._admission import InFlight, Limits
-from accucheck._attempt import Attempt, Host
+from accucheck._attempt import Attempt
 from accucheck._budgets import CallBudget, Caps, CostBudget
 from accucheck._circuit import Brake, RetryBudget
 from accucheck._concurrency import OutcomeQueue
 from accucheck._costs import Money, Prices
 from accucheck._events import Listeners, OnEvent, guarded
 from accucheck._gate import AdaptiveGate, Gate
+from accucheck._host import Host
 from accucheck._models import Settlement
 from accucheck._polls import LaterPolls
 from accucheck._store import MemoryStore, Query, Store

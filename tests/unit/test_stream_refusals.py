@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from accucheck import Checked, Failed, RunEnded, Stream, UniformRefusals
-from accucheck._attempt import Host
 from accucheck._circuit import FIRST_ALIKE, LATER_ALIKE, UNPROVEN_IN_FLIGHT, Brake, RetryBudget
-from accucheck._decide import BodyChoice
 from accucheck._events import Listeners
+from accucheck._host import BodyChoice, Host
 from accucheck._statuses import VALUES
 from accucheck._store import MemoryStore
 from accucheck._wire import BodyStyle, Reply, StatusReply
