@@ -234,7 +234,7 @@ def limiting_nginx(
 ) -> Iterator[LimitingServer]:
     """Serve at most ``rate`` requests per second plus a burst; refuse the rest as the vendor does.
 
-        ``then_rate`` is the limit after ``change_limit()``, with a proportional burst. An admitted request is
+    ``then_rate`` is the limit after ``change_limit()``, with a proportional burst. An admitted request is
     answered after a ``latency`` of (shortest, longest) seconds, or by the server at ``upstream``.
     """
     second_rate = then_rate or rate

@@ -16,7 +16,7 @@ import pytest
 def program(*names: str, package: str, folders: str = "") -> str:
     """Return the path of the first of ``names`` that is installed.
 
-        ``folders`` is a glob of folders below ``/`` to search in addition to PATH and ``/usr/sbin``, newest version
+    ``folders`` is a glob of folders below ``/`` to search in addition to PATH and ``/usr/sbin``, newest version
     first. Without the program, the test is skipped, or fails if ``REQUIRE_SERVERS`` is set.
     """
     paths = [os.environ.get("PATH", os.defpath), "/usr/sbin"]

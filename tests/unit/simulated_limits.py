@@ -224,7 +224,7 @@ class Trace:
 class SimulatedGate:
     """``accucheck._gate.Gate``, with aiolimiter's leaky bucket in it, as a function of time.
 
-        Like the original, it checks the pace every 10 ms, has room for 1 call plus 10 ms of calls, and checks a hold
+    Like the original, it checks the pace every 10 ms, has room for 1 call plus 10 ms of calls, and checks a hold
     every 50 ms. Its timers are up to a millisecond late.
     """
 
