@@ -203,9 +203,6 @@ MAKERS: list[Callable[[random.Random], bytes]] = [
 SUFFIXES = [".csv", ".tsv", ".txt", ".json", ".jsonl", ".xls", ".xlsx", ".vcf", ".zip", ".parquet", ""]
 
 
-PIECES = [b'"', b",", b"\n", b"\r", b"\0", b"<", b"[", b"{", b"\xff", b"987654321"]
-
-
 def damaged(content: bytes, chance: random.Random) -> bytes:
     """Return the bytes with a few of them changed, left out, repeated or cut."""
     data = bytearray(content)

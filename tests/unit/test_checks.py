@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,6 @@ from accucheck._store import MemoryStore, Query
 from tests.virtual_time import run
 
 NUMBER = "987654321"
-Answer = Callable[[str], Awaitable[httpx.Response]]
 
 
 def ok(national: str) -> httpx.Response:

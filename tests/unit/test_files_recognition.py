@@ -196,7 +196,6 @@ def test_contacts_are_a_row_for_each_number(tmp_path: Path, name: str) -> None:
     assert rows[4][0] == "Eva, S.A."
 
 
-OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
 HTML = (
     '<html lang="es"><head><meta charset="utf-8"><style>td{color:red}</style></head><body><h1>Reporte</h1>'
     "<table><tr><th>Nombre</th><th>Celular</th></tr><tr><td>Ana<br>María</td><td>987650001</td></tr>"

@@ -18,8 +18,6 @@ from accucheck._rate import RateController
 from accucheck._schedule import Hours, Quota, RatePlan, Schedule
 from tests.virtual_time import START, run
 
-LIMA = ZoneInfo("America/Lima")
-
 
 def moment(text: str, zone: str = "America/Lima") -> float:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone)).timestamp()
