@@ -23,26 +23,15 @@ import msgspec
 from cyclopts import Parameter
 
 from accucheck._client import Client
-from accucheck._errors import ConfigurationError, LedgerError
+from accucheck._errors import ConfigurationError, InvalidNumber, LedgerError
 from accucheck._models import Checked, Outcome
 from accucheck._store import Bitset
 from accucheck.cli._account import find_id, make_client
 from accucheck.cli._console import complain, has_standard_output, say, standard_output
 from accucheck.cli._exit import ExitCode, Interrupted, Interruption
-from accucheck.cli._job import Job, open_list
+from accucheck.cli._job import Job
 from accucheck.cli._ledger import Find, known_in, ledger_exists, nothing_known, open_book
-from accucheck.cli._lists import (
-    WhyNot,
-    expand,
-    make_exclusion,
-    most_numbers,
-    numbers_to_buy,
-    outputs_in,
-    reader_of,
-    reports_on,
-    several_of,
-    why_not,
-)
+from accucheck.cli._lists import Leads, expand, make_exclusion, open_leads, outputs_in, reports_on
 from accucheck.cli._options import STANDARD_STREAM, StreamOrPath
 from accucheck.cli._output import (
     Outputs,
@@ -50,7 +39,6 @@ from accucheck.cli._output import (
     answered_rows,
     check_output,
     columns_of,
-    number_of,
     refuse_files_beside,
     refuse_other_files,
     remember_output,
@@ -66,7 +54,7 @@ from accucheck.cli._summary import (
     summarize_all,
     write_summary,
 )
-from accucheck.cli._survey import Survey, run_sample_job, survey_list
+from accucheck.cli._survey import run_sample_job, say_survey, survey_leads
 from accucheck.files import FileError, Row, Source, StreamSink, is_remote, local_name
 from accucheck.report._tally import best_of
 
@@ -167,20 +155,18 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
     """Process one list. The output is written however the first pass ended."""
     ending: Ending | None = None
     try:
-        with open_list(job.input, job.reading, job.talk) as source:
+        with open_leads(job.input, job.reading, job.exclusion, job.talk) as leads:
+            source = leads.source
             for output in job.outputs.values():
                 check_output(output, source, job.format)
-            reason = why_not(source, job.exclusion)
-            read, several = reader_of(job.reading, source), several_of(job.reading, source)
             if not ledger_exists(job.place):
                 await refuse_other_files(job, None)  # before a ledger is made
             # Open output and ledger before the first call, so that no answer is bought that cannot be kept.
             async with open_book(job.place, local_name(job.output)) as book:
                 store = book.store
                 await refuse_other_files(job, store)
-                most = most_numbers(source, read) if several == "each" else 1
                 paper = make_paper(job, source)
-                with Outputs(job, source, paper=paper, numbers=most) as sink:
+                with Outputs(job, source, paper=paper, numbers=leads.most_numbers()) as sink:
                     if not job.talk.quiet:
                         book.say()
                         for note in sink.notes:
@@ -188,12 +174,14 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
                     fresh = known_in(
                         store,
                         job.account.endpoint,
-                        fresh=job.fresh,
+                        fresh_within=job.fresh_within,
                         retry_failed=job.retry_failed,
                         to_ask=True,
                     )
-                    found = await survey_list(job.talk, source, fresh, read=read, reason=reason)
-                    numbers = numbers_to_buy(source, reason, job.reading) if found.to_ask else ()
+                    found = await survey_leads(leads, fresh, job.talk)
+                    if not job.talk.quiet:
+                        say_survey(found)
+                    numbers = leads.to_buy() if found.to_ask else ()
                     ending = await run_job(job, client, numbers, store, interruption, to_ask=found.to_ask)
                     if not found.to_ask:  # its stream has read nothing
                         stats = msgspec.structs.replace(ending.stats, **found.counts())
@@ -206,7 +194,7 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
                     # is better than nothing.
                     known = known_in(store, job.account.endpoint)
                     await remember_output(job, store, written=False)
-                    tally = await _write(job, source, reason, sink, known, found, interruption)
+                    tally = await _write(job, leads, sink, known, found.rows, interruption)
                 await remember_output(job, store, written=True)
                 ledger = book.path
     except FileError as error:
@@ -230,16 +218,15 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
 
 async def _write(
     job: Job,
-    source: Source,
-    reason: WhyNot | None,
+    leads: Leads,
     sink: Outputs,
     find: Find,
-    found: Survey,
+    rows: int,
     interruption: Interruption,
 ) -> Tally:
     """Write the output. A second signal keeps the old one."""
     tally = Tally()
-    meter = PassMeter("writing the output", lambda: tally.rows, lambda: tally.rows / max(found.rows, 1))
+    meter = PassMeter("writing the output", lambda: tally.rows, lambda: tally.rows / max(rows, 1))
     loop, scope = asyncio.get_running_loop(), anyio.CancelScope()
     with (
         interruption.phase(
@@ -250,11 +237,11 @@ async def _write(
     ):
         async with reporting(meter, job.talk.shown):
             async for row, (columns, *more) in answered_rows(
-                source.rows(),
+                leads.source.rows(),
                 find,
-                read=reader_of(job.reading, source),
-                keep_best=several_of(job.reading, source) != "each",
-                reason=reason,
+                read=leads.read,
+                keep_best=leads.several != "each",
+                reason=leads.why_not,
             ):
                 sink.write(row, columns, *more)
                 tally.count(best_of([columns, *more]) if more else columns)
@@ -365,25 +352,35 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
     tally = Tally()
     ledger = ""
     with (
-        open_list(
-            job.input, job.reading, job.talk, live=job.input == STANDARD_STREAM and job.exclusion is None
-        ) as source,
-        StreamSink(standard_output(), source, file_format=job.format or "jsonl", every_row=True) as sink,
+        open_leads(
+            job.input,
+            job.reading,
+            job.exclusion,
+            job.talk,
+            live=job.input == STANDARD_STREAM and job.exclusion is None,
+        ) as leads,
+        StreamSink(
+            standard_output(), leads.source, file_format=job.format or "jsonl", every_row=True
+        ) as sink,
     ):
+        source = leads.source
         live = None if source.repeatable else LiveRows(source.rows())
-        read = reader_of(job.reading, source)
-        if several_of(job.reading, source) in ("best", "each"):
+        if leads.several in ("best", "each"):
             raise ConfigurationError(
                 "--several best and each need an output file; use --several first with -o -"
             )
-        reason = why_not(source, job.exclusion)
+
+        def number_of(row: Row) -> int | None:
+            with suppress(InvalidNumber):
+                return leads.read(row.number)[0]
+            return None
 
         def write(outcome: Outcome[tuple[int, Row]]) -> None:
             place, row = outcome.item
             if isinstance(outcome, Checked):
                 columns = columns_of(outcome.check)
             else:
-                columns = columns_of(outcome.error, number_of(row, read))
+                columns = columns_of(outcome.error, number_of(row))
                 if row.fault:
                     columns = columns._replace(reason=row.fault)
             sink.write(row, columns)
@@ -406,17 +403,19 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
                 ending = await run_job(
                     job,
                     client,
-                    live or _to_ask(source, reason),
+                    live or _to_ask(leads),
                     store,
                     interruption,
                     take=write,
-                    number=lambda item: number_of(item[1], read) or item[1].number,
+                    number=lambda item: number_of(item[1]) or item[1].number,
                     progress="none" if sys.stdout.isatty() else None,  # there the rows show it
                 )
                 if not ending.left_at_once:
                     known = nothing_known if store is None else known_in(store, job.account.endpoint)
                     rest = _unwritten(source, written) if live is None else live.rest()
-                    async for row, (columns,) in answered_rows(rest, known, read=read, reason=reason):
+                    async for row, (columns,) in answered_rows(
+                        rest, known, read=leads.read, reason=leads.why_not
+                    ):
                         sink.write(row, columns)
                         tally.count(columns)
                 if book is not None:
@@ -429,9 +428,9 @@ def run_pipe_job(job: Job, client: Client, interruption: Interruption) -> ExitCo
     return code
 
 
-def _to_ask(source: Source, reason: WhyNot | None) -> Iterator[tuple[int, Row]]:
-    """Yield the rows that may be asked, with their places from 0."""
-    return (pair for pair in enumerate(source.rows()) if reason is None or not reason(pair[1]))
+def _to_ask(leads: Leads) -> Iterator[tuple[int, Row]]:
+    """Yield the rows that are not skipped, with their places from 0."""
+    return (pair for pair in enumerate(leads.source.rows()) if not leads.why_not(pair[1]))
 
 
 def _unwritten(source: Source, written: Bitset) -> Iterator[Row]:

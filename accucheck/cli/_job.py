@@ -15,8 +15,7 @@ from cyclopts.types import NonNegativeFloat, PositiveInt
 from accucheck._errors import ConfigurationError
 from accucheck._store import is_postgres
 from accucheck._store._file import files_of
-from accucheck.cli._console import say
-from accucheck.cli._ledger import ANY_AGE, NONE, Freshness, chosen_ledger
+from accucheck.cli._ledger import NONE, chosen_ledger
 from accucheck.cli._lists import Exclusion
 from accucheck.cli._options import (
     PATIENCE,
@@ -33,10 +32,10 @@ from accucheck.cli._options import (
     StreamOrPath,
     Talk,
 )
-from accucheck.files import Source, full_name, is_remote, open_source
+from accucheck.files import full_name, is_remote
 from accucheck.files._formats import split_suffixes
 
-__all__ = ["Job", "Only", "open_list"]
+__all__ = ["Job", "Only"]
 
 Only = Literal["yes", "no", "answered", "unanswered"]
 """Which rows an output keeps."""
@@ -114,7 +113,7 @@ class Job:
     def __post_init__(self) -> None:
         if self.ledger == NONE:
             for option, given in (
-                ("--fresh-within", self.fresh_within),
+                ("--fresh-within", self.fresh_within is not None),
                 ("--retry-failed", self.retry_failed),
                 ("--sample", self.sample),
             ):
@@ -158,11 +157,6 @@ class Job:
         return chosen_ledger(self.ledger, self.account.api_id, self.account.base_url)
 
     @property
-    def fresh(self) -> Freshness:
-        """How old an answer may be to count as known."""
-        return self.fresh_within or ANY_AGE
-
-    @property
     def host(self) -> str:
         """Where calls go, for messages."""
         return urlsplit(self.account.base_url).hostname or self.account.base_url
@@ -189,27 +183,3 @@ class Job:
         name = self.job or (place if is_remote(place) else os.path.abspath(place))
         # A file name may contain bytes that are not UTF-8; a database accepts only text.
         return name.encode("utf-8", "backslashreplace").decode()
-
-
-def open_list(
-    name: str, reading: ListOptions, talk: Talk, *, file_format: str | None = None, live: bool = False
-) -> Source:
-    """Open a lead list and print which column has the numbers. ``live``: read standard input as it arrives."""
-    source = open_source(
-        name,
-        column=reading.column or None,
-        sheet=reading.sheet,
-        visible_only=reading.visible_only,
-        encoding=reading.encoding,
-        file_format=file_format,
-        live=live,
-        # Not sys.stdin: if a thread holds its lock when the interpreter exits, the process crashes.
-        stdin=open(0, "rb", buffering=0, closefd=False) if live else None,  # noqa: SIM115
-    )
-    if not talk.quiet:
-        say("phone numbers: column " + " and ".join(map(str, source.number_columns)))
-        for note in source.notes:
-            say(note)
-        if source.several is not None and reading.several is None:
-            say(source.several)
-    return source

@@ -12,14 +12,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from accucheck._admission import ASKED_AGAIN, first_step_of
-from accucheck._arguments import FreshWithin
+from accucheck._arguments import FreshWithin, as_ages
 from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Check, Settlement
 from accucheck._store import (
@@ -36,11 +34,9 @@ from accucheck._store._ledger import Ledger
 from accucheck.cli._console import count, say, short_path
 
 __all__ = [
-    "ANY_AGE",
     "NONE",
     "Book",
     "Find",
-    "Freshness",
     "chosen_ledger",
     "existing_ledger",
     "known_in",
@@ -53,29 +49,6 @@ NONE = "none"
 """The value of --ledger that turns the ledger off."""
 Find = Callable[[Sequence[int]], Awaitable[Mapping[int, Settlement]]]
 """Returns what is known about some national numbers."""
-
-
-@dataclass(frozen=True)
-class Freshness:
-    """How old an answer may be to count as known, by verdict; None: any age."""
-
-    yes: timedelta | None = None
-    no: timedelta | None = None
-
-    @property
-    def as_given(self) -> FreshWithin | None:
-        """The same in the library's form."""
-        if self.yes is None and self.no is None:
-            return None
-        ages: dict[Literal["yes", "no"], timedelta] = {}
-        if self.yes is not None:
-            ages["yes"] = self.yes
-        if self.no is not None:
-            ages["no"] = self.no
-        return ages
-
-
-ANY_AGE = Freshness()
 
 
 def chosen_ledger(given: str | None, api_id: str | None, base_url: str) -> str | None:
@@ -184,7 +157,7 @@ def known_in(
     store: Store,
     endpoint: EndpointChoice,
     *,
-    fresh: Freshness = ANY_AGE,
+    fresh_within: FreshWithin | None = None,
     retry_failed: bool = False,
     to_ask: bool = False,
     now: Callable[[], float] = time.time,
@@ -195,7 +168,7 @@ def known_in(
     With ``retry_failed`` a number that failed before now counts as unknown. Of a cascade whose second step has brought
     no details, the answer of the first step is known, except with ``to_ask``.
     """
-    query = query_of(endpoint, fresh=fresh, retry_failed=retry_failed, now=now())
+    query = _query(endpoint, fresh_within, retry_failed=retry_failed, now=now())
 
     async def first_steps(
         numbers: Sequence[int], found: Mapping[int, Settlement]
@@ -214,13 +187,12 @@ def known_in(
     return find
 
 
-def query_of(endpoint: EndpointChoice, *, fresh: Freshness, retry_failed: bool, now: float) -> Query:
+def _query(
+    endpoint: EndpointChoice, fresh_within: FreshWithin | None, *, retry_failed: bool, now: float
+) -> Query:
     """Return what counts as known at ``now``."""
-
-    def since(age: timedelta | None) -> float:
-        return -math.inf if age is None else now - age.total_seconds()
-
-    yes, no = since(fresh.yes), since(fresh.no)
+    ages = as_ages(fresh_within, default=None)
+    yes, no = (-math.inf if age is None else now - age for age in ages)
     return Query(
         endpoint=endpoint,
         yes_since=yes,

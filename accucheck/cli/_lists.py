@@ -6,38 +6,21 @@ import glob
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Self
 
 from accucheck._errors import ConfigurationError, InvalidNumber
 from accucheck._phone import normalize, numbers_in
 from accucheck._store import Bitset
 from accucheck.cli._console import count, say
-from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several, Skipping
+from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several, Skipping, Talk
 from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source
 from accucheck.files._formats import split_suffixes
 
-__all__ = [
-    "Exclusion",
-    "ReadNumbers",
-    "WhyNot",
-    "expand",
-    "make_exclusion",
-    "most_numbers",
-    "numbers_to_ask",
-    "numbers_to_buy",
-    "outputs_in",
-    "reader_of",
-    "reports_on",
-    "several_of",
-    "why_not",
-]
-
-WhyNot: TypeAlias = Callable[[Row], str]
-ReadNumbers: TypeAlias = Callable[[str], list[int]]
+__all__ = ["Exclusion", "Leads", "expand", "make_exclusion", "open_leads", "outputs_in", "reports_on"]
 
 _READABLE = {suffix for known in FORMATS.values() for suffix in known.read_suffixes}
 _WRITABLE = {suffix for known in FORMATS.values() for suffix in known.write_suffixes}
@@ -209,75 +192,103 @@ def make_exclusion(skipping: Skipping, *, quiet: bool = False) -> Exclusion | No
     return Exclusion(numbers, ", ".join(path.name for path in exclude), tuple(conditions))
 
 
-def why_not(source: Source, exclusion: Exclusion | None) -> WhyNot | None:
-    """Return a function that says why a row of ``source`` must be skipped, or ``""``; None if none must be."""
-    if exclusion is None:
-        return None
-    places = exclusion.places(source)
+class Leads:
+    """An open list, and how its rows are read: which are skipped, and which numbers are in the others.
 
-    def reason(row: Row) -> str:
-        if places:
-            cells = source.values(row)
-            for place, column, value in places:
-                cell = cells[place] if place < len(cells) else None
-                if _plain("" if cell is None else str(cell)) != _plain(value):
-                    return f"{column} is not {value}"
-        if len(exclusion.numbers):
+    Raises FileError if the list has no column for a condition of ``exclusion``.
+    """
+
+    def __init__(self, source: Source, reading: ListOptions, exclusion: Exclusion | None = None) -> None:
+        self.source = source
+        self.several: Several | None = reading.several or ("each" if len(source.number_columns) > 1 else None)
+        """How to handle rows with several numbers; None if they are invalid."""
+        self._mobile_only = reading.mobile_only
+        self._exclusion = exclusion
+        self._conditions = [] if exclusion is None else exclusion.places(source)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self.source.close()
+
+    def read(self, text: str) -> list[int]:
+        """Return the numbers to check in the text of a row. Raises InvalidNumber if there is none."""
+        if self.several is None:
+            return [normalize(text, mobile_only=self._mobile_only)]
+        numbers = numbers_in(text, mobile_only=self._mobile_only)
+        return numbers[:1] if self.several == "first" else numbers
+
+    def why_not(self, row: Row) -> str:
+        """Return why a row is skipped; "" if it is not."""
+        if self._exclusion is None:
+            return ""
+        cells = self.source.values(row) if self._conditions else ()
+        for place, column, value in self._conditions:
+            cell = cells[place] if place < len(cells) else None
+            if _plain("" if cell is None else str(cell)) != _plain(value):
+                return f"{column} is not {value}"
+        if len(self._exclusion.numbers):
             with suppress(InvalidNumber):
-                if any(number in exclusion.numbers for number in numbers_in(row.number)):
-                    return f"listed in {exclusion.source}"
+                if any(number in self._exclusion.numbers for number in numbers_in(row.number)):
+                    return f"listed in {self._exclusion.source}"
         return ""
 
-    return reason
+    def texts(self) -> Iterator[str | None]:
+        """Yield the number text of every row, or None for a row that is skipped."""
+        if self._exclusion is None:
+            yield from self.source.numbers()
+            return
+        for row in self.source.rows():
+            yield None if self.why_not(row) else row.number
+
+    def to_buy(self) -> Iterator[str]:
+        """Yield every number of the rows that are not skipped, and the text of those that have none."""
+        for text in self.texts():
+            if text is None:
+                continue
+            if self.several is None:
+                yield text
+                continue
+            try:
+                yield from map(str, self.read(text))
+            except InvalidNumber:
+                yield text
+
+    def most_numbers(self) -> int:
+        """Return the most numbers that are written for one row, if need be from a pass over the list."""
+        most = 1
+        for text in self.source.numbers() if self.several == "each" else ():
+            with suppress(InvalidNumber):
+                most = max(most, len(self.read(text)))
+        return most
 
 
-def several_of(reading: ListOptions, source: Source) -> Several | None:
-    """Return how to handle rows with several numbers; None if they are invalid."""
-    return reading.several or ("each" if len(source.number_columns) > 1 else None)
-
-
-def reader_of(reading: ListOptions, source: Source) -> ReadNumbers:
-    """Return a function from the text of a row to the numbers to check; it raises InvalidNumber if there is none."""
-    mobile_only = reading.mobile_only
-    several = several_of(reading, source)
-    if several is None:
-        return lambda text: [normalize(text, mobile_only=mobile_only)]
-    if several == "first":
-        return lambda text: numbers_in(text, mobile_only=mobile_only)[:1]
-    return lambda text: numbers_in(text, mobile_only=mobile_only)
-
-
-def most_numbers(source: Source, read: ReadNumbers) -> int:
-    """Return the most numbers in one row, from a pass over the list."""
-    most = 1
-    for text in source.numbers():
-        with suppress(InvalidNumber):
-            most = max(most, len(read(text)))
-    return most
-
-
-def numbers_to_buy(source: Source, reason: WhyNot | None, reading: ListOptions) -> Iterator[str]:
-    """Yield every number of the rows that may be asked, and the text of those that have none."""
-    read = None if several_of(reading, source) is None else reader_of(reading, source)
-    for text in numbers_to_ask(source, reason):
-        if text is None:
-            continue
-        if read is None:
-            yield text
-            continue
-        try:
-            yield from map(str, read(text))
-        except InvalidNumber:
-            yield text
-
-
-def numbers_to_ask(source: Source, reason: WhyNot | None) -> Iterator[str | None]:
-    """Yield the number text of every row, or None for a row that must not be asked."""
-    if reason is None:
-        yield from source.numbers()
-        return
-    for row in source.rows():
-        yield None if reason(row) else row.number
+def open_leads(
+    name: str, reading: ListOptions, exclusion: Exclusion | None, talk: Talk, *, live: bool = False
+) -> Leads:
+    """Open a lead list and print which column has the numbers. ``live``: read standard input as it arrives."""
+    source = open_source(
+        name,
+        column=reading.column or None,
+        sheet=reading.sheet,
+        visible_only=reading.visible_only,
+        encoding=reading.encoding,
+        live=live,
+        # Not sys.stdin: if a thread holds its lock when the interpreter exits, the process crashes.
+        stdin=open(0, "rb", buffering=0, closefd=False) if live else None,  # noqa: SIM115
+    )
+    if not talk.quiet:
+        say("phone numbers: column " + " and ".join(map(str, source.number_columns)))
+        for note in source.notes:
+            say(note)
+        if source.several is not None and reading.several is None:
+            say(source.several)
+    try:
+        return Leads(source, reading, exclusion)
+    except FileError:
+        source.close()
+        raise
 
 
 def _plain(text: str) -> str:

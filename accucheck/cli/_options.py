@@ -13,12 +13,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
 
-from accucheck._arguments import BASE_URL
+from accucheck._arguments import BASE_URL, FreshWithin
 from accucheck._costs import Prices, money
 from accucheck._errors import ConfigurationError
 from accucheck._schedule import Hours, RatePlan
 from accucheck._store import EndpointChoice
-from accucheck.cli._ledger import Freshness
 from accucheck.cli._progress import ProgressMode
 from accucheck.files import FORMATS
 
@@ -135,22 +134,25 @@ def read_max_calls(text: str) -> CallCap:
     return CallCap(int(match[2]), bool(match[1]))
 
 
-def read_freshness(text: str) -> Freshness:
+def read_freshness(text: str) -> FreshWithin:
     """Read ``30d``, or one length of time by verdict: ``yes=90d,no=14d``; raises ValueError."""
     if "=" not in text:
-        age = read_duration(text)
-        return Freshness(age, age)
-    ages: dict[str, timedelta] = {}
+        return read_duration(text)
+    ages: dict[Literal["yes", "no"], timedelta] = {}
     for part in text.split(","):
-        verdict, _, length = part.partition("=")
-        if verdict.strip() not in ("yes", "no") or verdict.strip() in ages:
+        word, _, length = part.partition("=")
+        verdict = _VERDICTS.get(word.strip())
+        if verdict is None or verdict in ages:
             raise ValueError(f"{text!r} is not an age: write 30d, or yes=90d,no=14d")
-        ages[verdict.strip()] = read_duration(length)
-    return Freshness(**ages)
+        ages[verdict] = read_duration(length)
+    return ages
+
+
+_VERDICTS: dict[str, Literal["yes", "no"]] = {"yes": "yes", "no": "no"}
 
 
 MaxCalls = Annotated[CallCap, read_by(read_max_calls, "CALLS")]
-Age = Annotated[Freshness, read_by(read_freshness, "AGE")]
+Age = Annotated[timedelta | dict[Literal["yes", "no"], timedelta], read_by(read_freshness, "AGE")]
 StreamOrPath = Annotated[
     str, read_by(lambda text: STANDARD_STREAM if text == HIDDEN_STREAM else text, "FILE")
 ]

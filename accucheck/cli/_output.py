@@ -14,7 +14,7 @@ import os
 import shlex
 import stat
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,6 @@ from accucheck._store import Store, is_postgres
 from accucheck._store._file import files_of
 from accucheck.cli._job import Job
 from accucheck.cli._ledger import Find
-from accucheck.cli._lists import ReadNumbers, WhyNot
 from accucheck.cli._options import STANDARD_STREAM
 from accucheck.cli._progress import WaitMeter, showing
 from accucheck.cli._report import Paper
@@ -55,7 +54,6 @@ __all__ = [
     "check_output",
     "columns_of",
     "invalid_columns",
-    "number_of",
     "refuse_existing",
     "refuse_files_beside",
     "refuse_other_files",
@@ -156,9 +154,9 @@ async def answered_rows(
     rows: Iterator[Row],
     find: Find,
     *,
-    read: ReadNumbers,
+    read: Callable[[str], list[int]],
     keep_best: bool = True,
-    reason: WhyNot | None = None,
+    reason: Callable[[Row], str] = lambda row: "",
 ) -> AsyncIterator[tuple[Row, list[ResultColumns]]]:
     """Yield every row with its columns, in order: those of the best answer, or those of each of its numbers.
 
@@ -166,7 +164,7 @@ async def answered_rows(
     """
     while chunk := list(islice(rows, CHUNK)):
         numbers: list[list[int] | InvalidNumber | str] = [
-            (reason(row) if reason is not None else "") or _numbers_of(row, read) for row in chunk
+            reason(row) or _numbers_of(row, read) for row in chunk
         ]
         known = await find(list({number for each in numbers if isinstance(each, list) for number in each}))
         for row, each in zip(chunk, numbers, strict=True):
@@ -191,14 +189,7 @@ def invalid_columns(row: Row, error: InvalidNumber) -> ResultColumns:
     return columns._replace(reason=row.fault) if row.fault else columns
 
 
-def number_of(row: Row, read: ReadNumbers) -> int | None:
-    """Return the first national number of a row, or None if it has none."""
-    with suppress(InvalidNumber):
-        return read(row.number)[0]
-    return None
-
-
-def _numbers_of(row: Row, read: ReadNumbers) -> list[int] | InvalidNumber:
+def _numbers_of(row: Row, read: Callable[[str], list[int]]) -> list[int] | InvalidNumber:
     try:
         return read(row.number)
     except InvalidNumber as error:

@@ -18,9 +18,7 @@ from accucheck._schedule import RatePlan
 from accucheck._store import EndpointChoice
 from accucheck.cli._console import count, duration, in_money, print_json, report, thousands
 from accucheck.cli._exit import ExitCode, Interruption
-from accucheck.cli._job import open_list
 from accucheck.cli._ledger import (
-    ANY_AGE,
     Find,
     chosen_ledger,
     known_in,
@@ -28,7 +26,7 @@ from accucheck.cli._ledger import (
     nothing_known,
     open_book,
 )
-from accucheck.cli._lists import make_exclusion, numbers_to_ask, reader_of, why_not
+from accucheck.cli._lists import make_exclusion, open_leads
 from accucheck.cli._options import (
     Age,
     CostOptions,
@@ -39,10 +37,9 @@ from accucheck.cli._options import (
     Talk,
     Which,
 )
-from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._run import run_to_end
 from accucheck.cli._summary import cost_in_words
-from accucheck.cli._survey import PROBLEMS, Survey, name_faults, survey
+from accucheck.cli._survey import PROBLEMS, Survey, survey_leads
 from accucheck.files import local_name
 
 __all__ = ["plan"]
@@ -116,16 +113,10 @@ def plan(
                 book = await stack.enter_async_context(open_book(place, local_name(input)))
                 find, first_step = (
                     known_in(
-                        book.store,
-                        asked,
-                        fresh=fresh_within or ANY_AGE,
-                        retry_failed=retry_failed,
-                        to_ask=True,
+                        book.store, asked, fresh_within=fresh_within, retry_failed=retry_failed, to_ask=True
                     )
                     for asked in (endpoint, "basic")
                 )
-            source = stack.enter_context(open_list(input, reading, talk))
-            numbers = numbers_to_ask(source, why_not(source, exclusion))
             found = Survey()
 
             async def look_up(numbers: Sequence[int]) -> Mapping[int, Settlement]:
@@ -135,11 +126,8 @@ def plan(
                     found.second_step += sum(isinstance(one.result, Check) for one in begun.values())
                 return known
 
-            meter = PassMeter("reading the list", lambda: found.rows, lambda: source.fraction)
-            async with reporting(meter, talk.shown):
-                await survey(numbers, look_up, read=reader_of(reading, source), found=found)
-            name_faults(found, source)
-            return found
+            leads = stack.enter_context(open_leads(input, reading, exclusion, talk))
+            return await survey_leads(leads, look_up, talk, found=found)
 
     found = run_to_end(read(), interruption)
     estimate = Estimate(found, cost, calls_per_number, yes_share, cascade=endpoint == "cascade")

@@ -421,7 +421,7 @@ async def run_job(
         prices=job.cost.prices,
         ledger=store,
         job="" if store is None else job.name,
-        fresh_within=None if store is None else job.fresh.as_given,
+        fresh_within=None if store is None else job.fresh_within,
         retry_failed=job.retry_failed,
         grace=0,  # run_stream adds it
         outage_after=job.patience.outage_deadline or None,

@@ -21,15 +21,15 @@ from accucheck._schedule import RatePlan
 from accucheck._store import Bitset
 from accucheck.cli._console import age, count, duration, report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
-from accucheck.cli._job import Job, open_list
+from accucheck.cli._job import Job
 from accucheck.cli._ledger import Find, known_in, open_book
-from accucheck.cli._lists import ReadNumbers, WhyNot, numbers_to_ask, reader_of, why_not
+from accucheck.cli._lists import Leads, open_leads
 from accucheck.cli._options import Rate, Talk
 from accucheck.cli._output import CHUNK
 from accucheck.cli._progress import PassMeter, reporting
 from accucheck.cli._run import run_job, run_to_end
 from accucheck.cli._summary import calls_facts, cost_facts, cost_in_words, say_what_ended_it
-from accucheck.files import Source, local_name
+from accucheck.files import local_name
 from accucheck.report._tally import confidence_interval
 
 __all__ = [
@@ -37,11 +37,11 @@ __all__ = [
     "UNREADABLE",
     "Reservoir",
     "Survey",
-    "name_faults",
     "run_sample_job",
     "sample_facts",
+    "say_survey",
     "survey",
-    "survey_list",
+    "survey_leads",
 ]
 
 _MOSTLY_INVALID = 0.5
@@ -109,17 +109,11 @@ class Survey:
         return self.known + self.to_ask
 
 
-def name_faults(found: Survey, source: Source) -> None:
-    """After a pass over ``source``, separate rows that could not be read from empty ones."""
-    if rows := min(source.faulty_rows, found.invalid["empty"]):
-        found.invalid = +(found.invalid - Counter(empty=rows) + Counter({UNREADABLE: rows}))
-
-
 async def survey(
     numbers: Iterator[str | None],
     find: Find,
     *,
-    read: ReadNumbers = lambda text: [normalize(text)],
+    read: Callable[[str], list[int]] = lambda text: [normalize(text)],
     on_unknown: Callable[[int], object] = lambda number: None,
     found: Survey | None = None,
 ) -> Survey:
@@ -168,31 +162,34 @@ async def survey(
     return found
 
 
-async def survey_list(
-    talk: Talk,
-    source: Source,
+async def survey_leads(
+    leads: Leads,
     find: Find,
+    talk: Talk,
     *,
-    read: ReadNumbers,
-    reason: WhyNot | None = None,
     on_unknown: Callable[[int], object] = lambda number: None,
+    found: Survey | None = None,
 ) -> Survey:
-    """Read the list once, and print what is in it and what is known already."""
-    found = Survey()
-    async with reporting(
-        PassMeter("reading the list", lambda: found.rows, lambda: source.fraction), talk.shown
-    ):
-        await survey(numbers_to_ask(source, reason), find, read=read, on_unknown=on_unknown, found=found)
-        name_faults(found, source)
-    if not talk.quiet:
-        say(_in_words(found))
-        problem, rows = next(iter(found.invalid.most_common(1)), ("", 0))
-        if rows > found.rows * _MOSTLY_INVALID and rows >= _ENOUGH_ROWS:
-            say(
-                f"{rows / found.rows:.0%} of the rows have no usable number: {PROBLEMS[problem]}",
-                hint="is this the right column? Choose one with --column",
-            )
+    """Read the list once and return what is in it; see ``survey``."""
+    found = found or Survey()
+    meter = PassMeter("reading the list", lambda: found.rows, lambda: leads.source.fraction)
+    async with reporting(meter, talk.shown):
+        await survey(leads.texts(), find, read=leads.read, on_unknown=on_unknown, found=found)
+    # Separate rows that could not be read from empty ones.
+    if rows := min(leads.source.faulty_rows, found.invalid["empty"]):
+        found.invalid = +(found.invalid - Counter(empty=rows) + Counter({UNREADABLE: rows}))
     return found
+
+
+def say_survey(found: Survey) -> None:
+    """Print what is in a list and what is known already."""
+    say(_in_words(found))
+    problem, rows = next(iter(found.invalid.most_common(1)), ("", 0))
+    if rows > found.rows * _MOSTLY_INVALID and rows >= _ENOUGH_ROWS:
+        say(
+            f"{rows / found.rows:.0%} of the rows have no usable number: {PROBLEMS[problem]}",
+            hint="is this the right column? Choose one with --column",
+        )
 
 
 def _in_words(found: Survey) -> str:
@@ -243,22 +240,21 @@ def run_sample_job(job: Job, size: int, client: Client, interruption: Interrupti
 
 
 async def _sample(job: Job, size: int, client: Client, interruption: Interruption) -> ExitCode:
-    with open_list(job.input, job.reading, job.talk) as source:
+    with open_leads(job.input, job.reading, job.exclusion, job.talk) as leads:
         async with open_book(job.place, local_name(job.output)) as book:
             if not job.talk.quiet:
                 book.say()
             draw: Reservoir[int] = Reservoir(size, Random(job.seed))
             find = known_in(
-                book.store, job.account.endpoint, fresh=job.fresh, retry_failed=job.retry_failed, to_ask=True
+                book.store,
+                job.account.endpoint,
+                fresh_within=job.fresh_within,
+                retry_failed=job.retry_failed,
+                to_ask=True,
             )
-            await survey_list(
-                job.talk,
-                source,
-                find,
-                read=reader_of(job.reading, source),
-                reason=why_not(source, job.exclusion),
-                on_unknown=draw.offer,
-            )
+            found = await survey_leads(leads, find, job.talk, on_unknown=draw.offer)
+            if not job.talk.quiet:
+                say_survey(found)
             if not draw.offered:
                 say("nothing to sample: every number in the list is already in the ledger")
                 return ExitCode.ALL_ANSWERED

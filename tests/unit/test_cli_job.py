@@ -17,7 +17,7 @@ from accucheck._errors import (
 from accucheck._events import CallEnded, CircuitChanged
 from accucheck._models import Stats
 from accucheck.cli._job import Job
-from accucheck.cli._ledger import Freshness, chosen_ledger
+from accucheck.cli._ledger import chosen_ledger
 from accucheck.cli._run import RunNotice
 from accucheck.cli._summary import calls_facts, how_to_continue
 
@@ -27,7 +27,7 @@ from accucheck.cli._summary import calls_facts, how_to_continue
     [
         ({"ledger": "none", "sample": 5}, "--sample needs a ledger"),
         ({"ledger": "none", "retry_failed": True}, "--retry-failed needs a ledger"),
-        ({"ledger": "none", "fresh_within": Freshness(timedelta(days=1))}, "--fresh-within needs a ledger"),
+        ({"ledger": "none", "fresh_within": timedelta(days=1)}, "--fresh-within needs a ledger"),
         ({"ledger": "x", "seed": 5}, "--sample"),
         ({"ordered": True}, "-o -"),
         ({"split": "verdict", "only": "yes"}, "not both"),

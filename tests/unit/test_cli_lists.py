@@ -8,8 +8,8 @@ import pytest
 
 from accucheck._errors import ConfigurationError
 from accucheck.cli import main
-from accucheck.cli._lists import expand, make_exclusion, numbers_to_ask, outputs_in, reports_on, why_not
-from accucheck.cli._options import Skipping
+from accucheck.cli._lists import Leads, expand, make_exclusion, outputs_in, reports_on
+from accucheck.cli._options import ListOptions, Skipping
 from accucheck.files import FileError, open_source
 
 
@@ -88,21 +88,20 @@ def test_rows_are_left_out_by_number_and_by_column() -> None:
     write("leads.csv", text="phone,Consentimiento\n987654321,Sí\n912345678,SI \n911111111,no\nhola,sí\n")
     exclusion = make_exclusion(Skipping(exclude=(Path("refused.csv"),), where=("consentimiento=sí",)))
     with open_source("leads.csv") as source:
-        reason = why_not(source, exclusion)
-        assert reason is not None
-        assert [reason(row) for row in source.rows()] == [
+        leads = Leads(source, ListOptions(), exclusion)
+        assert [leads.why_not(row) for row in source.rows()] == [
             "listed in refused.csv",
             "",
             "Consentimiento is not sí",
             "",
         ]
-        assert list(numbers_to_ask(source, reason)) == [None, "912345678", None, "hola"]
+        assert list(leads.texts()) == [None, "912345678", None, "hola"]
 
 
 def test_a_condition_on_a_column_that_is_not_there_is_an_error_that_lists_them() -> None:
     write("leads.csv", text="phone,city\n987654321,Lima\n")
     with open_source("leads.csv") as source, pytest.raises(FileError, match="the columns are phone, city"):
-        why_not(source, make_exclusion(Skipping(where=("consent=yes",))))
+        Leads(source, ListOptions(), make_exclusion(Skipping(where=("consent=yes",))))
     with pytest.raises(ConfigurationError, match="COLUMN=VALUE"):
         make_exclusion(Skipping(where=("consent",)))
 
@@ -127,7 +126,7 @@ def test_without_options_every_row_is_asked() -> None:
     write("leads.csv")
     assert make_exclusion(Skipping()) is None
     with open_source("leads.csv") as source:
-        assert list(numbers_to_ask(source, why_not(source, None))) == ["987654321"]
+        assert list(Leads(source, ListOptions()).texts()) == ["987654321"]
 
 
 def test_a_plan_leaves_out_excluded_rows(capsys: pytest.CaptureFixture[str]) -> None:

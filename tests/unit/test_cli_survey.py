@@ -7,7 +7,7 @@ from typing import get_args
 from accucheck._errors import NumberProblem
 from accucheck._models import Check, Settlement, Stats
 from accucheck._store import MemoryStore
-from accucheck.cli._ledger import Freshness, known_in, nothing_known
+from accucheck.cli._ledger import known_in, nothing_known
 from accucheck.cli._survey import PROBLEMS, UNREADABLE, sample_facts, survey
 
 
@@ -43,11 +43,11 @@ async def test_answers_fresh_at_the_start_do_not_expire_during_the_run() -> None
     then = datetime.fromtimestamp(clock[0] - 3600, UTC)
     store = MemoryStore()
     await store.settle([Settlement(987654321, Check(number="+51987654321", whatsapp=True, checked_at=then))])
-    fresh = Freshness(timedelta(hours=2), timedelta(hours=2))
-    find = known_in(store, "advanced", fresh=fresh, now=lambda: clock[0])
+    fresh = timedelta(hours=2)
+    find = known_in(store, "advanced", fresh_within=fresh, now=lambda: clock[0])
     clock[0] += 5 * 3600
     assert set(await find([987654321])) == {987654321}
-    assert not await known_in(store, "advanced", fresh=fresh, now=lambda: clock[0])([987654321])
+    assert not await known_in(store, "advanced", fresh_within=fresh, now=lambda: clock[0])([987654321])
 
 
 def test_a_sample_shows_the_share_its_interval_and_the_cost_of_the_rest() -> None:
