@@ -70,42 +70,20 @@ class Format(NamedTuple):
 
 
 _TEXT = frozenset(["column", "encoding"])
+_CSV, _TSV, _JSON_LINES = (".csv", ".txt"), (".tsv", ".tab"), (".jsonl", ".ndjson", ".jsonlines")
+_PARQUET, _EXCEL = (".parquet", ".pq"), (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+_OF_A_WORKBOOK = frozenset(["column", "sheet", "visible_only"])
 
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        Format("csv", (".csv", ".txt"), (".csv", ".txt"), CsvSource, _TEXT, CsvWriter, True, True),
-        Format("tsv", (".tsv", ".tab"), (".tsv", ".tab"), CsvSource, _TEXT, CsvWriter, True, True),
+        Format("csv", _CSV, _CSV, CsvSource, _TEXT, CsvWriter, True, True),
+        Format("tsv", _TSV, _TSV, CsvSource, _TEXT, CsvWriter, True, True),
+        Format("jsonl", _JSON_LINES, _JSON_LINES, JsonLinesSource, _TEXT, JsonLinesWriter, True, True),
         Format(
-            "jsonl",
-            (".jsonl", ".ndjson", ".jsonlines"),
-            (".jsonl", ".ndjson", ".jsonlines"),
-            JsonLinesSource,
-            _TEXT,
-            JsonLinesWriter,
-            True,
-            True,
+            "parquet", _PARQUET, _PARQUET, ParquetSource, frozenset(["column"]), ParquetWriter, False, False
         ),
-        Format(
-            "parquet",
-            (".parquet", ".pq"),
-            (".parquet", ".pq"),
-            ParquetSource,
-            frozenset(["column"]),
-            ParquetWriter,
-            False,
-            False,
-        ),
-        Format(
-            "xlsx",
-            (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"),
-            (".xlsx",),
-            ExcelSource,
-            frozenset(["column", "sheet", "visible_only"]),
-            ExcelWriter,
-            False,
-            False,
-        ),
+        Format("xlsx", _EXCEL, (".xlsx",), ExcelSource, _OF_A_WORKBOOK, ExcelWriter, False, False),
     )
 }
 
@@ -131,7 +109,6 @@ def split_suffixes(path: Path) -> tuple[str, Compression | None]:
 
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_SAS = bytes.fromhex("c2ea8160b31411cf")
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _WORKBOOK = "Workbook".encode("utf-16-le"), "Book".encode("utf-16-le")
 
@@ -139,55 +116,47 @@ _AS_TABLE = "export the list as CSV or .xlsx"
 _UNPACK = "unpack it and use the file inside"
 
 # Files that begin like this are not read.
-_REFUSED: tuple[tuple[bytes, str, str], ...] = (
-    (b"%PDF-", "a PDF", _AS_TABLE),
-    (b"{\\rtf", "a text document (RTF)", _AS_TABLE),
-    (b"\x89PNG", "a picture", _AS_TABLE),
-    (b"\xff\xd8\xff", "a picture", _AS_TABLE),
-    (b"GIF8", "a picture", _AS_TABLE),
-    (b"II*\x00", "a picture", _AS_TABLE),
-    (b"MM\x00*", "a picture", _AS_TABLE),
-    (
-        b"SQLite format 3\x00",
-        "a SQLite database",
-        "export the table as CSV: sqlite3 -csv -header",
+_REFUSED: dict[tuple[str, str], tuple[bytes, ...]] = {
+    ("a PDF", _AS_TABLE): (b"%PDF-",),
+    ("a text document (RTF)", _AS_TABLE): (b"{\\rtf",),
+    ("a picture", _AS_TABLE): (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\x00", b"MM\x00*"),
+    ("a SQLite database", "export the table as CSV: sqlite3 -csv -header"): (b"SQLite format 3\x00",),
+    ("an Access database", "export the table as CSV"): (b"\x00\x01\x00\x00Standard",),
+    ("a PostgreSQL dump", "export the table as CSV: COPY … TO … CSV HEADER"): (b"PGDMP",),
+    ("an Arrow (Feather) file", "write the frame as Parquet or CSV"): (b"ARROW1", b"FEA1"),
+    ("an Arrow stream", "write the frame as Parquet or CSV"): (b"\xff\xff\xff\xff",),
+    ("a Stata file", "export the table as CSV: export delimited"): (
+        b"<stata_dta>",
+        *(bytes([release, order, 1, 0]) for release in range(0x69, 0x74) for order in (1, 2)),
     ),
-    (b"\x00\x01\x00\x00Standard", "an Access database", "export the table as CSV"),
-    (b"PGDMP", "a PostgreSQL dump", "export the table as CSV: COPY … TO … CSV HEADER"),
-    (b"ARROW1", "an Arrow (Feather) file", "write the frame as Parquet or CSV"),
-    (b"FEA1", "an Arrow (Feather) file", "write the frame as Parquet or CSV"),
-    (b"\xff\xff\xff\xff", "an Arrow stream", "write the frame as Parquet or CSV"),
-    (b"<stata_dta>", "a Stata file", "export the table as CSV: export delimited"),
-    *(
-        (bytes([release, order, 1, 0]), "a Stata file", "export the table as CSV: export delimited")
-        for release in range(0x69, 0x74)
-        for order in (1, 2)
+    ("an SPSS file", "export the table as CSV or .xlsx"): (b"$FL2@(#)", b"$FL3@(#)"),
+    ("an R data file", "export the frame as CSV: write.csv"): (b"X\n\x00\x00\x00", b"RDX2\n", b"RDX3\n"),
+    ("a Python pickle", "write the data as CSV or Parquet"): (
+        b"\x80\x02",
+        b"\x80\x03",
+        b"\x80\x04",
+        b"\x80\x05",
     ),
-    (b"$FL2@(#)", "an SPSS file", "export the table as CSV or .xlsx"),
-    (b"$FL3@(#)", "an SPSS file", "export the table as CSV or .xlsx"),
-    *(
-        (begin, "an R data file", "export the frame as CSV: write.csv")
-        for begin in (b"X\n\x00\x00\x00", b"RDX2\n", b"RDX3\n")
-    ),
-    *(
-        (bytes([0x80, protocol]), "a Python pickle", "write the data as CSV or Parquet")
-        for protocol in range(2, 6)
-    ),
-    (b"Obj\x01", "an Avro file", "write the table as Parquet or CSV"),
-    (b"ORC", "an ORC file", "write the table as Parquet or CSV"),
-    (b"\x89HDF", "an HDF5 file", "write the table as Parquet or CSV"),
-    (b"BZh", "compressed with bzip2", _UNPACK),
-    (b"\xfd7zXZ\x00", "compressed with xz", _UNPACK),
-    (b"\x04\x22\x4d\x18", "compressed with lz4", _UNPACK),
-    (b"\x1f\x9d", "compressed with compress", _UNPACK),
-    (b"]\x00\x00", "compressed with lzma", _UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
-    (b"Rar!", "a RAR archive", _UNPACK),
-    (b"PK\x05\x06", "an empty zip archive", "choose another file"),
-    (b"MIME-Version:", "a web archive (.mht)", "open it in Excel and save it as .xlsx"),
-    (b"MZ", "a program", "choose another file"),
-    (b"\x7fELF", "a program", "choose another file"),
-)
+    ("an Avro file", "write the table as Parquet or CSV"): (b"Obj\x01",),
+    ("an ORC file", "write the table as Parquet or CSV"): (b"ORC",),
+    ("an HDF5 file", "write the table as Parquet or CSV"): (b"\x89HDF",),
+    ("compressed with bzip2", _UNPACK): (b"BZh",),
+    ("compressed with xz", _UNPACK): (b"\xfd7zXZ\x00",),
+    ("compressed with lz4", _UNPACK): (b"\x04\x22\x4d\x18",),
+    ("compressed with compress", _UNPACK): (b"\x1f\x9d",),
+    ("compressed with lzma", _UNPACK): (b"]\x00\x00",),
+    ("a 7-Zip archive", _UNPACK): (b"7z\xbc\xaf\x27\x1c",),
+    ("a RAR archive", _UNPACK): (b"Rar!",),
+    ("an empty zip archive", "choose another file"): (b"PK\x05\x06",),
+    ("a web archive (.mht)", "open it in Excel and save it as .xlsx"): (b"MIME-Version:",),
+    ("a program", "choose another file"): (b"MZ", b"\x7fELF"),
+}
+# Others have their mark further inside: where, and what it is.
+_REFUSED_INSIDE: dict[tuple[str, str], tuple[int, bytes]] = {
+    ("a SAS file", "export the table as CSV: proc export"): (12, bytes.fromhex("c2ea8160b31411cf")),
+    ("a tar archive", _UNPACK): (257, b"ustar"),
+    ("a picture or a video", _AS_TABLE): (4, b"ftyp"),
+}
 _SQL = re.compile(
     r"(?:--.*?\n|/\*.*?\*/;?|\\.*?\n|\s)*"
     r"(?:INSERT\s+INTO\s|CREATE\s+(?:TABLE|DATABASE)\s|DROP\s+TABLE\s|LOCK\s+TABLES\s|COPY\s+\S+\s*\(.*?\)\s+FROM\s+stdin"
@@ -240,17 +209,12 @@ def open_by_content(origin: Origin, suffix: str, options: dict[str, Any]) -> Sou
         FileError: It is not supported, or it is damaged.
     """
     head = origin.head
-    for magic, what, way_out in _REFUSED:
-        if head.startswith(magic):
-            raise FileError(f"{origin.name}: this is {what}, not a list; {way_out}")
-    if head[12:20] == _SAS:
-        raise FileError(
-            f"{origin.name}: this is a SAS file, not a list; export the table as CSV: proc export"
-        )
-    if head[257:262] == b"ustar":
-        raise FileError(f"{origin.name}: this is a tar archive, not a list; {_UNPACK}")
-    if head[4:8] == b"ftyp":
-        raise FileError(f"{origin.name}: this is a picture or a video, not a list; {_AS_TABLE}")
+    for (what, way_out), magics in _REFUSED.items():
+        if head.startswith(magics):
+            raise _not_a_list(origin, what, way_out)
+    for (what, way_out), (place, magic) in _REFUSED_INSIDE.items():
+        if head.startswith(magic, place):
+            raise _not_a_list(origin, what, way_out)
     if head.startswith(b"PK\x03\x04"):
         return _open_zip(origin, options)
     if head.startswith(_OLE):
@@ -261,6 +225,10 @@ def open_by_content(origin: Origin, suffix: str, options: dict[str, Any]) -> Sou
     return _open_text(origin, suffix, options)
 
 
+def _not_a_list(origin: Origin, what: str, way_out: str = _AS_TABLE) -> FileError:
+    return FileError(f"{origin.name}: this is {what}, not a list; {way_out}")
+
+
 def _open(name: str, origin: Origin, options: dict[str, Any]) -> Source:
     return FORMATS[name].open(origin, **options)
 
@@ -268,33 +236,30 @@ def _open(name: str, origin: Origin, options: dict[str, Any]) -> Source:
 def _open_text(origin: Origin, suffix: str, options: dict[str, Any]) -> Source:
     encoding = detect(io.BytesIO(origin.head), origin.name, options.get("encoding"), whole=False)
     text = origin.head[len(encoding.mark) :].decode(encoding.name, "replace").lstrip("\ufeff \t\r\n")
+    of_text = {name: options.get(name) for name in _TEXT}
     if text[:11].upper() == "BEGIN:VCARD":
-        return ContactsSource(origin, column=options.get("column"), encoding=options.get("encoding"))
+        return ContactsSource(origin, **of_text)
     if text.startswith("<"):
         if "urn:schemas-microsoft-com:office:spreadsheet" in text and "<html" not in text[:1000].lower():
             return XmlSpreadsheetSource(_stored(origin), **options)
         if _HTML.search(text[:5000]):
             return WebTablesSource(_stored(origin), **options)
         if text.startswith("<?xml") or text.lower().startswith("<office:"):
-            raise FileError(f"{origin.name}: this is an XML document, not a list; {_AS_TABLE}")
+            raise _not_a_list(origin, "an XML document")
     if _SQL.match(text):
-        raise FileError(f"{origin.name}: this is a database dump (SQL), not a list; export the table as CSV")
+        raise _not_a_list(origin, "a database dump (SQL)", "export the table as CSV")
     for pattern, what, way_out in _OTHER_TEXT:
         if pattern.match(text):
-            raise FileError(f"{origin.name}: this is {what}, not a list; {way_out}")
+            raise _not_a_list(origin, what, way_out)
     if is_document(text, suffix):
-        return JsonDocumentSource(
-            _stored(origin), column=options.get("column"), encoding=options.get("encoding")
-        )
+        return JsonDocumentSource(_stored(origin), **of_text)
     for known in (FORMATS["tsv"], FORMATS["jsonl"]):
         if suffix in known.read_suffixes:
             return _open(known.name, origin, options)
     if text[:1] == "{":
         return _open("jsonl", origin, options)
     if separator := separator_of_numbers(text):
-        return NumberListSource(
-            origin, separator, column=options.get("column"), encoding=options.get("encoding")
-        )
+        return NumberListSource(origin, separator, **of_text)
     return _open("csv", origin, options)
 
 
@@ -311,9 +276,9 @@ def _refuse_what_is_no_workbook(origin: Origin) -> None:
             f"{origin.name}: the workbook is password-protected; remove the password, or save the list as CSV"
         )
     if "WordDocument".encode("utf-16-le") in content:
-        raise FileError(f"{origin.name}: this is a Word document, not a list; {_AS_TABLE}")
+        raise _not_a_list(origin, "a Word document")
     if "__substg1.0_".encode("utf-16-le") in content:
-        raise FileError(f"{origin.name}: this is an Outlook email, not a list; save its attachment")
+        raise _not_a_list(origin, "an Outlook email", "save its attachment")
 
 
 _OF_OFFICE = (
@@ -332,9 +297,9 @@ def _open_zip(origin: Origin, options: dict[str, Any]) -> Source:
                 return _open("xlsx", origin, options)
             for begin, what in _OF_OFFICE:
                 if any(name.startswith(begin) for name in names):
-                    raise FileError(f"{origin.name}: this is {what}, not a list; {_AS_TABLE}")
+                    raise _not_a_list(origin, what)
             if "mimetype" in names:
-                raise FileError(f"{origin.name}: this is a text document, not a list; {_AS_TABLE}")
+                raise _not_a_list(origin, "a text document")
             members = [name for name in names if not _is_litter(name)]
             if len(members) != 1:
                 shown = ", ".join(map(repr, members[:10])) + (" …" if len(members) > 10 else "")
