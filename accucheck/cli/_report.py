@@ -27,8 +27,8 @@ from accucheck.files import ResultColumns, Row, Source, open_source
 from accucheck.files._excel_writer import SummarySheet
 from accucheck.files._sink import format_of_output
 from accucheck.report import Run, check_path, write
-from accucheck.report import _report as write_report
-from accucheck.report._page import summary_lines
+from accucheck.report import report as write_report
+from accucheck.report._page import render, summary_lines
 from accucheck.report._tally import CheckedColumns, Tally, best_of
 from accucheck.report._words import WORDS, Language
 
@@ -132,9 +132,8 @@ class Paper:
     def write(self, path: Path) -> None:
         """Write the report. Raises FileError."""
         name = Path(self._source.name).name
-        write(
+        page = render(
             self._tally,
-            path,
             title=name,
             source=name,
             language=self._language,
@@ -142,6 +141,7 @@ class Paper:
             currency=self._job.cost.currency,
             run=self.run,
         )
+        write(page, path)
 
     @property
     def _price(self) -> float | None:

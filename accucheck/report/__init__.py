@@ -9,7 +9,6 @@ import os
 import shlex
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -60,6 +59,7 @@ def report(
     run: Run | None = None,
     column: str | int | None = None,
     sheet: str | int | None = None,
+    watch: Callable[[Source, Tally], AbstractContextManager[object]] | None = None,
 ) -> None:
     """Write an HTML report on a list that accucheck has checked.
 
@@ -76,6 +76,7 @@ def report(
         run: Calls, cost and speed of the run, which the list does not contain.
         column: The column of the phone numbers, by name or position from 1. None: found automatically.
         sheet: The sheet of a workbook, by name or place from 1; the one with the answers if None.
+        watch: Entered for the pass over the list, to show how far it has come.
 
     Raises:
         FileError: The list cannot be read, was not written by accucheck, or the report cannot be written.
@@ -93,36 +94,6 @@ def report(
         report("checked.csv", "report.html", price=0.002, currency="USD")
         ```
     """
-    _report(
-        source,
-        output,
-        title=title,
-        language=language,
-        by=by,
-        price=price,
-        currency=currency,
-        run=run,
-        column=column,
-        sheet=sheet,
-        watch=lambda rows, tally: nullcontext(),
-    )
-
-
-def _report(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    title: str | None,
-    language: Language,
-    by: Iterable[str] | None,
-    price: float | None,
-    currency: str,
-    run: Run | None,
-    column: str | int | None,
-    sheet: str | int | None,
-    watch: Callable[[Source, Tally], AbstractContextManager[None]],
-) -> None:
-    """Do what ``report`` does, with ``watch`` around the pass over the list."""
     if language not in ("en", "es"):
         raise ConfigurationError(f"language must be 'en' or 'es', not {language!r}")
     if price is not None and not 0 <= price < float("inf"):
@@ -133,16 +104,15 @@ def _report(
         columns = CheckedColumns(names, rows.name)
         phones = [each.index for each in rows.number_columns]
         tally = Tally(names, source=rows.name, numbers=phones, by=by)
-        with watch(rows, tally):
+        with watch(rows, tally) if watch else nullcontext():
             for row in rows.rows():
                 cells = rows.values(row)
                 tally.count(cells, columns.result(cells), row.number)
     run = run or Run()
     if columns.simulated and run.server is None:
         run = msgspec.structs.replace(run, server="accucheck sandbox")
-    write(
+    page = render(
         tally,
-        output,
         title=title or Path(os.fspath(source)).name,
         source=Path(os.fspath(source)).name,
         language=language,
@@ -150,6 +120,7 @@ def _report(
         currency=currency,
         run=run,
     )
+    write(page, output)
 
 
 def check_path(output: str | os.PathLike[str]) -> None:
@@ -166,38 +137,13 @@ def check_path(output: str | os.PathLike[str]) -> None:
                     raise FileError(f"{path} is not a report and is left as it is; name another file")
 
 
-def write(
-    tally: Tally,
-    output: str | os.PathLike[str],
-    *,
-    title: str,
-    source: str,
-    language: Language,
-    price: float | None = None,
-    currency: str = "",
-    run: Run,
-) -> None:
-    """Write the page from existing counts."""
-    page = render(
-        tally,
-        title=title,
-        source=source,
-        language=language,
-        price=price,
-        currency=currency,
-        run=run,
-        now=datetime.now(UTC),
-    )
-    with translate_output_errors(os.fspath(output)):
-        _write(Path(output), page)
-
-
-def _write(path: Path, text: str) -> None:
+def write(page: str, output: str | os.PathLike[str]) -> None:
     """Replace the file as a whole, so that nobody ever sees half of the new report."""
-    file = AtomicFile(path)
-    try:
-        file.stream.write(text.encode())
-    except BaseException:
-        file.discard()
-        raise
-    file.commit()
+    with translate_output_errors(os.fspath(output)):
+        file = AtomicFile(Path(output))
+        try:
+            file.stream.write(page.encode())
+        except BaseException:
+            file.discard()
+            raise
+        file.commit()

@@ -48,7 +48,6 @@ def render(
     price: float | None,
     currency: str,
     run: Run,
-    now: datetime,
 ) -> str:
     """Return the page. Everything that comes from the list is escaped."""
     words = WORDS[language]
@@ -75,7 +74,7 @@ def render(
         "default-src 'none'; base-uri 'none'; form-action 'none'; "
         f"script-src {_hashes(scripts)}; style-src {_hashes(styles)}"
     )
-    stamp = f"{now.astimezone(LIMA):%Y-%m-%d %H:%M} (Lima)"
+    stamp = f"{datetime.now(LIMA):%Y-%m-%d %H:%M} (Lima)"
     warning = (
         [f'<p class="warning">{_text(words["simulated"].format(host=run.server))}</p>'] if run.server else []
     )
