@@ -8,6 +8,7 @@ and memory stays flat. Libraries that load and save workbooks keep less and need
 from __future__ import annotations
 
 import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, Any, BinaryIO, cast
@@ -43,7 +44,6 @@ _WRITE_EVERY = 1 << 20
 _LONGEST_ROW = 64 << 20
 
 _ROW = re.compile(rb"<(?P<prefix>\w+:)?row\b(?P<attributes>[^>]*?)(?P<empty>/?)>")
-_END = re.compile(rb"</(?:\w+:)?sheetData>|<(?:\w+:)?sheetData\s*/>")
 _LINE = re.compile(rb'\br="(\d+)"')
 _SPANS = re.compile(rb'\s+spans="[^"]*"')
 _CELL = re.compile(rb'<(?:\w+:)?c\b[^>]*?\br="([A-Z]{1,3})\d+"[^>]*?(?:/>|>.*?</(?:\w+:)?c>)', re.DOTALL)
@@ -119,7 +119,7 @@ class ExcelCopyWriter(Writer):
     def discard(self) -> None:
         """Close what was opened."""
         if self._sheet is not None:
-            self._sheet.close()
+            self._sheet.old.close()
             self._sheet = None
         if self._zip is not None:
             # Without its index: nobody will read it, and the disk may be full.
@@ -176,36 +176,28 @@ class ExcelCopyWriter(Writer):
                 content = _OTHER_MAIN.sub(_MAIN, _MACROS.sub(b"", self._input.read(part)))
                 self._put(name, self._summary_part.in_list(content))
             else:
-                with self._input.open(part) as old, self._zip.open(_same(part), "w", force_zip64=True) as new:
-                    while chunk := old.read(_CHUNK):
-                        new.write(chunk)
+                entry = _entry(name, part.date_time)
+                entry.external_attr = part.external_attr
+                with self._input.open(part) as old, self._zip.open(entry, "w", force_zip64=True) as new:
+                    shutil.copyfileobj(old, new, _CHUNK)
 
     def _put(self, name: str, content: bytes) -> None:
         assert self._zip is not None
-        info = zipfile.ZipInfo(name)
-        info.compress_type = zipfile.ZIP_DEFLATED
-        with self._zip.open(info, "w") as new:
+        with self._zip.open(_entry(name), "w") as new:
             new.write(content)
 
     def _opened(self, table: Table) -> _SheetCopy:
         assert self._zip is not None
         assert self._input is not None
-        info = zipfile.ZipInfo(table.sheet.part)
-        info.compress_type = zipfile.ZIP_DEFLATED
-        return _SheetCopy(
-            self._input.open(table.sheet.part),
-            self._zip.open(info, "w", force_zip64=True),
-            table,
-            self._formats,
-            self._numbers,
-        )
+        part = table.sheet.part
+        new = self._zip.open(_entry(part), "w", force_zip64=True)
+        return _SheetCopy(self._input.open(part), new, table, self._formats, self._numbers)
 
 
-def _same(part: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    copy = zipfile.ZipInfo(part.filename, part.date_time)
-    copy.compress_type = zipfile.ZIP_DEFLATED
-    copy.external_attr = part.external_attr
-    return copy
+def _entry(name: str, moment: tuple[int, int, int, int, int, int] = (1980, 1, 1, 0, 0, 0)) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, moment)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
 
 
 _Cells = Callable[[str, bytes], str]
@@ -216,9 +208,9 @@ class _SheetCopy:
     """One sheet on its way from the old workbook to the new one."""
 
     def __init__(self, old: IO[bytes], new: IO[bytes], table: Table, formats: Formats, numbers: int) -> None:
-        self._old, self._new = old, new
+        self.old, self._new = old, new
         self._formats = formats
-        self._buffer, self._place, self._ended = b"", 0, False
+        self._buffer, self._place = b"", 0
         self._pieces: list[bytes] = []
         self._size = 0
         self._line = 0
@@ -241,15 +233,11 @@ class _SheetCopy:
     def finish(self) -> None:
         """Copy what is left."""
         self._emit(self._buffer[self._place :])
-        while chunk := self._old.read(_CHUNK):
+        while chunk := self.old.read(_CHUNK):
             self._emit(chunk)
         self._flush()
-        self._old.close()
+        self.old.close()
         self._new.close()
-
-    def close(self) -> None:
-        """Stop here."""
-        self._old.close()
 
     def _copy_head(self) -> None:
         while b"sheetData" not in self._buffer and self._more():
@@ -279,39 +267,29 @@ class _SheetCopy:
 
     def _advance(self, line: int, cells: _Cells) -> None:
         """Copy up to the end of the row at ``line``, and put cells before its end."""
-        while True:
+        while self._line < line:
             row = _ROW.search(self._buffer, self._place)
             if row is None:
                 # No tag is cut in two: the rest of the buffer may be the beginning of one.
                 if not self._more():
                     raise FileError(f"the sheet has no line {line:,} in its XML; save the workbook again")
                 continue
-            said = _LINE.search(row["attributes"])
-            number = int(said[1]) if said else self._line + 1
             prefix = row["prefix"] or b""
-            if row["empty"]:
-                if number == line:
-                    self._emit(self._buffer[self._place : row.start()])
-                    self._emit_row(prefix, row["attributes"], b"", cells)
-                else:
-                    self._emit(self._buffer[self._place : row.end()])
-                self._place = row.end()
+            closing = b"" if row["empty"] else b"</%brow>" % prefix
+            end = self._buffer.find(closing, row.end())
+            if end < 0:
+                if not self._more():
+                    raise FileError("the XML of the sheet is cut off; copy the file again")
+                continue
+            said = _LINE.search(row["attributes"])
+            self._line = int(said[1]) if said else self._line + 1
+            after = end + len(closing)
+            if self._line == line:
+                self._emit(self._buffer[self._place : row.start()])
+                self._emit_row(prefix, row["attributes"], self._buffer[row.end() : end], cells)
             else:
-                end = self._buffer.find(b"</" + prefix + b"row>", row.end())
-                if end < 0:
-                    if not self._more():
-                        raise FileError("the XML of the sheet is cut off; copy the file again")
-                    continue
-                after = end + len(prefix) + 6
-                if number == line:
-                    self._emit(self._buffer[self._place : row.start()])
-                    self._emit_row(prefix, row["attributes"], self._buffer[row.end() : end], cells)
-                else:
-                    self._emit(self._buffer[self._place : after])
-                self._place = after
-            self._line = number
-            if number >= line:
-                return
+                self._emit(self._buffer[self._place : after])
+            self._place = after
 
     def _emit_row(self, prefix: bytes, attributes: bytes, body: bytes, cells: _Cells) -> None:
         start = body.rfind(b"<" + prefix + b"c ")
@@ -339,8 +317,8 @@ class _SheetCopy:
                 continue
             place = f"{column}{line}"
             if isinstance(cell, bool):
-                made.append(text_cell(prefix, place, yes_or_no[cell]))
-            elif isinstance(cell, str):
+                cell = yes_or_no[cell]
+            if isinstance(cell, str):
                 # Shorten ours: a stranger's long signature must not make the output fail.
                 made.append(text_cell(prefix, place, printable(cell)[:LONGEST_CELL]))
             else:
@@ -348,7 +326,7 @@ class _SheetCopy:
         return "".join(made)
 
     def _more(self) -> bool:
-        chunk = self._old.read(_CHUNK)
+        chunk = self.old.read(_CHUNK)
         keep = self._buffer[self._place :]
         if len(keep) > _LONGEST_ROW:
             raise FileError("a row of the sheet is too long; save the list as CSV")

@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, BinaryIO, Final, TypeAlias
-from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
 
@@ -323,7 +322,7 @@ def _bold(font: bytes, prefix: bytes) -> bytes:
 
 def text_cell(prefix: str, place: str, text: str, style: str = "") -> str:
     # Excel reads _x0041_ in a text as the letter A.
-    text = escape(re.sub(r"_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", text))
+    text = html.escape(re.sub(r"_(?=x[0-9A-Fa-f]{4}_)", "_x005F_", text), quote=False)
     p = prefix
     space = ' xml:space="preserve"' if text != text.strip() else ""
     return f'<{p}c r="{place}"{style} t="inlineStr"><{p}is><{p}t{space}>{text}</{p}t></{p}is></{p}c>'
@@ -350,9 +349,10 @@ class SummaryPart(msgspec.Struct, frozen=True):
         end = re.search(rb"</(\w+:)?sheets>", content)
         if end is None:
             raise FileError("the workbook has no list of its sheets; save it again")
+        prefix = (end[1] or b"").decode()
         sheet = (
-            f"<{(end[1] or b'').decode()}sheet name={quoteattr(self.name)}"
-            f' sheetId="{self.sheet_id}" xmlns:rsum="{self._relations}" rsum:id="{_SUMMARY_ID}"/>'
+            f'<{prefix}sheet name="{html.escape(self.name)}" sheetId="{self.sheet_id}"'
+            f' xmlns:rsum="{self._relations}" rsum:id="{_SUMMARY_ID}"/>'
         )
         return content[: end.start()] + sheet.encode() + content[end.start() :]
 

@@ -115,9 +115,9 @@ def padded(result: ResultColumns, more: Sequence[ResultColumns], numbers: int) -
     return [cell for group in groups[:numbers] for cell in group]
 
 
-def distinct_names(columns: Iterable[str]) -> list[str]:
-    """Return names that are neither empty nor used twice, for formats whose cells are found by name."""
-    taken: set[str] = set()
+def distinct_names(columns: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Return names that are neither empty nor ``taken`` nor used twice, for formats whose cells are found by name."""
+    taken = set(taken)
     names = []
     for place, plain in enumerate(columns, start=1):
         name, again = plain or f"column_{place}", 1

@@ -15,7 +15,7 @@ import msgspec
 
 from accucheck.files._columns import NumberColumn, Wanted, header_of, looks_like_a_number
 from accucheck.files._origin import FileError, Origin
-from accucheck.files._rows import Row, Source, as_text
+from accucheck.files._rows import Row, Source, as_text, distinct_names
 
 __all__ = [
     "LONGEST_CELL",
@@ -259,7 +259,10 @@ class SheetSource(Source):
     ) -> list[Table]:
         checked, wanted = wanted == CHECKED, None if wanted == CHECKED else wanted
         if wanted is not None and str(wanted).strip().lower() != ALL:
-            return [_table_of(self._wanted_sheet(sheets, wanted, things))]
+            chosen = self._wanted_sheet(sheets, wanted, things)
+            if not chosen.height:
+                raise FileError(f"{self.name}: the sheet {chosen.name!r} contains no rows")
+            return [_table_of(chosen)]
         shown = [each for each in filled if not each.hidden] or list(filled)
         if len(shown) == 1 and wanted is None:
             self._note_left_out([each for each in filled if each not in shown], things)
@@ -292,16 +295,11 @@ class SheetSource(Source):
         for same in (str, str.casefold):
             for each in sheets:
                 if same(each.name.strip()) == same(text):
-                    return self._filled_sheet(each)
+                    return each
         if text.isascii() and text.isdigit() and 1 <= int(text) <= len(sheets):
-            return self._filled_sheet(sheets[int(text) - 1])
+            return sheets[int(text) - 1]
         names = ", ".join(f"{place} {each.name!r}" for place, each in enumerate(sheets, start=1))
         raise FileError(f"{self.name}: there is no sheet {text!r}; its {things} are {names}")
-
-    def _filled_sheet(self, sheet: Sheet) -> Sheet:
-        if not sheet.height:
-            raise FileError(f"{self.name}: the sheet {sheet.name!r} contains no rows")
-        return sheet
 
     def _holds_numbers(self, table: Table, column: Wanted) -> bool:
         names, notes = self.columns if hasattr(self, "columns") else [], list(self.notes)
@@ -355,16 +353,9 @@ class SheetSource(Source):
         """Give rows of all sheets one set of columns: cells of the same name stand under each other."""
         names = dict.fromkeys(["sheet"])
         for table in self.tables:
-            places, used = [], set[str]()
-            for place, plain in enumerate(table.columns, start=1):
-                name, again = plain or f"column_{place}", 1
-                while name in used or name == "sheet":
-                    again += 1
-                    name = f"{plain or 'column'}_{again}"
-                used.add(name)
-                names.setdefault(name)
-                places.append(list(names).index(name))
-            self._places.append(places)
+            own = distinct_names(table.columns, taken=["sheet"])
+            names |= dict.fromkeys(own)
+            self._places.append([list(names).index(name) for name in own])
         self.columns = list(names)
         self.number_columns = [
             msgspec.structs.replace(column, index=self._places[0][column.index])

@@ -342,10 +342,11 @@ def format_of_output(path: Path, source: Source, name: str | None = None) -> For
             does not support.
     """
     suffix, compression = split_suffixes(path)
+    written = [known for known in FORMATS.values() if suffix in known.write_suffixes]
     if name is not None:
         chosen = by_name(name)
-    elif any(suffix in known.write_suffixes for known in FORMATS.values()):
-        chosen = next(known for known in FORMATS.values() if suffix in known.write_suffixes)
+    elif written:
+        chosen = written[0]
     elif any(suffix in known.read_suffixes for known in FORMATS.values()):
         raise FileError(f"{path}: {suffix} can be read but not written; name the output .xlsx")
     elif suffix == ".json":
@@ -380,43 +381,34 @@ def _writer(
         from_tabs = split_suffixes(Path(source.name))[0] in FORMATS["tsv"].read_suffixes
         delimiter = "," if from_tabs else None
         return CsvWriter(stream, source, delimiter=delimiter, for_excel=for_excel, numbers=numbers)
-    if (
-        file_format.name == "xlsx"
-        and isinstance(source, ExcelSource)
-        and not partial
-        and why_no_copy(source) is None
-    ):
-        return ExcelCopyWriter(stream, source, numbers=numbers, summary=summary)
     if file_format.name == "xlsx":
+        if isinstance(source, ExcelSource) and not partial and why_no_copy(source) is None:
+            return ExcelCopyWriter(stream, source, numbers=numbers, summary=summary)
         return file_format.write(stream, source, numbers=numbers, summary=summary)
     return file_format.write(stream, source, numbers=numbers)
 
 
 def _notes(file_format: Format, source: Source, *, partial: bool) -> list[str]:
-    notes = _what_is_lost(file_format, source, partial=partial)
+    notes = []
+    if file_format.name in ("csv", "tsv") and isinstance(source, CsvSource):
+        if output_encoding(source) != source.encoding:
+            notes.append(
+                f"the output is UTF-8 with a byte order mark: {source.encoding.name} cannot represent every signature"
+            )
+    elif file_format.name == "xlsx" and isinstance(source, SheetSource):
+        why = "only some of its rows are written" if partial else why_no_copy(source)
+        if why is not None:
+            notes.append(
+                f"the output is a new workbook without the input's styles, formulas and other sheets: {why}"
+            )
+        elif isinstance(source, ExcelSource) and source.has_macros:
+            notes.append("the output does not contain the input's macros: an .xlsx workbook cannot hold them")
     renamed = [name for name in column_names(source.all_columns()) if name.startswith(CLASH_PREFIX)]
     if renamed:
         more = f" and {len(renamed) - 3} more" if len(renamed) > 3 else ""
         names = f"{', '.join(renamed[:3])}{more}"
         notes.append(f"the list has columns of the same names, so these result columns get a prefix: {names}")
     return notes
-
-
-def _what_is_lost(file_format: Format, source: Source, *, partial: bool) -> list[str]:
-    if file_format.name in ("csv", "tsv") and isinstance(source, CsvSource):
-        written = output_encoding(source)
-        if written != source.encoding:
-            return [
-                f"the output is UTF-8 with a byte order mark: {source.encoding.name} cannot represent every signature"
-            ]
-    if file_format.name != "xlsx" or not isinstance(source, SheetSource):
-        return []
-    why = "only some of its rows are written" if partial else why_no_copy(source)
-    if why is not None:
-        return [f"the output is a new workbook without the input's styles, formulas and other sheets: {why}"]
-    if isinstance(source, ExcelSource) and source.has_macros:
-        return ["the output does not contain the input's macros: an .xlsx workbook cannot hold them"]
-    return []
 
 
 _DATABASE = (b"SQLite format 3\x00", b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
