@@ -6,7 +6,7 @@ import asyncio
 import logging
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
@@ -317,6 +317,11 @@ class EventReader(AsyncIterator[Event]):
         """End after the waiting events."""
         self._ended = True
         self._news.set()
+
+    def rest(self) -> Iterator[Event]:
+        """Take the waiting events, once the loop has ended."""
+        while self._waiting:
+            yield self._waiting.popleft()
 
     async def __anext__(self) -> Event:
         while not self._waiting:

@@ -7,7 +7,7 @@ import atexit
 import threading
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from accucheck._arguments import Timeouts
 from accucheck._client import Client, ClientOptions, LedgerLike, Numeric, StreamOptions
+from accucheck._events import Event, EventReader
 from accucheck._models import Check, Outcome, Stats
 from accucheck._stream import Stream
 
@@ -159,6 +160,31 @@ class SyncClient:
         _, client = self._opened()
         return client.stats
 
+    @property
+    def events(self) -> Iterator[Event]:
+        """The events from now on: ``for event in client.events``, in another thread. Ends when the client is closed.
+
+        Each use is another reader; one that falls 10,000 events behind misses the oldest.
+
+        Examples:
+            ```python
+            from collections.abc import Iterable
+            from threading import Thread
+
+
+            def watch(events: Iterable[accucheck.Event]) -> None:
+                for event in events:
+                    print(event)
+
+
+            with accucheck.SyncClient() as client:
+                Thread(target=watch, args=(client.events,)).start()
+                client.check("987654321")
+            ```
+        """
+        portal, client = self._opened()
+        return _read(portal, portal.call(client._events.read))
+
     def check(
         self,
         number: str | int,
@@ -245,6 +271,13 @@ class SyncClient:
         if self._closed:
             raise RuntimeError("the client is closed: create a new one")
         return self._portal, self._client
+
+
+def _read(portal: BlockingPortal, reader: EventReader) -> Iterator[Event]:
+    with suppress(StopAsyncIteration, RuntimeError):  # RuntimeError: the loop has ended with the client
+        while True:
+            yield portal.call(reader.__anext__)
+    yield from reader.rest()
 
 
 def check_sync(

@@ -66,15 +66,30 @@ def accucheck_sandbox(
             yield sandbox
         finally:
             stand_in.pop()
-        unexpected = sandbox.unexpected
+        try:
+            _fail_for_unexpected(sandbox)  # numbers checked after the test's own function
+        finally:
+            sandbox.forget()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail the test itself, rather than its teardown, if it checked a number that it has no answer for."""
+    yield
+    sandbox = getattr(item, "funcargs", {}).get("accucheck_sandbox")
+    if sandbox is not None:
+        _fail_for_unexpected(sandbox)
+
+
+def _fail_for_unexpected(sandbox: SandboxThread) -> None:
+    if unexpected := sandbox.unexpected:
         sandbox.forget()
-        if unexpected:
-            pytest.fail(
-                f"accucheck checked numbers that this test has no answer for: {', '.join(unexpected)};"
-                " name them in accucheck_sandbox.answers({...}), or allow any number with"
-                " @pytest.mark.accucheck(strict=False)",
-                pytrace=False,
-            )
+        pytest.fail(
+            f"accucheck checked numbers that this test has no answer for: {', '.join(unexpected)};"
+            " name them in accucheck_sandbox.answers({...}), or allow any number with"
+            " @pytest.mark.accucheck(strict=False)",
+            pytrace=False,
+        )
 
 
 def _sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:

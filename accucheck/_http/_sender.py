@@ -27,7 +27,7 @@ from accucheck._http._reply import (
     lacks_descriptors,
     read_whole,
 )
-from accucheck._http._transport import FastTransport, GuardedTransport, is_in_tests
+from accucheck._http._transport import FastTransport, GuardedTransport, diallers, is_in_tests
 from accucheck._wire import (
     CONTENT_TYPES,
     Answered,
@@ -414,8 +414,7 @@ def _chosen_transport(
             raise ConfigurationError(
                 "proxy and verify are settings of the transport: set them on the transport you pass."
             )
-        dials = isinstance(transport, FastTransport | httpx.AsyncHTTPTransport)
-        return GuardedTransport(transport) if dials and is_in_tests(url) else transport
+        return GuardedTransport(transport) if is_in_tests(url) and diallers(transport) else transport
     if is_in_tests(url):
         return GuardedTransport()
     address = proxy_for(url, proxy)

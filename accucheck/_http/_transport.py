@@ -10,6 +10,7 @@ import asyncio
 import math
 import os
 import re
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "FastTransport",
     "GuardedTransport",
     "Origin",
+    "diallers",
     "is_in_tests",
     "is_quick",
     "stand_in",
@@ -418,19 +420,32 @@ def is_quick() -> bool:
 
 
 def is_in_tests(url: httpx.URL) -> bool:
-    """Whether ``url`` is the real vendor's and pytest is running, in this process or in a parent."""
+    """Whether ``url`` is the real vendor's, and pytest (here or in a parent) or ``python -m unittest`` is running."""
     is_real = url.host == _VENDOR or url.host.endswith(f".{_VENDOR}")
-    return (
-        is_real and ("PYTEST_VERSION" in os.environ or "PYTEST_CURRENT_TEST" in os.environ) and not _allowed()
+    is_test = (
+        "PYTEST_VERSION" in os.environ
+        or "PYTEST_CURRENT_TEST" in os.environ
+        or getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "") == "unittest.__main__"
     )
+    return is_real and is_test and os.environ.get(REAL_CALLS) != "1"
 
 
-def _allowed() -> bool:
-    return os.environ.get(REAL_CALLS) == "1"
+def diallers(transport: object, depth: int = 4) -> list[object]:
+    """Return the transport if it opens sockets, or those inside it that do, as in a retrier or a cache of one's own."""
+    if isinstance(transport, FastTransport | httpx.AsyncHTTPTransport):
+        return [transport]
+    inside: Iterable[object] = ()
+    if isinstance(transport, list | tuple):
+        inside = transport
+    elif isinstance(transport, dict):
+        inside = transport.values()
+    elif isinstance(transport, httpx.AsyncBaseTransport | httpx.AsyncClient):
+        inside = getattr(transport, "__dict__", {}).values()
+    return [found for part in inside for found in diallers(part, depth - 1)] if depth else []
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """Answers with the running test's stand-in, or with a given transport that respx or pytest-httpx has replaced.
+    """Answers with the running test's stand-in, or with a given transport if respx or pytest-httpx replaces what dials.
 
     Otherwise a call raises RuntimeError, because a test without a mock would cost money.
     """
@@ -441,7 +456,9 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if stand_in:
             return await stand_in[-1].handle_async_request(request)
-        if isinstance(self._given, httpx.AsyncHTTPTransport) and _is_mocked():
+        dialling = diallers(self._given)
+        if dialling and _is_mocked() and not any(isinstance(one, FastTransport) for one in dialling):
+            assert self._given is not None
             return await self._given.handle_async_request(request)
         raise RuntimeError(
             f"a test tried to call the real AccuAuth ({request.url.host}), which costs money. Use the fixture "

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -92,7 +97,7 @@ async def test_not_strict(accucheck_sandbox, accucheck_client):
     await accucheck_client.check("999999999")
 """
     result = run(pytester, monkeypatch, test)
-    result.assert_outcomes(passed=2, errors=1)
+    result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         ["*checked numbers that this test has no answer for: 999999999; name them in*"]
     )
@@ -164,11 +169,27 @@ async def check(**arguments):
     run(pytester, monkeypatch, test, settings="addopts = -p no:asyncio").assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("transport", ["httpx.AsyncHTTPTransport()", "accucheck.FastTransport()"])
+@pytest.mark.parametrize(
+    "transport", ["httpx.AsyncHTTPTransport()", "accucheck.FastTransport()", "Retrier()", "OverAClient()"]
+)
 def test_a_custom_transport_does_not_reach_the_real_vendor_either(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, transport: str
 ) -> None:
     test = f"""
+class Retrier(httpx.AsyncBaseTransport):
+    def __init__(self):
+        self.transports = [httpx.AsyncHTTPTransport()]
+
+    async def handle_async_request(self, request):
+        return await self.transports[0].handle_async_request(request)
+
+class OverAClient(httpx.AsyncBaseTransport):
+    def __init__(self):
+        self.client = httpx.AsyncClient()
+
+    async def handle_async_request(self, request):
+        return await self.client.send(request)
+
 def client():
     return accucheck.Client("a-test-id", "a-test-secret", transport={transport})
 
@@ -212,6 +233,83 @@ class Test(unittest.IsolatedAsyncioTestCase):
     result = run(pytester, monkeypatch, test)
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*checked numbers that this test has no answer for: 912345678*"])
+
+
+GUARDED = """
+import asyncio, unittest, accucheck
+
+class Test(unittest.TestCase):
+    def test_it(self):
+        async def check():
+            async with accucheck.Client("a-test-id", "a-test-secret") as client:
+                await client.check("987654321")
+        with self.assertRaisesRegex(RuntimeError, "costs money"):
+            asyncio.run(check())
+"""
+
+
+def test_unittest_does_not_dial_the_real_vendor_either(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(GUARDED)
+    unset = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    for arguments in (["-m", "unittest"], ["-m", "unittest", "test_it.Test"]):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Ran 1 test" in done.stderr
+
+
+@pytest.mark.parametrize("scope", ["function", "session"])
+def test_everything_holds_in_the_workers_of_xdist(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, scope: str
+) -> None:
+    test = (
+        GUARDED
+        + """
+@pytest.mark.parametrize("number", ["987654321", "912345678", "999888777", "999888776"])
+@pytest.mark.anyio
+async def test_sandbox(accucheck_sandbox, number):
+    accucheck_sandbox.answers({number: "yes"})
+    async with service() as is_on_whatsapp:
+        assert await is_on_whatsapp(number) is True
+    assert accucheck_sandbox.charges()[number] == 1
+
+@pytest.mark.anyio
+async def test_unexpected(accucheck_sandbox, accucheck_client):
+    accucheck_sandbox.answers({"987654321": "yes"})
+    with pytest.raises(accucheck.InvalidArgument):
+        await accucheck_client.check("999999999")
+"""
+    )
+    settings = f"addopts = -p no:asyncio -n 2\naccucheck_sandbox_scope = {scope}"
+    run(pytester, monkeypatch, test, settings).assert_outcomes(passed=5, failed=1)
+
+
+def test_a_number_checked_after_the_test_itself_is_an_error_of_its_end(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = """
+@pytest.fixture
+async def late(accucheck_sandbox):
+    accucheck_sandbox.answers({"987654321": "yes"})
+    yield
+    async with service() as is_on_whatsapp:
+        with pytest.raises(accucheck.InvalidArgument):
+            await is_on_whatsapp("999999999")
+
+@pytest.mark.anyio
+async def test_it(late):
+    pass
+
+@pytest.mark.xfail(strict=True)
+@pytest.mark.anyio
+async def test_unexpected(accucheck_sandbox, accucheck_client):
+    accucheck_sandbox.answers({"987654321": "yes"})
+    with pytest.raises(accucheck.InvalidArgument):
+        await accucheck_client.check("999999999")
+"""
+    run(pytester, monkeypatch, test).assert_outcomes(passed=1, errors=1, xfailed=1)
 
 
 def test_clients_of_the_sandbox_are_quick_unless_the_test_says_otherwise(

@@ -64,6 +64,16 @@ def test_a_client_and_a_stream(sandbox: Sandbox) -> None:
         assert outcomes.stats.read == 50
 
 
+def test_events_are_read_in_another_thread_until_the_client_is_closed(sandbox: Sandbox) -> None:
+    with ThreadPoolExecutor() as threads, SyncClient(**arguments(sandbox)) as client:
+        seen = threads.submit(list, client.events)
+        late = client.events
+        client.check("987654321")
+        client.close()
+        for events in (seen.result(10), list(late)):  # the second is read only now
+            assert [type(event) for event in events] == [accucheck.CallEnded, accucheck.Settled]
+
+
 def test_several_threads_share_a_client(sandbox: Sandbox) -> None:
     with SyncClient(**arguments(sandbox)) as client, ThreadPoolExecutor(8) as pool:
         checks = list(pool.map(client.check, [f"98765{n:04}" for n in range(40)]))
