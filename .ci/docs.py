@@ -216,8 +216,6 @@ MEANINGS = {
     "jobs.possibly_double_charged": "calls made again after their answer was lost",
     "settings.name": "such as the rate found, the body's encoding, or calls that count against a quota",
     "settings.value": "as text",
-    "callers.seen": "when it last asked for permits",
-    "callers.share_at": "until when its fair share of the permits is used",
     "reports.id": "in the order in which they came",
     "reports.outcomes": "what became of calls since the last report, as JSON",
     "meta.version": "of these tables",

@@ -170,12 +170,6 @@ _TABLES: Final[tuple[str, ...]] = (
         account TEXT PRIMARY KEY,
         boot TEXT NOT NULL,             -- its times are those of the system's clock since this start
         pace TEXT NOT NULL)             -- JSON, as in _permits.py""",
-    """CREATE TABLE callers (
-        account TEXT NOT NULL,
-        owner INTEGER NOT NULL,
-        seen REAL NOT NULL,
-        share_at REAL NOT NULL,         -- up to when its fair share of the permits is used
-        PRIMARY KEY (account, owner)) WITHOUT ROWID""",
     "CREATE TABLE reports (id INTEGER PRIMARY KEY, account TEXT NOT NULL, outcomes TEXT NOT NULL)",
 )
 

@@ -16,7 +16,6 @@ from accucheck._schedule import Quota, Schedule
 
 __all__ = [
     "HORIZON",
-    "SEAT_BITS",
     "Outcomes",
     "Pace",
     "Pacing",
@@ -27,13 +26,13 @@ __all__ = [
     "seat_of",
 ]
 
-SEAT_BITS: Final = 16
+_SEAT_BITS: Final = 16
 
 HORIZON: Final = 0.1
 """Seconds of the schedule that all processes hold together; after that, everyone heeds a refusal."""
 _LATE: Final = 0.01
 """Seconds of the schedule that may be made up for if nobody leased them in time."""
-ACTIVE: Final = 1.0
+_ACTIVE: Final = 1.0
 """A process that has made no request for this many seconds gets no share of the permits."""
 _LEADS: Final = 1.0
 """Seconds without a sign of the leader, who sets the rate, after which another one leads."""
@@ -81,6 +80,10 @@ class Pace(msgspec.Struct, kw_only=True):
     leader: int = -1
     """Who sets the rate."""
     leader_until: float = 0.0
+    callers: dict[int, tuple[float, float]] = {}
+    """When each process made its last request, and until when its fair share is used."""
+    usage: str = "{}"
+    """The calls that count against quotas."""
 
 
 class Outcomes(msgspec.Struct, omit_defaults=True):
@@ -143,10 +146,6 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     """Whether this process is to set the rate."""
     reports: list[Outcomes] = []
     """For the leader: the outcomes of the others' calls."""
-    share_at: float
-    """For the store: up to when the process's share is used."""
-    usage: str | None = None
-    """For the store: the calls that count against quotas."""
 
 
 class PermitStore(Protocol):
@@ -158,28 +157,18 @@ class PermitStore(Protocol):
 
 def seat_of(owner: int, request: PermitRequest) -> int:
     """Return who asks: a gate of a process."""
-    return owner << SEAT_BITS | request.seat & ((1 << SEAT_BITS) - 1)
+    return owner << _SEAT_BITS | request.seat & ((1 << _SEAT_BITS) - 1)
 
 
-def lease(
-    pace: Pace,
-    request: PermitRequest,
-    *,
-    owner: int,
-    share_at: float,
-    members: int,
-    now: float,
-    usage: str | None = None,
-    wall: float = 0.0,
-) -> Permits:
-    """Lease permits to ``owner``, whose fair share is used up to ``share_at``, and bring the pace up to date.
-
-    ``usage`` has earlier calls that count against the quotas; ``wall`` is seconds since 1970.
-    """
+def lease(pace: Pace, request: PermitRequest, *, owner: int, now: float, wall: float) -> Permits:
+    """Lease permits to ``owner``, and bring the pace up to date; ``wall`` is seconds since 1970."""
+    pace.callers = {other: call for other, call in pace.callers.items() if abs(now - call[0]) < _ACTIVE}
+    _, share_at = pace.callers.pop(owner, (0.0, 0.0))
+    members = len(pace.callers) + 1
     wanted, wait, schedule = request.wanted, 0.0, None
     if request.quotas:
         schedule = Schedule(request.quotas, wall=lambda: wall)
-        schedule.restore(usage or "{}")
+        schedule.restore(pace.usage)
         schedule.take_back(request.unused)
         wait = schedule.wait() if wanted else 0.0
         wanted = min(wanted, schedule.room() or 0)
@@ -190,8 +179,9 @@ def lease(
     if schedule is not None:
         if granted:
             schedule.count(granted)
-        others = {} if usage is None else json.loads(usage)
-        usage = json.dumps(others | json.loads(schedule.usage()))
+        pace.usage = json.dumps(json.loads(pace.usage) | json.loads(schedule.usage()))
+    if not request.leaves:
+        pace.callers[owner] = now, share_at
     return Permits(
         now=now,
         granted=granted,
@@ -205,8 +195,6 @@ def lease(
         wait=wait,
         members=members,
         leads=leads,
-        share_at=share_at,
-        usage=usage,
     )
 
 

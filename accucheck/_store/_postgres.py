@@ -23,16 +23,7 @@ from accucheck._errors import ConfigurationError, LedgerError
 from accucheck._models import Settlement
 from accucheck._store._owner import SLOTS, Owner, boot_id, counters_of, dead, process_of, remove
 from accucheck._store._packing import Choice, Row, claim_key, number_of, row_of
-from accucheck._store._permits import (
-    ACTIVE,
-    SEAT_BITS,
-    Outcomes,
-    Pace,
-    PermitRequest,
-    Permits,
-    lease,
-    seat_of,
-)
+from accucheck._store._permits import Outcomes, Pace, PermitRequest, Permits, lease, seat_of
 from accucheck._store._protocol import COUNTS_MONEY, Claims, Endpoint, Query
 
 if TYPE_CHECKING:
@@ -65,8 +56,8 @@ _PATIENCE: Final = 30.0
 """Seconds for which to keep trying a server that cannot be reached."""
 _CONNECTIONS: Final = 4
 
-# One version of the tables, in their own schema. The rows of `paces` and `callers` change many times a second;
-# free space in their pages keeps these changes from growing the tables.
+# One version of the tables, in their own schema. The rows of `paces` change many times a second;
+# free space in their pages keeps these changes from growing the table.
 _SCHEMA: Final = """
 CREATE SCHEMA accucheck;
 CREATE TABLE accucheck.meta (version integer NOT NULL);
@@ -112,12 +103,6 @@ CREATE TABLE accucheck.settings (name text PRIMARY KEY, value text NOT NULL);
 CREATE TABLE accucheck.paces (
     account text PRIMARY KEY,
     pace text NOT NULL) WITH (fillfactor = 10);  -- JSON, as in _permits.py
-CREATE TABLE accucheck.callers (
-    account text NOT NULL,
-    owner bigint NOT NULL,
-    seen double precision NOT NULL,
-    share_at double precision NOT NULL,
-    PRIMARY KEY (account, owner)) WITH (fillfactor = 10);
 CREATE TABLE accucheck.reports (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account text NOT NULL,
@@ -163,13 +148,10 @@ INSERT INTO accucheck.settings VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET 
 # longer than any permit lasts.
 _LOOK: Final = """
 SELECT pace, extract(epoch FROM clock_timestamp())::float8,
-    (SELECT coalesce(json_agg(json_build_array(owner, seen, share_at)), '[]')::text
-     FROM accucheck.callers WHERE account = %(account)s),
     set_config('synchronous_commit', %(synchronous)s, true)
 FROM accucheck.paces WHERE account = %(account)s FOR UPDATE"""
 
 _pace_of: Final = msgspec.json.Decoder(Pace).decode
-_callers_of: Final = msgspec.json.Decoder(list[tuple[int, float, float]]).decode
 _outcomes_of: Final = msgspec.json.Decoder(Outcomes).decode
 
 
@@ -403,7 +385,6 @@ class PostgresStore:
             )
         else:
             await connection.execute("DELETE FROM accucheck.claims WHERE owner = %s", (owner,))
-        await connection.execute("DELETE FROM accucheck.callers WHERE owner >> %s = %s", (SEAT_BITS, owner))
         await connection.execute("DELETE FROM accucheck.owners WHERE id = %s", (owner,))
 
     async def _reap(self, connection: AsyncConnection[Any]) -> bool:
@@ -645,7 +626,7 @@ class PostgresStore:
         return await self._do(lambda connection: self._lease_permits(connection, request))
 
     async def _lease_permits(self, connection: AsyncConnection[Any], request: PermitRequest) -> Permits:
-        account, seat = request.account, seat_of(self._owner, request)
+        account = request.account
         look = {"account": account, "synchronous": "on" if request.quotas else "off"}
         async with connection.transaction():
             cursor = await connection.execute(_LOOK, look)
@@ -658,28 +639,8 @@ class PostgresStore:
                 cursor = await connection.execute(_LOOK, look)
                 row = await cursor.fetchone()
                 assert row is not None
-            pace, now, callers = _pace_of(row[0]), row[1], _callers_of(row[2])
-            others = [owner for owner, seen, _ in callers if seen > now - ACTIVE and owner != seat]
-            share_at = max((share for owner, _, share in callers if owner == seat), default=0.0)
-            name, usage = f"quota {account}", None
-            if request.quotas:
-                cursor = await connection.execute(
-                    "SELECT value FROM accucheck.settings WHERE name = %s", (name,)
-                )
-                known = await cursor.fetchone()
-                usage = None if known is None else known[0]
-            permits = lease(
-                pace,
-                request,
-                owner=seat,
-                share_at=share_at,
-                members=len(others) + 1,
-                now=now,
-                usage=usage,
-                wall=now,
-            )
-            if permits.usage is not None:
-                await connection.execute(_REMEMBER, (name, permits.usage))
+            pace, now = _pace_of(row[0]), row[1]
+            permits = lease(pace, request, owner=seat_of(self._owner, request), now=now, wall=now)
             if permits.leads and not request.leaves:
                 cursor = await connection.execute(
                     "DELETE FROM accucheck.reports WHERE account = %s RETURNING outcomes", (account,)
@@ -689,16 +650,6 @@ class PostgresStore:
                 await connection.execute(
                     "INSERT INTO accucheck.reports (account, outcomes) VALUES (%s, %s)",
                     (account, msgspec.json.encode(request.outcomes).decode()),
-                )
-            if request.leaves:
-                await connection.execute(
-                    "DELETE FROM accucheck.callers WHERE account = %s AND owner = %s", (account, seat)
-                )
-            else:
-                await connection.execute(
-                    """INSERT INTO accucheck.callers VALUES (%s, %s, %s, %s)
-                    ON CONFLICT (account, owner) DO UPDATE SET seen = excluded.seen, share_at = excluded.share_at""",
-                    (account, seat, now, permits.share_at),
                 )
             await connection.execute(
                 "UPDATE accucheck.paces SET pace = %s WHERE account = %s",

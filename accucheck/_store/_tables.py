@@ -33,16 +33,7 @@ from accucheck._store._file import (
 )
 from accucheck._store._owner import Owner
 from accucheck._store._packing import KEY_SHIFT, Choice, Row, claim_key, number_of, settlement_of
-from accucheck._store._permits import (
-    ACTIVE,
-    SEAT_BITS,
-    Outcomes,
-    Pace,
-    PermitRequest,
-    Permits,
-    lease,
-    seat_of,
-)
+from accucheck._store._permits import Outcomes, Pace, PermitRequest, Permits, lease, seat_of
 from accucheck._store._protocol import Claims, Query
 
 __all__ = ["Tables", "find", "in_transaction", "upsert"]
@@ -402,8 +393,6 @@ class Tables:
 
     def lease_permits(self, request: PermitRequest) -> Permits:
         connection, account = self._connection, request.account
-        seat = seat_of(self._id or 0, request)
-        now = self._clock()
         with self._transaction(durable=False):
             row = connection.execute("SELECT boot, pace FROM paces WHERE account = ?", (account,)).fetchone()
             if row is None:
@@ -411,36 +400,10 @@ class Tables:
             else:
                 pace = _pace_of(row[1])
                 if row[0] != self._boot:
-                    pace = Pace(rate=pace.rate)
-            connection.execute(
-                "DELETE FROM callers WHERE account = ? AND NOT seen BETWEEN ? AND ?",
-                (account, now - ACTIVE, now),
-            )
-            others, share_at = connection.execute(
-                """SELECT count(*) FILTER (WHERE owner <> :seat), max(share_at) FILTER (WHERE owner = :seat)
-                FROM callers WHERE account = :account""",
-                {"account": account, "seat": seat},
-            ).fetchone()
-            name = f"quota {account}"
+                    pace = Pace(rate=pace.rate, usage=pace.usage)
             permits = lease(
-                pace,
-                request,
-                owner=seat,
-                share_at=share_at or 0.0,
-                members=others + 1,
-                now=now,
-                usage=self.recall(name) if request.quotas else None,
-                wall=self._now(),
+                pace, request, owner=seat_of(self._id or 0, request), now=self._clock(), wall=self._now()
             )
-            if permits.usage is not None:
-                connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, permits.usage))
-            if request.leaves:
-                connection.execute("DELETE FROM callers WHERE account = ? AND owner = ?", (account, seat))
-            else:
-                connection.execute(
-                    "INSERT OR REPLACE INTO callers VALUES (?, ?, ?, ?)",
-                    (account, seat, now, permits.share_at),
-                )
             if permits.leads and not request.leaves:
                 (found,) = connection.execute(
                     "SELECT json_group_array(json(outcomes)) FROM reports WHERE account = ?", (account,)
@@ -482,7 +445,6 @@ class Tables:
                         "UPDATE claims SET owner = ? WHERE owner = ?",
                         (-math.ceil(min(expires, self._now())), owner),
                     )
-                    connection.execute("DELETE FROM callers WHERE owner >> ? = ?", (SEAT_BITS, owner))
             _owner.remove(self.path, token)
             found = True
         return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +20,7 @@ from accucheck import LedgerError
 from accucheck._gate import Gate, Rate
 from accucheck._shared_gate import SharedGate
 from accucheck._store import Outcomes, Pacing, PermitRequest, Permits, SQLiteStore
-from accucheck._store._permits import ACTIVE, Pace, lease
+from accucheck._store._permits import Pace, lease
 from tests import virtual_time
 from tests.gate_conformance import GateConformance
 from tests.unit.simulated_limits import FixedWindow, Limiter, TokenBucket, Unlimited, changing, constant
@@ -34,10 +33,8 @@ class LocalPermits:
         self.delay = delay
         self.ahead = ahead
         self.pace: Pace | None = None
-        self.callers: dict[int, tuple[float, float]] = {}
         self.reports: list[Outcomes] = []
         self.requests = 0
-        self.usage: str | None = None
         self.away = 0.0, 0.0
         """From when to when it cannot be reached, in seconds since the start."""
 
@@ -67,23 +64,7 @@ class Seat:
         shared.requests += 1
         now = asyncio.get_running_loop().time() + shared.ahead
         pace = shared.pace = shared.pace or Pace(rate=request.start.rate)
-        callers = {owner: caller for owner, caller in shared.callers.items() if caller[0] > now - ACTIVE}
-        members = len(callers.keys() | {self.owner})
-        _, share_at = callers.pop(self.owner, (0.0, 0.0))
-        permits = lease(
-            pace,
-            request,
-            owner=self.owner,
-            share_at=share_at,
-            members=members,
-            now=now,
-            usage=shared.usage,
-            wall=now,
-        )
-        shared.usage = permits.usage
-        if not request.leaves:
-            callers[self.owner] = now, permits.share_at
-        shared.callers = callers
+        permits = lease(pace, request, owner=self.owner, now=now, wall=now)
         if permits.leads and not request.leaves:
             permits.reports.extend(shared.reports)
             shared.reports = []
@@ -557,17 +538,14 @@ def test_no_more_permits_than_the_rate_allows_are_ever_granted(
     rate: float, asked: list[tuple[float, int, int]]
 ) -> None:
     pace = Pace(rate=rate)
-    shares: Counter[int] = Counter()
-    share_at = dict.fromkeys(range(4), 0.0)
     given_at: list[float] = []
     for now, owner, wanted in sorted(asked):
         request = PermitRequest(
             account="", wanted=wanted, start=Pacing(rate), outcomes=Outcomes(), pacing=None
         )
-        permits = lease(pace, request, owner=owner, share_at=share_at[owner], members=4, now=now + 100)
-        granted, first_at, share_at[owner] = permits.granted, permits.first_at, permits.share_at
+        permits = lease(pace, request, owner=owner, now=now + 100, wall=0.0)
+        granted, first_at = permits.granted, permits.first_at
         assert granted <= wanted
-        shares[owner] += granted
         given_at += [first_at + n / rate for n in range(granted)]
         assert granted == 0 or first_at >= now + 100 - 0.011
         assert granted == 0 or given_at[-1] <= now + 100 + max(0.11, 1 / rate) + 1e-6
@@ -581,7 +559,7 @@ def test_a_single_call_is_let_through_after_a_lockout() -> None:
     request = PermitRequest(account="", wanted=10, start=Pacing(100.0), outcomes=Outcomes())
     granted = []
     for now in (49.0, 50.1, 50.2, 51.0):
-        granted.append(lease(pace, request, owner=2, share_at=0.0, members=2, now=now).granted)
+        granted.append(lease(pace, request, owner=2, now=now, wall=0.0).granted)
     assert granted == [0, 1, 0, 0]
 
 
@@ -590,9 +568,7 @@ def test_a_single_call_that_is_no_longer_wanted_goes_to_the_next_caller_at_once(
     request = PermitRequest(account="", wanted=1, start=Pacing(100.0), outcomes=Outcomes())
     gives_up = PermitRequest(account="", wanted=0, start=Pacing(100.0), outcomes=Outcomes(), not_tried=True)
     asked = [(2, request), (3, request), (3, gives_up), (3, request), (2, gives_up), (3, request)]
-    granted = [
-        lease(pace, each, owner=owner, share_at=0.0, members=2, now=51.0).granted for owner, each in asked
-    ]
+    granted = [lease(pace, each, owner=owner, now=51.0, wall=0.0).granted for owner, each in asked]
     assert granted == [1, 0, 0, 0, 0, 1]
 
 
@@ -601,7 +577,7 @@ def test_a_single_call_that_is_no_longer_wanted_goes_to_the_next_caller_at_once(
 )
 def test_a_short_pause_does_not_begin_the_search_again(leaves: bool, pause: float, rate: float) -> None:
     pace = Pace(rate=2.0)
-    ask = partial(lease, pace, share_at=0.0, members=1)
+    ask = partial(lease, pace, wall=0.0)
     first = PermitRequest(account="", wanted=1, start=Pacing(2.0), outcomes=Outcomes())
     ask(first, owner=1, now=50.0)
     pacing = Pacing(150.0, limit=150.0)
