@@ -80,7 +80,7 @@ class LedgerRows(Source):
         return endpoint, settlement.calls, settlement.possibly_double_charged
 
 
-app = App(name="ledger", help_epilogue="")
+app = App(name="ledger", help_epilogue="", default_parameter=Parameter(negative=""))
 
 Named = Annotated[str | None, Parameter(metavar="LEDGER")]
 
@@ -90,7 +90,6 @@ def list_ledgers(*, json: bool = False, talk: Talk = Talk()) -> ExitCode:
     """Show the ledgers of your accounts.
 
     $ accucheck ledger list
-
     $ accucheck ledger list --json
 
     Parameters
@@ -119,7 +118,6 @@ def info(
     """Show what is in a ledger. Works while a run is using it.
 
     $ accucheck ledger info
-
     $ accucheck ledger info answers.ledger --json
 
     Parameters
@@ -150,7 +148,6 @@ def purge(
     """Delete old answers and failures, and overwrite their bytes: phone numbers are personal data.
 
     $ accucheck ledger purge --older-than 180d
-
     $ accucheck ledger purge answers.ledger --older-than 0d
 
     Parameters
@@ -194,7 +191,6 @@ def forget(
     """Erase everything stored about a person's numbers, and overwrite the bytes in the file.
 
     $ accucheck ledger forget 987654321
-
     $ accucheck ledger forget "+51 987 654 321" 912345678 --ledger answers.ledger
 
     Parameters
@@ -221,7 +217,6 @@ def repair_ledger(ledger: Named = None, /, *, which: Which = Which(), talk: Talk
     """Rebuild a damaged ledger from every answer that can still be read, and keep the damaged file.
 
     $ accucheck ledger repair
-
     $ accucheck ledger repair answers.ledger
 
     Parameters
@@ -247,7 +242,6 @@ def init(url: str, /, *, talk: Talk = Talk()) -> ExitCode:
     """Create the tables of a ledger in PostgreSQL.
 
     $ accucheck ledger init postgresql://owner@db.example.com/leads
-
     $ accucheck bulk leads.csv -o checked.csv --ledger postgresql://accucheck@db.example.com/leads
 
     Parameters
@@ -277,7 +271,6 @@ def export(
     """Write every answer and failure in a ledger to a file.
 
     $ accucheck ledger export -o answers.xlsx
-
     $ accucheck ledger export answers.ledger -o -
 
     Parameters
@@ -319,7 +312,6 @@ def statement(
     """List a month's answers as CSV, to compare with AccuAuth's invoice.
 
     $ accucheck ledger statement --month 2026-11 -o november.csv
-
     $ accucheck ledger statement answers.ledger --month 2026-11
 
     One row per answer, with its request id, including answers that were replaced later.

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cyclopts import App, Token
+from cyclopts import App, Parameter, Token
 from cyclopts.argument import Argument, ArgumentCollection
 
 from accucheck._errors import ConfigurationError
@@ -272,7 +272,7 @@ def _checked(table: Any, name: str, *, of_user: bool) -> dict[str, Any]:
     return values
 
 
-app = App(name="config", help_epilogue="")
+app = App(name="config", help_epilogue="", default_parameter=Parameter(negative=""))
 
 
 @app.command
@@ -280,7 +280,6 @@ def show(*, profile: str | None = None, json: bool = False, talk: Talk = Talk())
     """Show every setting that is not a default, and where it comes from.
 
     $ accucheck config show
-
     $ accucheck config show --profile cliente-a --json
 
     The first source that has a setting wins: the command line, --profile, environment variables,
