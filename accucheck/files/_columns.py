@@ -15,6 +15,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Literal
 
 import msgspec
@@ -129,14 +130,14 @@ def find_number_columns(
     Raises:
         FileError: There is no such column, or no column or several qualify.
     """
-    several = [wanted] if wanted is None or isinstance(wanted, (str, int)) else list(wanted)
-    if several and several != [None] and not any(map(_means_all, several)):
-        chosen = [_wanted(columns, each, source, left) for each in several if each is not None]
+    several = [wanted] if isinstance(wanted, (str, int)) else list(wanted or ())
+    everything = any(str(each).strip().lower() == "all" for each in several)
+    if several and not everything:
+        chosen = [_wanted(columns, each, source, left) for each in several]
         return NumberColumns(list({column.index: column for column in chosen}.values()), [])
     if len(columns) == 1:
         return NumberColumns([NumberColumn(columns[0], 0, "only column", left)], [])
     named = _by_name(columns, sample)
-    everything = several and several != [None]
     if named and not everything:
         others = [columns[index] for index in named[1:] if _score(sample, index) > 0]
         return NumberColumns([NumberColumn(columns[named[0]], named[0], "name", left)], others)
@@ -162,10 +163,6 @@ def find_number_columns(
             " or read all of them with --column all"
         )
     raise _no_column(columns, scores, source, left)
-
-
-def _means_all(wanted: str | int | None) -> bool:
-    return isinstance(wanted, str) and wanted.strip().lower() == "all"
 
 
 def _no_column(columns: Sequence[str], scores: Sequence[float], source: str, left: int) -> FileError:
@@ -303,10 +300,8 @@ def header_of(rows: Sequence[Sequence[str]]) -> Header | None:
         return None
     names = list(rows[place])
     if place + 1 < len(rows) and _is_second_header(names, rows[place + 1]):
-        below, above, merged = rows[place + 1], "", []
-        for index in range(max(len(names), len(below))):
-            own = names[index] if index < len(names) else ""
-            lower = below[index] if index < len(below) else ""
+        above, merged = "", []
+        for own, lower in zip_longest(names, rows[place + 1], fillvalue=""):
             above = own if own.strip() or not lower.strip() else above
             merged.append(f"{above} {lower}".strip())
         return Header(merged, place + 1)
@@ -323,10 +318,10 @@ def _is_second_header(names: Sequence[str], below: Sequence[str]) -> bool:
         and any(map(is_a_phone_name, filled))
         and not _holds_numbers(below)
         and any(
-            below[index].strip() and not names[index].strip() and index and _filled(names[:index])
-            for index in range(min(len(names), len(below)))
+            lower.strip() and not own.strip() and _filled(names[:index])
+            for index, (own, lower) in enumerate(zip(names, below, strict=False))
         )
-        and all(names[index].strip() or below[index].strip() for index in range(min(len(names), len(below))))
+        and all(own.strip() or lower.strip() for own, lower in zip(names, below, strict=False))
     )
 
 

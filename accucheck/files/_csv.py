@@ -106,10 +106,7 @@ class CsvSource(Source):
 
     def values(self, row: Row) -> Sequence[object]:
         text: str = row.record.text if isinstance(row.record, _Irregular) else row.record
-        if '"' not in text:
-            return [as_text(cell) for cell in text.split(self.dialect.delimiter)] if text else []
-        cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=self.dialect.delimiter), [])
-        return [as_text(cell) for cell in cells]
+        return [as_text(cell) for cell in _cells_of(text, self.dialect.delimiter)]
 
     def _rows(self) -> Iterator[Row]:
         with text_of(self.origin, self.encoding, self.encoding.errors, newline="") as text:
@@ -178,8 +175,7 @@ class CsvSource(Source):
         """Whether no cell of a row holds anything."""
         if '"' not in body:
             return not body.strip(self.dialect.delimiter + _BLANKS)
-        cells = next(csv.reader([body], delimiter=self.dialect.delimiter), [])
-        return not any(cell.strip(_BLANKS) for cell in cells)
+        return not any(cell.strip(_BLANKS) for cell in _cells_of(body, self.dialect.delimiter))
 
     def _several(self, cells: list[str], body: str) -> tuple[str, str | _Irregular]:
         indexes = [column.index for column in self.number_columns]
@@ -216,6 +212,12 @@ class CsvSource(Source):
         # The quote is a character of its cell. The output quotes it, or it would swallow our columns there.
         cells = first.rstrip("\r\n").split(delimiter)
         return cells, delimiter.join(quoted(cell, delimiter) for cell in cells)
+
+
+def _cells_of(record: str, delimiter: str) -> list[str]:
+    if '"' not in record:
+        return record.split(delimiter) if record else []
+    return next(csv.reader(io.StringIO(record, newline=""), delimiter=delimiter), [])
 
 
 # Bytes that a legacy encoding has no character for, carried along as half surrogates: in another encoding they become
@@ -335,7 +337,7 @@ class CsvWriter(Writer):
         if surplus <= 0:
             return record.text + self._delimiter * -surplus
         # Only where the input is read once: the header is out, so the last column takes what is too much.
-        cells = next(csv.reader(io.StringIO(record.text, newline=""), delimiter=self._delimiter))
+        cells = _cells_of(record.text, self._delimiter)
         last = self._delimiter.join(cells[self._width - 1 :])
         return self._joined([*cells[: self._width - 1], last])
 

@@ -17,9 +17,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from accucheck._errors import InvalidNumber
 from accucheck._phone import numbers_in
-from accucheck.files._columns import names_a_phone
+from accucheck.files._columns import looks_like_a_number, names_a_phone
 from accucheck.files._jsonl import BARE_VALUE, JsonLinesSource, flat
 from accucheck.files._origin import FileError, Origin
 from accucheck.files._rows import distinct_names
@@ -302,7 +301,7 @@ def _holds_number(item: Any) -> bool:
     if isinstance(item, list):
         return any(map(_is_number, item))
     if isinstance(item, dict):
-        return any(_is_number(cell) or _holds_number_below(cell) for cell in flat(item).values())
+        return any(looks_like_a_number(cell) or _holds_number_below(cell) for cell in flat(item).values())
     return _is_number(item)
 
 
@@ -315,7 +314,4 @@ def _is_mobile(cell: Any) -> bool:
 
 
 def _is_number(cell: Any) -> bool:
-    try:
-        return isinstance(cell, (str, int, float)) and not isinstance(cell, bool) and bool(numbers_in(cell))
-    except InvalidNumber:
-        return False
+    return not isinstance(cell, list) and looks_like_a_number(cell)

@@ -176,11 +176,8 @@ def flat(value: dict[str, Any], depth: int = 4) -> dict[str, Any]:
     return found
 
 
-class _NoJson:
-    """What a line that is not JSON decodes to."""
-
-
-_NO_JSON = _NoJson()
+_NO_JSON = object()
+"""What a line that is not JSON decodes to."""
 
 
 def _decoded(line: bytes) -> Any:

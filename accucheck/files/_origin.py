@@ -82,27 +82,30 @@ def translate_errors(name: str, *also: type[Exception]) -> Iterator[None]:
     """Turn what reading or writing ``name`` can raise (and the exceptions ``also``) into a FileError."""
     try:
         yield
-    except FileError:
-        raise
-    except BrokenPipeError:
+    except (FileError, BrokenPipeError):
         raise  # the reader of our output closed the pipe, which is not an error: the caller ends quietly
-    except FileNotFoundError as error:
-        raise FileError(f"{name}: no such file or directory") from error
-    except IsADirectoryError as error:
-        raise FileError(f"{name}: this is a directory, not a file") from error
-    except PermissionError as error:
-        raise FileError(f"{name}: permission denied") from error
-    except (EOFError, zlib.error) as error:
-        raise FileError(f"{name}: the compressed data is damaged or cut off; copy the file again") from error
     except UnicodeError as error:
         raise FileError(
             f"{name}: the text does not match its encoding ({error}); set the right one with --encoding"
         ) from error
-    except OSError as error:
-        raise FileError(f"{name}: {error.strerror or error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        known = (said for kind, said in _SAID.items() if isinstance(error, kind))
+        raise FileError(
+            f"{name}: {next(known, None) or getattr(error, 'strerror', None) or error}"
+        ) from error
     except also as error:
         detail = " ".join(str(error).split())[:200]
         raise FileError(f"{name}: the file is damaged or is not what its name says ({detail})") from error
+
+
+_DAMAGED = "the compressed data is damaged or cut off; copy the file again"
+_SAID: dict[type[Exception], str] = {
+    FileNotFoundError: "no such file or directory",
+    IsADirectoryError: "this is a directory, not a file",
+    PermissionError: "permission denied",
+    EOFError: _DAMAGED,
+    zlib.error: _DAMAGED,
+}
 
 
 @contextmanager

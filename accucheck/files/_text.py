@@ -159,10 +159,9 @@ def _unfit(file: str, name: str) -> FileError:
 
 def _unmarked_utf_16(head: bytes) -> str | None:
     """Digits and separators in UTF-16 have a NUL in every other byte, which no other text has."""
-    if 2 * head[1::2].count(0) > len(head[1::2]) > 1 and head[0::2].count(0) == 0:
-        return "utf-16-le"
-    if 2 * head[0::2].count(0) > len(head[0::2]) > 1 and head[1::2].count(0) == 0:
-        return "utf-16-be"
+    for name, zeros, others in (("utf-16-le", head[1::2], head[0::2]), ("utf-16-be", head[0::2], head[1::2])):
+        if 2 * zeros.count(0) > len(zeros) > 1 and others.count(0) == 0:
+            return name
     return None
 
 
