@@ -35,7 +35,9 @@ _LONGEST_SHOWN = 32
 
 # Spreadsheets: '987654321 (text mark), ="987654321" (kept from being a number), "987654321" (quoted twice).
 _DRESS = " \t\r\n\v\f'\"`´‘’‚‛“”„«»="
-_NOTHING = frozenset({"", "na", "n/a", "#n/a", "nan", "nil", "none", "null", "<na>", "s/n", "undefined"})
+_NOTHING = frozenset(
+    {"", "\\n", "na", "n/a", "#n/a", "nan", "nil", "none", "null", "<na>", "s/n", "undefined"}
+)
 
 # 987654321.0 and 987,654,321.00; 987654321,00 where the comma is the decimal mark. The decimal mark is never
 # also the group mark: 14.56.78.00 is a number in pairs.

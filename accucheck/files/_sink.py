@@ -137,8 +137,7 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-_DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self|\d+))/fd/(\d+)")
-_STANDARD = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+_DESCRIPTOR = re.compile(r"/dev/fd/(\d+)|/proc/(self|\d+)(?:/task/\d+)?/fd/(\d+)")
 _MOST_LINKS = 40
 
 
@@ -148,23 +147,15 @@ def _descriptor_of(path: Path) -> int | None:
         return None
     name = os.path.abspath(path)
     for _ in range(_MOST_LINKS):
-        if name in _STANDARD:
-            return _STANDARD[name]
+        folder, last = os.path.split(name)
+        name = os.path.join(os.path.realpath(folder), last)
         if found := _DESCRIPTOR.fullmatch(name):
-            return int(found[1]) if _is_own(name) else None
-        folder = os.path.realpath(os.path.dirname(name))
-        if found := _DESCRIPTOR.fullmatch(os.path.join(folder, os.path.basename(name))):
-            return int(found[1]) if _is_own(folder) else None
+            own = found[2] in (None, "self", str(os.getpid()))
+            return int(found[1] or found[3]) if own else None
         if not os.path.islink(name):
             return None
         name = os.path.normpath(os.path.join(os.path.dirname(name), os.readlink(name)))
     return None
-
-
-def _is_own(name: str) -> bool:
-    """Whether a name below ``/proc`` is of this process."""
-    process = re.match(r"/proc/(\d+)/", name)
-    return process is None or int(process[1]) == os.getpid()
 
 
 def _lock(stream: Any) -> None:

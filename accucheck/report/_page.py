@@ -14,6 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 from accucheck.files._excel_writer import Heading, Share
+from accucheck.files._rows import printable
 from accucheck.files._sheets import MARK
 from accucheck.report._tally import (
     AGES,
@@ -62,7 +63,7 @@ def render(
     data = {
         "words": {
             "time": words["time"],
-            "per_second": words["calls_per_second" if run.speed and run.calls != 0 else "per_second"],
+            "per_second": words["calls_per_second" if _has_speed(run) else "per_second"],
             "limit": words["limit"],
         },
         "speed": _speed_data(tally, run),
@@ -117,16 +118,9 @@ def _json(data: object) -> str:
     return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _shown(text: str) -> str:
-    """Return a stranger's text without control characters, which includes those that turn its direction."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
-
-
 def _text(text: str) -> str:
     """Return a stranger's text for HTML: escaped, without control characters, isolated in its text direction."""
-    shown = _shown(text)
+    shown = printable(text)
     return f"<bdi>{escape(shown)}</bdi>" if not shown.isascii() else escape(shown)
 
 
@@ -214,7 +208,7 @@ def _table(
 ) -> str:
     """Return a table; cells are HTML already. ``bar`` is the column that holds drawings, ``words`` one of text."""
     # A narrow window scrolls it: it must be reachable by keyboard, and have a name.
-    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(_shown(title))}">'
+    region = f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(printable(title))}">'
     head = "".join(
         f'<th scope="col"{_class(place, bar, words)}>{escape(name)}</th>' if name else '<td class="bar"></td>'
         for place, name in enumerate(heads)
@@ -251,11 +245,15 @@ def _bar(share: float, kind: str = "", interval: tuple[float, float] | None = No
     )
 
 
+def _groups(tally: Tally) -> list[tuple[str, int]]:
+    """Return how many rows ended how."""
+    statuses = [(name, rows) for name, rows in tally.by_status.most_common() if name != "OK"]
+    return [each for each in (("yes", tally.total.yes), ("no", tally.total.no), *statuses) if each[1]]
+
+
 def _outcomes(tally: Tally, language: Language) -> str:
     words, names = WORDS[language], STATUS_WORDS[language]
     total = tally.total
-    groups = [("yes", total.yes), ("no", total.no)]
-    groups += [(name, rows) for name, rows in tally.by_status.most_common() if name != "OK"]
     rows = [
         (
             _text(names.get(name, name)),
@@ -263,8 +261,7 @@ def _outcomes(tally: Tally, language: Language) -> str:
             _percent(count, total.rows),
             _bar(count / total.rows, name if name in ("yes", "no") else "other"),
         )
-        for name, count in groups
-        if count
+        for name, count in _groups(tally)
     ]
     if not rows:
         return f"<h2>{escape(words['outcomes'])}</h2><p>{escape(words['none'])}</p>"
@@ -355,32 +352,38 @@ def _reasons(tally: Tally, language: Language) -> str:
     )
 
 
+def _has_speed(run: Run) -> bool:
+    """Whether the speed is that of the run's calls; otherwise it is that of the answers in the list."""
+    return bool(run.speed) and run.calls != 0
+
+
+def _points(tally: Tally, run: Run) -> list[tuple[float, float, float | None]]:
+    """Return moments, rates and limits; none if they are too few for a chart."""
+    answers = zip(*tally.timeline.points(), strict=True)
+    points = (
+        list(run.speed)
+        if _has_speed(run)
+        else [(float(at), round(rate, 3), run.limit) for at, rate in answers]
+    )
+    return points if len(points) >= FEWEST_POINTS else []
+
+
 def _speed_data(tally: Tally, run: Run) -> dict[str, object] | None:
-    if run.speed and run.calls != 0:
-        if len(run.speed) < FEWEST_POINTS:
-            return None
-        moments, rates, limits = (list(each) for each in zip(*run.speed, strict=True))
-        return {"x": moments, "y": rates, "limit": limits}
-    moments, rates = tally.timeline.points()
-    if len(moments) < FEWEST_POINTS:
-        return None
-    return {"x": moments, "y": [round(rate, 3) for rate in rates], "limit": [run.limit] * len(rates)}
+    points = _points(tally, run)
+    return (
+        dict(zip(("x", "y", "limit"), map(list, zip(*points, strict=True)), strict=True)) if points else None
+    )
 
 
 def _speed(tally: Tally, run: Run, words: dict[str, str]) -> str:
     """Draw calls against the limit if the run is known, or else answers over time, from the list."""
-    data = _speed_data(tally, run)
-    if data is None:
+    points = _points(tally, run)
+    if not points:
         return ""
-    of_run = bool(run.speed) and run.calls != 0
+    of_run = _has_speed(run)
     kind = "run_speed" if of_run else "speed"
     heads = [words["time"], words["calls_per_second" if of_run else "per_second"]]
-    points: list[tuple[float, float, float | None]]
-    if of_run:
-        points = list(run.speed)
-        heads.append(words["limit"])
-    else:
-        points = [(moment, rate, None) for moment, rate in zip(*tally.timeline.points(), strict=True)]
+    heads += [words["limit"]] * of_run
     step = -(-len(points) // MOST_ROWS)
     rows = []
     for place in range(0, len(points), step):
@@ -396,9 +399,6 @@ def _speed(tally: Tally, run: Run, words: dict[str, str]) -> str:
         + _table(words[kind], heads, rows)
         + "</details>"
     )
-
-
-_SHEET_TABLES: Final = 8
 
 
 def summary_lines(
@@ -417,9 +417,7 @@ def summary_lines(
         return Share(part / whole) if whole else None
 
     table(words["outcome"], words["rows"], words["share"])
-    groups = [("yes", total.yes), ("no", total.no)]
-    groups += [(name, rows) for name, rows in tally.by_status.most_common() if name != "OK"]
-    lines += [[names.get(name, name), rows, share(rows, total.rows)] for name, rows in groups if rows]
+    lines += [[names.get(name, name), rows, share(rows, total.rows)] for name, rows in _groups(tally)]
     lines.append([words["all_rows"], total.rows])
     table(words["figure"], words["rows"], words["share"])
     low, high = confidence_interval(total.yes, total.answered)
@@ -430,13 +428,15 @@ def summary_lines(
     lines.append([words["numbers"], tally.distinct_yes, share(tally.distinct_yes, tally.distinct)])
     lines.append([words["business"], total.business, share(total.business, total.yes)])
     lines.append([words["avatar"], total.avatar, share(total.avatar, total.yes)])
-    for breakdown in [each for _, each in tally.breakdowns if each.useful][:_SHEET_TABLES]:
+    for breakdown in [each for _, each in tally.breakdowns if each.useful][:MOST_TABLES]:
         table(breakdown.name, words["rows"], words["answered"], words["on_whatsapp"], words["share"])
         for name, counts in ranked(breakdown, words):
             lines.append([name, counts.rows, counts.answered, counts.yes, share(counts.yes, counts.answered)])
     if tally.reasons:
         table(words["reasons"], words["rows"])
-        lines += [[reason_in(language, reason), rows] for reason, rows in tally.reasons.most_common(25)]
+        lines += [
+            [reason_in(language, reason), rows] for reason, rows in tally.reasons.most_common(MOST_ROWS)
+        ]
     cost = cost_of(tally, run, price)
     if cost is not None:
         lines.append([f"{words['cost']} {currency}".rstrip(), round(cost, 6)])

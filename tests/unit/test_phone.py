@@ -306,6 +306,7 @@ def test_the_area_code_of_puno_is_not_taken_for_the_country_code(text: str) -> N
         ("N/A", "empty"),
         ("NaN", "empty"),
         ("null", "empty"),
+        ("\\N", "empty"),  # what MySQL and Hive export for NULL
         ("98765", "too_short"),
         ("98765432", "too_short"),
         ("98765432.0", "too_short"),
