@@ -72,36 +72,23 @@ def _is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-# "4. Error Codes" of the vendor's page, and 200 for the answer itself.
-HTTP_STATUS: Mapping[str, int] = {
-    "OK": 200,
-    "PENDING": 400,
-    "INVALID_ARGUMENT": 400,
-    "UNAUTHORIZED": 401,
-    "KEY_EXPIRED": 401,
-    "NO_PERMISSION": 403,
-    "OUT_OF_QUOTA": 403,
-    "RATE_LIMIT_EXCEEDED": 403,
-    "NOT_FOUND": 404,
-    "INTERNAL_ERROR": 500,
+_STATUSES: Mapping[str, tuple[int, str]] = {
+    "PENDING": (400, "operation in progress"),
+    "INVALID_ARGUMENT": (400, "argument 'number': invalid"),
+    "UNAUTHORIZED": (401, "unauthorized or access is denied"),
+    "KEY_EXPIRED": (401, "API ID has expired"),
+    "NO_PERMISSION": (403, "not authorized to use this API"),
+    "OUT_OF_QUOTA": (403, "API calls quota exceeded"),
+    "RATE_LIMIT_EXCEEDED": (403, "API request frequency exceeds the limit"),
+    "NOT_FOUND": (404, "requested API cannot be found"),
+    "INTERNAL_ERROR": (500, "internal server error"),
+    # Not on the page; on the vendor's pages for other countries they come with 400.
+    "ABNORMAL_BEHAVIOURS_DETECTED": (400, "the same parameters were repeated too often"),
+    "QUERY_FAILED": (400, "query failed, please try again"),
+    "NOT_HIT": (400, "no data found"),
 }
-OTHER_HTTP_STATUS = 400
-"""Of statuses that are not on the page, as on the vendor's pages for other countries."""
-
-REASON: Mapping[str, str] = {
-    "PENDING": "operation in progress",
-    "UNAUTHORIZED": "unauthorized or access is denied",
-    "KEY_EXPIRED": "API ID has expired",
-    "NO_PERMISSION": "not authorized to use this API",
-    "OUT_OF_QUOTA": "API calls quota exceeded",
-    "RATE_LIMIT_EXCEEDED": "API request frequency exceeds the limit",
-    "NOT_FOUND": "requested API cannot be found",
-    "INTERNAL_ERROR": "internal server error",
-    "INVALID_ARGUMENT": "argument 'number': invalid",
-    "ABNORMAL_BEHAVIOURS_DETECTED": "the same parameters were repeated too often",
-    "QUERY_FAILED": "query failed, please try again",
-    "NOT_HIT": "no data found",
-}
+"""The HTTP code and the reason of each status ("4. Error Codes" of the vendor's page)."""
+_MADE_UP = (400, "unknown")
 
 _JSON_TYPE = "application/json;charset=UTF-8"
 
@@ -297,20 +284,9 @@ class Account:
         *,
         delay: float = 0.0,
     ) -> Reply:
-        """Make the reply, and charge it if it holds a "yes" or a "no"."""
+        """Make the reply that is written out."""
         delay += written.delay
-        if written.body is not None:
-            return Reply(
-                "BAD_GATEWAY" if written.http_status == 502 else "SCRIPTED",
-                written.http_status or 200,
-                written.body,
-                written.content_type,
-                delay,
-                written.fault,
-                written.retry_after,
-                nth,
-            )
-        if written.status != "OK":
+        if written.body is None and written.status != "OK":
             return self._failure(
                 written.status,
                 written.reason,
@@ -320,17 +296,10 @@ class Account:
                 retry_after=written.retry_after,
                 nth=nth,
             )
-        result = self._result(endpoint, national, written.result or {})
-        verdict = result["whatsapp"]
-        status = "OK"
-        if verdict in ("yes", "no"):
-            self._charge(int(national) * _sign(endpoint))
-            self._invoice.charge(now + self._clock_to_wall, endpoint, yes=verdict == "yes")
+        if written.body is not None:
+            status, body = "BAD_GATEWAY" if written.http_status == 502 else "SCRIPTED", written.body
         else:
-            status = str(verdict)
-        seed = self.settings.seed + (endpoint == "basic")  # each answer has an id of its own
-        identity = request_id(national, seed) if status == "OK" else self._new_id()
-        body = _json({"status": "OK", "result": result, "request_id": identity})
+            status, body = self._answered(endpoint, national, written.result or {}, now)
         return Reply(
             status,
             written.http_status or 200,
@@ -341,6 +310,20 @@ class Account:
             written.retry_after,
             nth,
         )
+
+    def _answered(
+        self, endpoint: Endpoint, national: str, written: Mapping[str, object], now: float
+    ) -> tuple[str, bytes]:
+        """Return the status and the body of an OK reply, and charge it if it holds a "yes" or a "no"."""
+        result = self._result(endpoint, national, written)
+        verdict = str(result["whatsapp"])
+        if verdict not in ("yes", "no"):
+            return verdict, _json({"status": "OK", "result": result, "request_id": self._new_id()})
+        self._charge(int(national) * _sign(endpoint))
+        self._invoice.charge(now + self._clock_to_wall, endpoint, yes=verdict == "yes")
+        # Each endpoint's answer has its own id.
+        identity = request_id(national, self.settings.seed + (endpoint == "basic"))
+        return "OK", _json({"status": "OK", "result": result, "request_id": identity})
 
     def _start_pending(self, key: int, national: str, now: float) -> None:
         while self._ready_at and next(iter(self._ready_at.values())) <= now:
@@ -362,14 +345,8 @@ class Account:
         self._charged_twice += times == 2
 
     def _fault(self, draw: float) -> Fault | Literal["bad_gateway"] | None:
-        faults = self.settings.faults
-        kinds: tuple[tuple[Fault | Literal["bad_gateway"], float], ...] = (
-            ("reset", faults.reset),
-            ("cut", faults.cut),
-            ("stall", faults.stall),
-            ("bad_gateway", faults.bad_gateway),
-        )
-        for kind, share in kinds:
+        for kind in _FAULTS:
+            share: float = getattr(self.settings.faults, kind)
             if draw < share:
                 return kind
             draw -= share
@@ -400,10 +377,11 @@ class Account:
         retry_after: int | None = None,
         nth: int = 0,
     ) -> Reply:
-        reason = REASON.get(status, "unknown") if reason is None else reason
-        body = _json({"status": status, "reason": reason, "request_id": self._new_id()})
-        code = http_status or HTTP_STATUS.get(status, OTHER_HTTP_STATUS)
-        return Reply(status, code, body, _JSON_TYPE, delay, fault, retry_after, nth)
+        code, usual = _STATUSES.get(status, _MADE_UP)
+        body = _json(
+            {"status": status, "reason": usual if reason is None else reason, "request_id": self._new_id()}
+        )
+        return Reply(status, http_status or code, body, _JSON_TYPE, delay, fault, retry_after, nth)
 
     def _new_id(self) -> str:
         return f"{self._id_prefix}{next(self._id_numbers):016x}"
@@ -433,6 +411,7 @@ def _sign(endpoint: Endpoint) -> int:
     return 1 if endpoint == "advanced" else -1
 
 
+_FAULTS: tuple[Fault | Literal["bad_gateway"], ...] = ("reset", "cut", "stall", "bad_gateway")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 

@@ -19,8 +19,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import BinaryIO, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -225,30 +224,13 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}"
 
 
-class RequestLog:
-    """Appends to a file that only its owner can read. Raises ``OSError`` if it cannot be opened or written.
+def open_log(path: Path) -> BinaryIO:
+    """Open a file to append to that only its owner can read. Raises ``OSError``.
 
-    Each line is one ``write`` to the file, with nothing buffered in this process: a reader, or a
-    test after a kill, finds every call that was answered. It is not synced to the disk: the sandbox
-    is meant to outlive its clients, not the machine.
+    Nothing is buffered: each line is one ``write``, so a reader, or a test after a kill, finds every call that was
+    answered. It is not synced to the disk: the sandbox is meant to outlive its clients, not the machine.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def write(self, line: dict[str, object]) -> None:
-        os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
-
-    def close(self) -> None:
-        os.close(self._file)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    return open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 ENDPOINTS: Final[dict[str, Endpoint]] = {
@@ -279,7 +261,7 @@ class SandboxApp:
         self,
         settings: Settings,
         *,
-        request_log: RequestLog | None = None,
+        request_log: BinaryIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -321,7 +303,7 @@ class SandboxApp:
         line = request_line(call, reply, now + self._clock_to_wall)
         self.requests.append(line)
         if self._log is not None:
-            self._log.write(line)
+            self._log.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
         if reply.delay:
             await self._sleep(reply.delay)
         if reply.fault is None:

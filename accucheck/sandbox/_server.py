@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as HttpProtocol
 from uvicorn.server import ServerState
 
-from accucheck.sandbox._app import TRANSPORT, RequestLog, SandboxApp
+from accucheck.sandbox._app import TRANSPORT, SandboxApp, open_log
 from accucheck.sandbox._counts import Counts, InvoiceLine, Second
 from accucheck.sandbox._settings import Endpoint, Settings
 from accucheck.sandbox._truth import Script, Scripts
@@ -106,7 +106,7 @@ async def serve(
     """
     settings = settings or Settings()
     with contextlib.ExitStack() as stack:
-        log = None if settings.request_log is None else stack.enter_context(RequestLog(settings.request_log))
+        log = None if settings.request_log is None else stack.enter_context(open_log(settings.request_log))
         app = SandboxApp(settings, request_log=log)
         config = uvicorn.Config(
             app,

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import pytest
 
 from accucheck.sandbox import Faults, Settings, request_id, truth
-from accucheck.sandbox._app import RequestLog, SandboxApp
+from accucheck.sandbox._app import SandboxApp, open_log
 
 ADVANCED = "/check/whatsapp_advanced"
 BASIC = "/check/whatsapp_basic"
@@ -26,7 +26,7 @@ NUMBER = "987654321"
 class Vendor:
     """The sandbox without sockets: ``now`` is its clock, ``slept`` what it would have waited."""
 
-    def __init__(self, settings: Settings, request_log: RequestLog | None = None) -> None:
+    def __init__(self, settings: Settings, request_log: BinaryIO | None = None) -> None:
         self.now = 1000.0
         self.slept: list[float] = []
         self.app = SandboxApp(
@@ -370,7 +370,7 @@ async def test_the_shown_rate_follows_the_schedule_without_a_call() -> None:
 
 @contextmanager
 def logged(settings: Settings, path: Path) -> Iterator[Vendor]:
-    with RequestLog(path) as request_log:
+    with open_log(path) as request_log:
         yield Vendor(settings, request_log)
 
 

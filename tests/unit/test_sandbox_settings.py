@@ -88,7 +88,7 @@ def test_faults_are_read_from_the_text_that_they_are_shown_as() -> None:
     ("text", "sentence"),
     [
         ("explode=1", "there is no fault 'explode': use reset, cut, stall, bad_gateway"),
-        ("reset", "needed"),
+        ("reset", "faults needs a number"),
         ("reset=2", "faults.reset is 2.0"),
         ("reset=0.6,cut=0.6", "add up to 1.2"),
     ],
