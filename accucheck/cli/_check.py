@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, assert_never
 
@@ -18,7 +18,7 @@ from rich.text import Text
 from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Checked, Failed, Outcome
 from accucheck.cli._account import find_id, make_client
-from accucheck.cli._console import print_json, terminal_safe
+from accucheck.cli._console import age, print_json, terminal_safe
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job
 from accucheck.cli._ledger import open_book
@@ -40,8 +40,8 @@ __all__ = ["check"]
 UNCHECKED = "UNCHECKED"
 NARROW = 76
 """Columns below which a table has one column for all details."""
-_NOW = 120
-"""Seconds during which an answer is shown as new."""
+_NEW = timedelta(minutes=2)
+"""How long an answer is shown as new."""
 
 Outcomes = Sequence[Outcome[str] | None]
 """One for each number, in order; None for a number without an outcome."""
@@ -177,13 +177,8 @@ def _answer_cells(answer: Check) -> tuple[str, ...]:
 
 
 def _known_for(answer: Check) -> str:
-    """Return how old an answer from the ledger is, in short; "" for one that was just bought."""
-    seconds = (datetime.now(UTC) - answer.checked_at).total_seconds()
-    if seconds < _NOW:
-        return ""
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.0f} h" if seconds < 2 * 86_400 else f"{seconds / 86_400:.0f} d"
+    """Return how old an answer from the ledger is; "" for one that was just bought."""
+    return age(answer.checked_at) if datetime.now(UTC) - answer.checked_at >= _NEW else ""
 
 
 def _yes_no(value: bool | None) -> str:

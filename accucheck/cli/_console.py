@@ -146,16 +146,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 86_400} d {whole % 86_400 // 3600:02} h"
 
 
-def age(then: datetime, now: datetime | None = None) -> str:
-    """Return how long ago ``then`` is: ``3 h``, ``12 days``."""
-    seconds = ((now or datetime.now(UTC)) - then).total_seconds()
+def age(then: datetime) -> str:
+    """Return how long ago ``then`` is: ``5 minutes``, ``3 hours``, ``12 days``."""
+    seconds = (datetime.now(UTC) - then).total_seconds()
     if seconds < 3600:
         return count(max(round(seconds / 60), 0), "minute")
-    return (
-        count(round(seconds / 3600), "hour")
-        if seconds < 2 * 86_400
-        else count(round(seconds / 86_400), "day")
-    )
+    if seconds < 2 * 86_400:
+        return count(round(seconds / 3600), "hour")
+    return count(round(seconds / 86_400), "day")
 
 
 def moment(wall: float, now: float, zone: tzinfo | None = None) -> str:

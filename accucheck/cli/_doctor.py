@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from cyclopts import Parameter
+from rich.filesize import decimal
 
 from accucheck._errors import AccucheckError, ConfigurationError, LedgerError
 from accucheck._events import CallEnded, Event, OnEvent
@@ -306,7 +307,7 @@ def _ledger(account: Account, given: str | None) -> Iterator[Finding]:
     yield Finding(
         "disk",
         "ok" if free >= _FREE_BYTES else "warning",
-        f"{free / 1e9:,.1f} GB free",
+        f"{decimal(free)} free",
         "" if free >= _FREE_BYTES else "free some space: a run stops when the disk is full",
     )
     yield _locks(folder)

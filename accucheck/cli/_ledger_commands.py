@@ -15,6 +15,7 @@ from typing import Annotated, BinaryIO, cast
 
 import msgspec
 from cyclopts import App, Parameter
+from rich.filesize import decimal
 
 from accucheck._errors import ConfigurationError, ProtocolError
 from accucheck._models import Check, Settlement
@@ -106,7 +107,7 @@ def list_ledgers(*, json: bool = False, talk: Talk = Talk()) -> ExitCode:
             print_json(msgspec.to_builtins(facts))
         else:
             newest = f", last answer {facts.newest[:10]}" if facts.newest else ""
-            answers = f"{count(facts.yes + facts.no, 'answer')}, {_size(facts.bytes)}{newest}"
+            answers = f"{count(facts.yes + facts.no, 'answer')}, {decimal(facts.bytes)}{newest}"
             print(folded(f"{short_path(facts.path)}  {answers}", sys.stdout))
     return ExitCode.ALL_ANSWERED
 
@@ -166,9 +167,8 @@ def purge(
         _ask_first(f"delete all {count(held, 'answer')} in {short_path(facts.path)}, which were paid for?")
     deleted = book.purge(older_than.total_seconds())
     if not talk.quiet:
-        say(
-            f"deleted {count(deleted, 'entry', 'entries')}; {short_path(facts.path)} is {_size(book.info().bytes)} now"
-        )
+        size = decimal(book.info().bytes)
+        say(f"deleted {count(deleted, 'entry', 'entries')}; {short_path(facts.path)} is {size} now")
     return ExitCode.ALL_ANSWERED
 
 
@@ -409,7 +409,7 @@ def _as_facts(facts: LedgerInfo) -> list[tuple[str, str]]:
     if answered:
         answers += f" ({thousands(facts.yes)} on WhatsApp, {facts.yes / answered:.1%})"
     lines = [
-        ("ledger", f"{facts.path} ({_size(facts.bytes)}, version {facts.version})"),
+        ("ledger", f"{facts.path} ({decimal(facts.bytes)}, version {facts.version})"),
         ("answers", answers),
     ]
     lines.extend((f"  {endpoint}", thousands(numbers)) for endpoint, numbers in facts.answers.items())
@@ -425,12 +425,3 @@ def _as_facts(facts: LedgerInfo) -> list[tuple[str, str]]:
     if facts.running:
         lines.append(("in use", f"by {', '.join(facts.running)}"))
     return lines
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

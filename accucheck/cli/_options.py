@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 from cyclopts import Group, Parameter
 from cyclopts.types import PositiveFloat, PositiveInt
@@ -28,8 +28,6 @@ __all__ = [
     "WHICH",
     "Account",
     "Age",
-    "CallCap",
-    "CostCap",
     "CostOptions",
     "Duration",
     "ListOptions",
@@ -116,22 +114,36 @@ Duration = Annotated[
 Rate = Annotated[float | tuple[float, float] | str, read_by(read_rate, "RATE", show_choices=False)]
 
 
-class CallCap(NamedTuple):
-    """The most calls that a job may make, over all its runs."""
+Amount = TypeVar("Amount", int, Decimal)
 
-    calls: int
+
+class Cap(NamedTuple, Generic[Amount]):
+    """The most calls or money that a job may use, over all its runs."""
+
+    amount: Amount
     more: bool = False
-    """Whether these are in addition to the calls of earlier runs."""
+    """Whether this is in addition to what earlier runs used."""
 
 
-def read_max_calls(text: str) -> CallCap:
+def read_max_calls(text: str) -> Cap[int]:
     """Read ``500``, or ``+200`` for 200 more than so far; raises ValueError."""
     match = re.fullmatch(r"(\+?)(\d{1,15})", text.strip())
     if match is None or not int(match[2]):
         raise ValueError(
             f"{text!r} is not a number of calls: write 500, or +200 to allow 200 more than so far"
         )
-    return CallCap(int(match[2]), bool(match[1]))
+    return Cap(int(match[2]), bool(match[1]))
+
+
+def read_max_cost(text: str) -> Cap[Decimal]:
+    """Read ``20``, or ``+5.50`` for that much more than so far; raises ValueError."""
+    try:
+        amount = money("a cost", text.strip().removeprefix("+"))
+    except ConfigurationError:
+        amount = Decimal(0)
+    if not amount:
+        raise ValueError(f"{text!r} is not an amount of money: write 20, or +5 for 5 more than so far")
+    return Cap(amount, text.strip().startswith("+"))
 
 
 def read_freshness(text: str) -> FreshWithin:
@@ -151,7 +163,8 @@ def read_freshness(text: str) -> FreshWithin:
 _VERDICTS: dict[str, Literal["yes", "no"]] = {"yes": "yes", "no": "no"}
 
 
-MaxCalls = Annotated[CallCap, read_by(read_max_calls, "CALLS")]
+MaxCalls = Annotated[Cap[int], read_by(read_max_calls, "CALLS")]
+MaxCost = Annotated[Cap[Decimal], read_by(read_max_cost, "AMOUNT")]
 Age = Annotated[timedelta | dict[Literal["yes", "no"], timedelta], read_by(read_freshness, "AGE")]
 StreamOrPath = Annotated[
     str, read_by(lambda text: STANDARD_STREAM if text == HIDDEN_STREAM else text, "FILE")
@@ -298,28 +311,6 @@ class CostOptions:
         return Prices(
             self.price, pending=self.price_pending, refused=self.price_refused, basic=self.price_basic
         )
-
-
-class CostCap(NamedTuple):
-    """The most that a job may spend, over all its runs."""
-
-    amount: Decimal
-    more: bool = False
-    """Whether this is in addition to what earlier runs spent."""
-
-
-def read_max_cost(text: str) -> CostCap:
-    """Parse ``20``, or ``+5.50`` for that much more than so far; raises ValueError."""
-    try:
-        amount = money("a cost", text.strip().removeprefix("+"))
-    except ConfigurationError:
-        amount = Decimal(0)
-    if not amount:
-        raise ValueError(f"{text!r} is not an amount of money: write 20, or +5 for 5 more than so far")
-    return CostCap(amount, text.strip().startswith("+"))
-
-
-MaxCost = Annotated[CostCap, read_by(read_max_cost, "AMOUNT")]
 
 
 @Parameter(name="*", group=_COST)

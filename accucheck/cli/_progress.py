@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, Protocol, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 from accucheck._models import Stats
 from accucheck._schedule import RatePlan
@@ -33,7 +33,6 @@ __all__ = [
     "View",
     "WaitMeter",
     "numbers_facts",
-    "recording",
     "reporting",
     "showing",
 ]
@@ -264,10 +263,9 @@ class SpeedRecord:
 
     def __init__(self, read: Callable[[], Stats]) -> None:
         self._read = read
-        self._began = time.time() - read().elapsed
+        self._began = 0.0
         self._samples: list[tuple[float, int, float | None]] = []
         self._step = 1.0
-        self.sample()
 
     def sample(self) -> None:
         """Record the state of the run."""
@@ -290,25 +288,23 @@ class SpeedRecord:
             for (before, calls_before, _), (then, calls, limit) in pairwise(self._samples)
         )
 
-    async def keep(self) -> None:
-        """Sample until it is cancelled."""
-        while True:
-            await asyncio.sleep(self._step)
+    @asynccontextmanager
+    async def keep(self) -> AsyncIterator[None]:
+        """Sample again and again while the block runs."""
+
+        async def sample() -> None:
+            while True:
+                await asyncio.sleep(self._step)
+                self.sample()
+
+        self._began = time.time() - self._read().elapsed
+        self.sample()
+        task = asyncio.create_task(sample())
+        try:
+            yield
+        finally:
+            task.cancel()
             self.sample()
-
-
-@asynccontextmanager
-async def recording(read: Callable[[], Stats]) -> AsyncIterator[SpeedRecord]:
-    """Record the speed of a run while the block runs."""
-    record = SpeedRecord(read)
-    task = asyncio.create_task(record.keep())
-    try:
-        yield record
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        record.sample()
 
 
 @asynccontextmanager
@@ -371,16 +367,22 @@ def showing(
         thread.join()
 
 
-class _Display(Protocol):
+class _Display:
     """One way of showing progress."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
 
     @property
     def period(self) -> float:
         """Seconds until it shows the next view."""
+        raise NotImplementedError
 
-    def show(self, view: View) -> None: ...
+    def show(self, view: View) -> None:
+        raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Remove what must not stay on the screen."""
 
 
 def _display(mode: ProgressMode, target: TextIO) -> _Display | None:
@@ -389,21 +391,15 @@ def _display(mode: ProgressMode, target: TextIO) -> _Display | None:
         debugging = logging.getLogger("accucheck").isEnabledFor(logging.DEBUG)
         able = target.isatty() and os.environ.get("TERM", "") != "dumb" and not debugging
         mode = "bar" if able else "lines"
-    match mode:
-        case "bar":
-            return _Bar(target)
-        case "lines":
-            return _Lines(target)
-        case "json":
-            return _JsonLines(target)
-    return None
+    kinds: dict[str, type[_Display]] = {"bar": _Bar, "lines": _Lines, "json": _JsonLines}
+    return kinds[mode](target) if mode in kinds else None
 
 
-class _Bar:
+class _Bar(_Display):
     """Lines at the bottom of a terminal that are redrawn in place."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._drawn: list[str] = []
         self._plain = not (getattr(stream, "encoding", None) or "").lower().startswith("utf")
         if os.name == "nt":
@@ -459,12 +455,10 @@ def _drawing(shown: View, width: int, *, plain: bool) -> list[str]:
     return lines
 
 
-class _Lines:
+class _Lines(_Display):
     """A line a minute, for a log."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._seen = 0
+    _seen = 0
 
     @property
     def period(self) -> float:
@@ -477,15 +471,9 @@ class _Lines:
             now = time.strftime("%Y-%m-%d %H:%M:%S")
             print(f"accucheck: {now}  {'  '.join(view.facts)}", file=self._stream, flush=True)
 
-    def close(self) -> None:
-        """Nothing is left to erase."""
 
-
-class _JsonLines:
+class _JsonLines(_Display):
     """A line of JSON a second, for a program."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
 
     @property
     def period(self) -> float:
@@ -494,6 +482,3 @@ class _JsonLines:
     def show(self, view: View) -> None:
         at = datetime.now(UTC).isoformat(timespec="seconds")
         print(json.dumps({"event": "progress", "at": at, **view.data}), file=self._stream, flush=True)
-
-    def close(self) -> None:
-        """Nothing is left to erase."""

@@ -30,13 +30,12 @@ from accucheck._stream import Stream
 from accucheck.cli._console import duration, in_money, say
 from accucheck.cli._exit import Interrupted, Interruption
 from accucheck.cli._job import Job
-from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, recording, reporting
+from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, reporting
 
 __all__ = ["Ending", "MetricsFile", "RunNotice", "run_job", "run_to_end"]
 
 PERIOD = 5.0
 """Seconds between writes; node exporters are scraped every 15 s or less often."""
-Samples = list[tuple[Mapping[str, str], float]]
 
 
 class MetricsFile:
@@ -101,58 +100,45 @@ class MetricsFile:
             raise
 
     def _lines(self, stats: Stats, *, running: bool) -> Iterator[str]:
-        one: Mapping[str, str] = {}
         cost = self._cost()
-        metrics: list[tuple[str, str, str, Samples]] = [
+        metrics: list[tuple[str, str, float | dict[str, int] | None]] = [
             (
                 "answers_total",
-                "counter",
                 "Numbers settled in this run, by verdict.",
-                [({"verdict": name}, getattr(stats, name)) for name in ("yes", "no", "failed")],
+                {f'verdict="{name}"': getattr(stats, name) for name in ("yes", "no", "failed")},
             ),
-            ("calls_total", "counter", "Calls made, including polls and retries.", [(one, stats.calls)]),
+            ("calls_total", "Calls made, including polls and retries.", stats.calls),
             (
                 "replies_total",
-                "counter",
                 "Calls that ended, by reply.",
-                [({"status": name}, count) for name, count in sorted(stats.replies.items())],
+                {f'status="{_escaped(name)}"': count for name, count in sorted(stats.replies.items())},
             ),
-            ("polls_total", "counter", "Calls that asked again after PENDING.", [(one, stats.polls)]),
-            ("retries_total", "counter", "Retries after a failure.", [(one, stats.retries)]),
-            ("rate_limited_total", "counter", "Calls that were rate-limited.", [(one, stats.refusals)]),
-            ("rows_read_total", "counter", "Rows read from the input.", [(one, stats.read)]),
-            ("rows_known_total", "counter", "Rows answered from the ledger.", [(one, stats.known)]),
+            ("polls_total", "Calls that asked again after PENDING.", stats.polls),
+            ("retries_total", "Retries after a failure.", stats.retries),
+            ("rate_limited_total", "Calls that were rate-limited.", stats.refusals),
+            ("rows_read_total", "Rows read from the input.", stats.read),
+            ("rows_known_total", "Rows answered from the ledger.", stats.known),
             (
                 "possibly_double_charged_total",
-                "counter",
                 "Calls whose answer was lost after they were sent.",
-                [(one, stats.possibly_double_charged)],
+                stats.possibly_double_charged,
             ),
-            ("in_flight", "gauge", "Calls in flight.", [(one, stats.in_flight)]),
-            ("delayed", "gauge", "Numbers that wait for a poll or a retry.", [(one, stats.delayed)]),
-            (
-                "permits_per_second",
-                "gauge",
-                "Calls per second that the gate allows.",
-                [] if stats.rate is None else [(one, stats.rate)],
-            ),
-            (
-                "spend_total",
-                "counter",
-                "Likely cost of the calls.",
-                [] if cost is None else [(one, float(cost.likely))],
-            ),
-            ("elapsed_seconds", "gauge", "Seconds since the start of the run.", [(one, stats.elapsed)]),
-            ("running", "gauge", "1 during the run, 0 after it.", [(one, running)]),
-            ("updated_timestamp_seconds", "gauge", "When this file was written.", [(one, time.time())]),
+            ("in_flight", "Calls in flight.", stats.in_flight),
+            ("delayed", "Numbers that wait for a poll or a retry.", stats.delayed),
+            ("permits_per_second", "Calls per second that the gate allows.", stats.rate),
+            ("spend_total", "Likely cost of the calls.", None if cost is None else float(cost.likely)),
+            ("elapsed_seconds", "Seconds since the start of the run.", stats.elapsed),
+            ("running", "1 during the run, 0 after it.", running),
+            ("updated_timestamp_seconds", "When this file was written.", time.time()),
         ]
-        for name, kind, meaning, samples in metrics:
+        job = f'accucheck_job="{_escaped(self._job)}"'
+        for name, meaning, value in metrics:
+            samples = value if isinstance(value, dict) else {} if value is None else {"": value}
             if samples:
+                kind = "counter" if name.endswith("_total") else "gauge"
                 yield f"# HELP accucheck_{name} {meaning}\n# TYPE accucheck_{name} {kind}\n"
-            for labels, value in samples:
-                pairs = {"accucheck_job": self._job, **labels}
-                shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in pairs.items())
-                yield f"accucheck_{name}{{{shown}}} {float(value):.15g}\n"
+            for label, number in samples.items():
+                yield f"accucheck_{name}{{{job}{label and ','}{label}}} {float(number):.15g}\n"
 
 
 def _escaped(text: str) -> str:
@@ -323,7 +309,7 @@ async def run_stream(
     entered = second = False
     error: RunEnded | None = None
     not_taken: OSError | None = None
-    record: SpeedRecord | None = None
+    record = SpeedRecord(lambda: stream.stats)
 
     def deliver(outcome: Outcome[Item]) -> None:
         nonlocal not_taken
@@ -360,7 +346,7 @@ async def run_stream(
                 entered = True
                 async with (
                     nullcontext() if metrics is None else metrics.keep(lambda: stream.stats),
-                    recording(lambda: stream.stats) as record,
+                    record.keep(),
                     reporting(view, progress),
                 ):
                     async for outcome in stream:
@@ -378,7 +364,7 @@ async def run_stream(
             error = ended
     if not_taken is not None:
         raise not_taken
-    speed = () if record is None else record.points()
+    speed = record.points()
     return Ending(
         stats=stream.stats,
         error=error,
@@ -410,7 +396,7 @@ async def run_job(
     already = (
         await spent_so_far(store, job.name) if cost is not None and cost.more and store is not None else 0
     )
-    max_calls = None if calls is None else calls.calls + (made if calls.more else 0)
+    max_calls = None if calls is None else calls.amount + (made if calls.more else 0)
     stream = client.stream(
         items,
         number=number,

@@ -84,7 +84,7 @@ def serve(
         raise ConfigurationError(
             "--max-calls +N only works with bulk; use a plain number of calls with serve"
         )
-    cap = None if pace.max_calls is None else pace.max_calls.calls
+    cap = None if pace.max_calls is None else pace.max_calls.amount
     account = replace(account, api_id=find_id(account.api_id))
     place = chosen_ledger(ledger, account.api_id, account.base_url)
     app = make_app(

@@ -257,11 +257,11 @@ def _say_budget(job: Job, ending: Ending, error: BudgetExhausted) -> None:
     cap = job.pace.max_calls
     assert cap is not None
     used = max(ending.job_calls, ending.stats.calls)
-    most = used if cap.more else cap.calls
-    more = f"--max-calls +{cap.calls}" if job.place is not None else f"--max-calls {2 * cap.calls}"
+    most = used if cap.more else cap.amount
+    more = f"--max-calls +{cap.amount}" if job.place is not None else f"--max-calls {2 * cap.amount}"
     say(
         f"this job has used {count(used, 'call')}; the cap is {thousands(most)}",
-        hint=f"to allow {thousands(cap.calls)} more: {more}",
+        hint=f"to allow {thousands(cap.amount)} more: {more}",
     )
 
 
