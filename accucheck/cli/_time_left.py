@@ -38,8 +38,6 @@ POLLS = 1.4
 """Polls that a pending number takes once the client has learned when to poll."""
 LEARNING_WAITS = 3.0
 """It has learned this after this many waits; until then there are many polls, which predict nothing."""
-STRAGGLING = 0.08
-"""The more numbers are pending, the longer the last one takes: this share of a wait more for ten times as many."""
 WAITS_REMEMBERED = 16.0
 """A pending number's wait counts e times less after this many later answers."""
 LONG_WAIT = 90.0
@@ -110,7 +108,6 @@ class TimeLeft:
         self._rate_has_moved = False
         self._last_pending_at = 0.0
         self._answered = 0
-        self._most_pending = 0
 
     def __call__(self, now: Stats, *, paused: bool = False) -> Forecast:
         """Record the counts and return the forecast. During a pause, call it with ``paused``, so that it does not
@@ -145,7 +142,6 @@ class TimeLeft:
                 waits.append(here)
         while len(past) > 1 and here.active - past[1].active >= FEW_CALLS_LOOK:
             past.popleft()
-        self._most_pending = max(self._most_pending, here.pending - here.answered)
         if here.answered > self._answered:
             while len(waits) > 1 and waits[0].pending < here.answered:
                 waits.popleft()
@@ -167,15 +163,14 @@ class TimeLeft:
             begun = here.begun - first.begun
             if begun <= 0:
                 return UNKNOWN
-            wait = max(self._longest_wait(), here.active - self._oldest(here))
             calls_left = left * (here.calls - first.calls) / begun
-            if here.active < LEARNING_WAITS * wait:
-                calls_left = min(calls_left, self._calls_left_once_learned(here, now, left, wait, pace))
-            # The last one to be pending may be asked a while before the end.
-            rest = calls_left / pace + max(wait - here.active / max(here.pending, 1), 0)
+            if here.active < LEARNING_WAITS * self._wait:
+                calls_left = min(calls_left, self._calls_left_once_learned(here, now, left, pace))
+            rest = calls_left / pace + self._wait
         else:
             calls_left = float(here.answered < here.pending)
-            rest = self._until_the_last_answer(here)
+            # All are asked: wait for the answers of those that are pending.
+            rest = 0.0 if self._wait > LONG_WAIT else self._last_pending_at + self._wait - here.active
         if self._most_calls is not None and self._most_calls - here.calls < calls_left:
             calls_left = max(self._most_calls - here.calls, 0)
             rest = calls_left / pace
@@ -184,7 +179,8 @@ class TimeLeft:
         return Forecast(self._with_pauses(rest, calls_left, now), self._bound(here, left, pace))
 
     def _bound(self, here: _Moment, left: int, pace: float) -> Literal["at most", "at least"] | None:
-        if max(self._wait, here.active - self._oldest(here)) > LONG_WAIT:
+        oldest = next((each.active for each in self._waits if each.pending > here.answered), here.active)
+        if max(self._wait, here.active - oldest) > LONG_WAIT:
             return "at least"
         return "at most" if pace < SLOW and left and self._rate_has_moved else None
 
@@ -217,35 +213,12 @@ class TimeLeft:
                 return 1.0 if 1 / CHANGED < change < CHANGED else change
         return 1.0
 
-    def _calls_left_once_learned(
-        self, here: _Moment, now: Stats, left: int, wait: float, pace: float
-    ) -> float:
+    def _calls_left_once_learned(self, here: _Moment, now: Stats, left: int, pace: float) -> float:
         share = here.pending / max(here.begun, 1)
         others = max(here.calls - now.polls - here.begun, 0) / max(here.begun, 1)
         each = 1 + others + share * POLLS
-        owed_at_the_end = share * pace / each * wait
+        owed_at_the_end = share * pace / each * self._wait
         return max(left * each + now.pending_now - owed_at_the_end, left)
-
-    def _until_the_last_answer(self, here: _Moment) -> float:
-        """Return the seconds until the pending numbers are answered, once all are asked."""
-        if self._wait > LONG_WAIT:
-            return 0.0
-        rest = self._last_pending_at + self._longest_wait() - here.active
-        for past in reversed(self._past):
-            if here.active - past.active >= RECENT:
-                answered, pending = here.answered - past.answered, here.pending - here.answered
-                if answered >= pending and answered >= RECENT_CALLS:  # many answers, and few to come
-                    return (rest + pending / answered * (here.active - past.active)) / 2
-                break
-        return rest
-
-    def _longest_wait(self) -> float:
-        """Return how long the last pending number waits: about as long as those that are answered now."""
-        return self._wait * (1 + STRAGGLING * math.log10(max(self._most_pending / 100, 1)))
-
-    def _oldest(self, here: _Moment) -> float:
-        """Return when the number was asked that is pending for the longest time."""
-        return next((asked.active for asked in self._waits if asked.pending > here.answered), here.active)
 
     def _with_pauses(self, rest: float, calls_left: float, now: Stats) -> float:
         plan = self._plan
