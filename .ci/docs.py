@@ -207,21 +207,35 @@ def _columns() -> str:
 
 MEANINGS = {
     "owner": "the process, as in `owners`",
-    "account": "the account, by the host and a hash of the API id, whose rate is shared",
-    "answers.whatsapp": "the verdict, empty for a failure; in `packed` too, here for SQL",
-    "claims.owner": "the process, as in `owners`; in SQLite, negative seconds since 1970: one that had died by then",
+    "account": "the account whose rate is shared: its host and a hash of its API id",
+    "answers.at": "microseconds since 1970, UTC; a copy of what is in `packed`, for SQL",
+    "answers.whatsapp": "the answer, empty for a failure; a copy of what is in `packed`, for SQL",
+    "answers.packed": "the whole record as MessagePack, see `_packing.py`",
+    "claims.owner": "the process, as in `owners`; in SQLite, a negative value is when its process was found dead",
+    "earlier.key": "as in `answers`, which held this before the number was checked again",
     "earlier.at": "as in `answers`",
     "earlier.packed": "as in `answers`",
+    "owners.id": "never reused, so that a claim cannot pass to another process",
+    "owners.token": "names the file that the process keeps locked",
+    "owners.boot": "when the system started; after a restart, the process's counters may be lost",
+    "owners.expires": "until when its claims hold (SQLite: seconds since 1970)",
     "leases.job": "as in `jobs`",
-    "jobs.name": "what was given as `--job`, or the list's",
-    "jobs.possibly_double_charged": "calls made again after their answer was lost",
+    "leases.slot": "the position of its counters in the process's file",
+    "leases.granted": "calls leased and not returned",
+    "leases.made": "calls sent, as of the last report",
+    "jobs.name": "the name set with `--job`, or the path of the output",
+    "jobs.calls": "calls made by processes that have ended",
+    "jobs.possibly_double_charged": "calls made again after their reply was lost",
+    "jobs.lost_to_kills": "at most this many calls were in flight when a process was killed",
     "settings.name": "such as the rate found, the body's encoding, or calls that count against a quota",
     "settings.value": "as text",
-    "reports.id": "in the order in which they came",
-    "reports.outcomes": "what became of calls since the last report, as JSON",
-    "meta.version": "of these tables",
+    "paces.boot": "the system start from which its times count",
+    "paces.pace": "the schedule of permits as JSON, see `_permits.py`",
+    "reports.id": "in order of arrival",
+    "reports.outcomes": "how calls ended since the last report, as JSON",
+    "meta.version": "the version of the tables",
 }
-"""Of columns that the schemas do not explain, by name or by table and name."""
+"""What columns mean, by name or by table and name; the others have a comment in the schema."""
 
 
 def _ledger_tables() -> str:

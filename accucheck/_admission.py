@@ -134,7 +134,7 @@ class PendingNumber(Progress, eq=False, kw_only=True):
 
 
 InFlight: TypeAlias = dict[int, PendingNumber]
-"""The numbers that a client is buying; whoever else wants one of them joins it."""
+"""The numbers that a client is buying; others that want one of them join it."""
 
 
 class Admission(Generic[Item]):
@@ -208,7 +208,7 @@ class Admission(Generic[Item]):
                 self._admit(items)
                 if len(items) > 1:  # items that arrive one by one are claimed in groups, by the other task
                     await self._claim_some()
-                # Admission may not await anything otherwise; give the workers and the caller a turn.
+                # Admission may not await anything else here; let the workers and the caller run.
                 if self._is_full():
                     await self._wait_for_room()
                 elif len(items) > 1:

@@ -531,7 +531,7 @@ class Attempt:
             self.counters.retries += 1
 
     def _take_back(self, progress: Progress) -> None:
-        """Undo the count of a call of which nothing was sent: it was not made and cannot have been charged."""
+        """Undo the count of a call that was not sent, and so cannot have been charged."""
         progress.calls -= 1
         self.counters.calls -= 1
         if progress.next == "poll":

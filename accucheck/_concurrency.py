@@ -143,7 +143,7 @@ Item = TypeVar("Item")
 
 
 LONGEST_TURN: Final = 0.1
-"""Seconds that a reader may take outcomes without waiting before calls in flight get a turn."""
+"""Seconds that a reader may take outcomes without waiting before calls in flight get to run."""
 
 
 class OutcomeQueue(Generic[Item]):

@@ -87,7 +87,7 @@ class Policy:
     """Whether to repeat a call whose answer was lost after it was sent; the lost call may have been charged."""
     retry_budget: float = 0.5
     """Retries that the run may make for each answered call, 0 to 1, in addition to a first allowance and ten a second.
-    When none are left, numbers wait their turn: the run slows down, but no number fails because of it."""
+    When none are left, numbers wait: the run slows down, but no number fails because of it."""
 
     @classmethod
     def fast(cls) -> Policy:

@@ -85,7 +85,7 @@ class Gate(Protocol):
         """
 
     def admitted(self, sent_at: float) -> None:
-        """Report that the call whose permit was given at ``sent_at`` was not refused for its rate."""
+        """Report that the call whose permit was given at ``sent_at`` was not rate-limited."""
 
     def refused(self, sent_at: float, retry_after: float | None = None) -> None:
         """Report that the call whose permit was given at ``sent_at`` was rate-limited, so everyone must wait.
@@ -207,10 +207,10 @@ class Pace(Protocol):
         """Note that a call is being sent."""
 
     def admitted(self, now: float, sent_at: float) -> None:
-        """Note that a call was not refused for its rate."""
+        """Note that a call was not rate-limited."""
 
     def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
-        """Note that a call was refused for its rate."""
+        """Note that a call was rate-limited."""
 
 
 class PacedGate:
@@ -305,7 +305,7 @@ class PacedGate:
         except asyncio.CancelledError:
             self._waiters.leave(waiter)
             if self._server is not None and not self._waiters:
-                self._server.cancel()  # it would take a permit for nobody
+                self._server.cancel()  # it would take a permit that nobody wants
                 self._server = None
             raise
 
@@ -398,7 +398,7 @@ class AdaptiveGate(PacedGate):
 
     Args:
         rate: Calls per second. "auto" finds the limit from the vendor's refusals; a number is a ceiling, tried at
-            once; ``(low, high)`` bounds the search. Text may add quotas, and hours outside of which no call is started:
+            once; ``(low, high)`` bounds the search. Text may add quotas and the hours in which calls may start:
             "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima".
         burst: Calls allowed at once after a pause, 1 or more. Default: one, plus those due within 10 ms.
         learned: The limit that an earlier run found; see ``start_from``.

@@ -24,7 +24,7 @@ from accucheck._store import Ledger, PermitStore, Query, Store
 __all__ = ["OpenStores", "Passage", "SharedStore", "check_ledger", "ledger_name"]
 
 _KEEP_FLOOR: Final = 7 * 86_400.0
-"""Seconds for which the search starts from a rate at which nothing was refused."""
+"""Seconds that a rate at which nothing was refused is a starting point for the search."""
 _NO_NUMBER: Final = 0
 """Claimed by the process that finds out about the body."""
 _KEEP_USAGE: Final = 5.0

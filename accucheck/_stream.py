@@ -558,7 +558,7 @@ class Stream(Generic[Item]):
         self._check_done()
 
     def _begin_second_step(self, entries: Sequence[PendingNumber], settlements: Sequence[Settlement]) -> None:
-        """Ask for the details of numbers of which the basic endpoint has said "yes", now that this is stored."""
+        """Ask for the details of numbers with a stored "yes" from the basic endpoint."""
         for entry, settlement in zip(entries, settlements, strict=True):
             assert isinstance(settlement.result, Check)
             self._exposed -= 1

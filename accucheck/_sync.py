@@ -129,7 +129,9 @@ class SyncClient:
     def __enter__(self) -> Self:
         _refuse_a_loop("SyncClient", "await client.check(number)")
         if self._portal is not None:
-            raise RuntimeError(f"the client is {'closed' if self._closed else 'open'}: create a new one")
+            raise RuntimeError(
+                f"the client is {'closed' if self._closed else 'already open'}: create a new one"
+            )
         with ExitStack() as stack:
             portal = stack.enter_context(_portal())
             client = portal.call(self._make)

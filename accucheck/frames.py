@@ -194,7 +194,7 @@ def _append(frame: Any, columns: dict[str, list[Any]]) -> Any:
 
 
 def _free(name: str, taken: set[str]) -> str:
-    """Return the name of a column of ours beside those of the frame, which keep theirs."""
+    """Return the name for one of our columns; the frame's own columns keep theirs."""
     if name not in taken:
         return name
     own = name = f"accucheck_{name}"

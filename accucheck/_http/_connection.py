@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._busy:
-            self.abort()  # nobody asked: these bytes could only ever be taken for another number's answer
+            self.abort()  # unrequested bytes could only be mistaken for another number's answer
             return
         self._heard = self._loop.time()
         try:
@@ -265,7 +265,7 @@ class Connection(asyncio.Protocol):
 
 
 def _watch(sock: socket.socket) -> Callable[[], object]:
-    """Return a function that tells whether the socket has something to read, including its end."""
+    """Return a function that returns whether the socket has something to read, including its end."""
     if not hasattr(select, "poll"):  # Windows
         return lambda: select.select([sock], [], [], 0)[0]
     poll = select.poll()  # select() fails for descriptors from 1,024 on

@@ -131,7 +131,7 @@ class Deadlines:
     def end(self, call: _Call, error: BaseException | None = None) -> None:
         """Remove the call; ``error`` is its exception, if any.
 
-        Raises TimeoutError if that is our own cancellation at the end of its time, and nobody else's.
+        Raises TimeoutError if the cancellation is ours, because the time is up, and not someone else's.
         """
         self._calls.pop(call, None)
         if call.expired:

@@ -168,7 +168,7 @@ class ReplyParser:
     """Parses the replies of one connection, one after another; does no I/O.
 
     Pass bytes to ``feed`` and the end of the connection to ``feed_eof``. ``status`` is 0 until the final reply's head
-    is complete; ``is_complete`` tells whether the reply is. httptools calls the ``on_…`` methods.
+    is complete; ``is_complete`` says whether the reply is. httptools calls the ``on_…`` methods.
     """
 
     def __init__(self) -> None:
@@ -236,7 +236,7 @@ class ReplyParser:
             if self._cap is not None and self._fed > MAX_WIRE:
                 raise _oversized()
         if self._head_only and not data.endswith(b"\n"):
-            self.is_reusable = False  # a body all the same: the next reply's place is taken
+            self.is_reusable = False  # a body despite that: it would be read as the next reply
         return self.is_complete
 
     def feed_eof(self) -> None:

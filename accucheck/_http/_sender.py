@@ -63,7 +63,7 @@ class Sender:
     transport    any httpx transport, used unchanged and closed with the sender; None for our own.
     proxy        the proxy's URL; None for the environment's. Never used for loopback.
     verify       what TLS trusts, as in httpx: True for the system's roots, a context, the path of a CA file.
-    connections  maximum calls in flight; others wait their turn.
+    connections  maximum calls in flight; others wait in line.
 
     Redirects are never followed, because they would carry the credentials to another host.
     Raises ConfigurationError for arguments that are wrong, contradict each other or cannot be sent.

@@ -235,7 +235,7 @@ class FastTransport(httpx.AsyncBaseTransport):
                 self._schedule_sweep(self._loop)
 
     def release(self, origin: Origin, connection: Connection) -> None:
-        """Take back a connection after an exchange, however it ended."""
+        """Take back a connection after an exchange, no matter how it ended."""
         if connection.settle() and not self._closed:
             origin.idle.append(connection)
 

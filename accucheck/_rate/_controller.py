@@ -103,7 +103,7 @@ class RateController:
         calls = self._calls
         calls.sent += 1
         calls.times.append(now)
-        if self._lockout is not None:  # this call is the try; nobody follows before its reply
+        if self._lockout is not None:  # this call is the probe; no other is made before its reply
             self._hold(self._advance(now) + constants.HOLD_SECONDS + 4 * calls.latency)
 
     def admitted(self, now: float, sent_at: float) -> None:
@@ -252,7 +252,7 @@ class RateController:
             # Too early for a reset: the window slides.
             self._search.slide(rate)
             return
-        # From exhaustion to exhaustion or from reset to reset: between unlike moments lies a part of a window.
+        # From exhaustion to exhaustion or from reset to reset: anything else would include part of a window.
         measurement = self._since.measure(lockout.mark, reset)
         if early and most >= constants.FEW_CALLS:
             self._search.cruise((least + most) / 2, constants.SHORT_CRUISE_SECONDS)

@@ -1,4 +1,4 @@
-"""The store of a run without a ledger: exact, in constant memory however long the list."""
+"""The store of a run without a ledger: exact, in constant memory for lists of any length."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ class MemoryStore:
             for number in wanted
         }
         if self._segments:
-            # Only those of which a key is missing here may have more there.
+            # Only numbers with a missing key here may have more there.
             self._add_spilled(
                 {key: rows[number] for number in wanted for key in choice.keys(number) if key not in recent}
             )

@@ -1,6 +1,6 @@
 """A process that uses a ledger: a file next to it, locked while the process lives.
 
-The system drops the lock when the process dies, however it dies. So others know at once that its claims are free, and
+The system drops the lock when the process dies, no matter how. So others know at once that its claims are free, and
 its counters, in the same file, say how many of its leased calls were made.
 
 The lock is not on the ledger itself: closing any descriptor of a database file drops the POSIX locks that SQLite holds

@@ -106,7 +106,7 @@ class PermitRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the pace is kept for: the vendor's host and the API id's hash."""
     wanted: int
     start: Pacing
-    """For an account that nobody is calling yet."""
+    """For an account without callers so far."""
     pacing: Pacing | None = None
     """From the leader: how fast to call from now on."""
     outcomes: Outcomes
@@ -135,7 +135,7 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     """If it has changed, permits granted before are void."""
     single: bool = False
-    """Whether everyone waits for the reply to this one call: it is to be made, however late."""
+    """Whether everyone waits for the reply to this one call: it must be made, no matter how late."""
     limit: float = 0.0
     """See ``Pacing.limit``."""
     wait: float = 0.0

@@ -452,7 +452,7 @@ class PostgresStore:
 
     async def _claim(self, connection: AsyncConnection[Any], numbers: list[int], query: Query) -> Claims:
         # First claimed, then looked up: who settles an answer drops its claim with it, so an answer is seen by
-        # whoever gets the claim afterwards.
+        # the next owner of the claim.
         parameters = {"owner": self._owner, "keys": [claim_key(number) for number in numbers]}
         cursor = await connection.execute(_LEFT, parameters)
         left = {number_of(row[0]): row[1] for row in await cursor.fetchall()}

@@ -17,7 +17,7 @@ __all__ = ["COUNTS_MONEY", "Claims", "Endpoint", "EndpointChoice", "Query", "Sto
 COUNTS_MONEY: Final = "\x1f"
 """A job whose name starts with this counts money instead of calls; see ``max_cost``."""
 EndpointChoice: TypeAlias = Endpoint | Literal["cascade"]
-"""What a run asks: one endpoint, or "advanced" only for those of which "basic" says yes."""
+"""What a run asks: one endpoint, or "basic" first and "advanced" for each yes."""
 ALSO_ANSWERED_BY: Final[Mapping[Endpoint, tuple[Endpoint, ...]]] = {"basic": ("advanced",)}
 """For an endpoint, the others whose answers contain everything it returns."""
 

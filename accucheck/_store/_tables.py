@@ -288,7 +288,7 @@ class Tables:
             self._remember_some(rows[0])
 
     def drop_settled(self) -> None:
-        """Drop the claims on settled numbers. Not urgent: whoever wants such a number finds its answer first."""
+        """Drop the claims on settled numbers. Not urgent: a look-up finds the answer first."""
         self._dropped_at = self._clock()
         if self._settled:
             self.release([*self._settled])
@@ -488,7 +488,7 @@ class Tables:
                 self._connection.execute("DELETE FROM owners WHERE id = ?", (self._id,))
         finally:
             self.abandon()
-        # By a connection that has no page in memory: this one would not see what became of the file below them.
+        # On a connection without cached pages: this one would not notice changes to the file below its cache.
         with closing(open_reader(self.path)) as reader:
             check_small(reader, self.path)
 

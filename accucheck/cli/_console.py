@@ -1,7 +1,7 @@
 """Writes to standard output and standard error, with the same rules for every command.
 
 A stream that cannot be written to costs neither an answer nor the exit code. A terminal may lack a character (cp1252,
-ASCII), be closed from the start, or disappear in mid-run; a redirected file may be on a full disk. The answers are then
+ASCII), be closed from the start, or disappear mid-run; a redirected file may be on a full disk. The answers are then
 in the ledger, and the exit code still says how the run ended. Only a command that writes its answers to standard output
 fails if that is impossible.
 

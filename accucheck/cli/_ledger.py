@@ -71,11 +71,11 @@ class Book:
     """For messages; "" for a temporary one."""
     is_new: bool = False
     rescued: int = 0
-    """Answers that an earlier run had to write beside the ledger, and that are in it now."""
+    """How many answers were imported that an earlier run could not write to the ledger."""
 
     @property
     def path(self) -> str:
-        """Where it is now; a file that vanishes in mid-run is continued elsewhere."""
+        """Where it is now; if the file vanishes mid-run, the ledger continues in another one."""
         return (
             short_path(str(self.store.path))
             if isinstance(self.store, SQLiteStore) and self.name
@@ -164,7 +164,7 @@ def known_in(
 ) -> Find:
     """Return a look-up in ``store``. With ``to_ask``, what a run asks for again by itself is unknown.
 
-    Ages count from now, not from each look-up: an answer that is fresh when a run begins does not expire in mid-run.
+    Ages count from now, not from each look-up: an answer that is fresh when a run begins does not expire during it.
     With ``retry_failed`` a number that failed before now counts as unknown. Of a cascade whose second step has brought
     no details, the answer of the first step is known, except with ``to_ask``.
     """

@@ -157,7 +157,7 @@ def make_exclusion(skipping: Skipping, *, quiet: bool = False) -> Exclusion | No
     """Read the exclusion lists and the conditions; None if there are neither.
 
     Prints what each list holds, unless ``quiet``: a number that could not be read is not excluded. Raises FileError for
-    a list that holds no number at all, and ConfigurationError for a condition that is none.
+    a list that holds no number at all, and ConfigurationError for an invalid condition.
     """
     exclude, where = skipping.exclude, skipping.where
     if not exclude and not where:

@@ -164,7 +164,7 @@ class Estimate:
         if yes_share is None and answered >= _ENOUGH_KNOWN:
             yes_share = yes / answered
         self.yes_share = yes_share
-        """The share of the answers that are "yes"; None if nobody knows."""
+        """The share of the answers that are "yes"; None if unknown."""
         self.prices, self.currency = cost.prices, cost.currency
         self.basic = None if cost.prices is None else cost.prices.basic
         self._is_cascade = cascade

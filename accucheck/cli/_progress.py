@@ -133,7 +133,7 @@ class RunMeter:
         to_check: How many distinct numbers the run has to ask; None if unknown.
         price: Returns the cost of the run so far, in words; "" if there is no price.
         most_calls: How many calls this run may make; None if no cap ends it.
-        plan: The quotas and hours that it keeps to.
+        plan: The quotas and hours of the run.
         pause: Returns the seconds until quotas and hours allow a call; 0 if they do.
         outage: Returns whether calls are waiting for the end of an outage.
         wall: Returns seconds since 1970.
@@ -350,7 +350,7 @@ def showing(
         with suppress(OSError, ValueError):
             try:
                 if isinstance(display, _Bar) and ended.wait(display.period):
-                    return  # over before anybody could read it
+                    return  # over before anyone could read it
                 while True:
                     display.show(view())
                     if ended.wait(display.period):

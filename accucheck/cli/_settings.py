@@ -196,7 +196,7 @@ class Settings:
     def _refuse_unknown(self, known: set[str]) -> None:
         """Raise ConfigurationError for a variable or key that is not an option of any command.
 
-        ``known`` are the options of the command at hand: the other commands are imported only if these do not suffice.
+        ``known`` are the options of the current command; the other commands are imported only if needed.
         """
         variables = {
             name

@@ -83,7 +83,7 @@ class Survey:
     to_ask: int = 0
     """Distinct numbers that are left; each costs one call or more."""
     second_step: int = 0
-    """Of these, numbers of which the basic endpoint has said "yes": a cascade asks only for the details."""
+    """Of these, numbers with a "yes" from the basic endpoint: a cascade asks only for their details."""
     landlines: int = 0
     """Distinct numbers that are not mobiles."""
     yes: int = 0

@@ -81,7 +81,7 @@ class TimeLeft:
     Args:
         to_check: How many distinct numbers the run has to ask.
         most_calls: How many calls this run may make; None if no cap ends it.
-        plan: The quotas and hours that it keeps to.
+        plan: The quotas and hours of the run.
         wall: Returns seconds since 1970.
     """
 

@@ -122,7 +122,7 @@ class ExcelCopyWriter(Writer):
             self._sheet.old.close()
             self._sheet = None
         if self._zip is not None:
-            # Without its index: nobody will read it, and the disk may be full.
+            # Without its index, because it is discarded and the disk may be full.
             self._zip.fp = None
             self._zip = None
         self._close()

@@ -241,7 +241,7 @@ class Formats:
         self.percent = self.bold = -1
 
     def added_to(self, styles: bytes) -> bytes:
-        """Return the styles with our formats; as they are if they are in a form that nobody writes."""
+        """Return the styles with our formats added; unchanged if their form is unknown."""
         cells, fonts = _children(styles, b"cellXfs", b"xf"), _children(styles, b"fonts", b"font")
         root = re.search(rb"<(\w+:)?styleSheet\b[^>]*[^/]>", styles)
         if not cells or root is None:

@@ -165,7 +165,7 @@ def _cards(text: io.TextIOWrapper, name: str) -> Iterator[list[str]]:
         if size > _LONGEST_CARD:
             raise FileError(f"{name}: a contact is cut off; export the contacts again")
     if card:
-        yield card  # its end is missing: the numbers are there all the same
+        yield card  # its end is missing, but its numbers are there
 
 
 def _rows_of(card: list[str]) -> Iterator[tuple[str, ...]]:

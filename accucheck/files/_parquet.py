@@ -83,7 +83,7 @@ class ParquetSource(Source):
             self._batch_rows = _rows_that_fit(file.metadata)
             batch = next(file.iter_batches(min(_SAMPLE_ROWS, self._batch_rows)), None)
             sample = self._sampled(batch) if batch is not None else []
-            # Asked for only once it has been read with: of a codec that is none the library aborts the process.
+            # Only ask for a codec that has been read with: for an unknown one, the library aborts the process.
             read = batch is not None and len(self.schema)
             chunk = file.metadata.row_group(0).column(0) if read and file.metadata.num_row_groups else None
             self.compression: str = chunk.compression.lower() if chunk else "snappy"
@@ -243,7 +243,7 @@ class ParquetWriter(Writer):
         self._writer.close()
 
     def discard(self) -> None:
-        """Let go of the library's writer while its stream still takes bytes; nobody will read them."""
+        """Release the library's writer while its stream still accepts bytes, which are discarded."""
         with suppress(OSError, self._arrow.ArrowException):
             self._writer.close()
 

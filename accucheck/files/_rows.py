@@ -354,4 +354,4 @@ class Writer(ABC):
         self.flush()
 
     def discard(self) -> None:  # noqa: B027 (few have anything to close)
-        """Abandon what was written: nobody will read it."""
+        """Abandon what was written."""

@@ -138,7 +138,7 @@ def check_path(output: str | os.PathLike[str]) -> None:
 
 
 def write(page: str, output: str | os.PathLike[str]) -> None:
-    """Replace the file as a whole, so that nobody ever sees half of the new report."""
+    """Replace the file as a whole, so that half of a new report is never visible."""
     with translate_output_errors(os.fspath(output)):
         file = AtomicFile(Path(output))
         try:

@@ -54,7 +54,7 @@ def number_in(body: bytes, content_type: str, understood: BodyType = "any") -> s
 
 
 def raw_number(body: bytes, content_type: str) -> object:
-    """Return whatever stands in the field ``number``, or None."""
+    """Return the content of the field ``number``, or None."""
     if len(body) > MAX_BODY:
         return None
     # Deep nesting makes the parser raise RecursionError; everything else that is wrong, ValueError.

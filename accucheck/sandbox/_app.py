@@ -50,7 +50,7 @@ setInterval(async () => {
   }
 }, 2000);
 """
-"""Brings the counts up to date every two seconds, unless it is paused, text is selected or nobody looks."""
+"""Brings the counts up to date every two seconds, unless it is paused, text is selected or the page is hidden."""
 
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
@@ -137,7 +137,7 @@ def page(
  class="key other"></span>refused for other reasons</div>
 <p class="note"><b>Charged twice</b> counts numbers that were paid for more than once at the same endpoint. A careful
 client causes this only when it must ask again after a reply was lost on the way (<b>charged but lost</b>), because
-AccuAuth has no way to ask what became of a call. If charged twice exceeds charged but lost, the client wastes money by
+AccuAuth has no way to look up a call. If charged twice exceeds charged but lost, the client wastes money by
 asking again unnecessarily.</p>
 <div class="tables">
 <section><h2>By status</h2>{_table(statuses)}</section>

@@ -109,7 +109,7 @@ def test_a_client_that_is_not_open_says_so(sandbox: Sandbox) -> None:
     with pytest.raises(RuntimeError, match="open the client first"):
         client.check("987654321")
     with client:
-        with pytest.raises(RuntimeError, match="the client is open: create a new one"):
+        with pytest.raises(RuntimeError, match="the client is already open: create a new one"):
             client.__enter__()
     with pytest.raises(RuntimeError, match="the client is closed: create a new one"):
         client.check("987654321")
