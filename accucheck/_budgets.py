@@ -15,7 +15,7 @@ from accucheck._errors import BudgetExhausted
 from accucheck._statuses import Charge, Row
 from accucheck._store import COUNTS_MONEY, Store
 
-__all__ = ["CallBudget", "CallCap", "Caps", "CostBudget", "budget_exhausted", "spent_so_far"]
+__all__ = ["CallBudget", "CallCap", "Caps", "CostBudget", "spent_so_far"]
 
 
 class CallCap:

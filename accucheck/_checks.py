@@ -9,7 +9,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final
 
 from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, first_step_of, next_claim_wait
 from accucheck._arguments import Timeouts
@@ -36,7 +36,6 @@ from accucheck._store import EndpointChoice, Query
 __all__ = ["Checks"]
 
 logger = logging.getLogger("accucheck")
-Result = TypeVar("Result")
 
 _RECENT_SECONDS: Final = 60.0
 """Seconds that a client without a ledger remembers the answers of its checks, unless ``fresh_within`` is set."""

@@ -194,37 +194,28 @@ Key: TypeAlias = Callable[[Any], object]
 
 def guarded(on_event: OnEvent) -> OnEvent:
     """Return a hook that cannot harm the run: its first exception is logged, all are ignored."""
-    complained = False
-
-    def tell(event: Event) -> None:
-        nonlocal complained
-        try:
-            on_event(event)
-        except Exception:
-            if not complained:
-                logging.getLogger("accucheck").exception("on_event raised an exception; the run continues")
-                complained = True
-
-    return tell
+    return _harmless(on_event, "on_event raised an exception; the run continues")
 
 
 def guarded_key(key: Key) -> Key:
     """Return a key function that cannot harm the run: if it raises, the key is None; the first exception is logged."""
+    return _harmless(key, "key raised an exception; the run continues without keys")
+
+
+def _harmless(function: Callable[[Any], Any], complaint: str) -> Callable[[Any], Any]:
     complained = False
 
-    def make(item: Any) -> object:
+    def call(value: Any) -> Any:
         nonlocal complained
         try:
-            return key(item)
+            return function(value)
         except Exception:
             if not complained:
-                logging.getLogger("accucheck").exception(
-                    "key raised an exception; the run continues without keys"
-                )
+                logging.getLogger("accucheck").exception(complaint)
                 complained = True
             return None
 
-    return make
+    return call
 
 
 class Listeners:

@@ -437,13 +437,8 @@ class AdaptiveGate(PacedGate):
         If that run was not refused, ``floor`` is its rate: the search is there within seconds. Has no effect once a
         permit was given, or if the rate is a number.
         """
-        plan = self._plan
-        if self._limiter is not None or plan.start is not None:
-            return
-        if learned is None:
-            self._pace = self._controller(None, floor)
-        elif 0 < learned < math.inf:
-            self._pace = self._controller(min(max(0.9 * learned, plan.low), plan.high))
+        if self._limiter is None and self._plan.start is None:
+            self._pace = self._controller(self._plan.start_near(learned), floor if learned is None else None)
 
     @property
     def floor(self) -> float | None:

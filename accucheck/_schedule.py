@@ -111,6 +111,12 @@ class RatePlan(NamedTuple):
         waits = [(calls - 1) // quota.calls * quota.seconds for quota in self.quotas if calls]
         return max([calls / self.high, *waits])
 
+    def start_near(self, learned: float | None) -> float | None:
+        """Return where to begin if an earlier run found this limit: at 90 % of it, unless the rate is a number."""
+        if self.start is not None or learned is None or not 0 < learned < math.inf:
+            return self.start
+        return min(max(0.9 * learned, self.low), self.high)
+
     @classmethod
     def read(cls, rate: Rate) -> RatePlan:
         """Parse a user's ``rate``; raises ConfigurationError if it is not one."""

@@ -93,9 +93,7 @@ class SharedGate:
         """The quotas allow no call before."""
         self._unused = 0
         self._seat = next(_SEATS)
-        self._low, self._high, self._start = plan.low, plan.high, plan.start
-        if learned is not None and self._start is None and 0 < learned < math.inf:
-            self._start = min(max(0.9 * learned, self._low), self._high)
+        self._low, self._high, self._start = plan.low, plan.high, plan.start_near(learned)
         self._from_floor = floor
         self._found: float | None = None
         self._floor: float | None = None

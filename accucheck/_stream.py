@@ -44,7 +44,7 @@ from collections.abc import (
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -69,7 +69,7 @@ from accucheck._models import Check, Outcome, Settlement, Stats
 from accucheck._settler import Settler
 from accucheck._store import Endpoint, Query, Store
 
-__all__ = ["Enter", "RunContext", "Stream"]
+__all__ = ["RunContext", "Stream"]
 
 Item = TypeVar("Item")
 logger = logging.getLogger("accucheck")
@@ -92,12 +92,6 @@ class RunContext(msgspec.Struct, frozen=True):
     budget: CallBudget | None = None
     close: Callable[[], Awaitable[None]] | None = None
     """Awaited once at the end of the run; may raise LedgerError."""
-
-
-class Enter(Protocol):
-    """Creates a stream's context."""
-
-    async def __call__(self, stream: Stream[Any]) -> RunContext: ...
 
 
 class _Worker:
@@ -166,7 +160,7 @@ class Stream(Generic[Item]):
         items: Iterable[Item] | AsyncIterable[Item],
         number: Callable[[Item], str | int | float | None],
         *,
-        enter: Enter,
+        enter: Callable[[Stream[Any]], Awaitable[RunContext]],
         limits: Limits,
         ordered: bool = False,
         mobile_only: bool = False,

@@ -25,9 +25,6 @@ from accucheck._http._reply import Headers, WholeReply, connect_error
 from accucheck._wire import not_sent
 
 __all__ = [
-    "FIELD_VALUE",
-    "REAL_CALLS",
-    "TOKEN",
     "FastTransport",
     "GuardedTransport",
     "Origin",
@@ -47,9 +44,9 @@ _FINEST = 0.001
 _SAFE_SHARE = 0.8
 """The share of a server's idle limit that we use, because a request must arrive before it, not just be sent."""
 
-TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """RFC 9110, section 5.6.2: methods and header names."""
-FIELD_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
+_FIELD_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[ \t!-~\x80-\xff]*[!-~\x80-\xff])?)?")
 """RFC 9110, section 5.5: no control characters, no blanks at either end."""
 _TARGET = re.compile(rb"[!-~\x80-\xff]+")
 
@@ -338,13 +335,13 @@ def _request_head(request: httpx.Request) -> tuple[bytes, int | None]:
     target: Any = request.extensions.get("target", request.url.raw_path)
     if method == b"CONNECT":
         raise httpx.UnsupportedProtocol("FastTransport does not open tunnels (CONNECT)")
-    if not TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
+    if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
         raise httpx.LocalProtocolError("the method or the target cannot be sent")
     length: int | None = 0
     lines = [method + b" " + target + b" HTTP/1.1"]
     names = set()
     for name, value in request.headers.raw:
-        if not TOKEN.fullmatch(name) or not FIELD_VALUE.fullmatch(value):
+        if not _TOKEN.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
             raise httpx.LocalProtocolError(
                 f"the header {name!r} cannot be sent: line break or control character"
             )
@@ -407,7 +404,7 @@ async def _chunks(body: object) -> AsyncGenerator[bytes, None]:
         raise TypeError("the request's body is not a stream of bytes")
 
 
-REAL_CALLS = "ACCUCHECK_REAL_CALLS_IN_TESTS"
+_REAL_CALLS = "ACCUCHECK_REAL_CALLS_IN_TESTS"
 _VENDOR = "accuauth.com"
 
 stand_in: list[httpx.AsyncBaseTransport] = []
@@ -427,7 +424,7 @@ def is_in_tests(url: httpx.URL) -> bool:
         or "PYTEST_CURRENT_TEST" in os.environ
         or getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "") == "unittest.__main__"
     )
-    return is_real and is_test and os.environ.get(REAL_CALLS) != "1"
+    return is_real and is_test and os.environ.get(_REAL_CALLS) != "1"
 
 
 def diallers(transport: object, depth: int = 4) -> list[object]:
@@ -464,7 +461,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             f"a test tried to call the real AccuAuth ({request.url.host}), which costs money. Use the fixture "
             "accucheck_sandbox or transport=accucheck.testing.FakeVendor(); with respx or pytest-httpx give "
             "transport=httpx.AsyncHTTPTransport(). To pay for real calls, or to record and replay them with a tool "
-            f"such as VCR, set {REAL_CALLS}=1."
+            f"such as VCR, set {_REAL_CALLS}=1."
         )
 
     async def aclose(self) -> None:
