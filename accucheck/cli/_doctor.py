@@ -14,7 +14,6 @@ import sys
 import tempfile
 import textwrap
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,6 +27,7 @@ from rich.filesize import decimal
 
 from accucheck._errors import AccucheckError, ConfigurationError, LedgerError
 from accucheck._events import CallEnded, Event, OnEvent
+from accucheck._http._dial import proxy_for
 from accucheck._models import Checked
 from accucheck._store import SQLiteStore, is_postgres
 from accucheck.cli._account import find_id, find_secret, make_client
@@ -42,8 +42,6 @@ from accucheck.cli._options import (
 )
 from accucheck.cli._run import run_to_end
 from accucheck.cli._settings import FILE_NAME, user_file
-
-__all__ = ["doctor"]
 
 _SECONDS = 10.0
 _SKEW_SECONDS = 60.0
@@ -156,17 +154,23 @@ def _network(account: Account) -> Iterator[Finding]:
     parts = urlsplit(account.base_url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    proxy, source = _proxy(account)
+    try:
+        proxy = proxy_for(httpx.URL(account.base_url), account.proxy)
+    except (ConfigurationError, httpx.InvalidURL) as error:
+        yield Finding("proxy", "failed", str(error))
+        return
     try:
         context = ssl.create_default_context(cafile=None if account.ca_file is None else str(account.ca_file))
     except (OSError, ssl.SSLError) as error:
         advice = "--ca-file needs a PEM file of certificates"
         yield Finding("CA file", "failed", f"{account.ca_file}: {_in_words(error)}", advice)
         return
-    if proxy is not None:
-        yield Finding("proxy", "ok", f"{_without_password(proxy)}, from {source}")
-    else:
+    if proxy is None:
         yield Finding("proxy", "ok", "none is used")
+    else:
+        option, environment = "--proxy, ACCUCHECK_PROXY or a settings file", "HTTPS_PROXY or ALL_PROXY"
+        source = environment if account.proxy is None else option
+        yield Finding("proxy", "ok", f"{proxy.url}, from {source}")  # without the password
     began = time.perf_counter()
     try:
         addresses = sorted(
@@ -212,28 +216,6 @@ def _in_words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _proxy(account: Account) -> tuple[str | None, str]:
-    """Return the proxy for calls, and where it is set."""
-    parts = urlsplit(account.base_url)
-    host = parts.hostname or ""
-    if host in ("localhost", "127.0.0.1", "::1"):
-        return None, ""
-    if account.proxy is not None:
-        return account.proxy, "--proxy, ACCUCHECK_PROXY or a settings file"
-    if urllib.request.proxy_bypass(host):
-        return None, ""
-    proxies = urllib.request.getproxies()
-    for name in (parts.scheme, "all"):
-        if name in proxies:
-            return proxies[name], f"{name.upper()}_PROXY"
-    return None, ""
-
-
-def _without_password(url: str) -> str:
-    before, at, after = url.rpartition("@")
-    return f"{before.partition('://')[0]}://…@{after}" if at else url
-
-
 def _certificate(raw: socket.socket, host: str, context: ssl.SSLContext) -> Finding:
     try:
         with context.wrap_socket(raw, server_hostname=host) as wrapped:
@@ -265,7 +247,7 @@ def _certificate(raw: socket.socket, host: str, context: ssl.SSLContext) -> Find
     return Finding("TLS", state, f"{version}, issued by {issuer}, {days} days left")
 
 
-def _answer(account: Account, proxy: str | None, context: ssl.SSLContext) -> Iterator[Finding]:
+def _answer(account: Account, proxy: httpx.Proxy | None, context: ssl.SSLContext) -> Iterator[Finding]:
     """Check the server with a plain GET, which is not a call, and compare its clock."""
     parts = urlsplit(account.base_url)
     began = time.perf_counter()

@@ -97,7 +97,11 @@ def test_behind_a_proxy_the_host_need_not_resolve_and_no_password_is_shown(
         assert not any("hunter2" in text for finding in dead.values() for text in finding)
         monkeypatch.setenv("NO_PROXY", "accuauth.invalid")
         assert found(Account(base_url="https://accuauth.invalid"))["proxy"].found == "none is used"
+        monkeypatch.setenv("NO_PROXY", "192.0.2.0/24")  # a network, as the client reads it
+        assert found(Account(base_url="https://192.0.2.1"))["proxy"].found == "none is used"
+        unusable = found(Account(base_url="https://accuauth.invalid", proxy="x"))
         direct = found(Account(base_url=f"http://127.0.0.1:{port}", proxy="http://127.0.0.1:1"))
+    assert unusable["proxy"].state == "failed"
     assert direct["HTTP"].state == "ok"
     assert direct["proxy"].found == "none is used"  # loopback is reached directly
 
