@@ -22,8 +22,6 @@ from accucheck._errors import ConfigurationError
 from accucheck.cli._console import say
 from accucheck.cli._options import Account, Pace, Patience
 
-__all__ = ["find_id", "find_secret", "make_client", "read_secret_file"]
-
 SECRET_COMMAND_SECONDS = 60.0
 """Seconds that a secret command may take, since some ask for a fingerprint or a passphrase."""
 _BYTE_ORDER_MARKS = (

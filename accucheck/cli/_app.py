@@ -26,8 +26,6 @@ from accucheck.cli._exit import EXPLANATION, ExitCode, Interrupted, Interruption
 from accucheck.cli._options import HIDDEN_STREAM, STANDARD_STREAM
 from accucheck.cli._settings import Settings, closest, every_option
 
-__all__ = ["app", "explain", "run"]
-
 _MEANT = {
     "threads": "--workers",
     "concurrency": "--workers",

@@ -58,8 +58,6 @@ from accucheck.cli._survey import run_sample_job, say_survey, survey_leads
 from accucheck.files import FileError, Row, Source, StreamSink, is_remote, local_name
 from accucheck.report._tally import best_of
 
-__all__ = ["LiveRows", "bulk", "run_file_jobs"]
-
 
 def bulk(
     *lists: StreamOrPath,

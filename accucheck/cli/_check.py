@@ -35,8 +35,6 @@ from accucheck.cli._progress import ProgressMode
 from accucheck.cli._run import Ending, run_job, run_to_end
 from accucheck.cli._summary import say_what_ended_it
 
-__all__ = ["check"]
-
 UNCHECKED = "UNCHECKED"
 NARROW = 76
 """Columns below which a table has one column for all details."""

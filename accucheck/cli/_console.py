@@ -31,31 +31,6 @@ from typing import Any, BinaryIO, TextIO, cast
 from accucheck._errors import ConfigurationError
 from accucheck.cli._exit import ExitCode, exit_code_of
 
-__all__ = [
-    "SayHandler",
-    "TerminalWriter",
-    "age",
-    "columns_of",
-    "complain",
-    "count",
-    "duration",
-    "finish_streams",
-    "folded",
-    "has_standard_output",
-    "in_money",
-    "json_line",
-    "moment",
-    "prepare_streams",
-    "print_json",
-    "report",
-    "say",
-    "short_path",
-    "standard_output",
-    "terminal_safe",
-    "thousands",
-    "wrapped",
-]
-
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI … final byte (ECMA-48, 5.4)
     # OSC, DCS, SOS, PM, APC and their text. The end is optional, so that the search is linear.

@@ -30,8 +30,6 @@ from accucheck._errors import (
     UniformRefusals,
 )
 
-__all__ = ["EXPLANATION", "ExitCode", "Interrupted", "Interruption", "exit_code_of"]
-
 
 class ExitCode(IntEnum):
     """The exit codes of every command."""

@@ -35,8 +35,6 @@ from accucheck.cli._options import (
 from accucheck.files import full_name, is_remote
 from accucheck.files._formats import split_suffixes
 
-__all__ = ["Job", "Only"]
-
 Only = Literal["yes", "no", "answered", "unanswered"]
 """Which rows an output keeps."""
 

@@ -33,18 +33,6 @@ from accucheck._store import (
 from accucheck._store._ledger import Ledger
 from accucheck.cli._console import count, say, short_path
 
-__all__ = [
-    "NONE",
-    "Book",
-    "Find",
-    "chosen_ledger",
-    "existing_ledger",
-    "known_in",
-    "ledger_exists",
-    "nothing_known",
-    "open_book",
-]
-
 NONE = "none"
 """The value of --ledger that turns the ledger off."""
 Find = Callable[[Sequence[int]], Awaitable[Mapping[int, Settlement]]]

@@ -39,8 +39,6 @@ from accucheck.cli._options import STANDARD_STREAM, WHICH, Duration, OutputForma
 from accucheck.cli._output import check_output, columns_of, refuse_existing
 from accucheck.files import FileSink, NumberColumn, Row, Source, StreamSink
 
-__all__ = ["LedgerRows", "app"]
-
 
 class _LedgerFile:
     """The ledger as a sink's source: a file that must not be overwritten."""

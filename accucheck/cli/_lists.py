@@ -20,8 +20,6 @@ from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several, Skippi
 from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source
 from accucheck.files._formats import split_suffixes
 
-__all__ = ["Exclusion", "Leads", "expand", "make_exclusion", "open_leads", "outputs_in", "reports_on"]
-
 _READABLE = {suffix for known in FORMATS.values() for suffix in known.read_suffixes}
 _WRITABLE = {suffix for known in FORMATS.values() for suffix in known.write_suffixes}
 

@@ -21,30 +21,6 @@ from accucheck._store import EndpointChoice
 from accucheck.cli._progress import ProgressMode
 from accucheck.files import FORMATS
 
-__all__ = [
-    "HIDDEN_STREAM",
-    "PATIENCE",
-    "STANDARD_STREAM",
-    "WHICH",
-    "Account",
-    "Age",
-    "CostOptions",
-    "Duration",
-    "ListOptions",
-    "OutputFormat",
-    "Pace",
-    "Patience",
-    "Rate",
-    "Skipping",
-    "Spending",
-    "StreamOrPath",
-    "Talk",
-    "Which",
-    "read_by",
-    "read_duration",
-    "read_rate",
-]
-
 STANDARD_STREAM = "-"
 """The name of standard input or standard output."""
 HIDDEN_STREAM = "\0"

@@ -45,21 +45,6 @@ from accucheck.files import (
 from accucheck.files._origin import OutputError, translate_output_errors
 from accucheck.report._tally import best_of
 
-__all__ = [
-    "EXCLUDED",
-    "UNCHECKED",
-    "Outputs",
-    "Tally",
-    "answered_rows",
-    "check_output",
-    "columns_of",
-    "invalid_columns",
-    "refuse_existing",
-    "refuse_files_beside",
-    "refuse_other_files",
-    "remember_output",
-]
-
 EXCLUDED = "EXCLUDED"
 """The status of a skipped row (``--exclude``, ``--where``)."""
 UNCHECKED = ResultColumns(status="UNCHECKED", reason="the run ended before this number was checked")

@@ -42,8 +42,6 @@ from accucheck.cli._summary import cost_in_words
 from accucheck.cli._survey import PROBLEMS, Survey, survey_leads
 from accucheck.files import local_name
 
-__all__ = ["plan"]
-
 _COST = Group("Estimate", sort_key=2)
 _KNOWN = Group("Ledger", sort_key=3)
 

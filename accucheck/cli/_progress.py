@@ -25,18 +25,6 @@ from accucheck.cli import _console
 from accucheck.cli._console import count, duration, moment, thousands, wrapped
 from accucheck.cli._time_left import LONG_PAUSE, UNKNOWN, Forecast, TimeLeft
 
-__all__ = [
-    "PassMeter",
-    "ProgressMode",
-    "RunMeter",
-    "SpeedRecord",
-    "View",
-    "WaitMeter",
-    "numbers_facts",
-    "reporting",
-    "showing",
-]
-
 ProgressMode = Literal["auto", "bar", "lines", "json", "none"]
 
 BAR_PERIOD = 0.25

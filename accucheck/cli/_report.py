@@ -32,8 +32,6 @@ from accucheck.report._page import render, summary_lines
 from accucheck.report._tally import CheckedColumns, Tally, best_of
 from accucheck.report._words import WORDS, Language
 
-__all__ = ["Paper", "changes", "diff", "make_paper", "report", "run_figures", "system_language"]
-
 
 def report(
     checked: Path,

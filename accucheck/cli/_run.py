@@ -32,8 +32,6 @@ from accucheck.cli._exit import Interrupted, Interruption
 from accucheck.cli._job import Job
 from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, reporting
 
-__all__ = ["Ending", "MetricsFile", "RunNotice", "run_job", "run_to_end"]
-
 PERIOD = 5.0
 """Seconds between writes; node exporters are scraped every 15 s or less often."""
 

@@ -34,8 +34,6 @@ from accucheck.cli._options import Account, Talk, read_by
 from accucheck.sandbox import Faults, Settings, Soft, request_id, run, truth
 from accucheck.sandbox._settings import Endpoint, Window, parse_outage, parse_rate_at
 
-__all__ = ["HEADER", "Proof", "app", "demo", "leads", "prove", "write_leads"]
-
 _LIMIT = Parameter(group=Group("Rate limit", sort_key=1))
 _TROUBLE = Parameter(group=Group("Trouble", sort_key=2))
 _ACCOUNT = Group("The simulated account", sort_key=3)

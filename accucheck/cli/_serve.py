@@ -25,8 +25,6 @@ from accucheck.cli._options import (
 )
 from accucheck.serve import make_app, run
 
-__all__ = ["serve"]
-
 _SERVER = Group("Server", sort_key=1)
 
 

@@ -27,8 +27,6 @@ from accucheck.cli._console import print_json, report
 from accucheck.cli._exit import ExitCode
 from accucheck.cli._options import Talk
 
-__all__ = ["FILE_NAME", "Layer", "Settings", "app", "closest", "every_option", "user_file"]
-
 FILE_NAME = "accucheck.toml"
 PREFIX = "ACCUCHECK_"
 _NOT_OPTIONS = {"ACCUCHECK_API_SECRET", "ACCUCHECK_SERVE_API_ID", "ACCUCHECK_SERVE_API_SECRET"}

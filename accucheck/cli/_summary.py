@@ -25,18 +25,6 @@ from accucheck.cli._run import Ending
 from accucheck.files import FileError
 from accucheck.files._sink import AtomicFile
 
-__all__ = [
-    "ListResult",
-    "calls_facts",
-    "conclude",
-    "cost_facts",
-    "cost_in_words",
-    "how_to_continue",
-    "say_what_ended_it",
-    "summarize_all",
-    "write_summary",
-]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ListResult:

@@ -32,18 +32,6 @@ from accucheck.cli._summary import calls_facts, cost_facts, cost_in_words, say_w
 from accucheck.files import local_name
 from accucheck.report._tally import confidence_interval
 
-__all__ = [
-    "PROBLEMS",
-    "UNREADABLE",
-    "Reservoir",
-    "Survey",
-    "run_sample_job",
-    "sample_facts",
-    "say_survey",
-    "survey",
-    "survey_leads",
-]
-
 _MOSTLY_INVALID = 0.5
 _ENOUGH_ROWS = 20
 

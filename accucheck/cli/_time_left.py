@@ -11,8 +11,6 @@ from typing import Literal, NamedTuple
 from accucheck._models import Stats
 from accucheck._schedule import RatePlan
 
-__all__ = ["LONG_PAUSE", "UNKNOWN", "Forecast", "TimeLeft"]
-
 STEP = 0.2
 """Seconds between saved counts."""
 SHORTEST_LOOK = 5.0
