@@ -54,7 +54,7 @@ from accucheck.cli._summary import (
     summarize_all,
     write_summary,
 )
-from accucheck.cli._survey import run_sample_job, say_survey, survey_leads
+from accucheck.cli._survey import run_sample_job, survey_job
 from accucheck.files import FileError, Row, Source, StreamSink, is_remote, local_name
 from accucheck.report._tally import best_of
 
@@ -169,16 +169,7 @@ async def _run_one(job: Job, client: Client, interruption: Interruption) -> List
                         book.say()
                         for note in sink.notes:
                             say(note)
-                    fresh = known_in(
-                        store,
-                        job.account.endpoint,
-                        fresh_within=job.fresh_within,
-                        retry_failed=job.retry_failed,
-                        to_ask=True,
-                    )
-                    found = await survey_leads(leads, fresh, job.talk)
-                    if not job.talk.quiet:
-                        say_survey(found)
+                    found = await survey_job(job, leads, store)
                     numbers = leads.to_buy() if found.to_ask else ()
                     ending = await run_job(job, client, numbers, store, interruption, to_ask=found.to_ask)
                     if not found.to_ask:  # its stream has read nothing

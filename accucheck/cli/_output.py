@@ -183,16 +183,14 @@ def _numbers_of(row: Row, read: Callable[[str], list[int]]) -> list[int] | Inval
 
 def check_output(path: str, source: Source, file_format: str | None) -> None:
     """Raise FileError if the output cannot be written: its folder, its format, its permissions."""
-    if is_remote(path):
-        FileSink(path, source, file_format=file_format).__exit__(BaseException, None, None)
-        return
-    folder = Path(path).parent
-    if not folder.exists():
-        raise OutputError(f"the folder {folder} does not exist\nmkdir -p {shlex.quote(str(folder))}")
-    if is_stream(path):
-        return  # its reader would notice that it was opened
-    sink = FileSink(path, source, file_format=file_format)
-    sink.__exit__(BaseException, None, None)  # as after an error: the temporary file is removed
+    if not is_remote(path):
+        folder = Path(path).parent
+        if not folder.exists():
+            raise OutputError(f"the folder {folder} does not exist\nmkdir -p {shlex.quote(str(folder))}")
+        if is_stream(path):
+            return  # its reader would notice that it was opened
+    # Closed as after an error: the temporary file is removed.
+    FileSink(path, source, file_format=file_format).__exit__(BaseException, None, None)
 
 
 def refuse_existing(output: str, *, force: bool) -> None:
@@ -250,28 +248,19 @@ def _identity(path: str) -> object:
 async def refuse_other_files(job: Job, memory: Store | None) -> None:
     """Raise FileError if the output exists and an earlier run on this list did not write it."""
     for output in job.outputs.values():
-        if _is_file(output) and not job.force:
-            await _refuse_other_file(job, output, memory)
-
-
-async def _refuse_other_file(job: Job, output: str, memory: Store | None) -> None:
-    known = await memory.recall(_name(output)) if memory is not None else None
-    if known is None:
-        raise FileError(
-            f"{output} exists, and accucheck did not write it from this list"
-            "\nname another output, or add --force to overwrite it"
-        )
-    record = json.loads(known)
-    if record["input"] != _input(job):
-        raise FileError(
-            f"{output} exists and holds the results of another list, {record['input']}"
-            "\nname another output, or add --force to overwrite it"
-        )
-    if record["written"] not in (None, _fingerprint(output)):
-        raise FileError(
-            f"{output} has been changed since accucheck wrote it"
-            "\nname another output, or add --force to overwrite it"
-        )
+        if job.force or not _is_file(output):
+            continue
+        known = None if memory is None else await memory.recall(_name(output))
+        record = {} if known is None else json.loads(known)
+        if known is None:
+            why = "exists, and accucheck did not write it from this list"
+        elif record["input"] != _input(job):
+            why = f"exists and holds the results of another list, {record['input']}"
+        elif record["written"] not in (None, _fingerprint(output)):
+            why = "has been changed since accucheck wrote it"
+        else:
+            continue
+        raise FileError(f"{output} {why}\nname another output, or add --force to overwrite it")
 
 
 async def remember_output(job: Job, memory: Store, *, written: bool) -> None:
@@ -293,22 +282,19 @@ class Outputs:
         self._paper = paper
         self._shown = job.talk.shown
         self._names = " and ".join(os.path.basename(output) for output in job.outputs.values())
-        summary = None if paper is None else paper.sheet
-        self._stack = ExitStack()
         self._sinks: dict[str, FileSink] = {}
         partial = job.only is not None or "" not in job.outputs
         with ExitStack() as opened:
             for verdict, output in job.outputs.items():
-                self._sinks[verdict] = opened.enter_context(
-                    FileSink(
-                        output,
-                        source,
-                        file_format=job.format,
-                        partial=partial,
-                        numbers=numbers,
-                        summary=summary,
-                    )
+                sink = FileSink(
+                    output,
+                    source,
+                    file_format=job.format,
+                    partial=partial,
+                    numbers=numbers,
+                    summary=None if paper is None else paper.sheet,
                 )
+                self._sinks[verdict] = opened.enter_context(sink)
             self._stack = opened.pop_all()
 
     @property

@@ -18,7 +18,7 @@ from accucheck._errors import InvalidNumber
 from accucheck._models import Check, Stats
 from accucheck._phone import normalize
 from accucheck._schedule import RatePlan
-from accucheck._store import Bitset
+from accucheck._store import Bitset, Store
 from accucheck.cli._console import age, count, duration, report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job
@@ -169,15 +169,27 @@ async def survey_leads(
     return found
 
 
-def say_survey(found: Survey) -> None:
-    """Print what is in a list and what is known already."""
-    say(_in_words(found))
-    problem, rows = next(iter(found.invalid.most_common(1)), ("", 0))
-    if rows > found.rows * _MOSTLY_INVALID and rows >= _ENOUGH_ROWS:
-        say(
-            f"{rows / found.rows:.0%} of the rows have no usable number: {PROBLEMS[problem]}",
-            hint="is this the right column? Choose one with --column",
-        )
+async def survey_job(
+    job: Job, leads: Leads, store: Store, *, on_unknown: Callable[[int], object] = lambda number: None
+) -> Survey:
+    """Read the list of a job once, print what is in it and what is known already, and return that."""
+    find = known_in(
+        store,
+        job.account.endpoint,
+        fresh_within=job.fresh_within,
+        retry_failed=job.retry_failed,
+        to_ask=True,
+    )
+    found = await survey_leads(leads, find, job.talk, on_unknown=on_unknown)
+    if not job.talk.quiet:
+        say(_in_words(found))
+        problem, rows = next(iter(found.invalid.most_common(1)), ("", 0))
+        if rows > found.rows * _MOSTLY_INVALID and rows >= _ENOUGH_ROWS:
+            say(
+                f"{rows / found.rows:.0%} of the rows have no usable number: {PROBLEMS[problem]}",
+                hint="is this the right column? Choose one with --column",
+            )
+    return found
 
 
 def _in_words(found: Survey) -> str:
@@ -233,16 +245,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
             if not job.talk.quiet:
                 book.say()
             draw: Reservoir[int] = Reservoir(size, Random(job.seed))
-            find = known_in(
-                book.store,
-                job.account.endpoint,
-                fresh_within=job.fresh_within,
-                retry_failed=job.retry_failed,
-                to_ask=True,
-            )
-            found = await survey_leads(leads, find, job.talk, on_unknown=draw.offer)
-            if not job.talk.quiet:
-                say_survey(found)
+            await survey_job(job, leads, book.store, on_unknown=draw.offer)
             if not draw.offered:
                 say("nothing to sample: every number in the list is already in the ledger")
                 return ExitCode.ALL_ANSWERED
