@@ -302,7 +302,6 @@ class Client:
             self._senders.append(self._sender.at(self._base_url + _PATHS["basic"]))
         self._make_attempt = partial(
             Attempt,
-            send=self._sender,
             send_basic=self._senders[-1],
             endpoint=endpoint,
             policy=self._policy,
@@ -681,6 +680,7 @@ class Client:
                 raise
         key = None if key is None else guarded_key(key)
         attempt = self._make_attempt(
+            send=self._sender,
             gate=passage.gate,
             events=events,
             caps=Caps(cap=self._cap, cost=cost, budget=budget),
@@ -750,6 +750,7 @@ class Client:
         budget = CallBudget(shared.store) if shared is not None and shared.store.durable else None
         checks = Checks(
             attempt=self._make_attempt(
+                send=self._sender,
                 gate=passage.gate,
                 events=self._events,
                 caps=Caps(cap=self._cap, budget=budget),
