@@ -12,10 +12,10 @@ import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeAlias, TypeVar
 
 import msgspec
 
@@ -45,6 +45,7 @@ __all__ = [
 
 logger = logging.getLogger("accucheck")
 Result = TypeVar("Result")
+_Parameters: TypeAlias = Sequence[object] | Mapping[str, object]
 
 VERSION: Final = 1
 _OLDEST_SERVER: Final = 150_000
@@ -133,6 +134,7 @@ FROM accucheck.claims LEFT JOIN accucheck.owners ON id = owner
 WHERE key = ANY(%(keys)s) AND owner <> %(owner)s AND (expires IS NULL OR expires <= clock_timestamp())"""
 """What others had claimed that were not heard of since, and until when they may have asked for it. The owner of a claim
 whose process is dead is that time, negative."""
+_UNCLAIM: Final = "DELETE FROM accucheck.claims WHERE owner = %s AND key = ANY(%s)"
 _SPENT: Final = """
 SELECT coalesce((SELECT calls FROM accucheck.jobs WHERE name = %(job)s), 0)
     + coalesce(sum(granted), 0), count(*) FILTER (WHERE owner <> %(owner)s)
@@ -142,8 +144,6 @@ INSERT INTO accucheck.jobs AS job (name, calls, possibly_double_charged, lost_to
 ON CONFLICT (name) DO UPDATE SET calls = job.calls + excluded.calls,
     possibly_double_charged = job.possibly_double_charged + excluded.possibly_double_charged,
     lost_to_kills = job.lost_to_kills + excluded.lost_to_kills"""
-_REMEMBER: Final = """
-INSERT INTO accucheck.settings VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value"""
 # A pace need not wait for the disk, but for the calls that count against quotas: a server that was killed is away for
 # longer than any permit lasts.
 _LOOK: Final = """
@@ -271,14 +271,14 @@ class PostgresStore:
             self._renewing = asyncio.create_task(self._renew(), name="accucheck ledger")
 
     async def _new_owner(self, connection: AsyncConnection[Any]) -> int:
-        cursor = await connection.execute(
+        token = "" if self._process is None else self._process.token
+        ((owner,),) = await _fetch(
+            connection,
             """INSERT INTO accucheck.owners (token, expires) VALUES (%s, clock_timestamp() + %s::interval)
             RETURNING id""",
-            ("" if self._process is None else self._process.token, _EXPIRY),
+            (token, _EXPIRY),
         )
-        row = await cursor.fetchone()
-        assert row is not None
-        return int(row[0])
+        return int(owner)
 
     async def aclose(self) -> None:
         async with self._opening:
@@ -320,11 +320,12 @@ class PostgresStore:
     async def _renew_once(self, connection: AsyncConnection[Any]) -> None:
         async with connection.transaction():
             await self._report(connection)
-            cursor = await connection.execute(
-                "UPDATE accucheck.owners SET expires = clock_timestamp() + %s::interval WHERE id = %s",
+            renewed = await _fetch(
+                connection,
+                "UPDATE accucheck.owners SET expires = clock_timestamp() + %s::interval WHERE id = %s RETURNING id",
                 (_EXPIRY, self._owner),
             )
-        if not cursor.rowcount:
+        if not renewed:
             # It was silent for too long, and others took over what it held: continue as a new owner.
             self._owner = await self._new_owner(connection)
             self._made.clear()
@@ -353,12 +354,12 @@ class PostgresStore:
 
     async def _end_owner(self, connection: AsyncConnection[Any], owner: int, *, token: str | None) -> None:
         """Count an owner's calls and drop what it holds, within a transaction; ``token`` is that of a dead one."""
-        cursor = await connection.execute(
-            """DELETE FROM accucheck.leases WHERE owner = %s RETURNING job, slot, granted, made,
-            (SELECT count(*) FROM accucheck.claims WHERE owner = %s)""",
-            (owner, owner),
-        )
-        for job, slot, granted, made, claimed in await cursor.fetchall():
+        for job, slot, granted, made, claimed in await _fetch(
+            connection,
+            """DELETE FROM accucheck.leases WHERE owner = %(owner)s RETURNING job, slot, granted, made,
+            (SELECT count(*) FROM accucheck.claims WHERE owner = %(owner)s)""",
+            {"owner": owner},
+        ):
             lost = 0
             known = counters_of(_counters_path(), token, slot) if token and slot >= 0 else None
             if known is not None:
@@ -390,21 +391,22 @@ class PostgresStore:
     async def _reap(self, connection: AsyncConnection[Any]) -> bool:
         """Free the claims and unused calls of dead and silent processes; return whether there were any."""
         found = False
-        cursor = await connection.execute(
+        path = _counters_path()
+        for owner, token, expired in await _fetch(
+            connection,
             "SELECT id, token, expires < clock_timestamp() FROM accucheck.owners WHERE id <> %s",
             (self._owner,),
-        )
-        path = _counters_path()
-        for owner, token, expired in await cursor.fetchall():
+        ):
             # A file that is not here is on another machine, or it is gone and its row will be.
             died = bool(token) and process_of(path, token) is not None and dead(path, token)
             if not died and not expired:
                 continue
             async with connection.transaction():
-                cursor = await connection.execute(
-                    "SELECT 1 FROM accucheck.owners WHERE id = %s FOR UPDATE SKIP LOCKED", (owner,)
-                )
-                if await cursor.fetchone() is None:
+                if not await _fetch(
+                    connection,
+                    "SELECT 1 FROM accucheck.owners WHERE id = %s FOR UPDATE SKIP LOCKED",
+                    (owner,),
+                ):
                     continue
                 await self._end_owner(connection, owner, token=token)
                 found = True
@@ -454,16 +456,12 @@ class PostgresStore:
         # First claimed, then looked up: who settles an answer drops its claim with it, so an answer is seen by
         # the next owner of the claim.
         parameters = {"owner": self._owner, "keys": [claim_key(number) for number in numbers]}
-        cursor = await connection.execute(_LEFT, parameters)
-        left = {number_of(row[0]): row[1] for row in await cursor.fetchall()}
-        cursor = await connection.execute(_CLAIM, parameters)
-        granted = {number_of(row[0]) for row in await cursor.fetchall()}
+        left = {number_of(key): at for key, at in await _fetch(connection, _LEFT, parameters)}
+        granted = {number_of(key) for (key,) in await _fetch(connection, _CLAIM, parameters)}
         known = await self._find(connection, numbers, query)
         needless = [claim_key(number) for number in known if number in granted]
         if needless:
-            await connection.execute(
-                "DELETE FROM accucheck.claims WHERE owner = %s AND key = ANY(%s)", (self._owner, needless)
-            )
+            await connection.execute(_UNCLAIM, (self._owner, needless))
         return Claims(
             known,
             {number for number in numbers if number not in granted and number not in known},
@@ -479,14 +477,7 @@ class PostgresStore:
                 self._claimed.difference_update(held)
 
     async def _unclaim(self, numbers: list[int]) -> None:
-        keys = [claim_key(number) for number in numbers]
-
-        async def work(connection: AsyncConnection[Any]) -> None:
-            await connection.execute(
-                "DELETE FROM accucheck.claims WHERE owner = %s AND key = ANY(%s)", (self._owner, keys)
-            )
-
-        await self._do(work)
+        await self._query(_UNCLAIM, (self._owner, [claim_key(number) for number in numbers]))
 
     async def settle(
         self,
@@ -505,22 +496,20 @@ class PostgresStore:
                 rows[row[0]] = row  # a statement may touch a row once
         ordered = [rows[key] for key in sorted(rows)]  # all in one order, so that nobody waits for each other
         released = [number_of(row[0]) for row in ordered] if release else []
-        parameters = {
-            "owner": self._owner,
-            "claims": [claim_key(number) for number in released],
-            "job": job,
-            "lost": sum(settlement.possibly_double_charged for settlement in settlements),
-            "made": self._made[job],
-            "keys": [row[0] for row in ordered],
-            "at": [row[1] for row in ordered],
-            "whatsapp": [row[2] for row in ordered],
-            "packed": [row[3] for row in ordered],
-        }
-
-        async def work(connection: AsyncConnection[Any]) -> None:
-            await connection.execute(_UPSERT, parameters)
-
-        await self._do(work)
+        await self._query(
+            _UPSERT,
+            {
+                "owner": self._owner,
+                "claims": [claim_key(number) for number in released],
+                "job": job,
+                "lost": sum(settlement.possibly_double_charged for settlement in settlements),
+                "made": self._made[job],
+                "keys": [row[0] for row in ordered],
+                "at": [row[1] for row in ordered],
+                "whatsapp": [row[2] for row in ordered],
+                "packed": [row[3] for row in ordered],
+            },
+        )
         self._claimed.difference_update(released)
         if self._process is not None and job in self._slots:
             self._process.count_settled(self._slots[job], sum(settlement.calls for settlement in settlements))
@@ -545,12 +534,10 @@ class PostgresStore:
                 "INSERT INTO accucheck.jobs (name) VALUES (%s) ON CONFLICT DO NOTHING", (job,)
             )
             await connection.execute("SELECT 1 FROM accucheck.jobs WHERE name = %s FOR UPDATE", (job,))
-            cursor = await connection.execute(_SPENT, {"job": job, "owner": self._owner})
-            row = await cursor.fetchone()
-            assert row is not None
+            ((spent, sharers),) = await _fetch(connection, _SPENT, {"job": job, "owner": self._owner})
             if max_calls is not None:
-                left = max_calls - int(row[0])
-                wanted = min(wanted, left, max(each, left // (2 * (row[1] + 1))))
+                left = max_calls - int(spent)
+                wanted = min(wanted, left, max(each, left // (2 * (sharers + 1))))
             wanted -= wanted % each
             if wanted <= 0:
                 return 0
@@ -572,15 +559,15 @@ class PostgresStore:
             async with connection.transaction():
                 if lost:
                     await connection.execute(_COUNT, (job, 0, lost, 0))
-                cursor = await connection.execute(
+                left = await _fetch(
+                    connection,
                     """UPDATE accucheck.leases SET granted = granted - %s, made = %s
                     WHERE owner = %s AND job = %s RETURNING granted""",
                     (unused, made, self._owner, job),
                 )
-                row = await cursor.fetchone()
-                if row is not None and made < row[0]:
+                if left and made < left[0][0]:
                     return
-                if row is not None:
+                if left:
                     await connection.execute(_COUNT, (job, made, 0, 0))
                     await connection.execute(
                         "DELETE FROM accucheck.leases WHERE owner = %s AND job = %s", (self._owner, job)
@@ -593,32 +580,25 @@ class PostgresStore:
         await self._do(work)
 
     async def calls_made(self, job: str = "") -> int:
-        async def work(connection: AsyncConnection[Any]) -> int:
-            cursor = await connection.execute(
-                """SELECT coalesce((SELECT calls FROM accucheck.jobs WHERE name = %(job)s), 0)
-                + coalesce((SELECT sum(made) FROM accucheck.leases WHERE job = %(job)s AND owner <> %(owner)s), 0)""",
-                {"job": job, "owner": self._owner},
-            )
-            row = await cursor.fetchone()
-            return int(row[0]) + self._made[job] if row else 0
-
-        return await self._do(work)
+        ((made,),) = await self._query(
+            """SELECT coalesce((SELECT calls FROM accucheck.jobs WHERE name = %(job)s), 0)
+            + coalesce((SELECT sum(made) FROM accucheck.leases WHERE job = %(job)s AND owner <> %(owner)s), 0)""",
+            {"job": job, "owner": self._owner},
+        )
+        return int(made) + self._made[job]
 
     # Settings
 
     async def recall(self, name: str) -> str | None:
-        async def work(connection: AsyncConnection[Any]) -> str | None:
-            cursor = await connection.execute("SELECT value FROM accucheck.settings WHERE name = %s", (name,))
-            row = await cursor.fetchone()
-            return None if row is None else str(row[0])
-
-        return await self._do(work)
+        rows = await self._query("SELECT value FROM accucheck.settings WHERE name = %s", (name,))
+        return str(rows[0][0]) if rows else None
 
     async def remember(self, name: str, value: str) -> None:
-        async def work(connection: AsyncConnection[Any]) -> None:
-            await connection.execute(_REMEMBER, (name, value))
-
-        await self._do(work)
+        await self._query(
+            """INSERT INTO accucheck.settings VALUES (%s, %s)
+            ON CONFLICT (name) DO UPDATE SET value = excluded.value""",
+            (name, value),
+        )
 
     # Permits
 
@@ -629,23 +609,21 @@ class PostgresStore:
         account = request.account
         look = {"account": account, "synchronous": "on" if request.quotas else "off"}
         async with connection.transaction():
-            cursor = await connection.execute(_LOOK, look)
-            row = await cursor.fetchone()
-            if row is None:
+            if not (rows := await _fetch(connection, _LOOK, look)):
                 await connection.execute(
                     "INSERT INTO accucheck.paces VALUES (%s, %s) ON CONFLICT DO NOTHING",
                     (account, msgspec.json.encode(Pace(rate=request.start.rate)).decode()),
                 )
-                cursor = await connection.execute(_LOOK, look)
-                row = await cursor.fetchone()
-                assert row is not None
-            pace, now = _pace_of(row[0]), row[1]
+                rows = await _fetch(connection, _LOOK, look)
+            pace, now = _pace_of(rows[0][0]), rows[0][1]
             permits = lease(pace, request, owner=seat_of(self._owner, request), now=now, wall=now)
             if permits.leads and not request.leaves:
-                cursor = await connection.execute(
-                    "DELETE FROM accucheck.reports WHERE account = %s RETURNING outcomes", (account,)
+                reports = await _fetch(
+                    connection,
+                    "DELETE FROM accucheck.reports WHERE account = %s RETURNING outcomes",
+                    (account,),
                 )
-                permits.reports.extend(_outcomes_of(report[0]) for report in await cursor.fetchall())
+                permits.reports.extend(_outcomes_of(report) for (report,) in reports)
             elif request.outcomes:
                 await connection.execute(
                     "INSERT INTO accucheck.reports (account, outcomes) VALUES (%s, %s)",
@@ -658,6 +636,9 @@ class PostgresStore:
         return permits
 
     # The connection
+
+    async def _query(self, query: LiteralString, parameters: _Parameters) -> list[tuple[Any, ...]]:
+        return await self._do(lambda connection: _fetch(connection, query, parameters))
 
     async def _do(
         self, work: Callable[[AsyncConnection[Any]], Awaitable[Result]], *, patience: float | None = None
@@ -683,6 +664,14 @@ class PostgresStore:
                 raise ledger_error(self.name, lasting) from None
             await asyncio.sleep(pause)
             pause = min(2 * pause, 1.0)
+
+
+async def _fetch(
+    connection: AsyncConnection[Any], query: LiteralString, parameters: _Parameters
+) -> list[tuple[Any, ...]]:
+    """Run a statement; return its rows, if it has any."""
+    cursor = await connection.execute(query, parameters)
+    return await cursor.fetchall() if cursor.description else []
 
 
 def _counters_path() -> Path:
