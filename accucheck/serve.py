@@ -20,15 +20,18 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qs
 
 from accucheck._errors import (
     AccucheckError,
-    CheckError,
+    BudgetExhausted,
     ConfigurationError,
+    InvalidArgument,
     InvalidNumber,
+    NoPermission,
+    OutOfQuota,
     PendingTimeout,
     RateLimited,
     RunEnded,
@@ -156,27 +159,12 @@ class _Service:
     def _answer(self, task: asyncio.Task[Check]) -> Response:
         try:
             check = task.result()
-        except InvalidNumber as error:
-            return self._refuse(400, "INVALID_ARGUMENT", error.reason)
-        except PendingTimeout as error:
-            return self._refuse(400, "PENDING", error.reason)
-        except RateLimited as error:
-            return self._refuse(429, "RATE_LIMIT_EXCEEDED", error.reason, RETRY_AFTER)
-        except VendorUnavailable as error:
-            return self._refuse(503, "INTERNAL_ERROR", error.reason, RETRY_AFTER)
-        except RunEnded as error:
-            status = error.status if error.status in ("OUT_OF_QUOTA", "NO_PERMISSION") else "INTERNAL_ERROR"
-            if error.status == "BUDGET_EXHAUSTED":
-                status = "OUT_OF_QUOTA"
-            # The vendor refused OUR credentials, not the caller's.
-            return self._refuse(403 if status != "INTERNAL_ERROR" else 500, status, error.reason)
-        except CheckError as error:
-            known = error.status == "INVALID_ARGUMENT"
-            return self._refuse(
-                400 if known else 500, error.status if known else "INTERNAL_ERROR", error.reason
-            )
         except AccucheckError as error:
-            return self._refuse(500, "INTERNAL_ERROR", error.reason)
+            return next(
+                self._refuse(code, status, error.reason, retry_after)
+                for kind, code, status, retry_after in _ERRORS
+                if isinstance(error, kind)
+            )
         self.replies["OK"] += 1
         return JSONResponse({"status": "OK", "result": self._result(check), "request_id": check.request_id})
 
@@ -218,18 +206,11 @@ class _Service:
         """Answer ``GET /metrics`` in Prometheus's text format, version 0.0.4."""
         assert self._client is not None
         stats = self._client.stats
-        lines = [
-            "# HELP accucheck_replies_total Requests answered, by the status word sent.",
-            "# TYPE accucheck_replies_total counter",
-            *(
-                f'accucheck_replies_total{{status="{status}"}} {count}'
-                for status, count in sorted(self.replies.items())
-            ),
-            "# HELP accucheck_queue Checks in progress or waiting.",
-            "# TYPE accucheck_queue gauge",
-            f"accucheck_queue {len(self._under_way)}",
-        ]
+        replies = {f'{{status="{status}"}}': count for status, count in sorted(self.replies.items())}
+        lines: list[str] = []
         for name, kind, text, value in (
+            ("replies_total", "counter", "Requests answered, by the status word sent.", replies),
+            ("queue", "gauge", "Checks in progress or waiting.", len(self._under_way)),
             ("calls_total", "counter", "Calls made to AccuAuth.", stats.calls),
             ("polls_total", "counter", "Calls that asked again after PENDING.", stats.polls),
             ("retries_total", "counter", "Retries after a failure.", stats.retries),
@@ -245,7 +226,9 @@ class _Service:
         ):
             if value is not None:
                 name = f"accucheck_{name}"
-                lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
+                values = value if isinstance(value, dict) else {"": value}
+                lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+                lines += [f"{name}{label} {number:.16g}" for label, number in values.items()]
         return PlainTextResponse(
             "\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8"
         )
@@ -306,9 +289,6 @@ def make_app(
 
     path = f"/check/whatsapp_{_offered(endpoint)}"
 
-    def post(path: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
-        return Route(path, answer, methods=["POST"])
-
     async def not_found(_request: Request, _error: Exception) -> Response:
         return service._refuse(404, "NOT_FOUND", f"this server offers {path}")
 
@@ -318,7 +298,7 @@ def make_app(
 
     return Starlette(
         routes=[
-            post(path, service.check),
+            Route(path, service.check, methods=["POST"]),
             Route("/", service.page),
             Route("/healthz", service.health),
             Route("/metrics", service.metrics),
@@ -399,6 +379,23 @@ def _yes_no(flag: bool | None) -> str:
     return "" if flag is None else "yes" if flag else "no"
 
 
+_ERRORS: Final[tuple[tuple[type[AccucheckError], int, str, int | None], ...]] = (
+    (InvalidNumber, 400, "INVALID_ARGUMENT", None),
+    (InvalidArgument, 400, "INVALID_ARGUMENT", None),
+    (PendingTimeout, 400, "PENDING", None),
+    (RateLimited, 429, "RATE_LIMIT_EXCEEDED", RETRY_AFTER),
+    (VendorUnavailable, 503, "INTERNAL_ERROR", RETRY_AFTER),
+    (NoPermission, 403, "NO_PERMISSION", None),
+    (OutOfQuota, 403, "OUT_OF_QUOTA", None),
+    (BudgetExhausted, 403, "OUT_OF_QUOTA", None),
+    (
+        AccucheckError,
+        500,
+        "INTERNAL_ERROR",
+        None,
+    ),  # also if AccuAuth refused our credentials, not the caller's
+)
+"""For the first class that an error has: HTTP code, status and Retry-After of the reply."""
 _REPLIES: Final = (
     (200, "OK", "The answer. A number that was answered before costs nothing."),
     (
@@ -445,20 +442,31 @@ def _fields(endpoint: str) -> dict[str, str]:
 
 def _openapi(endpoint: str) -> dict[str, Any]:
     text = {"type": "string"}
-    number = {"type": "object", "required": ["number"], "properties": {"number": text}}
-    refused = {
-        "description": " ".join(f"{code} {status}: {text}" for code, status, text in _REPLIES[1:]),
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["status", "reason", "request_id"],
-                    "properties": {"status": text, "reason": text, "request_id": text},
-                }
-            }
+
+    def record(**properties: Any) -> dict[str, Any]:
+        return {"type": "object", "required": [*properties], "properties": properties}
+
+    def reply(description: str, schema: dict[str, Any]) -> dict[str, Any]:
+        return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+    number = {"schema": record(number=text)}
+    result = record(**{name: {**text, "description": meaning} for name, meaning in _fields(endpoint).items()})
+    result["required"] = ["number", "whatsapp"]
+    check = {
+        "summary": "Check whether a Peru phone number is on WhatsApp",
+        "security": [{"id": [], "secret": []}],
+        "requestBody": {
+            "required": True,
+            "content": {"application/x-www-form-urlencoded": number, "application/json": number},
+        },
+        "responses": {
+            "200": reply("The answer", record(status={"const": "OK"}, result=result, request_id=text)),
+            "default": reply(
+                " ".join(f"{code} {status}: {meaning}" for code, status, meaning in _REPLIES[1:]),
+                record(status=text, reason=text, request_id=text),
+            ),
         },
     }
-    fields = _fields(endpoint)
     return {
         "openapi": "3.1.0",
         "info": {"title": "accucheck serve", "version": "1"},
@@ -468,47 +476,7 @@ def _openapi(endpoint: str) -> dict[str, Any]:
                 "secret": {"type": "apiKey", "in": "header", "name": "X-DF-API-SECRET"},
             }
         },
-        "paths": {
-            f"/check/whatsapp_{endpoint}": {
-                "post": {
-                    "summary": "Check whether a Peru phone number is on WhatsApp",
-                    "security": [{"id": [], "secret": []}],
-                    "requestBody": {
-                        "required": True,
-                        "content": {
-                            "application/x-www-form-urlencoded": {"schema": number},
-                            "application/json": {"schema": number},
-                        },
-                    },
-                    "responses": {
-                        "200": {
-                            "description": "The answer",
-                            "content": {
-                                "application/json": {
-                                    "schema": {
-                                        "type": "object",
-                                        "required": ["status", "result", "request_id"],
-                                        "properties": {
-                                            "status": {"const": "OK"},
-                                            "request_id": text,
-                                            "result": {
-                                                "type": "object",
-                                                "required": ["number", "whatsapp"],
-                                                "properties": {
-                                                    name: {**text, "description": meaning}
-                                                    for name, meaning in fields.items()
-                                                },
-                                            },
-                                        },
-                                    }
-                                }
-                            },
-                        },
-                        "default": refused,
-                    },
-                }
-            }
-        },
+        "paths": {f"/check/whatsapp_{endpoint}": {"post": check}},
     }
 
 

@@ -103,24 +103,9 @@ _CHECKPOINT_PAGES: Final = 4_096
 """16 MiB of write-ahead log, so that pages that change often are copied back, and the file synced, less often."""
 _SMALL_BYTES: Final = 16 * 1024 * 1024
 """Files up to this size are checked completely when they are opened and closed, which takes about 60 ms."""
-_NETWORK: Final = frozenset(
-    {
-        *(
-            "9p",
-            "afs",
-            "afpfs",
-            "ceph",
-            "cifs",
-            "davfs",
-            "glusterfs",
-            "lustre",
-            "ncpfs",
-            "nfs",
-            "nfs4",
-            "smb2",
-        ),
-        *("smb3", "smbfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "fuse.glusterfs", "fuse.ceph"),
-    }
+_NETWORK: Final = re.compile(
+    r"9p|afs|afpfs|ceph|cifs|davfs|glusterfs|lustre|ncpfs|nfs4?|smb[23]|smbfs"
+    r"|fuse\.(sshfs|s3fs|rclone|glusterfs|ceph)"
 )
 _NAME: Final = "ledger "
 _TREES: Final = (b"\x02", b"\x05", b"\x0a", b"\x0d")
@@ -398,7 +383,7 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
 
 def _refuse_network(path: Path) -> None:
     kind = _file_system(path)
-    if kind in _NETWORK:
+    if _NETWORK.fullmatch(kind):
         raise LedgerError(
             f"ledger {path}: it is on a network file system ({kind}), which cannot lock a file for several processes: "
             "keep it on a local disk, or share a ledger in PostgreSQL (postgresql://…)"

@@ -165,12 +165,9 @@ class Owner:
         """Remove the file."""
         self._counters.release()
         self._map.close()
-        if sys.platform == "win32":  # an open file cannot be removed there
-            os.close(self._descriptor)
+        os.close(self._descriptor)
         with suppress(OSError):
             self._path.unlink()
-        if sys.platform != "win32":
-            os.close(self._descriptor)
 
 
 def dead(path: Path, token: str) -> bool:

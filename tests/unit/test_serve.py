@@ -221,6 +221,16 @@ async def test_health_follows_the_account() -> None:
         assert (await caller.get("/healthz")).status_code == 200
 
 
+async def test_large_counts_are_exact_in_metrics() -> None:
+    class Busy(Scripted):
+        @property
+        def stats(self) -> Stats:
+            return Stats(calls=123_456_789)
+
+    async with serving(Busy()) as caller:
+        assert "accucheck_calls_total 123456789" in (await caller.get("/metrics")).text.splitlines()
+
+
 async def test_metrics_are_prometheus_text() -> None:
     client = Scripted()
     client.go.set()
