@@ -42,7 +42,7 @@ class StoreConformance:
     # Kills
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-    async def test_what_a_killed_process_had_leased_and_not_used_comes_back(
+    async def test_unused_leases_of_a_killed_process_come_back(
         self, store: Store, make_store: Callable[[], Store]
     ) -> None:
         if not store.durable:
@@ -104,7 +104,7 @@ class StoreConformance:
         await store.settle([answered(MOBILE)])
         assert await store.find([MOBILE], ANY) == {MOBILE: new}
 
-    async def test_of_two_answers_in_one_batch_the_newer_one_is_kept(self, store: Store) -> None:
+    async def test_the_newer_of_two_answers_in_one_batch_is_kept(self, store: Store) -> None:
         new = answered(MOBILE, whatsapp=False, checked_at=NOW + timedelta(days=1))
         await store.settle([new, answered(MOBILE)])
         assert await store.find([MOBILE], ANY) == {MOBILE: new}

@@ -113,7 +113,7 @@ def test_traffic_is_counted_from_the_first_request() -> None:
     assert seen.per_second(4) == ([10, 10, 10, 10], [0, 0, 0, 1])
 
 
-def test_the_time_to_reach_the_limit_is_when_the_share_is_held() -> None:
+def test_reaching_the_limit_means_keeping_the_share_for_a_while() -> None:
     slow = [tick / 5 for tick in range(20)]  # 5/s for 4 s
     fast = [4 + tick / 10 for tick in range(60)]  # then 10/s
     seen = Traffic([*slow, *fast], [])

@@ -310,7 +310,7 @@ def test_a_second_signal_leaves_at_once_and_loses_nothing_that_was_answered(
     assert info["yes"] + info["no"] >= len(answered) * 0.6 > 0
 
 
-def test_an_empty_account_ends_the_run_with_a_whole_output(start_sandbox: Any, tmp_path: Path) -> None:
+def test_an_empty_account_ends_the_run_with_a_complete_output(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox(quota=50)
     source, output = tmp_path / "leads.csv", tmp_path / "checked.csv"
     write_leads(source, 300, 5)
@@ -1011,7 +1011,7 @@ def test_an_output_that_an_earlier_run_over_this_list_did_not_write_is_refused(
         (".", "directory"),
     ],
 )
-def test_a_refused_command_leaves_no_file_behind(
+def test_a_refused_command_creates_no_file(
     start_sandbox: Any, tmp_path: Path, output: str, told: str
 ) -> None:
     sandbox = start_sandbox()

@@ -41,7 +41,7 @@ def test_max_cost_holds_across_runs_and_can_be_raised(start_sandbox: Any, tmp_pa
     assert sandbox.stats()["charged"] == 60
 
 
-def test_what_earlier_runs_spent_counts_at_the_price_they_had(start_sandbox: Any, tmp_path: Path) -> None:
+def test_earlier_runs_count_at_the_price_they_had(start_sandbox: Any, tmp_path: Path) -> None:
     sandbox = start_sandbox()
     source, output = leads(tmp_path, 20), tmp_path / "out.csv"
     assert accucheck("bulk", source, "-o", output, "--price", "0.5", sandbox=sandbox).returncode == 0
@@ -67,7 +67,7 @@ def test_an_invalid_cap_is_refused(tmp_path: Path, options: tuple[str, ...], mes
     assert message in result.stderr
 
 
-def test_what_is_pending_at_the_end_is_collected_by_the_same_command_later(
+def test_numbers_pending_at_the_end_are_collected_by_the_same_command_later(
     start_sandbox: Any, tmp_path: Path
 ) -> None:
     busy = start_sandbox(pending=1, pending_for=100_000)

@@ -114,7 +114,7 @@ async def test_pendings_refusals_errors_and_faults_lose_no_answer() -> None:
         (Settings(quota=20), ("sandbox", "sandbox"), accucheck.OutOfQuota),
     ],
 )
-async def test_what_ends_the_run_is_raised_after_every_paid_outcome(
+async def test_an_error_that_ends_the_run_is_raised_after_every_paid_outcome(
     settings: Settings, credentials: tuple[str, str], error: type[accucheck.RunEnded]
 ) -> None:
     async with serve(settings) as sandbox:

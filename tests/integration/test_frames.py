@@ -142,7 +142,7 @@ async def test_an_empty_frame_gets_its_columns() -> None:
     assert checked.columns == ["phone", *ANSWER_COLUMNS]
 
 
-async def test_what_is_not_a_frame_is_refused() -> None:
+async def test_anything_but_a_frame_is_refused() -> None:
     async with a_client() as client:
         with pytest.raises(accucheck.ConfigurationError, match="not a dataframe"):
             await enrich_async([{"phone": "987650001"}], number="phone", client=client)

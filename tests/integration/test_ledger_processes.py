@@ -114,7 +114,7 @@ def test_a_cap_is_exact_across_processes(tmp_path: Path) -> None:
     assert set(charged(log).values()) == {1}
 
 
-def test_kills_at_random_lose_and_double_only_what_was_in_flight(tmp_path: Path) -> None:
+def test_random_kills_lose_and_double_only_calls_in_flight(tmp_path: Path) -> None:
     path, log = tmp_path / "leads.db", tmp_path / "log"
     chance = random.Random(4)
     rows, kills, cap = 4_000, 12, 6_000
@@ -138,7 +138,7 @@ def test_kills_at_random_lose_and_double_only_what_was_in_flight(tmp_path: Path)
     assert [file.name for file in tmp_path.iterdir() if ".run-" in file.name] == []
 
 
-def test_after_a_kill_what_was_not_sent_is_not_spent(tmp_path: Path) -> None:
+def test_after_a_kill_unsent_calls_are_not_spent(tmp_path: Path) -> None:
     """Reserving is not calling: a later cap of 300 must not fail because 512 calls were once reserved."""
     path, log = tmp_path / "leads.db", tmp_path / "log"
     program = textwrap.dedent(

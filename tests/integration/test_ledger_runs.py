@@ -146,7 +146,7 @@ def _settlements(path: Path) -> list[Settlement]:
         return [settlement for _, settlement in ledger.settlements()]
 
 
-async def test_leaving_early_stores_what_was_bought(tmp_path: Path) -> None:
+async def test_leaving_early_stores_the_answers_bought(tmp_path: Path) -> None:
     chance = random.Random(3)
     async with serve(Settings(latency=10)) as sandbox, client_for(sandbox) as client:
         for n in range(10):

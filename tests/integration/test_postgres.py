@@ -164,7 +164,7 @@ async def test_a_database_that_stays_down_ends_the_run_and_the_batch_can_be_retr
     await store.aclose()
 
 
-async def test_a_claim_whose_caller_has_gone_is_released(url: str) -> None:
+async def test_the_claim_of_a_cancelled_caller_is_released(url: str) -> None:
     store, other = PostgresStore(url), PostgresStore(url)
     await store.open()
     await other.open()

@@ -167,7 +167,7 @@ def test_a_list_is_read_over_http(memory: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["checked.csv", "checked.csv.gz", "checked.jsonl", "checked.xlsx", "checked.parquet"]
 )
-def test_every_format_goes_through_memory(memory: Any, name: str) -> None:
+def test_every_format_round_trips_through_memory(memory: Any, name: str) -> None:
     with open_source("memory://lists/leads.csv") as source:
         with FileSink(f"memory://out/{name}", source) as sink:
             for row in source.rows():

@@ -265,7 +265,7 @@ async def test_a_stream_cut_short_is_never_taken_for_complete() -> None:
         assert chunks == [b"hello"]
 
 
-async def test_a_reply_that_comes_before_the_request_is_whole_is_read_and_the_connection_closed() -> None:
+async def test_a_reply_before_the_end_of_the_request_is_read_and_the_connection_closed() -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
         await peer.send(reply(b"too large", status="413 Content Too Large"))
@@ -344,7 +344,7 @@ async def test_failures_are_httpxs_own_exceptions_and_close_the_connection(scrip
             await eventually(lambda: server.open == 0)
 
 
-async def test_a_server_that_goes_while_the_request_is_sent_is_a_write_error() -> None:
+async def test_a_server_that_disconnects_during_the_request_is_a_write_error() -> None:
     async def script(peer: Peer) -> None:
         await peer.head()
         peer.reset()

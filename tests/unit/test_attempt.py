@@ -400,7 +400,7 @@ def test_a_cancelled_probe_makes_way_for_another() -> None:
     assert run(main())
 
 
-def test_retries_drain_the_budget_and_with_an_empty_one_numbers_wait_their_turn() -> None:
+def test_retries_drain_the_budget_and_an_empty_one_makes_numbers_wait() -> None:
     async def main() -> list[Decision]:
         bench = Bench(*[FAILURE] * 8, allowance=0)
         return await asyncio.gather(*(bench.take(Progress(str(n))) for n in range(8)))

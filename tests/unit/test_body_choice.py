@@ -52,7 +52,7 @@ def test_a_form_that_works_is_remembered(reply: Reply) -> None:
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 @pytest.mark.parametrize("reply", [ANSWER, PENDING, CHECKING])
-def test_a_refused_first_call_is_made_once_more_as_json_and_what_works_is_remembered(
+def test_a_refused_first_call_is_repeated_as_json_and_the_result_remembered(
     refusal: Reply, reply: Reply
 ) -> None:
     choice = BodyChoice()
@@ -94,7 +94,7 @@ def test_a_reply_that_says_nothing_about_the_body_leaves_the_question_open(reply
 
 
 @pytest.mark.parametrize("style", ["form", "json"])
-def test_what_an_earlier_run_found_is_taken_without_a_trial(style: str) -> None:
+def test_the_encoding_that_an_earlier_run_found_is_used_without_a_trial(style: str) -> None:
     choice = BodyChoice(style)
     assert (choice.style, choice.settled) == (style, True)
     assert choice.heard(NOT_FOUND) is False

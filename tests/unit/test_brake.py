@@ -56,7 +56,7 @@ def test_a_different_reason_starts_the_count_again() -> None:
     assert refuse(brake, NOT_FOUND, FIRST_ALIKE) is not None
 
 
-def test_the_same_number_counts_once_however_often_it_is_refused() -> None:
+def test_a_number_counts_once_no_matter_how_often_it_is_refused() -> None:
     brake = Brake()
     assert not any(brake.refused("987654321", StatusReply("SHINY_NEW", 400)) for _ in range(100))
 

@@ -105,7 +105,7 @@ def test_the_next_block_is_leased_before_this_one_is_used_up() -> None:
     run(main())
 
 
-def test_a_lease_that_fails_is_reported_to_all_who_wait_for_it() -> None:
+def test_a_failed_lease_is_reported_to_all_waiters() -> None:
     class BrokenStore(MemoryStore):
         async def lease_calls(
             self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1
@@ -146,7 +146,7 @@ def test_calls_not_needed_for_a_while_are_returned_for_others() -> None:
     assert run(main()) < START + 80, "and it does not wait for the idle one to end"
 
 
-def test_a_cap_counts_what_is_taken_and_not_given_back() -> None:
+def test_a_cap_counts_calls_taken_minus_calls_returned() -> None:
     cap = CallCap(2)
     assert cap.take()
     cap.give_back()

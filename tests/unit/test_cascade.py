@@ -146,7 +146,7 @@ def test_both_answers_are_kept_each_under_its_endpoint() -> None:
 
 
 @pytest.mark.parametrize("first", ["basic", "advanced"])
-def test_what_one_endpoint_was_asked_before_is_not_bought_again(first: str) -> None:
+def test_answers_of_one_endpoint_are_not_bought_again_by_a_cascade(first: str) -> None:
     vendor, ledger, leads = Vendor(), Ledger(), numbers(30)
 
     async def main() -> None:
@@ -161,7 +161,7 @@ def test_what_one_endpoint_was_asked_before_is_not_bought_again(first: str) -> N
     run(main())
 
 
-def test_a_single_check_takes_both_steps_once_however_many_ask() -> None:
+def test_a_single_check_takes_both_steps_once_for_any_number_of_callers() -> None:
     vendor = Vendor()
 
     async def main() -> None:
@@ -175,7 +175,7 @@ def test_a_single_check_takes_both_steps_once_however_many_ask() -> None:
     run(main())
 
 
-def test_where_only_the_details_fail_the_answer_is_that_of_the_first_step() -> None:
+def test_if_only_the_details_fail_the_first_steps_answer_counts() -> None:
     vendor, ledger = Vendor({("advanced", "900000001"): ["unavailable"]}), Ledger()
 
     async def main() -> None:
@@ -192,7 +192,7 @@ def test_where_only_the_details_fail_the_answer_is_that_of_the_first_step() -> N
 
 
 @pytest.mark.parametrize("ledger", [None, Ledger])
-def test_what_ends_the_run_at_the_second_step_loses_no_answer_of_the_first(ledger: Any) -> None:
+def test_an_end_at_the_second_step_loses_no_answer_of_the_first(ledger: Any) -> None:
     vendor = Vendor({("advanced", "*"): ["OUT_OF_QUOTA"]}, latency=0.5)
     leads = numbers(60)
 
@@ -233,7 +233,7 @@ def test_pending_later_collects_both_steps() -> None:
     run(main())
 
 
-def test_what_is_pending_at_the_second_step_is_collected_by_the_next_run() -> None:
+def test_numbers_pending_at_the_second_step_are_collected_by_the_next_run() -> None:
     words = {("advanced", lead): ["PENDING"] * 3 for lead in numbers(9)}
     vendor, ledger, leads = Vendor(words), Ledger(), numbers(9)
 
@@ -324,7 +324,7 @@ RUNS = st.lists(
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
-def test_whatever_happens_each_step_is_paid_once_and_the_cost_is_the_invoice(
+def test_each_step_is_paid_for_once_and_the_cost_matches_the_invoice(
     words: dict[tuple[str, str], list[str]], runs: list[Any], seed: int
 ) -> None:
     vendor, ledger = Vendor(words), Ledger()

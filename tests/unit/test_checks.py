@@ -128,7 +128,7 @@ def test_a_check_and_a_stream_for_one_number_are_one_call(kind: str) -> None:
     run(main())
 
 
-def test_two_streams_without_a_ledger_share_what_is_in_flight() -> None:
+def test_two_streams_without_a_ledger_share_numbers_in_flight() -> None:
     async def main() -> None:
         vendor = Vendor(latency=1.0)
 
@@ -265,7 +265,7 @@ def test_at_the_deadline_a_check_that_got_no_permit_is_rate_limited() -> None:
     run(main())
 
 
-def test_at_the_deadline_the_error_has_what_the_last_reply_said() -> None:
+def test_at_the_deadline_the_error_has_the_last_replys_details() -> None:
     async def main() -> None:
         vendor = Vendor()
         vendor.reply = lambda national: httpx.Response(
@@ -397,7 +397,7 @@ def test_twenty_checks_of_a_vendor_that_is_down_have_all_failed_within_15_second
     run(main())
 
 
-def test_what_the_ledger_knows_is_answered_though_the_vendor_is_down() -> None:
+def test_known_answers_are_returned_even_if_the_vendor_is_down() -> None:
     async def main() -> None:
         vendor = Vendor()
         async with client_of(vendor, ledger=Ledger()) as client:
@@ -409,7 +409,7 @@ def test_what_the_ledger_knows_is_answered_though_the_vendor_is_down() -> None:
     run(main())
 
 
-def test_a_check_beside_a_stream_that_waits_for_the_vendor_fails_at_once() -> None:
+def test_a_check_during_an_outage_fails_at_once_while_a_stream_waits() -> None:
     async def main() -> None:
         vendor = Vendor()
         vendor.down = True
@@ -457,7 +457,7 @@ def test_an_outage_that_ends_in_time_ends_nothing() -> None:
 # First at the gate
 
 
-def test_a_check_beside_two_saturated_streams_waits_three_permits_at_most() -> None:
+def test_a_check_next_to_two_saturated_streams_waits_for_at_most_three_permits() -> None:
     async def main() -> None:
         vendor = Vendor(latency=0.01)
         async with client_of(vendor, rate=20.0, burst=1) as client:

@@ -85,14 +85,14 @@ def test_a_success_never_opens_it() -> None:
 # While open
 
 
-def test_while_open_nothing_goes_before_the_pause_is_over() -> None:
+def test_while_open_no_call_is_made_before_the_pause_is_over() -> None:
     circuit = opened_at(100.0)
     assert not circuit.admits(100.0)
     assert not circuit.admits(100.0 + FIRST_PAUSE - 0.001)
     assert circuit.admits(100.0 + FIRST_PAUSE)
 
 
-def test_after_the_pause_one_probe_goes_and_no_second() -> None:
+def test_after_the_pause_a_single_probe_is_made() -> None:
     circuit = opened_at(100.0)
     assert circuit.admits(101.0)
     assert circuit.sending()
@@ -175,7 +175,7 @@ def test_an_abandoned_probe_makes_way_for_another_at_once() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0, 3)), max_size=200))
-def test_whatever_happens_at_most_one_probe_is_in_flight_and_one_can_always_come(
+def test_at_most_one_probe_is_in_flight_and_one_is_always_possible(
     happenings: list[tuple[bool, bool, float]],
 ) -> None:
     circuit, now, probing = Circuit(), 0.0, False
@@ -241,7 +241,7 @@ def test_with_a_share_of_zero_only_time_refills_the_budget() -> None:
     assert budget.wait(100.1) == pytest.approx(0)
 
 
-def test_a_clock_that_goes_back_brings_nothing() -> None:
+def test_a_clock_that_goes_back_adds_nothing() -> None:
     budget = RetryBudget(allowance=1, share=0.2)
     budget.take(100.0)
     assert budget.wait(50.0) == pytest.approx(0.1)

@@ -106,7 +106,7 @@ def test_a_condition_on_a_column_that_is_not_there_is_an_error_that_lists_them()
         make_exclusion(Skipping(where=("consent",)))
 
 
-def test_a_list_of_refusals_says_what_was_read_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_exclusion_list_reports_what_was_read(capsys: pytest.CaptureFixture[str]) -> None:
     write("refused.csv", text="name,phone\nAna,913456789\nEva,\nLuis,ext. 12\n")
     assert make_exclusion(Skipping(exclude=(Path("refused.csv"),))) is not None
     said = capsys.readouterr().err
@@ -116,7 +116,7 @@ def test_a_list_of_refusals_says_what_was_read_of_it(capsys: pytest.CaptureFixtu
     assert "never" not in capsys.readouterr().err
 
 
-def test_a_list_of_refusals_without_a_number_is_an_error() -> None:
+def test_an_exclusion_list_without_a_number_is_an_error() -> None:
     write("refused.csv", text="phone\nAna\nEva\n")
     with pytest.raises(FileError, match="has no phone numbers, so nothing would be excluded"):
         make_exclusion(Skipping(exclude=(Path("refused.csv"),)))

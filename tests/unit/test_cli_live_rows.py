@@ -42,7 +42,7 @@ async def test_a_slow_reader_slows_the_writer(monkeypatch: pytest.MonkeyPatch) -
     assert taken == 1_000
 
 
-async def test_what_the_input_raises_is_raised_after_the_rows_before_it() -> None:
+async def test_an_error_in_the_input_is_raised_after_the_rows_before_it() -> None:
     def torn() -> Iterator[Row]:
         yield from rows(3)
         raise FileError("the file is damaged")

@@ -82,7 +82,7 @@ def test_a_duration_reads_naturally(seconds: float, words: str) -> None:
 
 
 @given(st.lists(st.text("abc ", min_size=1, max_size=30), max_size=8), st.integers(1, 100))
-def test_wrapped_facts_are_whole_and_fit_where_they_can(facts: list[str], width: int) -> None:
+def test_wrapped_facts_are_complete_and_fit_if_possible(facts: list[str], width: int) -> None:
     lines = wrapped(facts, width)
     assert "  ".join(lines) == "  ".join(facts)
     assert all(len(line) <= width or line in facts for line in lines)

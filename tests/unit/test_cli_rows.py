@@ -84,9 +84,7 @@ async def test_landlines_are_refused_with_mobile_only() -> None:
     st.lists(st.integers(900_000_000, 900_000_020), max_size=60),
     st.sets(st.integers(900_000_000, 900_000_020)),
 )
-def test_rows_come_out_once_and_in_order_however_they_are_chunked(
-    numbers: list[int], settled: set[int]
-) -> None:
+def test_rows_come_out_once_and_in_order_for_any_chunking(numbers: list[int], settled: set[int]) -> None:
     rows = [Row(str(number), place) for place, number in enumerate(numbers)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_output, "CHUNK", 7)

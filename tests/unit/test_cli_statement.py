@@ -80,7 +80,7 @@ async def test_a_zone_that_does_not_exist_is_named(tmp_path: Path) -> None:
         statement(str(tmp_path / "leads.db"), month="2026-11", timezone="Mars")
 
 
-async def test_the_days_of_a_cascade_are_told_by_endpoint(
+async def test_a_cascades_days_are_listed_by_endpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, at = tmp_path / "leads.db", datetime(2026, 11, 30, 12, tzinfo=UTC)

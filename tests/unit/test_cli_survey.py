@@ -11,7 +11,7 @@ from accucheck.cli._ledger import known_in, nothing_known
 from accucheck.cli._survey import PROBLEMS, UNREADABLE, sample_facts, survey
 
 
-async def test_a_survey_counts_rows_reasons_duplicates_and_what_is_left() -> None:
+async def test_a_survey_counts_rows_reasons_duplicates_and_numbers_to_check() -> None:
     answer = Check(number="+51987654321", whatsapp=True, checked_at=datetime.now(UTC))
     unknown: list[int] = []
 

@@ -236,7 +236,7 @@ def test_an_invalid_timeout_is_refused(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("apart", [0.0, 1.0])
-def test_a_known_number_counts_as_known_in_every_row_however_the_rows_are_read(apart: float) -> None:
+def test_a_known_number_counts_as_known_in_every_row(apart: float) -> None:
     async def leads() -> AsyncIterator[str]:
         for number in [NUMBER, "912345678"] * 3:
             yield number

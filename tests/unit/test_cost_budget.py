@@ -75,7 +75,7 @@ def test_runs_of_a_job_share_the_cap_and_other_jobs_do_not() -> None:
     assert run(main()) == [4, 6, 10]
 
 
-def test_what_was_spent_at_another_price_counts() -> None:
+def test_money_spent_at_another_price_counts() -> None:
     async def main() -> list[Any]:
         store = MemoryStore()
         first = await opened(store, "1", Prices("0.1"))
@@ -147,7 +147,7 @@ def test_calls_wait_for_the_replies_that_may_be_free() -> None:
     run(main())
 
 
-def test_a_lease_that_fails_is_reported_to_all_who_wait_for_it() -> None:
+def test_a_failed_lease_is_reported_to_all_waiters() -> None:
     class BrokenStore(MemoryStore):
         async def lease_calls(
             self, wanted: int, *, max_calls: int | None, job: str = "", each: int = 1

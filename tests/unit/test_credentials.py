@@ -133,9 +133,7 @@ def test_the_processs_environment_is_read_by_default(monkeypatch: pytest.MonkeyP
         ("a", " \n", "set ACCUCHECK_API_SECRET in"),
     ],
 )
-def test_what_is_missing_is_named_and_nothing_else(
-    api_id: str | None, api_secret: str | None, missing: str
-) -> None:
+def test_only_missing_credentials_are_named(api_id: str | None, api_secret: str | None, missing: str) -> None:
     with pytest.raises(ConfigurationError, match=missing):
         Credentials.find(api_id, api_secret, {})
 

@@ -140,9 +140,7 @@ def filled(kind: type[AccucheckError]) -> AccucheckError:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_every_error_travels_to_another_process_with_its_data(
-    kind: type[AccucheckError], protocol: int
-) -> None:
+def test_every_error_survives_pickling_with_its_data(kind: type[AccucheckError], protocol: int) -> None:
     error = filled(kind)
     for other in (
         pickle.loads(pickle.dumps(error, protocol)),
@@ -182,7 +180,7 @@ def test_the_plain_form_of_an_error_holds_all_of_it_and_is_ready_for_json(kind: 
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CHECK_KINDS if kind is not InvalidNumber])
-def test_an_error_of_a_number_holds_it_whole_and_shows_it_masked(kind: type[CheckError]) -> None:
+def test_an_errors_number_is_complete_as_a_field_and_masked_as_text(kind: type[CheckError]) -> None:
     error = kind("still checking", number="+51987654321")
     assert error.number == "+51987654321"
     assert error.reason == "still checking"
@@ -204,7 +202,7 @@ def test_an_error_that_ends_a_run_has_its_stats(kind: type[RunEnded]) -> None:
     assert (error.request_id, error.http_status, error.done, error.not_done) == ("TID1", 403, 0, 0)
 
 
-def test_an_invalid_number_is_caught_with_what_else_is_wrong_with_one_number() -> None:
+def test_an_invalid_number_is_a_check_error() -> None:
     with pytest.raises(CheckError):
         raise InvalidNumber("7 digits", problem="too_short")
 

@@ -107,11 +107,11 @@ def imported_names() -> set[str]:
     }
 
 
-def test_what_the_face_exports_is_what_is_documented() -> None:
+def test_the_exported_names_are_the_documented_ones() -> None:
     assert set(accucheck.__all__) == DOCUMENTED
 
 
-def test_what_the_face_imports_is_exactly_what_it_exports() -> None:
+def test_the_imported_names_are_the_exported_ones() -> None:
     assert imported_names() == set(accucheck.__all__)
 
 

@@ -182,7 +182,7 @@ def test_bytes_that_a_legacy_encoding_lacks_are_in_the_output(leads: Path) -> No
     assert "987654321,Año\x81,yes".encode() in written(leads)
 
 
-def test_a_signature_cannot_turn_the_text_around(leads: Path) -> None:
+def test_a_signature_cannot_reverse_the_text(leads: Path) -> None:
     leads.write_text("phone\n987654321\n")
     signature = "a\u202eb\u2066c\u200fd\u061ce\x1b[31mf\x9bg\u2029h 👨\u200d👩"
     for suffix in (".csv", ".tsv", ".jsonl"):
@@ -191,7 +191,7 @@ def test_a_signature_cannot_turn_the_text_around(leads: Path) -> None:
         )
 
 
-def test_a_short_row_is_filled_up_so_that_our_columns_stand_under_their_names(leads: Path) -> None:
+def test_a_short_row_is_padded_so_that_our_columns_stay_under_their_names(leads: Path) -> None:
     leads.write_text("phone,name,city\n987654321\n912345678,Ana,Lima\n")
     assert written(leads).decode().splitlines()[1] == f"987654321,,,{OURS}"
 

@@ -242,7 +242,7 @@ def test_a_title_takes_rows_of_the_sheet_too(tmp_path: Path, monkeypatch: pytest
     refused(leads, match="at most 2 rows")
 
 
-def test_a_workbook_named_csv_is_read_as_what_it_is(tmp_path: Path) -> None:
+def test_a_workbook_named_csv_is_read_as_a_workbook(tmp_path: Path) -> None:
     leads = tmp_path / "leads.csv"
     make(leads, [["phone"], [987654321]])
     with open_source(leads) as source:

@@ -233,7 +233,7 @@ def test_json_text_of_other_programs(tmp_path: Path, name: str, text: str, expec
     assert read(put(tmp_path, name, text)) == expected
 
 
-def test_what_is_nested_comes_out_as_columns_and_in_json_as_it_was(tmp_path: Path) -> None:
+def test_nested_values_become_columns_and_stay_unchanged_in_json(tmp_path: Path) -> None:
     line = f'{{"id": 7, "contact": {{"name": "Ana", "phone": "{A}"}}, "contact.name": "x"}}'
     with open_source(
         put(tmp_path, "leads.jsonl", f'{line}\n{{"id":8,"contact":{{"phone":"{B}"}}}}\n')
@@ -310,7 +310,7 @@ def tar() -> bytes:
         (f"{A},{B}\n{B},{C}\n", "or read all of them with --column all"),
     ],
 )
-def test_what_would_be_read_wrong_is_refused_by_its_name(
+def test_formats_that_would_be_misread_are_refused_by_name(
     tmp_path: Path, content: str | bytes, what: str
 ) -> None:
     leads = put(tmp_path, "leads.csv", content)
@@ -328,7 +328,7 @@ def test_the_legacy_encoding_is_the_one_that_makes_spanish_words(
         assert source.values(next(source.rows()))[:2] == text.split(",")
 
 
-def test_what_is_in_an_archive(tmp_path: Path) -> None:
+def test_files_in_archives(tmp_path: Path) -> None:
     def zipped(**members: str | bytes) -> bytes:
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:

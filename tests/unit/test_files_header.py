@@ -69,7 +69,7 @@ def test_a_title_above_the_header_comes_back_as_it_was(leads: Path, title: str, 
         leads = leads.with_name("output.csv").rename(leads.with_name("again.csv"))
 
 
-def test_our_columns_stand_beside_the_header_and_the_rows_alone(leads: Path) -> None:
+def test_our_columns_are_added_only_to_the_header_and_the_rows(leads: Path) -> None:
     leads.write_text(f"LISTA DE CLIENTES;;\ndni;telefono;nombre\n{ROWS}")
     title, header, *rows = checked(leads).read_text().splitlines()
     assert (title, header) == ("LISTA DE CLIENTES;;", f"dni;telefono;nombre;{NAMES}")

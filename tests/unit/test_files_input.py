@@ -64,7 +64,7 @@ def test_a_damaged_compressed_file_is_a_clear_error(tmp_path: Path) -> None:
         open_source(path)
 
 
-def test_zstd_that_stands_for_much_more_than_it_is_long_is_read_in_pieces(tmp_path: Path) -> None:
+def test_highly_compressed_zstd_is_read_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "leads.csv.zst"
     path.write_bytes(zstandard.compress(b"phone,name\n" + b"987654321,Ana\n" * 300_000))
     assert sum(1 for _ in open_source(path).numbers()) == 300_000
@@ -78,7 +78,7 @@ def test_zstd_that_stands_for_much_more_than_it_is_long_is_read_in_pieces(tmp_pa
         ("pipe", "not a regular file"),
     ],
 )
-def test_what_cannot_be_opened_is_a_clear_error(tmp_path: Path, name: str, told: str) -> None:
+def test_a_file_that_cannot_be_opened_is_a_clear_error(tmp_path: Path, name: str, told: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     descriptor = os.open(tmp_path / "pipe", os.O_RDWR)  # opening it would otherwise wait for a writer
     try:

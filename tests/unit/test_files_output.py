@@ -112,7 +112,7 @@ def test_a_failure_leaves_the_old_output_and_no_temporary_file(leads: Path, outp
 
 
 @pytest.mark.parametrize("name", ["checked.csv.gz", "checked.jsonl.zst"])
-def test_a_failure_leaves_nothing_that_fails_once_more_when_it_is_collected(
+def test_a_failed_output_does_not_fail_again_when_it_is_garbage_collected(
     leads: Path, output: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     complaints: list[object] = []
@@ -171,7 +171,7 @@ def test_an_output_that_cannot_be_started_leaves_nothing(leads: Path, output: Pa
     assert not list(output.parent.iterdir())
 
 
-def test_a_long_list_is_written_in_pieces_and_whole(leads: Path, output: Path) -> None:
+def test_a_long_list_is_written_in_pieces_and_completely(leads: Path, output: Path) -> None:
     leads.write_text("phone,name\n" + "987654321,Ana\n" * 5_000)
     for name in ("checked.csv", "checked.jsonl"):
         with open_source(leads) as source:
@@ -227,7 +227,7 @@ def test_temporary_files_of_killed_runs_are_removed_and_those_of_live_runs_are_n
 
 
 @pytest.mark.parametrize("name", ["checked.csv.gz", "checked.jsonl.gz"])
-def test_gzip_goes_by_the_name_and_the_same_rows_make_the_same_bytes(
+def test_the_name_selects_gzip_and_the_same_rows_give_the_same_bytes(
     leads: Path, output: Path, name: str
 ) -> None:
     output = output.with_name(name)
@@ -239,7 +239,7 @@ def test_gzip_goes_by_the_name_and_the_same_rows_make_the_same_bytes(
     assert gzip.decompress(first).count(b"OK") == 2
 
 
-def test_zstd_goes_by_the_name(leads: Path, output: Path) -> None:
+def test_the_name_selects_zstd(leads: Path, output: Path) -> None:
     output = output.with_name("checked.csv.zst")
     with open_source(leads) as source:
         write(source, output)
@@ -266,7 +266,7 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(leads: Path, output: P
 
 
 @pytest.mark.parametrize("name", ["checked.json", "checked.JSON", "checked.json.gz"])
-def test_a_json_document_is_refused_with_the_name_of_what_is_written(
+def test_a_json_document_as_output_is_refused_in_favor_of_json_lines(
     leads: Path, output: Path, name: str
 ) -> None:
     with open_source(leads) as source, pytest.raises(FileError, match=r"name the output \.jsonl"):
@@ -301,7 +301,7 @@ def test_a_stream_gives_each_row_at_once_if_asked(leads: Path) -> None:
     assert not stream.closed
 
 
-def test_a_stream_hands_over_what_is_answered_when_the_run_fails(leads: Path) -> None:
+def test_a_stream_delivers_the_answers_so_far_when_the_run_fails(leads: Path) -> None:
     stream = io.BytesIO()
     with open_source(leads) as source, pytest.raises(RuntimeError), StreamSink(stream, source) as sink:
         write_one_and_raise(sink, source, RuntimeError())

@@ -66,7 +66,7 @@ def refusal_of(path: Path) -> str:
         ("a.json", "\ufeff" + json.dumps([N1, N2])),
     ],
 )
-def test_json_documents_are_read_whole(tmp_path: Path, name: str, text: str) -> None:
+def test_json_documents_are_read_completely(tmp_path: Path, name: str, text: str) -> None:
     leads = put(tmp_path / name, text)
     assert numbers_of(leads) == [N1, N2]
     output = tmp_path / "out.jsonl"

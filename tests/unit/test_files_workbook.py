@@ -74,7 +74,7 @@ def rewritten(path: Path, change: Callable[[bytes], bytes], part: str = "xl/work
 LEADS: list[list[Any]] = [["Nombre", "Celular"], ["Ana", N1], ["Luis", N2]]
 
 
-def test_of_several_sheets_the_one_with_numbers_is_read_and_the_others_are_named(leads: Path) -> None:
+def test_the_sheet_with_numbers_is_read_and_the_others_are_named(leads: Path) -> None:
     make(
         leads, {"Portada": [["Reporte 2026"]], "Leads": LEADS, "Notas": [["DNI", "nota"], ["12345678", "x"]]}
     )
@@ -115,7 +115,7 @@ def test_a_sentence_with_a_number_does_not_make_a_sheet_a_list(leads: Path, note
         open_source(leads)
 
 
-def test_of_a_checked_workbook_the_sheet_with_the_answers_can_be_asked_for(leads: Path) -> None:
+def test_the_sheet_with_the_answers_of_a_checked_workbook_can_be_requested(leads: Path) -> None:
     make(leads, {"Lima": LEADS, "Cusco": [["Celular", "whatsapp", "status"], [N3, "yes", "OK"]]})
     with open_source(leads, checked=True) as source:
         assert list(source.numbers()) == [str(N3)]
@@ -140,7 +140,7 @@ def test_hidden_sheets_are_not_read_and_named(leads: Path) -> None:
         assert list(source.numbers()) == [str(N3)]
 
 
-def test_all_sheets_together_stand_under_common_names(leads: Path) -> None:
+def test_several_sheets_share_common_column_names(leads: Path) -> None:
     make(leads, {"Lima": LEADS, "Cusco": [["Celular", "DNI"], [N3, "x"]], "Nota": [["hola"]]})
     with open_source(leads, sheet="all") as source:
         assert source.columns == ["sheet", "Nombre", "Celular", "DNI"]
@@ -424,7 +424,7 @@ def test_macros_are_not_in_an_xlsx_output_and_it_says_so(leads: Path) -> None:
     assert "xl/vbaProject.bin" not in zipfile.ZipFile(leads.with_name("out.xlsx")).namelist()
 
 
-def test_what_a_new_workbook_loses_is_reported_before_the_first_call(leads: Path) -> None:
+def test_losses_in_a_new_workbook_are_reported_before_the_first_call(leads: Path) -> None:
     make(leads, {"Leads": [["Ana", N1], ["Luis", N2]]})
     with open_source(leads) as source, FileSink(leads.with_name("out.xlsx"), source) as sink:
         assert sink.notes == [

@@ -506,7 +506,7 @@ def test_waiters_are_not_overtaken() -> None:
     assert run(main()) is None
 
 
-def test_a_refusal_takes_back_what_was_not_given_out_yet() -> None:
+def test_a_refusal_takes_back_permits_not_given_out_yet() -> None:
     async def main() -> list[float | None]:
         pace = FakePace(100_000.0)
         gate = PacedGate(pace)

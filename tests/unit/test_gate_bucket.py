@@ -25,7 +25,7 @@ def test_a_bucket_with_enough_permits_does_not_suspend_its_caller(permits: float
     run(main())
 
 
-def test_permits_taken_by_hand_delay_those_who_await_the_bucket() -> None:
+def test_permits_taken_by_hand_delay_callers_that_await_the_bucket() -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()
         bucket, began = AsyncLimiter(10, 1), loop.time()

@@ -34,7 +34,7 @@ def first_rate(gate: AdaptiveGate) -> float:
         ([30, 30], None, 30.0),
     ],
 )
-def test_the_first_pace_is_what_was_asked_for_or_learned(
+def test_the_first_pace_is_the_requested_or_learned_one(
     rate: Any, learned: float | None, expected: float
 ) -> None:
     assert first_rate(AdaptiveGate(rate, learned=learned)) == pytest.approx(expected)

@@ -92,7 +92,7 @@ async def test_cancellation_ends_every_attempt() -> None:
     assert sorted(network.cancelled) == ["first", "second", "third"]
 
 
-def test_families_take_turns_and_the_resolvers_first_choice_is_first() -> None:
+def test_address_families_alternate_starting_with_the_resolvers_first_choice() -> None:
     found: list[Address] = [(SIX, "a"), (SIX, "b"), (SIX, "c"), (FOUR, "d")]
     assert interleaved(found) == [(SIX, "a"), (FOUR, "d"), (SIX, "b"), (SIX, "c")]
 

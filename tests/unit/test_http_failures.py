@@ -72,7 +72,7 @@ def os_error(number: int, said: str = "asyncio's own words") -> OSError:
         (OSError("one refuses; another is silent"), "one refuses; another is silent"),
     ],
 )
-def test_a_failed_connection_names_the_host_and_what_the_system_says(error: OSError, words: str) -> None:
+def test_a_failed_connection_names_the_host_and_the_systems_error(error: OSError, words: str) -> None:
     failure = connect_error("vendor.test:443", error)
     assert type(failure) is httpx.ConnectError
     assert str(failure).startswith("vendor.test:443: ")

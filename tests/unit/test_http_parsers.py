@@ -61,7 +61,7 @@ def feed_all(parser: ReplyParser, pieces: Iterable[bytes]) -> None:
 
 @given(sent=replies(), then=replies(), sizes=st.lists(st.integers(1, 60)))
 @settings(deadline=None)
-def test_a_reply_is_the_same_however_it_is_cut(sent: Any, then: Any, sizes: list[int]) -> None:
+def test_a_reply_is_the_same_however_its_bytes_are_split(sent: Any, then: Any, sizes: list[int]) -> None:
     parser = ReplyParser()
     for wire, status, body, ends in (sent, then):
         take(parser, in_pieces(wire, sizes), ends)
@@ -74,7 +74,7 @@ def test_a_reply_is_the_same_however_it_is_cut(sent: Any, then: Any, sizes: list
 
 @given(sent=replies(), cut=st.integers(1, 300))
 @settings(deadline=None)
-def test_a_reply_cut_short_is_never_taken_for_whole(sent: Any, cut: int) -> None:
+def test_a_truncated_reply_is_never_taken_for_complete(sent: Any, cut: int) -> None:
     wire, _, _, ends = sent
     if ends:
         return
@@ -157,7 +157,7 @@ def test_a_reply_to_head_has_no_body_and_the_next_reply_has_its_own(sizes: list[
 @pytest.mark.parametrize(
     "head", [HEAD_REPLY, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"], ids=["length", "chunked"]
 )
-def test_a_body_sent_for_head_all_the_same_ends_the_connection(head: bytes, surplus: bytes) -> None:
+def test_a_body_in_reply_to_head_ends_the_connection(head: bytes, surplus: bytes) -> None:
     parser = ReplyParser()
     parser.begin(head_only=True)
     assert parser.feed(head + surplus)

@@ -41,7 +41,7 @@ def good(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, json={"status": "OK", "result": result, "request_id": "T"})
 
 
-async def test_a_mock_transport_is_asked_once_with_the_whole_request() -> None:
+async def test_a_mock_transport_gets_the_complete_request_once() -> None:
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:

@@ -58,7 +58,7 @@ def test_a_record_carries_no_dict(record: Any) -> None:
 
 @pytest.mark.parametrize("record", RECORDS, ids=names)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_a_record_travels_to_another_process_whole(record: Any, protocol: int) -> None:
+def test_a_record_survives_pickling(record: Any, protocol: int) -> None:
     assert pickle.loads(pickle.dumps(record, protocol)) == record
     assert copy.copy(record) == record
     assert copy.deepcopy(record) == record
@@ -68,7 +68,7 @@ def test_a_record_travels_to_another_process_whole(record: Any, protocol: int) -
     "error",
     [PendingTimeout("still", request_id="TID1", http_status=400), InvalidNumber("x", problem="letters")],
 )
-def test_a_failure_travels_with_its_row_and_its_errors_data(error: Any) -> None:
+def test_a_pickled_failure_keeps_its_row_and_its_errors_data(error: Any) -> None:
     failed = Failed(item=ROW, error=error, calls=9, possibly_double_charged=2, index=3)
     other = pickle.loads(pickle.dumps(failed))
     assert (other.item, other.calls, other.possibly_double_charged, other.index) == (ROW, 9, 2, 3)

@@ -183,7 +183,7 @@ def test_a_stream_is_one_span_linked_with_its_failed_calls(telemetry: Telemetry)
 
 
 @pytest.mark.parametrize(("which", "spans"), [("all", 5), ("none", 0)])
-def test_which_calls_of_a_stream_are_spans_can_be_chosen(
+def test_the_calls_of_a_stream_that_become_spans_can_be_chosen(
     telemetry: Telemetry, which: str, spans: int
 ) -> None:
     async def main() -> None:
@@ -226,7 +226,7 @@ def test_durations_answers_replies_and_spend_are_counted(telemetry: Telemetry) -
     assert telemetry.values("accucheck.spend") == {(): 1.75}
 
 
-def test_what_a_client_does_now_is_observed_and_summed_over_clients(telemetry: Telemetry) -> None:
+def test_current_values_are_observed_and_summed_over_clients(telemetry: Telemetry) -> None:
     vendor = Vendor(latency=1.0)
     scripted(vendor, *[{"status": "PENDING"}] * 2)
     seen: list[dict[str, Any]] = []

@@ -58,7 +58,7 @@ def problem_of(text: object, *, mobile_only: bool = False) -> str:
         "987654321\0",
     ],
 )
-def test_a_mobile_is_read_however_it_is_spaced_and_prefixed(text: str) -> None:
+def test_a_mobile_is_read_with_any_spacing_and_prefix(text: str) -> None:
     assert normalize(text) == 987_654_321
 
 
@@ -342,7 +342,7 @@ def test_the_area_code_of_puno_is_not_taken_for_the_country_code(text: str) -> N
         ("612345678", "not_peruvian"),
     ],
 )
-def test_what_cannot_be_a_peru_number_is_refused_with_its_problem(text: str, problem: str) -> None:
+def test_text_that_cannot_be_a_peru_number_is_refused_with_its_problem(text: str, problem: str) -> None:
     assert problem_of(text) == problem
 
 

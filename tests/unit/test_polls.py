@@ -251,7 +251,7 @@ def a_queue(served_per_second: float) -> TimeToAnswer:
     ],
 )
 @pytest.mark.parametrize("numbers", [300, 3_000])
-def test_a_list_whose_answers_take_long_is_collected_with_little_over_one_poll_a_number(
+def test_a_list_with_slow_answers_needs_little_over_one_poll_per_number(
     vendor: TimeToAnswer, most_polls: float, latest: float, numbers: int
 ) -> None:
     collected = collect(vendor, numbers=numbers)
@@ -281,7 +281,7 @@ def test_the_floor_is_a_setting() -> None:
     assert schedule.next_look(place, 0.5, 90.5, 0) == 0.0
 
 
-def test_a_number_whose_scouts_are_never_heard_of_is_polled_once_an_hour() -> None:
+def test_a_number_whose_scouts_never_finish_is_polled_once_an_hour() -> None:
     schedule = LaterPolls()
     schedule.enlist(0.0)
     place = schedule.enlist(0.0)

@@ -93,7 +93,7 @@ def test_a_window_of_a_second_is_used_up_and_seldom_hit(limit: int, seed: int) -
 
 
 @pytest.mark.parametrize(("limit", "turns_at"), [(20, 1.0), (20, 45.0), (20, 59.0), (100, 59.0), (500, 59.0)])
-def test_a_window_of_a_minute_is_used_up_wherever_it_turns(limit: int, turns_at: float) -> None:
+def test_a_window_of_a_minute_is_used_up_whenever_it_resets(limit: int, turns_at: float) -> None:
     trace = ride(FixedWindow(constant(limit), 60.0, turns_at), SANDBOX, seconds=120)
     assert trace.utilization(limit, 10, 120) >= 0.92
     assert trace.refused_share(10, 120) <= 0.02
@@ -126,7 +126,7 @@ def test_a_limit_that_doubles_while_it_is_measured_is_found_as_fast() -> None:
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
-def test_seconds_in_which_nobody_calls_are_not_taken_for_a_lower_limit(share: float) -> None:
+def test_idle_seconds_are_not_taken_for_a_lower_limit(share: float) -> None:
     trace = simulate(
         RateController(),
         Replaced(nginx(100), 28.2, nginx(100 * share, share)),
@@ -225,21 +225,21 @@ def test_a_window_of_a_second_that_halves_is_found_within_five_seconds(limit: in
     assert trace.refused_share(30, 35) <= 0.05
 
 
-def test_an_exhausted_window_is_waited_for_once_its_turn_is_known() -> None:
+def test_once_its_reset_is_known_an_exhausted_window_is_waited_for() -> None:
     trace = ride(FixedWindow(changing(500, 30, 100), 1.0, 0.4), SANDBOX)
     # One refusal, one try to make sure that it is a window, and none until it turns at 30.4 or 31.4.
     assert trace.refused_between(30, 31.3) <= 4
     assert trace.utilization(100, 32, 42) >= 0.9
 
 
-def test_windows_that_turn_at_another_moment_are_found_again() -> None:
+def test_windows_that_reset_at_another_time_are_found_again() -> None:
     shifts = Replaced(FixedWindow(constant(100), 1.0, 0.1), 30, FixedWindow(constant(100), 1.0, 0.6))
     trace = ride(shifts, SANDBOX)
     assert trace.utilization(100, 35, 60) >= 0.93
     assert trace.refused_share(30, 60) <= 0.01
 
 
-def test_a_turn_that_does_not_come_is_tried_for_less_and_less_often() -> None:
+def test_a_window_reset_that_does_not_come_is_tried_less_and_less_often() -> None:
     windows = FixedWindow(constant(100), 1.0, 0.1)
     shut = Replaced(windows, 30.3, Replaced(FixedWindow(constant(0), 1.0), 33.3, windows))
     trace = ride(shut, SANDBOX)
@@ -406,7 +406,7 @@ def test_nothing_is_learned_where_nothing_was_refused() -> None:
     assert controller.learned is None
 
 
-def test_a_rate_that_nobody_uses_does_not_grow() -> None:
+def test_an_unused_rate_does_not_grow() -> None:
     trace = simulate(RateController(), Unlimited(), seconds=120, demand=constant(10.0))
     assert trace.rate_at(120) <= 30
 
@@ -538,9 +538,7 @@ def test_the_simulated_limits_agree_with_arithmetic() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("lateness", [0.03, 0.06, 0.1])
-def test_a_busy_machine_whose_timers_are_late_finds_the_limit_all_the_same(
-    lateness: float, seed: int
-) -> None:
+def test_a_busy_machine_with_late_timers_still_finds_the_limit(lateness: float, seed: int) -> None:
     """It loses permits to late timers, which is no reason to ask for fewer."""
     controller = RateController()
     controller.queued = True

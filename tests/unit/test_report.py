@@ -176,12 +176,12 @@ def test_calls_are_drawn_against_the_limit_as_it_was_found(tmp_path: Path) -> No
     assert cells_of(page, "2026-11-26 03:00:01") == ["20.5", "25.0"]
 
 
-def test_a_number_that_stands_in_two_rows_is_paid_once(tmp_path: Path) -> None:
+def test_a_number_in_two_rows_is_paid_for_once(tmp_path: Path) -> None:
     page = made(tmp_path, [a_row(1), a_row(1), a_row(2)], price=0.25, currency="PEN")
     assert "0.50 PEN" in page
 
 
-def test_of_a_row_with_two_numbers_the_better_answer_counts(tmp_path: Path) -> None:
+def test_in_a_row_with_two_numbers_the_better_answer_counts(tmp_path: Path) -> None:
     columns = ["Celular", "whatsapp", "status", "whatsapp_2", "status_2"]
     rows = [
         dict(zip(columns, ["987654321 / 912345678", "no", "OK", "yes", "OK"], strict=True)),
@@ -338,7 +338,7 @@ def test_every_reason_has_spanish_words(why: str) -> None:
     assert reason_in("es", kind) != kind, kind
 
 
-def test_a_run_that_asked_nothing_does_not_hide_what_the_answers_cost(tmp_path: Path) -> None:
+def test_a_run_without_calls_still_shows_what_the_answers_cost(tmp_path: Path) -> None:
     run = Run(calls=0, cost=0.0, elapsed=0.1, speed=((START.timestamp(), 0.0, None),) * 9)
     page = made(tmp_path, [a_row(n) for n in range(4)], price=0.002, currency="PEN", run=run)
     assert "0.008 PEN" in page

@@ -127,7 +127,7 @@ async def test_400_invalid_argument_for_a_body_without_a_number(request_body: di
 @pytest.mark.parametrize(
     "number", ["", "98765432", "+51987654321", "51987654321", "987 654 321", "abc", "٩٨٧٦٥٤٣٢١"]
 )
-async def test_400_invalid_argument_for_what_is_not_a_national_number(number: str) -> None:
+async def test_400_invalid_argument_for_anything_but_a_national_number(number: str) -> None:
     vendor = Vendor(Settings())
     assert_is(await vendor.ask(number), 400, "INVALID_ARGUMENT", "argument 'number': invalid")
     assert_is(
@@ -166,7 +166,7 @@ async def test_401_unauthorized_for_wrong_credentials(headers: dict[str, str]) -
     assert_is(response, 401, "UNAUTHORIZED", "unauthorized or access is denied")
 
 
-async def test_401_key_expired_after_so_many_calls() -> None:
+async def test_401_key_expired_after_a_number_of_calls() -> None:
     vendor = Vendor(Settings(expire_after=2))
     await vendor.ask(headers={"X-DF-API-ID": "other"})
     assert await vendor.statuses(NUMBER, "1") == ["OK", "INVALID_ARGUMENT"]
@@ -179,7 +179,7 @@ async def test_403_no_permission_for_an_endpoint_that_was_not_bought() -> None:
     assert (await vendor.ask(path=BASIC)).status_code == 200
 
 
-async def test_403_out_of_quota_after_so_many_answers_and_only_answers_use_it() -> None:
+async def test_403_out_of_quota_after_a_number_of_answers_and_only_answers_count() -> None:
     vendor = Vendor(Settings(quota=2, pending=0.5, pending_for=60))
     statuses = await vendor.statuses("1", *many(12))
     assert statuses[0] == "INVALID_ARGUMENT"
@@ -209,7 +209,7 @@ async def test_a_sliding_window_counts_over_the_time_just_past() -> None:
     assert await vendor.statuses(NUMBER) == ["OK"]
 
 
-async def test_a_refusal_tells_when_to_come_back_if_asked_to() -> None:
+async def test_a_refusal_has_retry_after_if_configured() -> None:
     vendor = Vendor(
         Settings(rate=10, window="fixed", window_seconds=60, retry_after=True, rate_at=((120, 0),))
     )
@@ -374,7 +374,7 @@ def logged(settings: Settings, path: Path) -> Iterator[Vendor]:
         yield Vendor(settings, request_log)
 
 
-async def test_the_request_log_tells_every_call_before_its_reply(tmp_path: Path) -> None:
+async def test_the_request_log_has_every_call_before_its_reply(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     with logged(Settings(pending=1, pending_for=1, faults=Faults(reset=1)), path) as vendor:
         for wait in (0, 2.5):

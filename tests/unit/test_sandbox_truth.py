@@ -84,7 +84,7 @@ def test_signatures_are_hostile_now_and_then(trouble: str) -> None:
     "number",
     ["", "98765432", "9876543210", "+1202555", "51987654321", "٩٨٧٦٥٤٣٢١", "987654321\n", "24567890"],
 )
-def test_what_the_vendor_would_refuse_has_no_truth(number: str) -> None:
+def test_numbers_that_the_vendor_would_refuse_have_no_answer(number: str) -> None:
     with pytest.raises(ValueError, match="is not a Peruvian number"):
         truth(number)
 

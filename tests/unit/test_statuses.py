@@ -169,7 +169,7 @@ def test_a_hostile_status_is_shown_as_it_came_and_safe() -> None:
 @pytest.mark.parametrize(
     "body", [said("ABNORMAL_BEHAVIOURS_DETECTED"), said("SHINY_NEW"), ok(whatsapp="maybe")]
 )
-def test_an_unclear_reply_is_asked_once_more_and_then_undetermined_with_the_vendors_word(body: bytes) -> None:
+def test_an_unclear_reply_is_retried_once_and_then_undetermined_with_the_vendors_word(body: bytes) -> None:
     reply = received(400, body)
     assert fate(reply) == Wait(60.0, "retry")
     assert fate(reply, policy=Policy(long_wait=3.0)) == Wait(3.0, "retry")

@@ -47,7 +47,7 @@ def block_thread(store: SQLiteStore) -> threading.Event:
 # Cancelled callers
 
 
-async def test_a_claim_whose_caller_has_gone_is_released(store: SQLiteStore) -> None:
+async def test_the_claim_of_a_cancelled_caller_is_released(store: SQLiteStore) -> None:
     gate = block_thread(store)
     caller = asyncio.create_task(store.claim([MOBILE], ANY))
     await asyncio.sleep(0)
@@ -383,7 +383,7 @@ async def test_a_ledger_that_vanishes_at_the_end_is_noticed_on_closing(tmp_path:
     assert numbers_in(tmp_path / "leads.db") == {MOBILE}
 
 
-async def test_damage_below_what_is_in_memory_is_noticed_on_closing(tmp_path: Path) -> None:
+async def test_damage_to_pages_not_in_memory_is_noticed_on_closing(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     store = SQLiteStore(path)
     await store.open()
@@ -490,7 +490,7 @@ def told_in(path: Path) -> dict[int, object]:
     return {settlement.number: told(settlement) for _, settlement in Ledger(path).settlements()}
 
 
-async def test_a_whole_ledger_is_the_same_after_a_repair(tmp_path: Path) -> None:
+async def test_an_undamaged_ledger_is_the_same_after_a_repair(tmp_path: Path) -> None:
     path = tmp_path / "leads.db"
     settled = await damaged(path)
     repaired = repair(path)

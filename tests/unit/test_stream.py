@@ -493,7 +493,7 @@ def test_stop_lets_calls_in_flight_settle_and_raises_nothing() -> None:
     assert len(run(main())) == len(vendor.calls)
 
 
-def test_an_input_that_raises_midway_is_raised_after_what_was_read() -> None:
+def test_an_error_in_the_input_is_raised_after_the_outcomes_of_earlier_items() -> None:
     def feed() -> Iterator[str]:
         yield from numbers(100)
         raise OSError("the disk is gone")
@@ -852,7 +852,7 @@ def test_a_stream_that_is_left_while_it_waits_for_another_process_leaves_that_on
 # The log
 
 
-def test_the_log_says_why_and_shows_no_number_whole(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_says_why_and_masks_numbers(caplog: pytest.LogCaptureFixture) -> None:
     def script(national: str, times: int) -> Reply:
         if times == 1:
             return StatusReply("RATE_LIMIT_EXCEEDED", 403, retry_after=2.0)

@@ -67,7 +67,7 @@ replies = st.sampled_from(
 
 @given(st.lists(replies, min_size=1, max_size=30), st.integers(0, 60), st.integers(1, 20))
 @settings(max_examples=40)
-def test_whatever_comes_the_cap_holds(script: list[str], calls: int, workers: int) -> None:
+def test_the_cap_always_holds(script: list[str], calls: int, workers: int) -> None:
     def reply(national: str, times: int) -> Reply:
         word = script[(int(national) + 7 * times) % len(script)]
         match word:

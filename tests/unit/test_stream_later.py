@@ -63,9 +63,7 @@ async def collect(stream: Stream[Any]) -> list[Any]:
         (lambda place, now: 60.0 + place * 3.54, 1.6),
     ],
 )
-def test_a_list_is_collected_with_little_over_one_poll_a_number(
-    takes: TimeToAnswer, most_polls: float
-) -> None:
+def test_a_list_needs_little_over_one_poll_per_number(takes: TimeToAnswer, most_polls: float) -> None:
     vendor = SlowVendor(takes)
     stream = later_stream(vendor, 1_000)
     outcomes = run(collect(stream))

@@ -87,7 +87,7 @@ def test_calls_in_flight_settle() -> None:
     assert len(outcomes) >= vendor.asked.total() - (UNPROVEN_IN_FLIGHT - FIRST_ALIKE + 1)
 
 
-def test_a_list_that_turns_bad_ends_after_fifty_more() -> None:
+def test_a_list_that_turns_bad_ends_after_fifty_refusals() -> None:
     good = set(numbers(100))
     vendor = Vendor(lambda national, times: answered(national) if national in good else NOT_FOUND)
     outcomes, error = run(collect(make_stream(numbers(5_000), vendor, workers=5, brake=Brake())))

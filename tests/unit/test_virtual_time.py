@@ -46,7 +46,7 @@ def test_a_deadlock_fails_at_once_and_names_the_waiting_line() -> None:
         run(wait_for_nothing())
 
 
-def test_a_deadlock_beside_a_ticking_task_fails_when_the_clock_runs_out() -> None:
+def test_a_deadlock_next_to_a_periodic_task_fails_when_the_clock_runs_out() -> None:
     async def tick() -> None:
         while True:
             await asyncio.sleep(1)

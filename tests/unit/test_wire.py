@@ -70,7 +70,7 @@ def answered(body: bytes, http_status: int = 200, number: str = NUMBER) -> Check
 @pytest.mark.parametrize(
     ("style", "body"), [("form", b"number=987654321"), ("json", b'{"number":"987654321"}')]
 )
-def test_a_number_goes_out_alone_and_without_country_code(style: Any, body: bytes) -> None:
+def test_a_request_has_only_the_number_without_country_code(style: Any, body: bytes) -> None:
     assert encode_number(style, NUMBER) == body
 
 
@@ -333,7 +333,7 @@ def test_a_reason_is_shortened_and_stripped_of_control_characters() -> None:
     assert reply.reason.endswith("…")
 
 
-def test_a_reason_of_120_characters_is_whole() -> None:
+def test_a_reason_of_120_characters_is_not_shortened() -> None:
     reply = decode(json.dumps({"status": "NO_PERMISSION", "reason": "a" * 120}).encode(), 403)
     assert isinstance(reply, StatusReply)
     assert reply.reason == "a" * 120

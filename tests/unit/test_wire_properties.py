@@ -124,7 +124,7 @@ checks = st.builds(
 
 
 @given(checks, st.booleans(), st.booleans())
-def test_an_answer_written_as_the_page_says_is_read_back_whole(
+def test_an_answer_in_the_documented_format_is_read_back_completely(
     check: Check, mark: bool, leave_out: bool
 ) -> None:
     result: dict[str, Any] = {
