@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
-import re
 from collections.abc import Mapping
 from threading import get_ident
 from types import TracebackType
@@ -47,8 +46,6 @@ _limits_logger = logging.getLogger("accucheck.limits")
 
 _SHORTEST_SECRET = 6
 """Shorter values are not masked: they are not secrets, and would match everywhere by chance."""
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
-_FIELD_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")  # RFC 9110, section 5.5, without the obsolete bytes
 _DESCRIPTOR_WAIT = 0.25
 """Seconds until a call that found no file descriptor tries again if no other call is in flight."""
 
@@ -57,7 +54,7 @@ class Sender:
     """Asks the vendor about one number at a time: ``await sender("987654321")``.
 
     url          where to post.
-    headers      the credentials; never in a repr, message or log.
+    headers      those of ``Credentials``, which has checked them; never in a repr, message or log.
     body         how the number is encoded: "form" or "json".
     timeouts     time limits for each phase of an attempt.
     transport    any httpx transport, used unchanged and closed with the sender; None for our own.
@@ -66,7 +63,7 @@ class Sender:
     connections  maximum calls in flight; others wait in line.
 
     Redirects are never followed, because they would carry the credentials to another host.
-    Raises ConfigurationError for arguments that are wrong, contradict each other or cannot be sent.
+    Raises ConfigurationError for arguments that are wrong or contradict each other.
     """
 
     def __init__(
@@ -81,12 +78,6 @@ class Sender:
         verify: Verify = True,
         connections: int = 100,
     ) -> None:
-        if connections < 1:
-            raise ConfigurationError(f"connections must be 1 or more, not {connections!r}.")
-        if timeouts is not None and not isinstance(timeouts, Timeouts):
-            raise ConfigurationError(
-                f"timeouts must be accucheck.Timeouts(connect=…, read=…, attempt=…), not {timeouts!r}"
-            )
         self._style: BodyStyle = body
         self._timeouts = timeouts or Timeouts()
         self._deadlines = Deadlines(self._timeouts.attempt)
@@ -378,15 +369,9 @@ class _PreparedRequest(httpx.Request):
 
 
 def _request_headers(url: httpx.URL, credentials: Mapping[str, str], style: BodyStyle) -> _SecretHeaders:
-    """Return the headers that every call has. Raises ConfigurationError for a value that none can carry."""
+    """Return the headers that every call has."""
     from importlib.metadata import version  # here, for it would add 10 ms to the package's import
 
-    for name, value in credentials.items():
-        if not _TOKEN.fullmatch(name) or not _FIELD_VALUE.fullmatch(value):
-            raise ConfigurationError(
-                f"The value of {name!r} cannot be sent as an HTTP header: use printable ASCII, "
-                "with no line break and no space at either end."
-            )
     return _SecretHeaders(
         {
             "Host": url.netloc.decode("ascii"),

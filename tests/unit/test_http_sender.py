@@ -208,17 +208,9 @@ async def test_no_credential_is_in_a_repr_a_log_or_a_reply(caplog: pytest.LogCap
     assert "the-api-id" not in everything
 
 
-@pytest.mark.parametrize("value", ["", "two\r\nlines", "naïve", " padded", "tab\x00"])
-def test_a_credential_that_cannot_be_a_header_is_refused_and_not_shown(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="X-DF-API-SECRET") as caught:
-        Sender(url=URL, headers={"X-DF-API-SECRET": value}, transport=httpx.MockTransport(good))
-    assert not value or value not in str(caught.value)
-
-
-@pytest.mark.parametrize("arguments", [{"proxy": "http://127.0.0.1:1"}, {"connections": 0}])
-def test_arguments_that_contradict_each_other_are_refused(arguments: dict[str, Any]) -> None:
+def test_arguments_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ConfigurationError):
-        sender_over(good, **arguments)
+        sender_over(good, proxy="http://127.0.0.1:1")
 
 
 async def test_no_more_calls_than_connections_are_in_flight() -> None:
@@ -327,8 +319,6 @@ async def test_a_given_transport_is_entered_and_closed_with_the_sender() -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"timeouts": 5}, "timeouts must be accucheck.Timeouts"),
-        ({"timeouts": httpx.Timeout(5)}, "timeouts must be accucheck.Timeouts"),
         ({"proxy": "nonsense"}, "The proxy from proxy= cannot be used"),
         ({"proxy": 5}, "The proxy from proxy= cannot be used"),
         ({"proxy": "socks://127.0.0.1:1080"}, "The proxy from proxy= cannot be used"),
