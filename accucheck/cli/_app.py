@@ -228,7 +228,7 @@ COMMANDS = {
     ),
     "bulk": (
         "_bulk:bulk",
-        """Check a list: reads a file and writes it back with the answers.
+        """Check a list: read a file and write it back with the answers.
 
         $ accucheck bulk leads.xlsx -o checked.xlsx
         $ accucheck bulk leads.csv -o checked.csv --sample 200

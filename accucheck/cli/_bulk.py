@@ -64,7 +64,7 @@ def bulk(
     options: Job = Job(),
     interruption: Annotated[Interruption, Parameter(parse=False)],
 ) -> ExitCode:
-    """Check a list: reads a file and writes it back with the answers.
+    """Check a list: read a file and write it back with the answers.
 
     Parameters
     ----------

@@ -275,7 +275,7 @@ def _facts(estimate: Estimate, pace: RatePlan) -> list[tuple[str, str]]:
         facts.append(("landlines", f"{thousands(found.landlines)} (checked, too; --mobile-only skips them)"))
     if found.known:
         facts.append(("in the ledger", f"{count(found.known, 'number')} (no cost)"))
-    facts.append(("to check", f"{thousands(found.to_ask)} distinct numbers"))
+    facts.append(("to check", count(found.to_ask, "distinct number")))
     assumed = f"{calls_per_number:g} per number"
     if calls_per_number == 1:
         assumed += "; polls of PENDING numbers are extra, see --calls-per-number"

@@ -275,7 +275,7 @@ async def _sample(job: Job, size: int, client: Client, interruption: Interruptio
 def sample_facts(stats: Stats, drawn: int, population: int, rate: Rate) -> list[tuple[str, str]]:
     """Return the results of a sample: the share on WhatsApp with its 95 % interval, and the cost of the rest."""
     answered = stats.yes + stats.no
-    facts = [("sample", f"{thousands(drawn)} of {thousands(population)} numbers not in the ledger")]
+    facts = [("sample", f"{thousands(drawn)} of {count(population, 'number')} not in the ledger")]
     if stats.failed:
         facts.append(("failed", f"{thousands(stats.failed)} of the sample got no answer"))
     if unchecked := drawn - answered - stats.failed:
