@@ -12,7 +12,6 @@ import sqlite3
 import ssl
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -31,7 +30,7 @@ from accucheck._http._dial import proxy_for
 from accucheck._models import Checked
 from accucheck._store import SQLiteStore, is_postgres
 from accucheck.cli._account import find_id, find_secret, make_client
-from accucheck.cli._console import count, print_json, short_path, terminal_safe
+from accucheck.cli._console import count, folded, print_json, short_path, terminal_safe
 from accucheck.cli._exit import ExitCode, Interruption, exit_code_of
 from accucheck.cli._ledger import chosen_ledger
 from accucheck.cli._options import (
@@ -47,6 +46,8 @@ _SECONDS = 10.0
 _SKEW_SECONDS = 60.0
 _FREE_BYTES = 200 * 1024 * 1024
 _CERTIFICATE_DAYS = 14
+_INDENT = 23
+"""Columns before what was found."""
 
 
 class Finding(NamedTuple):
@@ -105,16 +106,10 @@ def _show(finding: Finding, *, json: bool) -> None:
     if json:
         print_json(finding._asdict())
         return
-    indent = " " * 23
-    width = max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else 10_000
-    first = f"{finding.state:<8} {finding.what:<13} {terminal_safe(finding.found)}"
-    for text, start in ((first, ""), (terminal_safe(finding.advice), indent)):
-        if text:
-            print(
-                textwrap.fill(
-                    text, width, initial_indent=start, subsequent_indent=indent, break_on_hyphens=False
-                )
-            )
+    found, advice = terminal_safe(finding.found), terminal_safe(finding.advice)
+    print(folded(f"{finding.state:<8} {finding.what:<13} {found}", sys.stdout, _INDENT))
+    if advice:
+        print(folded(f"{'':{_INDENT}}{advice}", sys.stdout, _INDENT))
 
 
 def _versions() -> Iterator[Finding]:

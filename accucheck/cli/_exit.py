@@ -29,6 +29,7 @@ from accucheck._errors import (
     Unauthorized,
     UniformRefusals,
 )
+from accucheck.files._origin import OutputError
 
 
 class ExitCode(IntEnum):
@@ -64,30 +65,21 @@ EXPLANATION = {
 }
 """One line for each code, shown by ``--help``. A test checks that none is missing."""
 
-_NOT_ALLOWED = (Unauthorized, KeyExpired, NoPermission, NotFound, UniformRefusals)
-_USED_UP = (OutOfQuota, BudgetExhausted)
+_CODES: tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...] = (
+    ((Unauthorized, KeyExpired, NoPermission, NotFound, UniformRefusals), ExitCode.NOT_ALLOWED),
+    ((OutOfQuota, BudgetExhausted), ExitCode.USED_UP),
+    ((LedgerError, OutputError), ExitCode.STORAGE),
+    ((Outage,), ExitCode.OUTAGE),
+    ((ConfigurationError,), ExitCode.USAGE),
+    ((OSError,), ExitCode.STORAGE),
+    ((AccucheckError,), ExitCode.SOME_NOT_ANSWERED),
+)
+"""The exit codes by error; the first that fits counts."""
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
     """Return the exit code for the error that ended a command."""
-    if isinstance(error, _NOT_ALLOWED):
-        return ExitCode.NOT_ALLOWED
-    if isinstance(error, _USED_UP):
-        return ExitCode.USED_UP
-    if isinstance(error, LedgerError):
-        return ExitCode.STORAGE
-    if isinstance(error, Outage):
-        return ExitCode.OUTAGE
-    # By its status, not its class: importing `files` would slow down `check`, which reads no file.
-    if isinstance(error, AccucheckError) and error.status == "OUTPUT_ERROR":
-        return ExitCode.STORAGE
-    if isinstance(error, ConfigurationError):
-        return ExitCode.USAGE
-    if isinstance(error, OSError):
-        return ExitCode.STORAGE
-    if isinstance(error, AccucheckError):
-        return ExitCode.SOME_NOT_ANSWERED
-    return ExitCode.UNEXPECTED
+    return next((code for kinds, code in _CODES if isinstance(error, kinds)), ExitCode.UNEXPECTED)
 
 
 SIGNALS = tuple(

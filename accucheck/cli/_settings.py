@@ -45,6 +45,8 @@ class Layer(NamedTuple):
     values: Mapping[str, Any]
     directory: Path | None = None
     """The directory that relative paths start from; None: the current directory."""
+    profiles: Mapping[str, Mapping[str, Any]] = {}
+    """The settings of each profile."""
 
 
 def user_file() -> Path:
@@ -158,28 +160,22 @@ class Settings:
         )
         chosen = profile or environment.values.get("profile")
         if chosen is None:
-            return [environment, *self._plain()]
+            return [environment, *self.files]
         source = "--profile" if profile else "profile"
         tables = [
             Layer(f"{source} {chosen} in {each.name}", table, each.directory)
             for each in self.files
-            if (table := each.values.get("profiles", {}).get(chosen)) is not None
+            if (table := each.profiles.get(chosen)) is not None
         ]
         if not tables:
-            names = sorted({name for each in self.files for name in each.values.get("profiles", {})})
+            names = sorted({name for each in self.files for name in each.profiles})
             there = (
                 f"; the profiles are {', '.join(names)}"
                 if names
                 else f": no {FILE_NAME} has a [profile.…] table"
             )
             raise ConfigurationError(f"there is no profile {chosen!r}{there}")
-        return [*tables, environment, *self._plain()] if profile else [environment, *tables, *self._plain()]
-
-    def _plain(self) -> list[Layer]:
-        return [
-            Layer(each.name, {k: v for k, v in each.values.items() if k != "profiles"}, each.directory)
-            for each in self.files
-        ]
+        return [*tables, environment, *self.files] if profile else [environment, *tables, *self.files]
 
     @cached_property
     def files(self) -> list[Layer]:
@@ -204,9 +200,8 @@ class Settings:
         keys = [
             (key, layer)
             for layer in self.files
-            for table in (layer.values, *layer.values.get("profiles", {}).values())
+            for table in (layer.values, *layer.profiles.values())
             for key in table
-            if key != "profiles"
         ]
         known_variables = {variable(option) for option in known}
         if variables <= known_variables and all(key in known for key, _ in keys):
@@ -243,11 +238,15 @@ def _read(path: Path, name: str, *, of_user: bool) -> Layer:
         raise ConfigurationError(
             f"{name}: profile is not a setting; choose one with --profile or ACCUCHECK_PROFILE"
         )
-    values: dict[str, Any] = _checked(content, name, of_user=of_user)
-    values["profiles"] = {
-        each: _checked(table, f"{name} [profile.{each}]", of_user=of_user) for each, table in profiles.items()
-    }
-    return Layer(name, values, path.resolve().parent)
+    return Layer(
+        name,
+        _checked(content, name, of_user=of_user),
+        path.resolve().parent,
+        {
+            each: _checked(table, f"{name} [profile.{each}]", of_user=of_user)
+            for each, table in profiles.items()
+        },
+    )
 
 
 def _checked(table: Any, name: str, *, of_user: bool) -> dict[str, Any]:

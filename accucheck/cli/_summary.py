@@ -49,27 +49,20 @@ def summarize_all(results: Sequence[ListResult], jobs: Sequence[Job], interrupti
     write_summary(jobs[0].summary_json, results, code)
     if len(jobs) == 1:
         return code
-    tally = Tally()
-    calls = yes = no = failed = 0
-    for result in results:
-        if result.tally is not None:
-            tally.add(result.tally)
-        if result.ending is not None:
-            stats = result.ending.stats
-            calls, yes, no, failed = (
-                calls + stats.calls,
-                yes + stats.yes,
-                no + stats.no,
-                failed + stats.failed,
-            )
     if not jobs[0].talk.quiet:
+        tally = Tally()
+        for result in results:
+            tally.add(result.tally or Tally())
+        stats = [result.ending.stats for result in results if result.ending is not None]
+        numbers = sum(each.yes + each.no + each.failed for each in stats)
+        calls = thousands(sum(each.calls for each in stats))
         written = sum(result.tally is not None for result in results)
         report(
             [
                 ("all lists", f"{thousands(written)} of {thousands(len(jobs))} written"),
                 ("rows", thousands(tally.rows)),
                 *_status_facts(tally),
-                ("calls", f"{thousands(calls)} for {count(yes + no + failed, 'distinct number')}"),
+                ("calls", f"{calls} for {count(numbers, 'distinct number')}"),
             ]
         )
     for result in results:
