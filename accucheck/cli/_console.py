@@ -28,7 +28,6 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any, BinaryIO, TextIO, cast
 
-from accucheck._errors import ConfigurationError
 from accucheck.cli._exit import ExitCode, exit_code_of
 
 _ESCAPE_SEQUENCE = re.compile(
@@ -307,15 +306,26 @@ def complain(error: Exception) -> ExitCode:
             say(error.strerror)
     else:
         message, _, hint = str(error).partition("\n")
-        if isinstance(error, ConfigurationError):
-            message = _ARGUMENTS.sub(lambda match: _OPTION_OF[match[0]], message, count=1)
-        say(message or type(error).__name__, hint=hint or None)
+        say(in_options(message) or type(error).__name__, hint=hint or None)
     return code
 
 
-_OPTION_OF = {"base_url": "--base-url", "verify:": "--ca-file:", "proxy=": "--proxy", "hours": "--hours"}
-_ARGUMENTS = re.compile(r"^(?:base_url\b|verify:|hours\b)|(?<=The proxy from )proxy=")
-"""How the library's errors name an argument, and the option that sets it."""
+_OPTION_OF = {
+    "base_url": "--base-url",
+    "endpoint": "--endpoint",
+    "keep_going": "--keep-going",
+    "verify:": "--ca-file:",
+    "proxy=": "--proxy",
+    "hours": "--hours",
+}
+_ARGUMENT = re.compile(
+    r"^(?:verify:|hours\b)|(?<=The proxy from )proxy=|\bbase_url\b|\bkeep_going\b|(?<=\bbase_url and )endpoint\b"
+)
+
+
+def in_options(message: str) -> str:
+    """Return an error of the library with options instead of arguments: ``base_url`` becomes ``--base-url``."""
+    return _ARGUMENT.sub(lambda match: _OPTION_OF[match[0]], message)
 
 
 def _cannot_flush(stream: TextIO) -> bool:

@@ -16,7 +16,7 @@ from accucheck._circuit import STOPS
 from accucheck._costs import Cost
 from accucheck._errors import BudgetExhausted, LedgerError, Outage, OutOfQuota, RunEnded, UniformRefusals
 from accucheck._models import Stats
-from accucheck.cli._console import complain, count, duration, in_money, report, say, thousands
+from accucheck.cli._console import complain, count, duration, in_money, in_options, report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job
 from accucheck.cli._output import Tally
@@ -219,9 +219,7 @@ def _say_refusals(error: UniformRefusals) -> None:
     """Say what all refusals had in common and what to try, in the words of the command line."""
     what, stops, advice = error.reason.rpartition(STOPS)
     advice = re.sub(r'\b(\w+)="(\w+)"', r"--\1 \2", advice)
-    for name in ("base_url", "endpoint", "keep_going"):
-        advice = re.sub(rf"\b{name}\b", f"--{name.replace('_', '-')}", advice)
-    say(f"{what}{stops}".rstrip(". "), hint=advice)
+    say(f"{what}{stops}".rstrip(". "), hint=in_options(advice))
 
 
 def _say_budget(job: Job, ending: Ending, error: BudgetExhausted) -> None:

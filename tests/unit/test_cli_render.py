@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accucheck.cli import _console
-from accucheck.cli._console import duration, json_line, terminal_safe, wrapped
+from accucheck.cli._console import duration, in_options, json_line, terminal_safe, wrapped
 
 
 @pytest.mark.parametrize(
@@ -128,3 +128,16 @@ def test_values_continue_below_each_other_or_on_a_narrow_terminal_below_their_na
 def test_a_file_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
     _console.say("word " * 60 + "end")
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("library", "shown"),
+    [
+        ("base_url must be https", "--base-url must be https"),
+        ("check base_url and endpoint", "check --base-url and --endpoint"),
+        ("verify: ca.pem cannot be read", "--ca-file: ca.pem cannot be read"),
+        ("this endpoint is unknown after hours", "this endpoint is unknown after hours"),
+    ],
+)
+def test_errors_of_the_library_name_options_and_not_arguments(library: str, shown: str) -> None:
+    assert in_options(library) == shown
