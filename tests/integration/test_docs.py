@@ -68,6 +68,7 @@ def blocks(page: Path) -> list[tuple[int, str, str, str]]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))  # a page may import a file that it wrote
+    (tmp_path / "leads.csv").write_text("name,phone\nAna,987654321\nRosa,912345678\n")  # the reader's list
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # the account's own ledger
     return tmp_path
 
