@@ -35,7 +35,8 @@ def sandbox(tmp_path: Path) -> Iterator[RunningSandbox]:
     command = [
         sys.executable,
         "-m",
-        "accucheck.sandbox",
+        "accucheck",
+        "sandbox",
         "--port",
         "0",
         "--latency",
