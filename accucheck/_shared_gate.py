@@ -356,8 +356,8 @@ class SharedGate:
         if permits.granted:
             self._hold_until = min(self._hold_until, first_at)  # the store knows of our refusals by now
             self._single = permits.single
-            self._expiry = _KEPT if permits.granted * permits.interval <= _EXPIRY else _EXPIRY
-        self._permits.extend(first_at + n * permits.interval for n in range(permits.granted))
+            self._expiry = _KEPT if permits.granted <= _EXPIRY * permits.rate else _EXPIRY
+        self._permits.extend(first_at + n / permits.rate for n in range(permits.granted))
         if not permits.leads:
             self._controller = None
             self._heard.clear()

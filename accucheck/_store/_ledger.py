@@ -263,11 +263,7 @@ class Ledger:
 
     def running(self) -> list[str]:
         """Return the processes that use the ledger now, as text."""
-        return [
-            str(_owner.process_of(self.path, token) or "a process")
-            for token in _owner.leftovers(self.path)
-            if not _owner.dead(self.path, token)
-        ]
+        return _owner.users(self.path)
 
     def recall(self, name: str) -> str | None:
         """Return the value stored under ``name``, or None."""

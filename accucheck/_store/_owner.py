@@ -25,13 +25,13 @@ __all__ = [
     "SLOTS",
     "Counters",
     "Owner",
-    "Process",
     "boot_id",
     "counters_of",
     "dead",
     "leftovers",
     "process_of",
     "remove",
+    "users",
 ]
 
 SLOTS: Final = 224
@@ -41,20 +41,6 @@ _FILE_BYTES: Final = 4096
 _FIELDS: Final = 2
 RESERVE_BYTES: Final = 512 * 1024
 """Room for the calls of a thousand workers: an answer takes about 100 bytes, its page in the log up to 4 KiB."""
-
-
-class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """A user of a ledger."""
-
-    pid: int
-    host: str
-    since: str
-    """Local time with its offset, ISO 8601."""
-    command: str
-    """The program and its subcommand; never its options, which may contain secrets."""
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} ({self.command}) since {self.since}"
 
 
 class Counters(msgspec.Struct, frozen=True):
@@ -111,7 +97,7 @@ class Owner:
             os.close(self._descriptor)
             remove(path, self.token)
         try:
-            text = msgspec.json.encode(_this_process())[:_COUNTERS_AT].ljust(_FILE_BYTES, b"\0")
+            text = _this_process().encode("utf-8", "replace")[:_COUNTERS_AT].ljust(_FILE_BYTES, b"\0")
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.write(self._descriptor, text)
             self._map = mmap.mmap(self._descriptor, _FILE_BYTES)
@@ -194,12 +180,12 @@ def counters_of(path: Path, token: str, slot: int) -> Counters | None:
     return Counters(fields[slot * _FIELDS], fields[slot * _FIELDS + 1])
 
 
-def process_of(path: Path, token: str) -> Process | None:
-    """Return who created ``token``; None if it cannot be read."""
+def process_of(path: Path, token: str) -> str | None:
+    """Return who created ``token``, as text; None if it cannot be read."""
     try:
         with _file_of(path, token).open("rb") as file:
-            return msgspec.json.decode(file.read(_COUNTERS_AT).rstrip(b"\0"), type=Process)
-    except (OSError, msgspec.MsgspecError):
+            return file.read(_COUNTERS_AT).rstrip(b"\0").decode("utf-8", "replace") or None
+    except OSError:
         return None
 
 
@@ -207,6 +193,11 @@ def leftovers(path: Path) -> list[str]:
     """Return the tokens of all processes that use the ledger, and of those that were killed."""
     prefix = f"{path.name}.run-"
     return [name.removeprefix(prefix) for name in os.listdir(path.parent) if name.startswith(prefix)]
+
+
+def users(path: Path) -> list[str]:
+    """Return the processes that use the ledger now, as text."""
+    return [process_of(path, token) or "a process" for token in leftovers(path) if not dead(path, token)]
 
 
 def remove(path: Path, token: str) -> None:
@@ -226,18 +217,16 @@ def _is_named(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _this_process() -> Process:
+def _this_process() -> str:
+    """Return this process with its subcommand, but never with its options, which may contain secrets."""
     program, *words = sys.argv or ["python"]
     name = os.path.basename(program)
     if name == "__main__.py":  # python -m accucheck
         name = os.path.basename(os.path.dirname(program))
     subcommand = [words[0]] if words and words[0].isalpha() else []
-    return Process(
-        pid=os.getpid(),
-        host=socket.gethostname()[:64],
-        since=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        command=" ".join([name or "python", *subcommand])[:128],
-    )
+    command = " ".join([name or "python", *subcommand])[:128]
+    host, since = socket.gethostname()[:64], time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return f"process {os.getpid()} on {host} ({command}) since {since}"
 
 
 def boot_id() -> str:

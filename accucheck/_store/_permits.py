@@ -128,10 +128,8 @@ class Permits(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     granted: int
     first_at: float
-    """The moment of the first permit; the others follow every ``interval`` seconds."""
-    interval: float
+    """The moment of the first permit; the others follow at the ``rate``."""
     rate: float
-    hold_until: float
     epoch: int
     """If it has changed, permits granted before are void."""
     single: bool = False
@@ -186,9 +184,7 @@ def lease(pace: Pace, request: PermitRequest, *, owner: int, now: float, wall: f
         now=now,
         granted=granted,
         first_at=first_at,
-        interval=1 / pace.rate,
         rate=pace.rate,
-        hold_until=max(pace.hold_until, pace.refused_until),
         epoch=pace.epoch,
         single=pace.single,
         limit=pace.limit,

@@ -85,11 +85,8 @@ def repair(path: Path) -> Repaired:
     with translate_errors(path):
         if not path.is_file():
             raise LedgerError(f"ledger {path}: there is no such file")
-        for token in _owner.leftovers(path):
-            if not _owner.dead(path, token):
-                raise LedgerError(
-                    f"ledger {path}: {_owner.process_of(path, token)} uses it: stop that process first"
-                )
+        if users := _owner.users(path):
+            raise LedgerError(f"ledger {path}: {users[0]} uses it: stop that process first")
         spare = _unused(path, "repaired")
         try:
             answers, failures = _rebuild(path, spare)
