@@ -118,14 +118,7 @@ class NumberColumns(msgspec.Struct, frozen=True):
 def find_number_columns(
     columns: Sequence[str], sample: Sequence[Sequence[object]], wanted: Wanted, source: str, left: int = 0
 ) -> NumberColumns:
-    """Return the number columns.
-
-    Args:
-        columns: The names of the columns.
-        sample: Some rows, as cells; rows may be shorter or longer than ``columns``.
-        wanted: What the caller asks for.
-        source: The name of the input, for messages.
-        left: Empty columns before the first one: a position counts them, as a spreadsheet does.
+    """Return the number columns; ``left`` empty ones before the first count in positions, as in a spreadsheet.
 
     Raises:
         FileError: There is no such column, or no column or several qualify.
@@ -333,11 +326,7 @@ def has_header(sample: Sequence[Sequence[str]]) -> bool:
 
 
 def header_place(sample: Sequence[Sequence[str]]) -> int | None:
-    """Return the place of the row that names the columns, or None if there is none.
-
-    Args:
-        sample: The first rows. They may be blank, and shorter or longer than the table.
-    """
+    """Return the place of the row that names the columns, or None if there is none."""
     rows = [(place, row) for place, row in enumerate(sample) if _filled(row)]
     if not rows:
         return None

@@ -195,12 +195,7 @@ _HTML = re.compile(r"<(?:!doctype\s+html|html|head|body|table|meta|style|div|cen
 
 
 def open_by_content(origin: Origin, suffix: str, options: dict[str, Any]) -> Source:
-    """Open an input whose format was not specified.
-
-    Args:
-        origin: Its bytes.
-        suffix: Of its name, ``.csv``; ``""`` if there is none.
-        options: What the caller says: ``column``, ``encoding``, ``sheet``, ``visible_only``.
+    """Open an input by its content, with the caller's ``column``, ``encoding``, ``sheet`` and ``visible_only``.
 
     Raises:
         FileError: It is not supported, or it is damaged.

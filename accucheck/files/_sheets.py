@@ -13,7 +13,7 @@ from typing import ClassVar, Final, TypeAlias
 
 import msgspec
 
-from accucheck.files._columns import NumberColumn, Wanted, header_of, looks_like_a_number
+from accucheck.files._columns import NumberColumn, Wanted, find_number_columns, header_of, looks_like_a_number
 from accucheck.files._origin import FileError, Origin
 from accucheck.files._rows import Row, Source, as_text, distinct_names
 
@@ -302,23 +302,18 @@ class SheetSource(Source):
         raise FileError(f"{self.name}: there is no sheet {text!r}; its {things} are {names}")
 
     def _holds_numbers(self, table: Table, column: Wanted) -> bool:
-        names, notes = self.columns if hasattr(self, "columns") else [], list(self.notes)
-        self.columns, self._left = table.columns, table.sheet.left
+        left = table.sheet.left
         try:
-            self._choose_columns(table.sample, column)
+            chosen = find_number_columns(table.columns, table.sample, column, self.name, left).chosen
         except FileError:
             # Two columns of numbers count, too; the column is chosen after the sheet.
             return any(_is_a_lead(cell) for row in table.sample for cell in row)
-        finally:
-            self.columns, self.notes = names, notes
-        indexes = [each.index for each in self.number_columns]
-        if self.number_column.found_by in ("content", "only column"):
-            cells = [row[indexes[0]] for row in table.sample]
-            return any(map(_is_a_lead, cells))
+        indexes = [each.index for each in chosen]
+        if chosen[0].found_by in ("content", "only column"):
+            return any(_is_a_lead(row[indexes[0]]) for row in table.sample)
         odd = table.facts.unsaved
         return any(
-            index < len(row)
-            and (looks_like_a_number(row[index]) or index + 1 + table.sheet.left in odd.get(line, {}))
+            index < len(row) and (looks_like_a_number(row[index]) or index + 1 + left in odd.get(line, {}))
             for line, row in enumerate(table.sample, table.skipped + 1)
             for index in indexes
         )
@@ -333,10 +328,12 @@ class SheetSource(Source):
         if not hidden:
             return
         rows = f"{hidden:,} row{'s' * (hidden > 1)} of sheet {table.sheet.name!r}"
-        told = "are included; --visible-only skips them"
-        if self._visible_only:
-            told = "are skipped because of --visible-only"
-        self.notes.append(f"{rows} that are hidden or filtered out {told}")
+        told = (
+            "skipped because of --visible-only"
+            if self._visible_only
+            else "included; --visible-only skips them"
+        )
+        self.notes.append(f"{rows} that are hidden or filtered out are {told}")
 
     def _refuse_unsaved(self, table: Table) -> None:
         """Refuse a column of formulas without values, since it has nothing to check."""

@@ -75,7 +75,7 @@ def detect(stream: BinaryIO, name: str, override: str | None = None, *, whole: b
         stream: Plain bytes from their start. It is read on to the first byte that is not UTF-8, or its end.
         name: Of the file, for messages.
         override: The name that the caller gives; a byte order mark of the same family still counts.
-        whole: False if the stream is only the beginning of the file: a character cut at its end is not an error.
+        whole: Whether the stream is the whole file; of its beginning, a character may be cut at the end.
 
     Raises:
         FileError: Python does not know the encoding ``override``, or the stream is not text.
