@@ -72,12 +72,9 @@ class CsvSource(Source):
         opening = opening_of(self._head(), delimiter=delimiter)
         if opening.header is None and not any(cell.strip(_BLANKS) for row in opening.sample for cell in row):
             raise FileError(f"{self.name}: the file contains no rows")
-        self.dialect = opening.dialect
+        self.opening = opening
+        self.delimiter = opening.delimiter
         self.title = opening.title
-        self.header = opening.header is not None
-        """Whether there is a header. If not, an output gets one."""
-        self.header_text = opening.header_text
-        self._skipped = opening.skipped
         if opening.header is not None:
             self.columns = [as_text(cell) for cell in opening.header]
         else:
@@ -85,7 +82,7 @@ class CsvSource(Source):
             self.columns = [f"column_{place}" for place in range(1, width + 1)]
         self._widest = 0
         self._choose_columns(opening.sample, column)
-        if not self.header:
+        if opening.header is None:  # an output gets one
             self._name_number_columns()
 
     def _head(self) -> str:
@@ -106,20 +103,20 @@ class CsvSource(Source):
 
     def values(self, row: Row) -> Sequence[object]:
         text: str = row.record.text if isinstance(row.record, _Irregular) else row.record
-        return [as_text(cell) for cell in _cells_of(text, self.dialect.delimiter)]
+        return [as_text(cell) for cell in _cells_of(text, self.delimiter)]
 
     def _rows(self) -> Iterator[Row]:
         with text_of(self.origin, self.encoding, self.encoding.errors, newline="") as text:
             yield from self._read(text)
 
     def _read(self, text: io.TextIOWrapper) -> Iterator[Row]:
-        delimiter, index = self.dialect.delimiter, self.number_column.index
+        delimiter, index = self.delimiter, self.number_column.index
         several = len(self.number_columns) > 1
         # A row of several columns is read as an irregular one is: no width is regular then.
         width = -1 if several else len(self.columns)
         delimiters = width - 1
         other = self._several if several else self._irregular
-        to_skip = self._skipped
+        to_skip = self.opening.skipped
         returned: deque[str] = deque()
         record: str | _Irregular
 
@@ -174,8 +171,8 @@ class CsvSource(Source):
     def _is_nothing(self, body: str) -> bool:
         """Whether no cell of a row holds anything."""
         if '"' not in body:
-            return not body.strip(self.dialect.delimiter + _BLANKS)
-        return not any(cell.strip(_BLANKS) for cell in _cells_of(body, self.dialect.delimiter))
+            return not body.strip(self.delimiter + _BLANKS)
+        return not any(cell.strip(_BLANKS) for cell in _cells_of(body, self.delimiter))
 
     def _several(self, cells: list[str], body: str) -> tuple[str, str | _Irregular]:
         indexes = [column.index for column in self.number_columns]
@@ -190,7 +187,7 @@ class CsvSource(Source):
 
     def _quoted(self, first: str, source: Iterator[str], returned: deque[str]) -> tuple[list[str], str]:
         """Return the cells and the text of a record of more than one line; lines that are not its go back."""
-        delimiter = self.dialect.delimiter
+        delimiter = self.delimiter
         taken = [first]
 
         def feed() -> Iterator[str]:
@@ -267,11 +264,11 @@ class CsvWriter(Writer):
         self._encoding = UTF_8
         self._reencoded = isinstance(source, CsvSource) and output_encoding(source) != source.encoding
         line_end, preamble, header = "\n", "", ""
-        kept = isinstance(source, CsvSource) and delimiter in (None, source.dialect.delimiter)
+        kept = isinstance(source, CsvSource) and delimiter in (None, source.delimiter)
         if isinstance(source, CsvSource) and kept:
             self._encoding = output_encoding(source)
-            delimiter, line_end, preamble = source.dialect
-            header = source.header_text + delimiter * (len(own) - len(source.columns))
+            delimiter, line_end, preamble = source.opening[:3]
+            header = source.opening.header_text + delimiter * (len(own) - len(source.columns))
         self._delimiter = delimiter or ","
         self._own_text: Callable[[Row], str] = self._kept_text if kept else self._converted_text
         self._missing = self._delimiter * (len(own) - len(source.columns))

@@ -69,7 +69,7 @@ def why_no_copy(source: Source) -> str | None:
         return "the input is not an .xlsx workbook"
     if not all(table.sheet.part for table in source.tables):
         return "the input is an older workbook (.xls, .xlsb or .ods)"
-    if not all(table.has_header for table in source.tables):
+    if not all(table.header_line for table in source.tables):
         return "the sheet has no header row, which the new columns need"
     return None
 

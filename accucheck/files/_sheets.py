@@ -102,7 +102,6 @@ class Table(msgspec.Struct):
 
     sheet: Sheet
     columns: list[str]
-    has_header: bool
     header_line: int
     """The line that our names go into, from 1; 0 if there is no header."""
     skipped: int
@@ -149,7 +148,7 @@ class SheetSource(Source):
         for table in self.tables:
             self.columns, self._left = table.columns, table.sheet.left
             self._choose_columns(table.sample, column)
-            if not table.has_header:
+            if not table.header_line:
                 self._name_number_columns()
             self._columns_by_table.append(self.number_columns)
             self._refuse_unsaved(table)
@@ -157,7 +156,6 @@ class SheetSource(Source):
         self.number_columns = self._columns_by_table[0]
         self.sheet = self.tables[0].sheet.name
         """The name of the sheet that is read; of several, the first."""
-        self.header = self.tables[0].has_header
         self._places: list[list[int]] = []
         if len(self.tables) == 1:
             self.columns, self.title = self.tables[0].columns, self.tables[0].title
@@ -383,7 +381,6 @@ def _table_of(sheet: Sheet) -> Table:
     return Table(
         sheet=sheet,
         columns=columns,
-        has_header=header is not None,
         header_line=0 if header is None else header.place + 1,
         skipped=skipped,
         title=head[: header.place] if header is not None and blank < header.place else [],

@@ -22,7 +22,7 @@ from typing import BinaryIO, NamedTuple
 from accucheck.files._columns import Header, has_header, header_of, names_a_phone
 from accucheck.files._origin import FileError, Origin, translate_errors
 
-__all__ = ["UTF_8", "Dialect", "Encoding", "Opening", "detect", "encoding_of", "opening_of", "text_of"]
+__all__ = ["UTF_8", "Encoding", "Opening", "detect", "encoding_of", "opening_of", "text_of"]
 
 _CHUNK = 1 << 20
 
@@ -176,19 +176,13 @@ _HEADER_LINES = 10
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 
 
-class Dialect(NamedTuple):
-    """The delimiter and the line end of a CSV file."""
-
-    delimiter: str
-    line_end: str
-    preamble: str = ""
-    """What comes before the header: Excel's ``sep=;`` line, and a title."""
-
-
 class Opening(NamedTuple):
     """What the beginning of a CSV file shows."""
 
-    dialect: Dialect
+    delimiter: str
+    line_end: str
+    preamble: str
+    """What comes before the header: Excel's ``sep=;`` line, and a title."""
     title: list[list[str]]
     """The rows above the header."""
     header: list[str] | None
@@ -228,7 +222,9 @@ def opening_of(head: str, *, delimiter: str | None = None) -> Opening:
     above = place + 1 if header else 0
     names = records[place] if header else None
     return Opening(
-        Dialect(delimiter, line_end, preamble),
+        delimiter,
+        line_end,
+        preamble,
         title=sample[:place],
         header=header.names if header else None,
         header_text="".join(lines[names.begin : names.end]).rstrip("\r\n") if names else "",
