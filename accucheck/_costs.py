@@ -16,7 +16,7 @@ import msgspec
 from accucheck._errors import ConfigurationError
 from accucheck._statuses import Charge, rows
 
-__all__ = ["Cost", "Money", "Prices", "check_costs", "forecast", "money", "spent"]
+__all__ = ["Cost", "Money", "Prices", "check_costs", "forecast", "in_money", "money", "spent"]
 
 Money: TypeAlias = Decimal | int | float | str
 """An amount of money; a float is read as written, so 0.1 is exactly a tenth."""
@@ -35,6 +35,13 @@ def money(name: str, amount: Money) -> Decimal:
             f"{name} must be an amount of money, 0 or more, such as 0.005, not {amount!r}"
         )
     return exact
+
+
+def in_money(amount: Decimal, currency: str = "") -> str:
+    """Return an amount with a comma between thousands, and with more than two decimals only if needed."""
+    rounded = f"{amount:,.2f}"
+    figure = rounded if amount >= 1 or amount == Decimal(rounded) else f"{amount.normalize():,f}"
+    return f"{figure} {currency}".rstrip()
 
 
 class Prices:

@@ -25,7 +25,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Decimal
 from typing import Any, BinaryIO, TextIO, cast
 
 from accucheck.cli._exit import ExitCode, exit_code_of
@@ -148,13 +147,6 @@ def short_path(path: str) -> str:
     """Return ``path`` with the home directory as ``~``."""
     home = os.path.expanduser("~")
     return f"~{path[len(home) :]}" if home != "~" and path.startswith(f"{home}{os.sep}") else path
-
-
-def in_money(amount: Decimal, currency: str = "") -> str:
-    """Return an amount with a comma between thousands, and with more than two decimals only if needed."""
-    rounded = f"{amount:,.2f}"
-    figure = rounded if amount >= 1 or amount == Decimal(rounded) else f"{amount.normalize():,f}"
-    return f"{figure} {currency}".rstrip()
 
 
 def wrapped(facts: Iterable[str], width: int) -> list[str]:

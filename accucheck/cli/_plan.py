@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from accucheck._costs import Cost, Prices
+from accucheck._costs import Cost, Prices, in_money
 from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Settlement
 from accucheck._schedule import RatePlan
 from accucheck._store import EndpointChoice
-from accucheck.cli._console import count, duration, in_money, print_json, report, thousands
+from accucheck.cli._console import count, duration, print_json, report, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._ledger import (
     Find,

@@ -19,7 +19,7 @@ import anyio
 
 from accucheck._budgets import spent_so_far
 from accucheck._client import Client
-from accucheck._costs import Cost, Prices, spent
+from accucheck._costs import Cost, Prices, in_money, spent
 from accucheck._errors import BudgetExhausted, ConfigurationError, RunEnded
 from accucheck._events import CallEnded, CircuitChanged, Event
 from accucheck._models import Outcome, Stats
@@ -27,7 +27,7 @@ from accucheck._polls import FLOOR as POLL_FLOOR
 from accucheck._schedule import RatePlan
 from accucheck._store import Store
 from accucheck._stream import Stream
-from accucheck.cli._console import duration, in_money, say
+from accucheck.cli._console import duration, say
 from accucheck.cli._exit import Interrupted, Interruption
 from accucheck.cli._job import Job
 from accucheck.cli._progress import ProgressMode, RunMeter, SpeedRecord, View, reporting

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from accucheck._circuit import STOPS
-from accucheck._costs import Cost
+from accucheck._costs import Cost, in_money
 from accucheck._errors import BudgetExhausted, LedgerError, Outage, OutOfQuota, RunEnded, UniformRefusals
 from accucheck._models import Stats
-from accucheck.cli._console import complain, count, duration, in_money, in_options, report, say, thousands
+from accucheck.cli._console import complain, count, duration, in_options, report, say, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._job import Job
 from accucheck.cli._output import Tally

@@ -172,14 +172,14 @@ def _translated(address: str, kind: type[FileError]) -> Iterator[None]:
         yield
     except FileError:
         raise
-    except FileNotFoundError as error:
-        raise kind(f"{address}: there is no such object, or no such bucket") from error
-    except PermissionError as error:
-        raise kind(
-            f"{address}: the store refuses access; check the credentials and their permissions"
-        ) from error
-    except NotImplementedError as error:
-        raise kind(f"{address}: this kind of address can only be read") from error
     except Exception as error:  # each store's package raises its own
+        said = next((words for known, words in _SAID.items() if isinstance(error, known)), None)
         words = " ".join(str(error).split())[:200] or type(error).__name__
-        raise kind(f"{address}: the storage cannot be used ({words})") from error
+        raise kind(f"{address}: {said or f'the store cannot be used ({words})'}") from error
+
+
+_SAID: Final[dict[type[Exception], str]] = {
+    FileNotFoundError: "there is no such object, or no such bucket",
+    PermissionError: "the store refuses access; check the credentials and their permissions",
+    NotImplementedError: "this kind of address can only be read",
+}

@@ -13,6 +13,7 @@ from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Final
 
+from accucheck._costs import in_money
 from accucheck.files._excel_writer import Heading, Share
 from accucheck.files._rows import printable
 from accucheck.files._sheets import MARK
@@ -138,11 +139,8 @@ def _seconds(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _money(amount: float) -> str:
-    """Return an amount as the command line shows it, with more than two decimals only if needed."""
-    rounded = f"{amount:,.2f}"
-    exact = Decimal(str(round(amount, 6)))
-    return rounded if amount >= 1 or exact == Decimal(rounded) else f"{exact.normalize():,f}"
+def _money(amount: float, currency: str = "") -> str:
+    return in_money(Decimal(str(round(amount, 6))), currency)
 
 
 def cost_of(tally: Tally, run: Run, price: float | None) -> float | None:
@@ -186,7 +184,7 @@ def _tiles(tally: Tally, run: Run, price: float | None, currency: str, words: di
             detail = words["price_each"].format(n=_count(tally.distinct), price=f"{price:g}")
             if run.cost is not None:
                 detail += " · " + words["in_this_run"].format(cost=_money(run.cost))
-        tiles.append((words["cost"], f"{_money(cost)} {currency}".rstrip(), detail))
+        tiles.append((words["cost"], _money(cost, currency), detail))
     elapsed = run.elapsed
     if elapsed is not None and run.calls != 0:
         tiles.append((words["duration"], _seconds(elapsed), ""))
