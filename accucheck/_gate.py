@@ -23,7 +23,7 @@ from accucheck._schedule import Rate, RatePlan, Schedule
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-__all__ = ["AdaptiveGate", "Gate", "Pace", "PacedGate", "Rate", "UnlimitedGate"]
+__all__ = ["AdaptiveGate", "Gate", "PacedGate", "Rate", "UnlimitedGate"]
 
 logger = logging.getLogger("accucheck")
 
@@ -186,42 +186,15 @@ class Waiters:
                     waiter.set_exception(error)
 
 
-class Pace(Protocol):
-    """How fast to call. All times are seconds on one monotonic clock."""
-
-    queued: bool
-    """Set by the gate: whether more callers are waiting than a late timer explains."""
-
-    @property
-    def learned(self) -> float | None:
-        """The limit in calls per second, once it was reached; None before."""
-
-    @property
-    def resume_at(self) -> float:
-        """No calls before this time."""
-
-    def rate(self, now: float) -> float:
-        """The right number of calls per second now."""
-
-    def sent(self, now: float) -> None:
-        """Note that a call is being sent."""
-
-    def admitted(self, now: float, sent_at: float) -> None:
-        """Note that a call was not rate-limited."""
-
-    def refused(self, now: float, sent_at: float, retry_after: float | None = None) -> None:
-        """Note that a call was rate-limited."""
-
-
 class PacedGate:
-    """A ``Gate`` that allows calls at a ``Pace``: a token bucket whose rate may change at any time.
+    """A ``Gate`` that allows calls at a controller's rate: a token bucket whose rate may change at any time.
 
     One task takes the permits and passes them on, because hundreds of tasks waiting on one aiolimiter are slow.
     """
 
     def __init__(
         self,
-        pace: Pace,
+        pace: RateController,
         *,
         burst: int | None = None,
         schedule: Schedule | None = None,
@@ -443,7 +416,7 @@ class AdaptiveGate(PacedGate):
     @property
     def floor(self) -> float | None:
         """A rate at which nothing was refused, in calls per second; None once a refusal was seen."""
-        return self._pace.floor if isinstance(self._pace, RateController) else None
+        return self._pace.floor
 
     @property
     def usage(self) -> str | None:

@@ -28,6 +28,7 @@ from accucheck._events import CallEnded, CallKind, Event, Listeners
 from accucheck._gate import PacedGate
 from accucheck._host import Host
 from accucheck._models import Check
+from accucheck._rate import RateController
 from accucheck._statuses import BAD_RESULT, VALUES
 from accucheck._store import MemoryStore
 from accucheck._wire import Answered, Broken, Malformed, Reply, StatusReply, not_sent
@@ -45,11 +46,10 @@ INVALID = StatusReply("INVALID_ARGUMENT", 400)
 QUOTA = StatusReply("OUT_OF_QUOTA", 403)
 
 
-class FakePace:
+class FakePace(RateController):
     """A pace without a limit that records what it learns."""
 
     resume_at = 0.0
-    learned: float | None = None
     queued = False
 
     def __init__(self) -> None:

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accucheck._gate import PacedGate
+from accucheck._rate import RateController
 from tests.virtual_time import START, run
 
 EXACT = 1e-6
 
 
-class FakePace:
+class FakePace(RateController):
     """A scripted pace that records what it learns."""
 
     def __init__(self, rate: float | Callable[[float], float]) -> None:
         self.rate_at = rate if callable(rate) else lambda _now: rate
         self.resume_at = 0.0
-        self.learned: float | None = None
         self.queued = False
         self.sent_at: list[float] = []
         self.admissions: list[tuple[float, float]] = []
