@@ -104,7 +104,7 @@ def test_a_list_in_s3_is_checked_into_s3_and_bought_once(
     assert planned.returncode == 0, planned.stderr
 
 
-def test_several_lists_by_a_pattern_into_a_remote_folder(
+def test_several_lists_matched_by_a_pattern_are_written_to_a_remote_folder(
     s3: str, tmp_path: Path, accucheck_sandbox: SandboxThread
 ) -> None:
     system = fsspec.filesystem("s3")

@@ -50,11 +50,11 @@ def arguments(sandbox: Sandbox) -> dict[str, Any]:
     }
 
 
-def test_one_number(sandbox: Sandbox) -> None:
+def test_one_number_is_checked(sandbox: Sandbox) -> None:
     assert check_sync("987 654 321", **arguments(sandbox)).number == "+51987654321"
 
 
-def test_a_client_and_a_stream(sandbox: Sandbox) -> None:
+def test_a_client_checks_and_streams(sandbox: Sandbox) -> None:
     leads = [{"phone": f"98765{n:04}"} for n in range(50)]
     with SyncClient(**arguments(sandbox)) as client:
         assert client.check("987650000").number == "+51987650000"

@@ -159,7 +159,7 @@ TABLES: dict[str, tuple[str | bytes, list[int | str]]] = {
 
 
 @pytest.mark.parametrize("name", list(TABLES))
-def test_tables_of_other_programs(tmp_path: Path, name: str) -> None:
+def test_tables_exported_by_other_programs_are_read(tmp_path: Path, name: str) -> None:
     content, expected = TABLES[name]
     assert read(put(tmp_path, name, content)) == expected
 
@@ -205,7 +205,9 @@ DOCUMENTS: dict[str, tuple[Any, list[int | str]]] = {
 
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("name", list(DOCUMENTS))
-def test_json_documents_of_other_programs(tmp_path: Path, name: str, indent: int | None) -> None:
+def test_json_documents_exported_by_other_programs_are_read(
+    tmp_path: Path, name: str, indent: int | None
+) -> None:
     document, expected = DOCUMENTS[name]
     assert read(put(tmp_path, "leads.json", json.dumps(document, indent=indent))) == expected
 
@@ -229,7 +231,9 @@ def test_json_documents_of_other_programs(tmp_path: Path, name: str, indent: int
         ("module.js", f"const phones = [\n  '{A}',\n  \"{B}\",\n];\n", [A, B]),
     ],
 )  # fmt: skip
-def test_json_text_of_other_programs(tmp_path: Path, name: str, text: str, expected: list[int | str]) -> None:
+def test_json_text_exported_by_other_programs_is_read(
+    tmp_path: Path, name: str, text: str, expected: list[int | str]
+) -> None:
     assert read(put(tmp_path, name, text)) == expected
 
 
@@ -273,7 +277,9 @@ def test_nested_values_become_columns_and_stay_unchanged_in_json(tmp_path: Path)
         (f"begin:vcard\nfn:Ana\ntel:{A}\nbegin:vcard\nfn:Luis\ntel:{B}\n", [A, B]),
     ],
 )  # fmt: skip
-def test_contacts_of_other_programs(tmp_path: Path, text: str, expected: list[int | str]) -> None:
+def test_contacts_exported_by_other_programs_are_read(
+    tmp_path: Path, text: str, expected: list[int | str]
+) -> None:
     for name in ("contactos.vcf", "contactos.txt"):
         assert read(put(tmp_path, name, text)) == expected
 
@@ -328,7 +334,7 @@ def test_the_legacy_encoding_is_the_one_that_makes_spanish_words(
         assert source.values(next(source.rows()))[:2] == text.split(",")
 
 
-def test_files_in_archives(tmp_path: Path) -> None:
+def test_files_in_archives_are_read_or_named(tmp_path: Path) -> None:
     def zipped(**members: str | bytes) -> bytes:
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:

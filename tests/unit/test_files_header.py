@@ -90,7 +90,7 @@ def test_one_column_may_have_a_title_too(leads: Path) -> None:
         assert list(source.numbers()) == ["987654321", "912345678"]
 
 
-def test_a_title_above_a_header_without_rows(leads: Path) -> None:
+def test_a_header_without_rows_is_found_below_a_title(leads: Path) -> None:
     leads.write_text("LISTA DE CLIENTES;;\ndni;telefono;nombre\n")
     with open_source(leads) as source:
         assert (source.columns, list(source.numbers())) == (["dni", "telefono", "nombre"], [])

@@ -84,7 +84,7 @@ def test_a_big_json_array_is_read_in_pieces(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
-def test_json_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+def test_json_in_other_encodings_is_read(tmp_path: Path, encoding: str) -> None:
     assert numbers_of(put(tmp_path / "a.json", json.dumps([N1, N2]).encode(encoding))) == [N1, N2]
 
 
@@ -222,7 +222,7 @@ def test_a_web_page_named_xls_is_read_as_excel_shows_it(tmp_path: Path, text: st
         assert source.values(next(source.rows()))[0] in ("Ana\nMaría", "Ana\nMaría")
 
 
-def test_a_web_page_in_a_legacy_encoding(tmp_path: Path) -> None:
+def test_a_web_page_in_a_legacy_encoding_is_read(tmp_path: Path) -> None:
     page = HTML.replace("utf-8", "iso-8859-1").replace("Reporte", "Año")
     leads = put(tmp_path / "reporte.xls", page.encode("cp1252"))
     assert len(numbers_of(leads)) == 2

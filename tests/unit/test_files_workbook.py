@@ -377,7 +377,7 @@ def test_other_programs_write_other_xml(leads: Path, change: Callable[[bytes], b
     assert tuple(cell.value for cell in sheet[3][2:]) == OURS
 
 
-def test_a_list_in_the_middle_of_a_sheet(leads: Path) -> None:
+def test_a_list_in_the_middle_of_a_sheet_is_read(leads: Path) -> None:
     with xlsxwriter.Workbook(leads) as book:
         sheet = book.add_worksheet()
         for line, cells in enumerate([["REPORTE"], [], *LEADS, [], ["Eva", N3]]):

@@ -221,7 +221,7 @@ def test_a_file_that_is_not_a_report_is_not_overwritten(tmp_path: Path) -> None:
         report(checked, tmp_path / "report.html")
 
 
-def test_a_report_in_spanish(tmp_path: Path) -> None:
+def test_a_report_can_be_in_spanish(tmp_path: Path) -> None:
     page = made(tmp_path, [a_row(1)], language="es")
     assert '<html lang="es">' in page
     assert "Verificación de WhatsApp" in page

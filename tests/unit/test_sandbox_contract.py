@@ -83,7 +83,7 @@ async def test_the_basic_endpoint_answers_two_fields_of_the_same_truth() -> None
     assert response.json()["result"] == {"number": expected["number"], "whatsapp": expected["whatsapp"]}
 
 
-async def test_400_pending_until_the_number_is_ready_and_then_its_answer() -> None:
+async def test_a_number_is_400_pending_until_it_is_ready() -> None:
     vendor = Vendor(Settings(pending=1, pending_for=5))
     assert_is(await vendor.ask(), 400, "PENDING", "operation in progress")
     vendor.now += 3.9
@@ -119,7 +119,7 @@ async def test_a_pending_number_that_was_forgotten_meanwhile_is_ready() -> None:
     ],
     ids=str,
 )
-async def test_400_invalid_argument_for_a_body_without_a_number(request_body: dict[str, Any]) -> None:
+async def test_a_body_without_a_number_is_400_invalid_argument(request_body: dict[str, Any]) -> None:
     response = await Vendor(Settings()).ask(**request_body)
     assert_is(response, 400, "INVALID_ARGUMENT", "argument 'number': not found")
 
@@ -127,7 +127,7 @@ async def test_400_invalid_argument_for_a_body_without_a_number(request_body: di
 @pytest.mark.parametrize(
     "number", ["", "98765432", "+51987654321", "51987654321", "987 654 321", "abc", "٩٨٧٦٥٤٣٢١"]
 )
-async def test_400_invalid_argument_for_anything_but_a_national_number(number: str) -> None:
+async def test_anything_but_a_national_number_is_400_invalid_argument(number: str) -> None:
     vendor = Vendor(Settings())
     assert_is(await vendor.ask(number), 400, "INVALID_ARGUMENT", "argument 'number': invalid")
     assert_is(
@@ -135,7 +135,7 @@ async def test_400_invalid_argument_for_anything_but_a_national_number(number: s
     )
 
 
-async def test_400_invalid_argument_for_a_json_number_that_is_not_a_string() -> None:
+async def test_a_json_number_that_is_not_a_string_is_400_invalid_argument() -> None:
     response = await Vendor(Settings()).ask(json={"number": 987654321})
     assert_is(response, 400, "INVALID_ARGUMENT", "argument 'number': invalid")
 
@@ -160,26 +160,26 @@ async def test_forms_and_json_are_understood(request_body: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     "headers", [{"X-DF-API-ID": "other"}, {"X-DF-API-SECRET": ""}, {"X-DF-API-SECRET": "señal"}]
 )
-async def test_401_unauthorized_for_wrong_credentials(headers: dict[str, str]) -> None:
+async def test_wrong_credentials_are_401_unauthorized(headers: dict[str, str]) -> None:
     encoded = {name: value.encode() for name, value in headers.items()}
     response = await Vendor(Settings()).ask(headers=encoded)
     assert_is(response, 401, "UNAUTHORIZED", "unauthorized or access is denied")
 
 
-async def test_401_key_expired_after_a_number_of_calls() -> None:
+async def test_the_key_is_401_key_expired_after_a_number_of_calls() -> None:
     vendor = Vendor(Settings(expire_after=2))
     await vendor.ask(headers={"X-DF-API-ID": "other"})
     assert await vendor.statuses(NUMBER, "1") == ["OK", "INVALID_ARGUMENT"]
     assert_is(await vendor.ask(), 401, "KEY_EXPIRED", "API ID has expired")
 
 
-async def test_403_no_permission_for_an_endpoint_that_was_not_bought() -> None:
+async def test_an_endpoint_that_was_not_bought_is_403_no_permission() -> None:
     vendor = Vendor(Settings(endpoints=("basic",)))
     assert_is(await vendor.ask(), 403, "NO_PERMISSION", "not authorized to use this API")
     assert (await vendor.ask(path=BASIC)).status_code == 200
 
 
-async def test_403_out_of_quota_after_a_number_of_answers_and_only_answers_count() -> None:
+async def test_the_account_is_403_out_of_quota_after_a_number_of_answers() -> None:
     vendor = Vendor(Settings(quota=2, pending=0.5, pending_for=60))
     statuses = await vendor.statuses("1", *many(12))
     assert statuses[0] == "INVALID_ARGUMENT"
@@ -189,7 +189,7 @@ async def test_403_out_of_quota_after_a_number_of_answers_and_only_answers_count
     assert_is(await vendor.ask(), 403, "OUT_OF_QUOTA", "API calls quota exceeded")
 
 
-async def test_403_rate_limit_exceeded_above_the_rate() -> None:
+async def test_calls_above_the_rate_are_403_rate_limit_exceeded() -> None:
     vendor = Vendor(Settings(rate=10, burst=3))
     assert await vendor.statuses(*many(3)) == ["OK"] * 3
     refusal = await vendor.ask()
@@ -224,7 +224,7 @@ async def test_a_refusal_has_retry_after_if_configured() -> None:
     assert "retry-after" not in refusal.headers
 
 
-async def test_404_not_found_for_an_unknown_path_or_method() -> None:
+async def test_an_unknown_path_or_method_is_404_not_found() -> None:
     vendor = Vendor(Settings())
     for response in (
         await vendor.ask(path="/check/other"),
@@ -234,7 +234,7 @@ async def test_404_not_found_for_an_unknown_path_or_method() -> None:
         assert_is(response, 404, "NOT_FOUND", "requested API cannot be found")
 
 
-async def test_500_internal_error_for_a_share_of_the_calls_that_repeats() -> None:
+async def test_a_reproducible_share_of_calls_is_500_internal_error() -> None:
     first, second = Vendor(Settings(errors=0.2)), Vendor(Settings(errors=0.2))
     statuses = await first.statuses(*many(200), *many(200))
     assert statuses == await second.statuses(*many(200), *many(200))
@@ -297,7 +297,7 @@ async def test_a_refusal_does_not_wait() -> None:
     assert len(vendor.slept) == 1
 
 
-async def test_502_is_a_page_of_html_that_charges_nothing() -> None:
+async def test_a_502_is_an_html_page_and_charges_nothing() -> None:
     vendor = Vendor(Settings(faults=Faults(bad_gateway=1)))
     response = await vendor.ask()
     assert (response.status_code, response.headers["content-type"]) == (502, "text/html")

@@ -52,7 +52,7 @@ def test_a_wrong_setting_is_refused(settings: dict[str, Any], sentence: str) -> 
         Settings(**settings)
 
 
-def test_the_defaults_of_a_limit() -> None:
+def test_a_limit_has_defaults() -> None:
     assert Settings(rate=5).effective_burst == 10
     assert Settings(rate=5, burst=1).effective_burst == 1
     assert Settings(rate=5, window="fixed").effective_window_seconds == 1
