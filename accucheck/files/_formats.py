@@ -174,11 +174,14 @@ _OTHER_TEXT: tuple[tuple[re.Pattern[str], str, str], ...] = tuple(
             "put its numbers in one column of a table",
         ),
         (r"(?i)BEGIN:VCALENDAR", "a calendar", "choose another file"),
+        (r"(?i)(?:version: \d+\s+)?dn::? ", "a directory export (LDIF)", _AS_TABLE),
         (
             r"(?:From|To|Subject|Date|Received|Return-Path|Delivered-To|X-[\w-]+): .*\n(?:[\w-]+: |[ \t])",
             "an email",
             "save its attachment",
         ),
+        (r"ID;P[A-Z]{3};?", "a SYLK spreadsheet", "save it as .xlsx"),
+        (r"TABLE\r?\n0,1\r?\n", "a DIF spreadsheet", "save it as .xlsx"),
         (
             r"(?:---[^\n]*\n)?- +[\w\"']+: [^\n]*\n +[\w\"']+: ",
             "a YAML document",
