@@ -17,6 +17,7 @@ from accucheck._phone import normalize, numbers_in
 from accucheck._store import Bitset
 from accucheck.cli._console import count, say
 from accucheck.cli._options import STANDARD_STREAM, ListOptions, Several, Skipping, Talk
+from accucheck.cli._settings import closest
 from accucheck.files import FORMATS, FileError, Row, Source, addresses, is_remote, local_name, open_source
 from accucheck.files._formats import split_suffixes
 
@@ -144,8 +145,14 @@ class Exclusion:
         found = []
         for column, value in self.conditions:
             if _plain(column) not in plain:
+                near = closest(_plain(column), plain)
                 raise FileError(
-                    f"{source.name}: there is no column {column!r} for --where; the columns are {', '.join(columns)}"
+                    f"{source.name}: there is no column {column!r} for --where; "
+                    + (
+                        f"the columns are {', '.join(columns)}"
+                        if near is None
+                        else f"did you mean {columns[plain.index(near)]!r}?"
+                    )
                 )
             found.append((plain.index(_plain(column)), columns[plain.index(_plain(column))], value))
         return found

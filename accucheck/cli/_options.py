@@ -331,7 +331,8 @@ class Skipping:
     exclude: tuple[Path, ...] = ()
     """List of numbers to leave out, in any input format. Repeatable."""
     where: tuple[str, ...] = ()
-    """Check only rows where COLUMN=VALUE, such as consent=yes. Repeatable; all conditions must hold."""
+    """Check only rows where COLUMN=VALUE, such as consent=yes; case and accents are ignored. Repeatable; all conditions
+    must hold."""
 
 
 @Parameter(name="*", group=_TALK)

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TextIO
 
+from accucheck._costs import Cost, in_money
 from accucheck._models import Stats
 from accucheck._schedule import RatePlan
 from accucheck.cli import _console
@@ -119,7 +120,8 @@ class RunMeter:
     Args:
         read: Returns the counts.
         to_check: How many distinct numbers the run has to ask; None if unknown.
-        price: Returns the cost of the run so far, in words; "" if there is no price.
+        cost: Returns the cost of the run so far; None without a price.
+        currency: Shown after the cost.
         most_calls: How many calls this run may make; None if no cap ends it.
         plan: The quotas and hours of the run.
         pause: Returns the seconds until quotas and hours allow a call; 0 if they do.
@@ -131,8 +133,9 @@ class RunMeter:
         self,
         read: Callable[[], Stats],
         to_check: int | None = None,
-        price: Callable[[Stats], str] = lambda _: "",
+        cost: Callable[[], Cost | None] = lambda: None,
         *,
+        currency: str = "",
         most_calls: int | None = None,
         plan: RatePlan | None = None,
         pause: Callable[[], float] = lambda: 0.0,
@@ -141,7 +144,8 @@ class RunMeter:
     ) -> None:
         self._read = read
         self._to_check = to_check
-        self._price = price
+        self._cost = cost
+        self._currency = currency
         self._plan = plan
         self._pause = pause
         self._outage = outage
@@ -171,8 +175,9 @@ class RunMeter:
             self._pace(calls, limit),
             count(now.calls, "call"),
         ]
-        if spent := self._price(now):
-            facts.append(spent)
+        cost = self._cost()
+        if cost is not None:
+            facts.append(f"spent {in_money(cost.likely, self._currency)}")
         if long_pause:
             facts.append(f"paused until {self._moment(pause)}")
         elif outage:
@@ -192,7 +197,7 @@ class RunMeter:
             "retries": now.retries,
             "calls_per_second": round(calls, 2),
             "limit": limit,
-            "spent": spent.removeprefix("spent ") or None,
+            "spent": None if cost is None else in_money(cost.likely),
             "eta_seconds": None if eta.seconds is None else round(eta.seconds),
             "eta_bound": eta.bound,
             "paused_until": _iso(self._wall() + pause) if long_pause else None,

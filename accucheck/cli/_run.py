@@ -19,7 +19,7 @@ import anyio
 
 from accucheck._budgets import spent_so_far
 from accucheck._client import Client
-from accucheck._costs import Cost, Prices, in_money, spent
+from accucheck._costs import Cost, Prices, spent
 from accucheck._errors import BudgetExhausted, ConfigurationError, RunEnded
 from accucheck._events import CallEnded, CircuitChanged, Event
 from accucheck._models import Outcome, Stats
@@ -236,11 +236,6 @@ class RunNotice:
             return None
         return spent(self.replies, self._prices, basic_replies=self.basic_replies)
 
-    def spent(self, stats: Stats) -> str:
-        """Return the cost for the progress; "" without a price."""
-        cost = self.cost
-        return "" if cost is None else f"spent {in_money(cost.likely)}"
-
     def _in_words(self, event: CallEnded) -> str:
         if event.reason and (event.http_status is None or event.reply == "GATEWAY"):
             return (
@@ -417,7 +412,8 @@ async def run_job(
     meter = RunMeter(
         lambda: stream.stats,
         to_ask,
-        notice.spent,
+        lambda: notice.cost,
+        currency=job.cost.currency,
         most_calls=None if max_calls is None else max_calls - made,
         plan=RatePlan.read(job.pace.rate_with_hours),
         pause=lambda: stream.pause,

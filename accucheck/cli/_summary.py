@@ -49,7 +49,7 @@ def summarize_all(results: Sequence[ListResult], jobs: Sequence[Job], interrupti
     write_summary(jobs[0].summary_json, results, code)
     if len(jobs) == 1:
         return code
-    if not jobs[0].talk.quiet:
+    if len(results) > 1 and not jobs[0].talk.quiet:
         tally = Tally()
         for result in results:
             tally.add(result.tally or Tally())
@@ -63,6 +63,7 @@ def summarize_all(results: Sequence[ListResult], jobs: Sequence[Job], interrupti
                 ("rows", thousands(tally.rows)),
                 *_status_facts(tally),
                 ("calls", f"{calls} for {count(numbers, 'distinct number')}"),
+                *cost_facts(_total_cost(results), jobs[0].cost.currency),
             ]
         )
     for result in results:
@@ -78,6 +79,7 @@ def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCo
     if path is None:
         return
     lists = [_list_summary(result) for result in results]
+    cost = _total_cost(results)
     figures = [result.ending.stats for result in results if result.ending is not None]
     whole = {
         "exit_code": int(code),
@@ -85,7 +87,7 @@ def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCo
         "by_status": dict(sum((Counter(each["by_status"]) for each in lists), Counter[str]())),
         "yes": sum(each["yes"] for each in lists),
         **{name: sum(getattr(stats, name) for stats in figures) for name in _SUMMED},
-        "cost": _total_cost(results),
+        "cost": None if cost is None else float(cost.likely),
         "elapsed": round(sum(stats.elapsed for stats in figures), 3),
         "limit": next(
             (each.limit for result in reversed(results) if (each := result.ending) is not None), None
@@ -102,10 +104,11 @@ def write_summary(path: Path | None, results: Sequence[ListResult], code: ExitCo
         say(f"cannot write the summary: {error}")
 
 
-def _total_cost(results: Sequence[ListResult]) -> float | None:
-    costs = [result.ending.cost for result in results if result.ending is not None]
-    amounts = [cost.likely for cost in costs if cost is not None]
-    return float(sum(amounts)) if amounts else None
+def _total_cost(results: Sequence[ListResult]) -> Cost | None:
+    costs = [each.ending.cost for each in results if each.ending is not None and each.ending.cost is not None]
+    if not costs:
+        return None
+    return Cost(Decimal(sum(cost.likely for cost in costs)), Decimal(sum(cost.at_most for cost in costs)))
 
 
 _SUMMED = ("calls", "polls", "retries", "refusals", "possibly_double_charged")

@@ -102,6 +102,9 @@ def test_a_condition_on_a_column_that_is_not_there_is_an_error_that_lists_them()
     write("leads.csv", text="phone,city\n987654321,Lima\n")
     with open_source("leads.csv") as source, pytest.raises(FileError, match="the columns are phone, city"):
         Leads(source, ListOptions(), make_exclusion(Skipping(where=("consent=yes",))))
+    write("crm.csv", text="phone,¿Acepta?\n987654321,SI\n")
+    with open_source("crm.csv") as source, pytest.raises(FileError, match=r"did you mean '¿Acepta\?'\?"):
+        Leads(source, ListOptions(), make_exclusion(Skipping(where=("acepta=si",))))
     with pytest.raises(ConfigurationError, match="COLUMN=VALUE"):
         make_exclusion(Skipping(where=("consent",)))
 

@@ -136,7 +136,7 @@ async def simulated(settings: Settings, numbers: int, monkeypatch: pytest.Monkey
     shown: list[tuple[float, View]] = []
     async with Client("id", "secret", transport=testing.FakeVendor(settings=settings), rate="auto") as client:
         stream = client.stream((str(987_000_000 + n) for n in range(numbers)), workers=200, on_event=notice)
-        meter = RunMeter(lambda: stream.stats, numbers, notice.spent)
+        meter = RunMeter(lambda: stream.stats, numbers, lambda: notice.cost, currency="PEN")
 
         async def watch() -> None:
             while True:
@@ -157,7 +157,7 @@ HARD = Settings(rate=20.0, pending=0.2, pending_for=15.0, errors=0.02, latency=8
 
 def test_every_number_of_the_progress_is_in_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = run(simulated(HARD, 300, monkeypatch))
-    summary = dict([*calls_facts(ran.stats), *cost_facts(ran.cost, "")])
+    summary = dict([*calls_facts(ran.stats), *cost_facts(ran.cost, "PEN")])
     whole, yes, no, *_ = ran.last.facts
     assert whole == "300 of 300 numbers"
     assert "300 distinct numbers" in summary["calls"]
@@ -165,6 +165,7 @@ def test_every_number_of_the_progress_is_in_the_summary(monkeypatch: pytest.Monk
     calls = next(fact for fact in ran.last.facts if fact.endswith(" calls")).removesuffix(" calls")
     assert summary["calls"].startswith(f"{calls} for ")
     assert next(fact for fact in ran.last.facts if fact.startswith("spent")) == f"spent {summary['cost']}"
+    assert ran.last.data["spent"] == summary["cost"].removesuffix(" PEN")
     assert not [fact for fact in ran.last.facts if fact.startswith("pending")]
     for name in ("calls", "polls", "retries", "yes", "no", "failed"):
         assert ran.last.data[name] == getattr(ran.stats, name)
