@@ -20,8 +20,10 @@ import subprocess
 import sys
 import textwrap
 import time
+import tomllib
 import warnings
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +269,20 @@ def _anchors(text: str) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     words = (re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings)
     return {re.sub(r"[-\s]+", "-", word) for word in words}  # like Python-Markdown
+
+
+def test_the_map_has_every_module_in_the_order_of_the_import_rules() -> None:
+    page = (ROOT / "docs/architecture.md").read_text("utf-8")
+    rows = page.partition("## The map")[2].partition("\n## ")[0].splitlines()
+    place = {
+        name: row
+        for row, line in enumerate(rows)
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)/?`", line.split("|")[1])
+    }
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]
+    rules = tools["importlinter"]["contracts"]
+    layers = [[name.strip() for name in layer.split("|")] for layer in rules[0]["layers"]]
+    assert place.keys() == {name for layer in layers for name in layer}
+    for above, below in pairwise(layers):
+        assert max(place[name] for name in above) <= min(place[name] for name in below), (above, below)
