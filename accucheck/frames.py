@@ -33,6 +33,7 @@ end if it has that one too.
 
 whatsapp, business_user and avatar are booleans, status_update a date (pandas: ``datetime64[s]``), checked_at a time in
 UTC, the rest text. Without an answer, all but ``status`` and ``reason`` are null; a null is never a "no"."""
+_FLAGS: Final = ("whatsapp", "business_user", "avatar")
 _PROGRESS_EVERY: Final = 1.0
 
 
@@ -175,19 +176,14 @@ def _plain(value: Any) -> Any:
 def _append(frame: Any, columns: dict[str, list[Any]]) -> Any:
     import narwhals as nw
 
-    kinds: dict[str, Any] = {
-        "whatsapp": nw.Boolean,
-        "business_user": nw.Boolean,
-        "avatar": nw.Boolean,
-        "status_update": nw.Date,
-        "checked_at": nw.Datetime("us", "UTC"),
-    }
+    kinds: dict[str, Any] = dict.fromkeys(ANSWER_COLUMNS, nw.String()) | dict.fromkeys(_FLAGS, nw.Boolean())
+    kinds |= {"status_update": nw.Date(), "checked_at": nw.Datetime("us", "UTC")}
     taken = {name.casefold() for name in frame.columns}
     names = {name: _free(name, taken) for name in ANSWER_COLUMNS}
     if frame.implementation.is_pandas_like():
         return _append_pandas(frame, columns, names)
     series = [
-        nw.new_series(names[name], values, kinds.get(name, nw.String), backend=frame.implementation)
+        nw.new_series(names[name], values, kinds[name], backend=frame.implementation)
         for name, values in columns.items()
     ]
     return frame.with_columns(*series).to_native()
@@ -210,20 +206,11 @@ def _append_pandas(frame: Any, columns: dict[str, list[Any]], names: dict[str, s
     import pandas as pd
 
     native = frame.to_native()
-    kinds = {
-        "whatsapp": "boolean",
-        "business_user": "boolean",
-        "avatar": "boolean",
-        "status_update": "datetime64[s]",
-        "checked_at": "datetime64[us, UTC]",
-    }
+    kinds = dict.fromkeys(ANSWER_COLUMNS, "string") | dict.fromkeys(_FLAGS, "boolean")
+    kinds |= {"status_update": "datetime64[s]", "checked_at": "datetime64[us, UTC]"}
     return native.assign(
         **{
-            names[name]: pd.Series(
-                values,
-                index=native.index,
-                dtype=kinds.get(name, "string"),
-            )
+            names[name]: pd.Series(values, index=native.index, dtype=kinds[name])
             for name, values in columns.items()
         }
     )

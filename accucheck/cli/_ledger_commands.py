@@ -38,24 +38,20 @@ from accucheck.cli._ledger import existing_ledger
 from accucheck.cli._options import STANDARD_STREAM, WHICH, Duration, OutputFormat, StreamOrPath, Talk, Which
 from accucheck.cli._output import check_output, columns_of, refuse_existing
 from accucheck.files import FileSink, NumberColumn, Row, Source, StreamSink
+from accucheck.files._origin import Origin
 
 
-class _LedgerFile:
+class _LedgerFile(Origin):
     """The ledger as a sink's source: a file that must not be overwritten."""
 
     head = b""
-    repeatable = True
-    fraction = 0.0
 
     def __init__(self, path: Path) -> None:
-        self.path: Path | None = path
+        self.path = path
         self.name = str(path)
 
     def open(self) -> BinaryIO:
         raise NotImplementedError("a ledger cannot be read as a stream of bytes")
-
-    def close(self) -> None:
-        """Do nothing: nothing was opened."""
 
 
 class LedgerRows(Source):

@@ -16,10 +16,11 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from accucheck._errors import ConfigurationError
 
@@ -127,40 +128,36 @@ _LONGEST_HEAD = 16 << 20
 _BUFFER = 256 * 1024
 
 
-class Origin(Protocol):
+class Origin(ABC):
     """Bytes of one input."""
 
     name: str
     """For messages: the path as it was given, or ``stdin``."""
-    path: Path | None
+    path: Path | None = None
     """The file to open, for libraries that open files themselves; None if there is none."""
     head: bytes
     """The first bytes, decompressed: 64 KiB, or less if that is all, or more where lines are long."""
-    repeatable: bool
+    repeatable = True
     """Whether ``open`` may be called more than once."""
 
     @property
     def fraction(self) -> float:
-        """How far the stream that was opened last has been read, 0 to 1."""
-        ...
+        """How far the stream that was opened last has been read, 0 to 1; 0 if that is not known."""
+        return 0.0
 
+    @abstractmethod
     def open(self) -> BinaryIO:
         """Return the decompressed bytes from their start."""
-        ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (a live one has made nothing)
         """Drop what was made for reading."""
-        ...
 
 
-class StoredOrigin:
+class StoredOrigin(Origin):
     """A file on disk, or a copy of standard input on disk."""
 
-    repeatable = True
-
     def __init__(self, path: Path, name: str) -> None:
-        self.path: Path | None = path
-        self._path = path
+        self.path = self._path = path
         self.name = name
         self._raw: BinaryIO | None = None
         with translate_errors(name):
@@ -234,12 +231,10 @@ class _SpooledOrigin(StoredOrigin):
             self._leftover = None
 
 
-class LiveOrigin:
+class LiveOrigin(Origin):
     """A stream that is read once, as it arrives, so that its rows are answered before it ends."""
 
-    path: Path | None = None
     repeatable = False
-    fraction = 0.0
 
     def __init__(self, stream: BinaryIO, name: str = "stdin") -> None:
         self.name = name
@@ -254,9 +249,6 @@ class LiveOrigin:
 
     def open(self) -> BinaryIO:
         return self._plain
-
-    def close(self) -> None:
-        """Do nothing: nothing was created."""
 
 
 _READ_FROM_THE_END = (b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
