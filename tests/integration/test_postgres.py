@@ -289,10 +289,41 @@ async def test_replaced_answers_are_in_the_statement_until_they_are_forgotten(ur
     ledger = Ledger(url)
     kept = [(at, one.number) for _, at, one in ledger.settled_between(0, 1e11)]
     assert sorted(kept) == sorted([(at, MOBILE) for at in times] + [(times[0], MOBILE + 1)])
+    assert [at for at, _ in kept] == sorted(at for at, _ in kept)
     assert ledger.forget([MOBILE]) == 1
     assert [one.number for *_, one in ledger.settled_between(0, 1e11)] == [MOBILE + 1]
     assert ledger.purge(0) == 1
     assert not [*ledger.settled_between(0, 1e11)]
+
+
+async def test_an_unreadable_answer_in_postgresql_is_reported_by_every_method(url: str) -> None:
+    await filled(url)
+    store = PostgresStore(url)
+    await store.open()
+    await store._query("UPDATE accucheck.answers SET packed = %s", (b"\x93",))
+    with pytest.raises(LedgerError, match="an answer cannot be read"):
+        await store.find([MOBILE], ANY)
+    await store.aclose()
+    with Ledger(url) as ledger:
+        looks: list[Callable[[], object]] = [
+            ledger.info,
+            lambda: ledger.find([MOBILE]),
+            lambda: [*ledger.settlements()],
+            lambda: [*ledger.settled_between(0, 1e11)],
+        ]
+        for look in looks:
+            with pytest.raises(LedgerError, match="an answer cannot be read"):
+                look()
+
+
+async def test_the_claim_of_a_dead_process_is_forgotten_with_its_number(url: str) -> None:
+    store = PostgresStore(url)
+    await store.open()
+    await store.claim([MOBILE, MOBILE + 1], ANY)
+    await store._query("UPDATE accucheck.claims SET owner = -1 WHERE key >> 3 = %s", (MOBILE,))
+    Ledger(url).forget([MOBILE, MOBILE + 1])
+    assert await store._query("SELECT key >> 3 FROM accucheck.claims", ()) == [(MOBILE + 1,)]
+    await store.aclose()
 
 
 async def test_a_missing_ledger_in_postgresql_says_so(postgres_server: Server) -> None:

@@ -320,6 +320,7 @@ async def test_replaced_answers_are_in_the_statement_until_they_are_forgotten(tm
     with Ledger(path) as ledger:
         kept = [(at, one.number) for _, at, one in ledger.settled_between(0, 1e11)]
         assert sorted(kept) == sorted([(at, MOBILE) for at in times] + [(times[0], MOBILE + 1)])
+        assert [at for at, _ in kept] == sorted(at for at, _ in kept)
         only = [at for _, at, _ in ledger.settled_between(times[1].timestamp(), times[2].timestamp())]
         assert only == [times[1]]
         assert ledger.info().yes + ledger.info().no == 2
