@@ -82,7 +82,8 @@ def docs(session: nox.Session) -> None:
     """Build the documentation into site/: nox -s docs -- serve."""
     session.install("-e", ".[all,docs]")
     session.run("python", ".ci/docs.py")
-    session.run("zensical", *(session.posargs or ["build", "--clean"]))
+    session.run("zensical", *(session.posargs or ["build", "--clean", "--strict"]))
+    session.log("The site is in site/; nox -s docs -- serve shows it in a browser")
 
 
 @nox.session

@@ -308,6 +308,9 @@ def _sandbox() -> str:
     )
 
 
+SITE_SECTIONS = {"": "Start", "explanation": "Explanation", "how-to": "How to", "reference": "Reference"}
+
+
 def _for_language_models(all_pages: dict[str, str]) -> dict[str, str]:
     """Return llms.txt, an index, and llms-full.txt, every page in one file."""
     index = [
@@ -315,11 +318,20 @@ def _for_language_models(all_pages: dict[str, str]) -> dict[str, str]:
         "",
         "> Bulk-check Peru phone numbers on WhatsApp through AccuAuth's paid API.",
         "",
+        "[All pages in one file](llms-full.txt), the Python API included.",
     ]
     whole = []
-    for path in sorted(all_pages, key=lambda path: (path != "index.md", path != "tutorial.md", path)):
+    section = None
+    for path in sorted(
+        all_pages, key=lambda path: ("/" in path, path != "index.md", path != "tutorial.md", path)
+    ):
+        folder = path.rpartition("/")[0]
+        if folder != section:
+            section = folder
+            index += ["", f"## {SITE_SECTIONS[folder]}", ""]
         title = next(_titles(all_pages[path]), path)
-        index.append(f"- [{title}]({path})")
+        url = "index.html" if path == "index.md" else path.removesuffix(".md") + "/"
+        index.append(f"- [{title}]({url})")
         whole.append(_with_docstrings(all_pages[path].replace("<!-- notest -->\n", "")))
     return {"llms.txt": "\n".join(index) + "\n", "llms-full.txt": "\n\n".join(whole)}
 

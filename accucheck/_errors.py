@@ -357,6 +357,8 @@ class VendorUnavailable(CheckError):
 class RunEnded(AccucheckError):
     """The run cannot continue. Raised after every outcome that was already paid for.
 
+    ``check`` raises it too, when no number can be checked: the account is empty, for example.
+
     Examples:
         ```python
         async with accucheck.Client() as client:

@@ -161,7 +161,7 @@ def test_the_other_pages_come_from_the_code(generated: dict[str, str]) -> None:
     assert "| `OUT_OF_QUOTA` | 403 | the run ends |" in generated["reference/statuses.md"]
     assert "| 4 | the account's quota" in generated["reference/exit-codes.md"]
     assert "| `checked_at` |" in generated["reference/output.md"]
-    assert "[Python API](reference/api.md)" in generated["llms.txt"]
+    assert "[Python API](reference/api/)" in generated["llms.txt"]
     assert "# Output columns" in generated["llms-full.txt"]
 
 
@@ -225,7 +225,8 @@ def test_every_page_is_in_the_navigation_and_in_the_index_for_language_models(
 ) -> None:
     settings = (ROOT / "zensical.toml").read_text("utf-8")
     assert [path for path in site if f'"{path}"' not in settings] == []
-    assert [path for path in site if f"]({path})" not in generated["llms.txt"]] == []
+    urls = [path.removesuffix(".md") + "/" for path in site if path != "index.md"]
+    assert [url for url in [*urls, "index.html"] if f"]({url})" not in generated["llms.txt"]] == []
     whole = generated["llms-full.txt"]
     written = {path: text.replace("<!-- notest -->\n", "").strip() for path, text in site.items()}
     assert [path for path, text in written.items() if text not in whole and ":::" not in text] == []

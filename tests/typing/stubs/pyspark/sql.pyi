@@ -1,6 +1,6 @@
 # What docs/how-to/spark.md uses of Spark.
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow
 
@@ -18,7 +18,7 @@ class DataFrame:
     def coalesce(self, partitions: int) -> DataFrame: ...
     def mapInArrow(
         self,
-        func: Callable[[Iterator[pyarrow.RecordBatch]], Iterator[pyarrow.RecordBatch]],
+        func: Callable[[Iterable[pyarrow.RecordBatch]], Iterable[pyarrow.RecordBatch]],
         schema: str,
     ) -> DataFrame: ...
     def select(self, *columns: str) -> DataFrame: ...
