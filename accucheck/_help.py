@@ -11,7 +11,7 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, Self, SupportsIndex, TypeVar
+from typing import Self, SupportsIndex, TypeVar
 
 __all__ = ["with_fields"]
 
@@ -75,15 +75,11 @@ def _fields(kind: type) -> dict[str, str]:
 
 
 def _documented(statements: list[ast.stmt]) -> Iterator[tuple[str, str]]:
-    for statement, following in pairwise(statements):
-        if not (isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)):
-            continue
-        targets: list[Any] = []
-        if isinstance(statement, ast.AnnAssign):
-            targets = [statement.target]
-        elif isinstance(statement, ast.Assign):
-            targets = statement.targets
-        for target in targets:
-            name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "_")
-            if not name.startswith("_") and isinstance(following.value.value, str):
-                yield name, following.value.value
+    for pair in pairwise(statements):
+        match pair:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name) | ast.Attribute(attr=name))
+                | ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)]),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ) if not name.startswith("_"):
+                yield name, text
