@@ -32,6 +32,7 @@ from accucheck._store import (
 )
 from accucheck._store._ledger import Ledger
 from accucheck.cli._console import count, say, short_path
+from accucheck.cli._options import Which
 
 NONE = "none"
 """The value of --ledger that turns the ledger off."""
@@ -194,12 +195,12 @@ async def nothing_known(numbers: Sequence[int]) -> Mapping[int, Settlement]:
     return {}
 
 
-def existing_ledger(given: str | None, api_id: str | None, base_url: str) -> Ledger:
+def existing_ledger(given: str | None, which: Which) -> Ledger:
     """Return the ledger to read: the given one, the account's, or that of the only account.
 
     Raises ConfigurationError if there is none, since reading does not create one.
     """
-    place = chosen_ledger(given, api_id, base_url)
+    place = chosen_ledger(given, which.api_id, which.base_url)
     if place is None:
         known = account_ledgers()
         if len(known) != 1:

@@ -122,7 +122,7 @@ def info(
     json
         Print one JSON object.
     """
-    facts = existing_ledger(ledger, which.api_id, which.base_url).info()
+    facts = existing_ledger(ledger, which).info()
     if json:
         print_json(msgspec.to_builtins(facts))
     else:
@@ -154,7 +154,7 @@ def purge(
     yes
         Do not ask before deleting everything.
     """
-    book = existing_ledger(ledger, which.api_id, which.base_url)
+    book = existing_ledger(ledger, which)
     facts = book.info()
     held = facts.yes + facts.no
     if not older_than and held and not yes:
@@ -196,9 +196,7 @@ def forget(
     """
     if not numbers:
         raise ConfigurationError("name the number: accucheck ledger forget 987654321")
-    known = existing_ledger(ledger, which.api_id, which.base_url).forget(
-        [normalize(text) for text in numbers]
-    )
+    known = existing_ledger(ledger, which).forget([normalize(text) for text in numbers])
     if not talk.quiet:
         say(
             f"erased {thousands(known)} of {count(len(numbers), 'number')}; the others were not in the ledger"
@@ -218,7 +216,7 @@ def repair_ledger(ledger: Named = None, /, *, which: Which = Which(), talk: Talk
     ledger
         The ledger; no run may be using it. Default: your account's own.
     """
-    book = existing_ledger(ledger, which.api_id, which.base_url)
+    book = existing_ledger(ledger, which)
     if is_postgres(book.place):
         raise ConfigurationError(
             f"{book.name}: only ledger files can be repaired: restore the database from a backup"
@@ -276,7 +274,7 @@ def export(
     force
         Overwrite an existing file.
     """
-    rows = LedgerRows(existing_ledger(ledger, which.api_id, which.base_url))
+    rows = LedgerRows(existing_ledger(ledger, which))
     if output == STANDARD_STREAM:
         sink: FileSink | StreamSink = StreamSink(standard_output(), rows, file_format=format or "jsonl")
     else:
@@ -329,7 +327,7 @@ def statement(
     """
     if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
         raise ConfigurationError(f"{month!r} is not a month: write it as 2026-11")
-    book = existing_ledger(ledger, which.api_id, which.base_url)
+    book = existing_ledger(ledger, which)
     if output != STANDARD_STREAM:
         refuse_existing(output, force=force)
     zone = time_zone(timezone)
