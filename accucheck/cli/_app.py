@@ -322,11 +322,15 @@ COMMANDS = {
         $ accucheck ledger export checked.csv.ledger -o answers.csv""",
     ),
 }
+_ARGUMENTS = {"check": "NUMBER...", "bulk": "LISTS..."}
+"""What the usage line names; cyclopts would write ARGS."""
 for place, (name, (target, description)) in enumerate(COMMANDS.items()):
     # Named by path and imported when used, so that `accucheck check` does not load what `demo` needs.
     options = (
         {} if target.endswith(":app") else {"help_epilogue": EXIT_CODES if name in WITH_EXIT_CODES else ""}
     )
+    if name in _ARGUMENTS:
+        options["usage"] = f"Usage: accucheck {name} [OPTIONS] {_ARGUMENTS[name]}"
     app.command(
         f"accucheck.cli.{target}", name=name, help=_in_paragraphs(description), sort_key=place, **options
     )

@@ -175,7 +175,7 @@ def _ask_first(question: str) -> None:
         raise ConfigurationError("nothing was deleted")
 
 
-@app.command
+@app.command(usage="Usage: accucheck ledger forget [OPTIONS] NUMBER...")
 def forget(
     *numbers: Annotated[str, Parameter(metavar="NUMBER")],
     ledger: Annotated[str | None, Parameter(group=WHICH)] = None,

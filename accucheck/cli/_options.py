@@ -139,6 +139,7 @@ def read_freshness(text: str) -> FreshWithin:
 _VERDICTS: dict[str, Literal["yes", "no"]] = {"yes": "yes", "no": "no"}
 
 
+Endpoint = Annotated[EndpointChoice, Parameter(metavar="CHOICE")]
 MaxCalls = Annotated[Cap[int], read_by(read_max_calls, "CALLS")]
 MaxCost = Annotated[Cap[Decimal], read_by(read_max_cost, "AMOUNT")]
 Age = Annotated[timedelta | dict[Literal["yes", "no"], timedelta], read_by(read_freshness, "AGE")]
@@ -173,7 +174,7 @@ class Account:
     """Command that prints the API secret, such as "pass show accuauth"."""
     base_url: str = BASE_URL
     """URL of the API. http:// is only allowed for this machine (the sandbox)."""
-    endpoint: EndpointChoice = "advanced"
+    endpoint: Endpoint = "advanced"
     """Endpoint to call. basic only says whether the number is on WhatsApp; cascade asks basic first, and advanced
     for the numbers that are on WhatsApp."""
     body: Literal["auto", "form", "json"] = "auto"

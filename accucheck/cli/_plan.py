@@ -15,7 +15,6 @@ from accucheck._costs import Cost, Prices, in_money
 from accucheck._errors import ConfigurationError
 from accucheck._models import Check, Settlement
 from accucheck._schedule import RatePlan
-from accucheck._store import EndpointChoice
 from accucheck.cli._console import count, duration, print_json, report, thousands
 from accucheck.cli._exit import ExitCode, Interruption
 from accucheck.cli._ledger import (
@@ -30,6 +29,7 @@ from accucheck.cli._lists import make_exclusion, open_leads
 from accucheck.cli._options import (
     Age,
     CostOptions,
+    Endpoint,
     ListOptions,
     Rate,
     Skipping,
@@ -54,7 +54,7 @@ def plan(
     calls_per_number: Annotated[float, Parameter(group=_COST)] = 1.0,
     ledger: Annotated[str | None, Parameter(group=_KNOWN)] = None,
     which: Annotated[Which, Parameter(group=_KNOWN)] = Which(),
-    endpoint: Annotated[EndpointChoice, Parameter(group=_KNOWN)] = "advanced",
+    endpoint: Annotated[Endpoint, Parameter(group=_KNOWN)] = "advanced",
     fresh_within: Annotated[Age | None, Parameter(group=_KNOWN)] = None,
     retry_failed: Annotated[bool, Parameter(group=_KNOWN)] = False,
     skipping: Skipping = Skipping(),
