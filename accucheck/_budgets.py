@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from accucheck._concurrency import EngineTask, settled
 from accucheck._costs import Money, Prices, money
-from accucheck._errors import BudgetExhausted
+from accucheck._errors import BudgetExhausted, ConfigurationError
 from accucheck._statuses import Charge, Row
 from accucheck._store import COUNTS_MONEY, Store
 
@@ -245,6 +245,8 @@ class CostBudget(CallBudget):
         most = None if max_cost is None else money("max_cost", max_cost)
         if not prices.dearest:
             return None
+        if prices.dearest > _DEAREST:
+            raise ConfigurationError(f"a call may cost {_DEAREST:,} at most, not {prices.dearest:,}")
         before = await store.recall(_BEFORE + job)
         if before is None:
             # Nobody counted what these calls cost, so each counts as charged.
@@ -340,6 +342,8 @@ async def spent_so_far(store: Store, job: str = "") -> Decimal:
 
 
 _BILLIONTH: Final = Decimal("1e-9")
+_DEAREST: Final = 1_000_000
+"""Stores count billionths in 64 bits, so a job may spend 9,000 times as much."""
 _BEFORE: Final = "spent before max_cost of "
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accucheck import BudgetExhausted, LedgerError
+from accucheck import BudgetExhausted, ConfigurationError, LedgerError
 from accucheck._budgets import CostBudget, spent_so_far
 from accucheck._costs import Prices, spent
 from accucheck._statuses import rows
@@ -56,6 +56,12 @@ def test_a_cap_on_cost_is_exact_to_the_call(max_cost: Any, price: Any, calls: in
         return made, await spent_so_far(store)
 
     assert run(main()) == (calls, calls * Decimal(str(price)))
+
+
+@pytest.mark.parametrize("price", [1_000_001, "1e12"])
+def test_a_price_too_large_to_count_is_refused(price: Any) -> None:
+    with pytest.raises(ConfigurationError, match="a call may cost 1,000,000 at most"):
+        run(CostBudget.open(MemoryStore(), None, Prices(price)))
 
 
 def test_calls_without_a_price_are_not_capped() -> None:
