@@ -108,6 +108,8 @@ def _command_line() -> str:
     text = app.generate_docs(output_format="markdown", heading_level=1, recursive=True)
     text = re.sub(r"^# accucheck$", "# Command line", text, count=1, flags=re.MULTILINE)
     text = text.replace(" *[default: False]*", "")
+    # Where we write the usage line, cyclopts names the command twice.
+    text = re.sub(r"^accucheck ((?:[a-z]+ )+)\1", r"accucheck \1", text, flags=re.MULTILINE)
     # Examples in the help become console blocks.
     return re.sub(r"((?:^\$ .*\n)+)", r"```console\n\1```\n", text, flags=re.MULTILINE)
 
