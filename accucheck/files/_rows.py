@@ -306,7 +306,9 @@ class Source(ABC):
                 f"these columns also contain numbers and are skipped: {names}; read them with --column all"
             )
         index = self.number_column.index
-        self.several = note_on_cells([as_text(row[index]) for row in sample if index < len(row)])
+        self.several = self.several or note_on_cells(
+            [as_text(row[index]) for row in sample if index < len(row)]
+        )
 
     def _name_number_columns(self) -> None:
         """Name the number columns of a table without a header."""

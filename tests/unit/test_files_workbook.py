@@ -262,6 +262,13 @@ def test_oddities_in_a_sheet_are_found_wherever_its_xml_is_split(
     assert facts_in(BytesIO(xml.encode()), size) == facts
 
 
+def test_cells_with_several_numbers_are_noticed_on_any_of_several_sheets(tmp_path: Path) -> None:
+    first = [["Nombre", "Celular"], ["A", "987650001 / 987650002"], ["B", "987650003"]]
+    leads = make(tmp_path / "leads.xlsx", {"Uno": first, "Dos": [["Nombre", "Celular"], ["C", "987650004"]]})
+    with open_source(leads, sheet="all") as source:
+        assert source.several is not None
+
+
 def test_a_column_of_formulas_without_values_is_refused(leads: Path) -> None:
     book = openpyxl.Workbook()
     for row in (["Nombre", "Celular"], ["P1", '="+51"&"987650001"'], ["P2", '="+51"&"987650002"']):
