@@ -80,7 +80,7 @@ def layers(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/: nox -s docs -- serve."""
-    session.install("-e", ".[all,docs]")
+    session.install("-e", ".[all,docs,testing]")
     session.run("python", ".ci/docs.py")
     session.run("zensical", *(session.posargs or ["build", "--clean", "--strict"]))
     session.log("The site is in site/; nox -s docs -- serve shows it in a browser")

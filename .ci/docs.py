@@ -7,8 +7,8 @@ llms.txt.
 
 from __future__ import annotations
 
+import importlib
 import inspect
-import pkgutil
 import re
 import sys
 from collections.abc import Iterator
@@ -348,8 +348,19 @@ def _with_docstrings(page: str) -> str:
     )
 
 
+def _resolved(path: str) -> object:
+    """Return a module or a name of one. If the module lacks a library, that ImportError is raised."""
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise
+    parent, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(parent), name)
+
+
 def _as_text(path: str) -> str:
-    thing = pkgutil.resolve_name(path)
+    thing = _resolved(path)
     if inspect.ismodule(thing):
         return "\n\n".join(
             [

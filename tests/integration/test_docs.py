@@ -175,6 +175,20 @@ def test_the_generated_pages_of_the_repository_are_current(generated: dict[str, 
         assert page == (tmp_path / name).read_text("utf-8"), f"{name}: run python .ci/docs.py"
 
 
+def test_a_page_whose_module_lacks_a_library_says_which(tmp_path: Path) -> None:
+    (tmp_path / "pytest.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'pytest'\", name='pytest')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "docs.py", tmp_path / "docs"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith("ModuleNotFoundError: No module named 'pytest'\n")
+
+
 def test_every_public_name_is_on_the_page_of_the_api(generated: dict[str, str]) -> None:
     page = generated["reference/api.md"]
     assert "accucheck.Client\n" in page
