@@ -132,6 +132,8 @@ class AccucheckError(Exception):
     """
 
     status: ClassVar[str] = "ERROR"
+    retry_after: float | None = None
+    """Seconds after which a new check may succeed, or None if unknown, as it is for every error that ends a run."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)

@@ -377,7 +377,7 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
     if version > VERSION:
         raise LedgerError(
             f"ledger {path}: it was created by a newer accucheck (version {version}, this one supports {VERSION}): "
-            "pip install --upgrade accucheck"
+            "upgrade accucheck"
         )
 
 

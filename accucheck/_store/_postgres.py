@@ -698,9 +698,7 @@ def check_server(connection: AsyncConnection[Any] | Connection[Any], name: str) 
 
 def check_version(row: tuple[Any, ...] | None, name: str) -> None:
     if row is None or row[0] > VERSION:
-        raise LedgerError(
-            f"ledger {name}: it was created by a newer accucheck: pip install --upgrade accucheck"
-        )
+        raise LedgerError(f"ledger {name}: it was created by a newer accucheck: upgrade this one")
 
 
 def ledger_error(name: str, trouble: Exception) -> LedgerError:

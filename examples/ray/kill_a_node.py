@@ -1,6 +1,6 @@
 """Checks a Parquet list on a Ray cluster of two nodes, kills one in the middle, and proves that nothing was lost.
 
-    pip install 'accucheck[ray,postgres,sandbox,fast]'        # and PostgreSQL: apt-get install postgresql
+    pip install '.[ray,postgres,sandbox,fast]'                # and PostgreSQL: apt-get install postgresql
     python examples/ray/kill_a_node.py --rows 20000
 
 Everything runs on this machine and costs nothing: the cluster, PostgreSQL for the ledger, and a simulated AccuAuth that

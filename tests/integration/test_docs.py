@@ -208,6 +208,20 @@ def test_every_public_name_has_an_example() -> None:
     ] == []
 
 
+def test_every_error_is_in_the_table_of_http_codes() -> None:
+    page = (ROOT / "docs/how-to/fastapi.md").read_text("utf-8")
+    table = "".join(line for line in page.splitlines() if line.startswith("| `"))
+    bases = {"AccucheckError", "CheckError", "RunEnded"}
+    assert {name for name in accucheck._errors.__all__ if f"`{name}`" not in table} == bases
+
+
+def test_no_page_installs_accucheck_from_a_registry() -> None:
+    """It is not on PyPI, where the name is free to take: pages install the clone."""
+    lines = [line for page in PAGES for line in page.read_text("utf-8").splitlines()]
+    wrong = re.compile(r"\b(install|add|--with)\b.*[\s'\"`](accucheck)(\[|==|['\"`\s]|$)")
+    assert [line for line in lines if wrong.search(line)] == []
+
+
 def test_every_setting_is_on_the_page_of_the_configuration(generated: dict[str, str]) -> None:
     from accucheck.cli import _app
     from accucheck.cli._settings import every_option

@@ -216,3 +216,10 @@ def test_run_errors_are_not_number_errors_and_vice_versa() -> None:
     assert not issubclass(OutOfQuota, CheckError)
     assert not issubclass(LedgerError, CheckError)
     assert not any(issubclass(kind, RunEnded) for kind in CHECK_KINDS)
+
+
+def test_every_error_has_a_retry_after() -> None:
+    assert AccucheckError("x").retry_after is None
+    assert OutOfQuota("x").retry_after is None
+    assert "retry_after" not in OutOfQuota("x").to_dict()
+    assert _errors.VendorUnavailable("x", retry_after=2.5).retry_after == 2.5

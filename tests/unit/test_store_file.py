@@ -187,7 +187,7 @@ async def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     await filled(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 2")
-    await refused(path, r"created by a newer accucheck \(version 2, this one supports 1\): pip install")
+    await refused(path, r"created by a newer accucheck \(version 2, this one supports 1\): upgrade")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
