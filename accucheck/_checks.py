@@ -15,6 +15,7 @@ from accucheck._admission import FIRST_CLAIM_WAIT, InFlight, PendingNumber, firs
 from accucheck._arguments import Timeouts
 from accucheck._attempt import Attempt
 from accucheck._budgets import CallBudget
+from accucheck._circuit import Circuit
 from accucheck._concurrency import EngineTask, settled
 from accucheck._decide import Done, Stop, Wait
 from accucheck._errors import (
@@ -52,6 +53,10 @@ class _Waiter:
         self.expires = expires
         self.run: _Run | None = None
         """None if it waits for a stream's number."""
+
+    def fails_fast(self, circuit: Circuit) -> bool:
+        """Whether it need not wait while the circuit is open: the next probe comes after its deadline."""
+        return self.expires is None or self.expires < circuit.retry_at
 
     def tell(self, result: Settlement | Exception | None) -> None:
         """Let the caller continue; None means that it must get the answer itself."""
@@ -192,7 +197,7 @@ class Checks:
             run.waiters.add(waiter)
         else:
             entry.join(waiter, waiter.tell)
-            if self._host.circuit.opened and expires is None:
+            if self._host.circuit.opened and waiter.fails_fast(self._host.circuit):
                 entry.leave(waiter)
                 raise self._unavailable(number)
             if entry.expedite is not None:
@@ -261,15 +266,15 @@ class Checks:
         self._probe.set()
         self._probe = asyncio.Event()
         if self._host.circuit.opened:
-            for run in tuple(self._runs.values()):
-                if run.asking and not run.paid:
-                    self._fail_fast(run)
+            self._fail_fast()
 
-    def _fail_fast(self, run: _Run) -> None:
-        """Tell callers without a deadline immediately that the vendor is unavailable."""
-        for waiter in run.waiters:
-            if waiter.expires is None:
-                waiter.tell(run.entry.first_answer() or self._unavailable(run.entry.number))
+    def _fail_fast(self) -> None:
+        """Tell callers that the vendor is unavailable, unless the next probe comes before their deadline."""
+        for run in tuple(self._runs.values()):
+            if run.asking and not run.paid:
+                for waiter in tuple(run.waiters):
+                    if waiter.fails_fast(self._host.circuit):
+                        waiter.tell(run.entry.first_answer() or self._unavailable(run.entry.number))
 
     # Recent answers, without a ledger
 
@@ -379,7 +384,7 @@ class Checks:
         entry, circuit = run.entry, self._host.circuit
         while run.waiters:
             if circuit.opened and not circuit.admits(self._loop.time()):
-                self._fail_fast(run)
+                self._fail_fast()
                 await self._probe.wait()
                 continue
             decision = await self._attempt.make(run, urgent=True)
@@ -394,7 +399,7 @@ class Checks:
                     return await self._settle(run, settlement)
                 case Wait(seconds, then):
                     if circuit.opened:
-                        self._fail_fast(run)
+                        self._fail_fast()
                     if then != "refused" and run.waiters:  # after a refusal, the wait is at the gate
                         await asyncio.sleep(seconds)
                 case Stop(error):

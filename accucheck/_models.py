@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 
@@ -54,6 +54,10 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """When the answer arrived, in UTC."""
     extra: Mapping[str, Any] = {}
     """Fields of the result that AccuAuth's page does not list, unchanged."""
+
+    def __bool__(self) -> NoReturn:
+        """Raise TypeError: ``if check`` would take every "no" for a "yes"."""
+        raise TypeError('a Check is neither true nor false, even if it says "no": use check.whatsapp')
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values (dates in ISO 8601)."""

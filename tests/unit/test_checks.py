@@ -212,7 +212,7 @@ def test_a_caller_that_gives_up_at_the_gate_buys_nothing() -> None:
             await asyncio.sleep(60)
             assert vendor.asked == {NUMBER: 1}
             assert asyncio.all_tasks() == {asyncio.current_task()} or not vendor.asked["987654322"]
-            assert await client.check("987654322")
+            assert (await client.check("987654322")).whatsapp
 
     run(main())
 
@@ -249,7 +249,7 @@ def test_at_the_deadline_a_call_in_flight_is_a_pending_timeout_and_settles_later
                 await client.check(NUMBER, deadline=deadline)
             assert asyncio.get_running_loop().time() - began == 0.5
             await asyncio.sleep(1)
-            assert await client.check(NUMBER, deadline=0.001)
+            assert (await client.check(NUMBER, deadline=0.001)).whatsapp
             assert vendor.asked == {NUMBER: 1}
 
     run(main())
@@ -392,7 +392,44 @@ def test_twenty_checks_of_a_vendor_that_is_down_have_all_failed_within_15_second
             assert asyncio.get_running_loop().time() - began <= 0.1
             vendor.down = False
             await asyncio.sleep(10)
-            assert await client.check("987654322")
+            assert (await client.check("987654322")).whatsapp
+
+    run(main())
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_while_the_vendor_is_down_a_check_with_a_deadline_fails_as_soon_as_no_probe_can_help_it(
+    count: int,
+) -> None:
+    async def main() -> None:
+        vendor = Vendor(latency=0.01)
+        vendor.down = True
+        now = asyncio.get_running_loop().time
+        async with client_of(vendor, rate="auto") as client:
+            await asyncio.gather(*map(client.check, numbers(20)), return_exceptions=True)
+            while True:  # until the next probe is further away than the deadline
+                with pytest.raises(accucheck.VendorUnavailable) as down:
+                    await client.check("987654322")
+                if down.value.retry_after > 4:  # type: ignore[operator]
+                    break
+                await asyncio.sleep(down.value.retry_after or 1)
+            began = now()
+            checks = [client.check(f"98765{n:04}", deadline=3) for n in range(count)]
+            errors = await asyncio.gather(*checks, return_exceptions=True)
+            assert {type(error) for error in errors} == {accucheck.VendorUnavailable}
+            assert now() - began <= 0.1
+            await asyncio.sleep(errors[0].retry_after - 2)  # type: ignore[union-attr,operator]
+            began = now()
+            checks = [client.check(f"98766{n:04}", deadline=3) for n in range(count)]
+            errors = await asyncio.gather(*checks, return_exceptions=True)
+            assert {type(error) for error in errors} <= {
+                accucheck.VendorUnavailable,
+                accucheck.TransportError,
+            }
+            assert 1.9 <= now() - began <= 2.5  # the probe failed, and the next one is too late
+            await asyncio.sleep(60)
+            vendor.down = False
+            assert (await client.check("987654322", deadline=30)).whatsapp
 
     run(main())
 
@@ -404,7 +441,7 @@ def test_known_answers_are_returned_even_if_the_vendor_is_down() -> None:
             await client.check(NUMBER)
             vendor.down = True
             await asyncio.gather(*map(client.check, numbers(20)), return_exceptions=True)
-            assert await client.check(NUMBER)
+            assert (await client.check(NUMBER)).whatsapp
 
     run(main())
 
@@ -516,7 +553,7 @@ def test_a_closed_client_raises_and_counts_no_call() -> None:
     async def main() -> None:
         vendor = Vendor()
         client = client_of(vendor)
-        assert await client.check(NUMBER)
+        assert (await client.check(NUMBER)).whatsapp
         stream = client.stream([NUMBER])
         await client.aclose()
         await client.aclose()
@@ -571,7 +608,7 @@ def test_a_ledger_that_fails_is_reported_and_its_answers_are_stored_once_it_work
                 await client.check("987654322")
             assert vendor.asked == {NUMBER: 1}  # without a place to keep answers, nothing is bought
             ledger.broken = False
-            assert await client.check(NUMBER)
+            assert (await client.check(NUMBER)).whatsapp
             assert vendor.asked == {NUMBER: 1}
 
     run(main())
@@ -583,7 +620,7 @@ def test_a_stored_failure_is_not_reused_for_a_check() -> None:
         failure = accucheck.InternalError("the vendor failed", number="+51" + NUMBER)
         await ledger.settle([Settlement(int(NUMBER), failure)])
         async with client_of(vendor, ledger=ledger) as client:
-            assert await client.check(NUMBER)
+            assert (await client.check(NUMBER)).whatsapp
 
     run(main())
 
