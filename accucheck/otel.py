@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
+from accucheck import __version__
 from accucheck._costs import Prices, spent
 from accucheck._errors import ConfigurationError
 from accucheck._events import CallEnded, Event, OnEvent, RunFinished, RunStarted, Settled, guarded
@@ -98,7 +99,7 @@ def instrument(
     meters = _meters_of(meter_provider)
     target = _Target(client._base_url, client._url)
     listener = _Listener(
-        trace.get_tracer("accucheck", tracer_provider=tracer_provider, schema_url=_SCHEMA),
+        trace.get_tracer("accucheck", __version__, tracer_provider, schema_url=_SCHEMA),
         meters.duration,
         target,
         meters.totals(target, prices),
@@ -289,7 +290,7 @@ class _Meters:
     def __init__(self, provider: metrics.MeterProvider | None) -> None:
         self.clients: weakref.WeakKeyDictionary[Client, _Target] = weakref.WeakKeyDictionary()
         self._totals: dict[tuple[str, int], _Totals] = {}
-        meter = metrics.get_meter("accucheck", meter_provider=provider, schema_url=_SCHEMA)
+        meter = metrics.get_meter("accucheck", __version__, provider, schema_url=_SCHEMA)
         self.duration = meter.create_histogram(
             "http.client.request.duration",
             unit="s",

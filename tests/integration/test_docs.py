@@ -30,6 +30,7 @@ from typing import Any
 import pytest
 
 import accucheck
+import accucheck.otel
 from accucheck.testing import SandboxThread
 
 ROOT = Path(__file__).parents[2]
@@ -130,6 +131,20 @@ def _run_shell(code: str, where: str, url: str, limit: float = 300) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, f"{where}\n{output}{errors}"
+
+
+def test_the_telemetry_page_shows_what_its_example_prints(folder: Path) -> None:
+    page = blocks(ROOT / "docs/how-to/telemetry.md")
+    program = next(code for _, _, title, code in page if title == "telemetry.py")
+    shown = next(code for _, language, _, code in page if language == "text")
+    (folder / "telemetry.py").write_text(program, "utf-8")
+    printed = subprocess.run(
+        [sys.executable, "telemetry.py"], capture_output=True, text=True, check=True
+    ).stdout
+    value = re.compile(r"limit = \d+")  # as measured
+    assert value.sub("", printed) == value.sub("", shown)
+    names = re.findall(r"^\| ``([\w.]+)`` ", accucheck.otel.__doc__ or "", re.MULTILINE)
+    assert [name for name in names if f"metric {name} = " not in shown] == []
 
 
 def test_a_block_that_takes_too_long_leaves_nothing_running(folder: Path) -> None:

@@ -135,6 +135,8 @@ def test_a_check_is_one_client_span_a_call_below_the_callers(telemetry: Telemetr
         assert call.start_time is not None
         assert call.end_time is not None
         assert call.end_time - call.start_time == pytest.approx(250_000_000)
+    scopes = {call.instrumentation_scope for call in calls if call.instrumentation_scope}
+    assert [(scope.name, scope.version) for scope in scopes] == [("accucheck", accucheck.__version__)]
     assert NUMBER not in telemetry.everything()
 
 
