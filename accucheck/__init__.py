@@ -2,7 +2,7 @@
 
 ::
 
-    async with accucheck.Client() as client:              # ACCUCHECK_API_ID / ACCUCHECK_API_SECRET
+    async with accucheck.Client(ledger="answers.db") as client:  # ACCUCHECK_API_ID / ACCUCHECK_API_SECRET
         check = await client.check("987 654 321")
 
         async with client.stream(leads, number=lambda row: row["phone"]) as outcomes:
@@ -10,6 +10,25 @@
                 match outcome:
                     case accucheck.Checked(item=row, check=check): ...
                     case accucheck.Failed(item=row, error=error): ...
+
+The names that most programs need:
+
+    Client          check() for one number, stream() for any number of them, check_many() for a list
+    SyncClient      the same for code without an event loop; check_sync() for a single number
+    Check           an answer: whatsapp, business_user, avatar, and so on
+    Checked, Failed  the outcomes of a stream
+    AccucheckError  the base of all errors: CheckError concerns one number, RunEnded the whole run
+
+Modules with an extra each (in a clone of the repository: pip install '.[frames]'):
+
+    accucheck.frames   enrich() for Polars, pandas, PyArrow and DuckDB (frames)
+    accucheck.ray      check() for Ray Data (ray)
+    accucheck.otel     instrument(), for OpenTelemetry (otel)
+    accucheck.testing  FakeVendor and SandboxThread; its pytest fixtures are in accucheck.pytest_plugin (testing)
+
+A ledger in PostgreSQL needs the extra postgres.
+
+Read on: help(accucheck.Client), help(accucheck.AccucheckError), and docs/index.md in the repository.
 """
 
 import typing
@@ -153,6 +172,15 @@ __all__ = [
 __version__ = "0.1.0"
 
 
+_ELSEWHERE = {
+    **{name: f"Client().{name}" for name in ("check", "check_many", "stream")},
+    **{name: f"frames.{name}" for name in ("enrich", "enrich_async")},
+    **{name: f"otel.{name}" for name in ("instrument", "uninstrument")},
+    **{name: f"testing.{name}" for name in ("FakeVendor", "SandboxThread", "Scripted", "Settings")},
+}
+"""Names that people look for here, and where they are."""
+
+
 def __getattr__(name: str) -> typing.Any:
     if name in ("frames", "otel", "testing"):  # modules with an extra of theirs, imported on first use
         import importlib
@@ -162,4 +190,6 @@ def __getattr__(name: str) -> typing.Any:
         from accucheck._http import FastTransport
 
         return FastTransport
+    if name in _ELSEWHERE:
+        raise AttributeError(f"accucheck has no {name!r}: use accucheck.{_ELSEWHERE[name]}")
     raise AttributeError(f"module 'accucheck' has no attribute {name!r}")

@@ -61,7 +61,7 @@ from accucheck._host import BodyChoice, Host
 from accucheck._models import Check, Outcome, Stats, total
 from accucheck._open_stores import OpenStores, Passage, check_ledger, ledger_name
 from accucheck._phone import normalize
-from accucheck._polls import FLOOR, LaterPolls
+from accucheck._polls import LaterPolls
 from accucheck._store import Endpoint, EndpointChoice, Ledger, MemoryStore, Query, Store, as_store
 from accucheck._stream import RunContext, Stream
 from accucheck._wire import BodyStyle
@@ -143,7 +143,7 @@ class StreamOptions(TypedDict, total=False):
     max_delayed: int | None
     buffer: int
     grace: timedelta | float
-    outage_after: timedelta | None
+    outage_after: timedelta | float | None
     on_event: OnEvent | None
     key: Key | None
 
@@ -163,14 +163,13 @@ _FIRST_RETRIES: Final = 100
 """Retries that a client may make before it has any answer, besides one per worker."""
 _GRACE: Final = 5.0
 """Seconds that calls in flight get to settle when a client is closed."""
-_OUTAGE_AFTER: Final = timedelta(minutes=15)
 
 
 class Client:
     """Checks Peru phone numbers on WhatsApp. One client for one event loop; use it as a context manager.
 
     All checks and streams of a client share one rate, one circuit breaker and one retry budget. A number that several
-    of them want at the same time is one call.
+    of them want at the same time is one call. To never buy an answer twice, give the client a ``ledger``.
 
     Args:
         api_id: Your AccuAuth API id. Default: the environment variable ACCUCHECK_API_ID.
@@ -183,24 +182,27 @@ class Client:
         body: Encoding of the request body, which AccuAuth's page does not specify. "auto" starts with a form and, if
             the first call is refused because of it, switches to JSON; a ledger remembers which one works. "form" and
             "json" are used as given.
-        timeouts: Time limits for each phase of a call.
+        timeouts: Time limits for each phase of a call. Default: ``Timeouts()``, which allows 10 seconds to connect,
+            30 for the next byte of the reply, and 60 for the whole call.
         transport: Any ``httpx.AsyncBaseTransport``; closed with the client. Default: ``FastTransport``.
         proxy: URL of a proxy. Default: HTTPS_PROXY, ALL_PROXY and NO_PROXY. Localhost is always reached directly.
         verify: Which certificate authorities to trust: True for the system's, an ``ssl.SSLContext``, or the path of a
             PEM file or folder. Certificates are always verified; False is an error.
         policy: When to retry and poll, and when to give up.
-        rate: Calls per second: "auto" finds the account's limit, a number is a ceiling, ``(low, high)``
-            bounds the search. Processes whose clients have the same ledger also share one rate, and keep to it
-            together; a stream's own ``ledger`` has this effect only if nothing else of the client is running.
-        burst: Calls allowed at once after a pause, 1 or more. Default: one, plus those due within 10 ms.
-            A client with a burst shares its rate with no other process.
+        rate: Calls per second. "auto" finds the account's limit; a number above 0, such as 50 or 0.5, is a ceiling;
+            ``(low, high)`` bounds the search; text can add quotas and hours, such as "50/s,10000/d" (see
+            ``AdaptiveGate``). Processes whose clients have the same ledger keep to one rate together. So do streams
+            with the same ``ledger`` of their own, if nothing else of their clients is running.
+        burst: Calls that may start at the same moment after a pause, 1 or more. Default: 1, plus a hundredth of the
+            calls per second: 11 at 1,000 per second. A client with a burst shares its rate with no other process.
         gate: Your own ``Gate`` instead of ``rate`` and ``burst``, such as one that several clients share. You close
             it yourself.
         ledger: Where each answer is stored before you see it, so that it is never bought again: a path, or a
             ``Store``, which the client opens but does not close. Used by ``check``, and by ``stream`` unless it is
             given its own.
         fresh_within: Re-check answers older than this. By default a ledger's answers never expire. Without a ledger,
-            ``check`` remembers its last 10,000 answers for 60 seconds (``timedelta(0)``: not at all).
+            ``check`` remembers its last 10,000 answers for 60 seconds (``timedelta(0)``: not at all); streams do not
+            use them, so a number that is checked and also streamed is bought twice.
         max_calls: A hard cap on the calls of this client, including polls and retries.
         mobile_only: Treat landlines as invalid instead of checking them.
         on_event: Called with every ``Event``, for metrics. Exceptions it raises are logged and ignored. See ``events``.
@@ -322,7 +324,7 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop all work, give calls in flight up to 5 seconds to settle, and close every connection.
+        """Stop all work, give calls in flight 5 seconds to return and be stored, and close every connection.
 
         A stream that is still open raises RuntimeError after its last outcome. A closed client cannot be reopened. Used
         as a context manager, a client closes itself.
@@ -348,7 +350,7 @@ class Client:
         """Check one number: poll while it is PENDING, and retry after failures. Goes ahead of all streams.
 
         Several tasks that check the same number share one call. A task that gives up (a timeout, a disconnected web
-        client) does not affect the others, and its call in flight settles in the background.
+        client) does not affect the others, and the answer of its call in flight is still kept.
 
         Args:
             number: The number in any common notation: ``"987 654 321"``, ``"+51 987 654 321"``, ``"(01) 456-7890"``.
@@ -513,11 +515,11 @@ class Client:
         job: str = "",
         keep_going: bool = False,
         pending: Literal["wait", "later"] = "wait",
-        poll_floor: timedelta | float = FLOOR,
+        poll_floor: timedelta | float = 20.0,
         max_delayed: int | None = None,
         buffer: int = 1_000,
-        grace: timedelta | float = _GRACE,
-        outage_after: timedelta | None = _OUTAGE_AFTER,
+        grace: timedelta | float = 5.0,
+        outage_after: timedelta | float | None = timedelta(minutes=15),
         on_event: OnEvent | None = None,
         key: Key | None = None,
     ) -> Stream[Any]:
@@ -527,14 +529,15 @@ class Client:
         checked once. A number that fails is a ``Failed`` outcome. An error that ends the run is raised by the
         iteration, after every outcome that was already paid for.
 
-        However you leave the block, no new calls are made, and calls in flight settle first. Outcomes that you did not
-        iterate over are in ``outcomes.undelivered()``; items that were read but not checked are in
-        ``outcomes.unasked``.
+        However you leave the block, no new calls are made, and calls in flight get ``grace`` to return and be stored.
+        Outcomes that you did not iterate over are in ``outcomes.undelivered()``; items that were read but not checked
+        are in ``outcomes.unasked``.
 
         Args:
-            items: Any iterable or async iterable. A generator is closed with the block. A plain iterable is read on
-                the event loop, and in a thread once three of its items have taken 20 ms each. Wrap one that must stay
-                in its thread, such as a slow sqlite3 cursor, in an async generator.
+            items: Any iterable or async iterable. A generator is closed with the block. A slow plain iterable is
+                moved to a thread, so that it does not block the event loop: once reading three of its items has
+                taken 20 ms each. If yours must stay in one thread, such as a sqlite3 cursor, pass an async generator
+                that yields from it.
             number: Function that returns an item's phone number. Default: the item is the number.
             workers: Maximum calls in flight, 1 or more. Only as many are used as rate and latency require.
             rate: A rate for this stream only. Default: the client's, shared with its other calls.
@@ -549,7 +552,8 @@ class Client:
                 such as ``Prices("0.005", basic="0.002")``, and ends where a call of the more expensive endpoint would
                 exceed ``max_cost``.
             ledger: Where each answer is stored before it is yielded, so that it is never bought again: a path, or a
-                ``Store``. Default: the client's; without one, answers are kept for this stream only.
+                ``Store``. Default: the client's. Without one, answers are kept for this stream only, and other streams
+                and later checks buy them again.
             fresh_within: With a ledger: re-check answers older than this, or by verdict:
                 ``{"yes": timedelta(days=90), "no": timedelta(days=14)}``. Default: the client's.
             retry_failed: With a ledger: re-check numbers that failed in an earlier run.
@@ -563,13 +567,13 @@ class Client:
                 ``StillPending``; with a ledger, the next run collects them.
             poll_floor: With "later": minimum time between two polls of a number; a plain number means seconds. Default:
                 20 s.
-            max_delayed: Maximum numbers waiting for a poll, a retry or another process; they occupy no worker. Default:
-                10,000; with "later" 1,000,000, each about half a kilobyte plus its item.
+            max_delayed: Maximum numbers waiting for a poll, a retry or another process, in addition to ``workers``.
+                Each takes 500 bytes of memory, and its item. Default: 10,000; with "later" 1,000,000.
             buffer: Maximum outcomes waiting for the reader. Default: 1,000.
-            grace: How long calls in flight may take to settle when you leave the block early; a number means seconds.
+            grace: How long calls in flight may take to return when you leave the block early; a number means seconds.
                 Default: 5 s.
-            outage_after: End the run with ``Outage`` when no call has succeeded for this long. None: never. Default: 15
-                minutes.
+            outage_after: End the run with ``Outage`` when no call has succeeded for this long; a number means seconds.
+                None: never. Default: 15 minutes.
             on_event: Called with every ``Event``, for metrics. Exceptions it raises are logged and ignored.
             key: Function that returns the ``key`` of an item's events, such as ``lambda row: row["id"]``. Called only
                 while something listens for events.
@@ -578,6 +582,9 @@ class Client:
             ConfigurationError: An argument is wrong.
             LedgerError: On entering, if the ledger cannot be opened.
             RuntimeError: On entering, if the client is closed or belongs to another event loop.
+            RunEnded: By the iteration, after every outcome that was already paid for: ``Unauthorized``, ``KeyExpired``,
+                ``NoPermission``, ``OutOfQuota``, ``NotFound``, ``UniformRefusals``, ``Outage``, ``BudgetExhausted`` or
+                ``LedgerError``. A number that fails is an outcome instead.
 
         Examples:
             ```python

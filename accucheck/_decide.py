@@ -86,8 +86,8 @@ class Policy:
     on_lost_answer: Literal["retry", "fail"] = "retry"
     """Whether to repeat a call whose answer was lost after it was sent; the lost call may have been charged."""
     retry_budget: float = 0.5
-    """Retries that the run may make for each answered call, 0 to 1, in addition to a first allowance and ten a second.
-    When none are left, numbers wait: the run slows down, but no number fails because of it."""
+    """Retries allowed for each answered call, 0 to 1. On top of these, a run may make 100 retries and one per worker at
+    its start, and 10 per second. When none are left, numbers wait: the run slows down, but no number fails for it."""
 
     @classmethod
     def fast(cls) -> Policy:

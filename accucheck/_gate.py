@@ -373,7 +373,8 @@ class AdaptiveGate(PacedGate):
         rate: Calls per second. "auto" finds the limit from the vendor's refusals; a number is a ceiling, tried at
             once; ``(low, high)`` bounds the search. Text may add quotas and the hours in which calls may start:
             "50/s,10000/d", "auto,2000/h,08:00-20:00 America/Lima".
-        burst: Calls allowed at once after a pause, 1 or more. Default: one, plus those due within 10 ms.
+        burst: Calls that may start at the same moment after a pause, 1 or more. Default: 1, plus a hundredth of the
+            calls per second: 11 at 1,000 per second.
         learned: The limit that an earlier run found; see ``start_from``.
 
     Raises:

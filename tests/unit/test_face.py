@@ -6,6 +6,7 @@ import ast
 import builtins
 import importlib.metadata
 import inspect
+import re
 import subprocess
 import sys
 import typing
@@ -113,6 +114,25 @@ def test_the_exported_names_are_the_documented_ones() -> None:
 
 def test_the_imported_names_are_the_exported_ones() -> None:
     assert imported_names() == set(accucheck.__all__)
+
+
+@pytest.mark.parametrize("name", accucheck._ELSEWHERE)
+def test_a_name_that_is_elsewhere_is_an_error_that_says_where(name: str) -> None:
+    where = accucheck._ELSEWHERE[name]
+    with pytest.raises(AttributeError, match=rf"use accucheck\.{re.escape(where)}$"):
+        getattr(accucheck, name)
+    module, _, found = where.rpartition(".")
+    target = accucheck.Client if module == "Client()" else importlib.import_module(f"accucheck.{module}")
+    assert found in dir(target)
+
+
+def test_the_help_of_the_package_begins_with_a_screen_of_names_that_exist() -> None:
+    shown = inspect.getdoc(accucheck) or ""
+    assert len(shown.splitlines()) < 40
+    for name in re.findall(r"^    ([A-Z]\w+)", shown.partition("need:")[2], re.MULTILINE):
+        assert name in accucheck.__all__
+    for module, name in re.findall(r"^    (accucheck\.\w+) +(\w+)", shown, re.MULTILINE):
+        assert name in dir(importlib.import_module(module))
 
 
 def test_httpx_is_imported_only_for_the_transport() -> None:
