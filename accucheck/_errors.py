@@ -529,7 +529,9 @@ def pydantic_schema(kind: type, convert: Callable[[Any], Any] | None = None) -> 
         converted = core_schema.no_info_plain_validator_function(convert)
         schema = core_schema.union_schema([instance, converted])
     written = core_schema.plain_serializer_function_ser_schema(lambda record: record.to_dict())
-    return core_schema.no_info_after_validator_function(_itself, schema, serialization=written)
+    return core_schema.no_info_after_validator_function(
+        _itself, schema, serialization=written, ref=f"accucheck.{kind.__name__}:{id(kind)}"
+    )
 
 
 def _itself(record: Any) -> Any:

@@ -171,6 +171,8 @@ def _plain(outcome: Checked[Any] | Failed[Any], **first: Any) -> dict[str, Any]:
 
 def _json_schema_of_check() -> dict[str, Any]:
     schema: dict[str, Any] = msgspec.json.schema_components([Check])[1]["Check"]
+    schema["description"] = "The answer for one phone number."
+    schema["properties"]["checked_at"]["format"] = "date-time"
     return schema
 
 

@@ -111,7 +111,29 @@ async def test_fastapi_returns_outcomes_and_checks() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://app") as client:
         assert (await client.get("/outcomes")).json() == [outcome.to_dict() for outcome in OUTCOMES]
         assert (await client.get("/check")).json() == CHECK.to_dict()
-        assert (await client.get("/openapi.json")).json()["paths"].keys() == {"/outcomes", "/check"}
+        described = (await client.get("/openapi.json")).json()
+    schemas = described["components"]["schemas"]
+    assert schemas.keys() == {"Check", "Checked", "Failed"}
+    assert schemas["Check"]["description"] == "The answer for one phone number."
+    assert schemas["Check"]["properties"]["checked_at"] == {"type": "string", "format": "date-time"}
+    answer = described["paths"]["/check"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert answer == {"schema": {"$ref": "#/components/schemas/Check"}}
+
+
+def test_a_pydantic_model_may_have_several_fields_of_one_type() -> None:
+    class Pair(pydantic.BaseModel):
+        one: Check
+        other: Check | None
+        outcomes: list[Outcome[str]]
+
+    outcome = Checked(item="x", check=CHECK)
+    pair = Pair(one=CHECK, other=CHECK, outcomes=[outcome])
+    assert json.loads(pair.model_dump_json()) == {
+        "one": CHECK.to_dict(),
+        "other": CHECK.to_dict(),
+        "outcomes": [outcome.to_dict()],
+    }
+    assert pair.model_json_schema()["$defs"].keys() == {"Check", "Checked", "Failed"}
 
 
 def test_the_outcomes_of_a_run_that_ended_travel_with_its_error() -> None:
