@@ -159,7 +159,7 @@ def _configuration() -> str:
         "| `ACCUCHECK_API_ID`, `ACCUCHECK_API_SECRET` | your AccuAuth account, also for the Python library |\n"
         "| `ACCUCHECK_SERVE_API_ID`, `ACCUCHECK_SERVE_API_SECRET` | the key that callers of `accucheck serve` send |\n"
         "| `ACCUCHECK_BASE_URL` | another server, such as the sandbox; in Python, `base_url=` |\n"
-        "| `ACCUCHECK_REAL_CALLS_IN_TESTS` | `1` allows paid calls under pytest |\n\n"
+        "| `ACCUCHECK_REAL_CALLS_IN_TESTS` | `1` allows paid calls in tests |\n\n"
         "`HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` also work ([proxies](../how-to/network.md)). Options of "
         "`accucheck sandbox` are `ACCUCHECK_SANDBOX_...` ([sandbox](sandbox.md)).\n\n"
         "## All keys\n\n"

@@ -241,7 +241,7 @@ class Client:
         on_event: OnEvent | None = None,
     ) -> None:
         # Here, since httpx is a quarter of the time that importing accucheck would take.
-        from accucheck._http import Sender, is_quick
+        from accucheck._http import Sender, is_quick, stand_in_url
 
         check_choice("endpoint", endpoint, *_PATHS, "cascade")
         check_choice("body", body, "auto", "form", "json")
@@ -257,6 +257,8 @@ class Client:
         credentials = Credentials.find(api_id, api_secret)
         if base_url is None:
             base_url = os.environ.get("ACCUCHECK_BASE_URL") or BASE_URL
+            if base_url == stand_in_url():  # set for child processes; here, it answers for the real host
+                base_url = BASE_URL
         self._base_url = as_base_url(base_url)
         self._url = self._base_url + _PATHS["advanced" if endpoint == "cascade" else endpoint]
         self._endpoint: EndpointChoice = endpoint
@@ -272,7 +274,9 @@ class Client:
         self._events = Listeners(*([] if on_event is None else [guarded(on_event)]))
         place = urlsplit(self._base_url).netloc
         retries = RetryBudget(allowance=_FIRST_RETRIES, share=self._policy.retry_budget)
-        self._host = Host(place, retries=retries, events=self._events)
+        answering = stand_in_url() if self._base_url == BASE_URL else None
+        name = place if answering is None else f"{urlsplit(answering).netloc} (standing in for {place})"
+        self._host = Host(name, retries=retries, events=self._events)
         self._host.body = BodyChoice(None if body == "auto" else body)
         self._host.use_body = self._use_body
         self._stores = OpenStores(

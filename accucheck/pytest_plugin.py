@@ -2,8 +2,9 @@
 
 ``accucheck_sandbox``
     A simulated AccuAuth on a free port. In a test that uses it, it answers every ``accucheck.Client()`` that would call
-    the real vendor, and the environment has credentials, so the code under test needs no changes. Clients
-    without a ``policy`` use ``Policy.fast()``, and ``rate="auto"`` does not search for a limit.
+    the real vendor, also in child processes. The environment has its address and credentials, so the code under test
+    needs no changes. Clients without a ``policy`` use ``Policy.fast()``, and ``rate="auto"`` does not search for a
+    limit.
 
 ``accucheck_client``
     A client for that sandbox, with quick retries and no rate limit. Works with pytest-asyncio and anyio.
@@ -49,23 +50,13 @@ def _accucheck_session_sandbox() -> Iterator[SandboxThread]:
 
 
 @pytest.fixture
-def accucheck_sandbox(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[SandboxThread]:
+def accucheck_sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
     """A simulated AccuAuth: ``.answers({"987654321": "yes"})``, ``.script(number, [...])``, ``.requests``, ``.url``."""
-    from accucheck._http._transport import stand_in
-
-    monkeypatch.delenv("ACCUCHECK_BASE_URL", raising=False)  # a developer's own sandbox
-    monkeypatch.setenv("ACCUCHECK_API_ID", "sandbox")
-    monkeypatch.setenv("ACCUCHECK_API_SECRET", "sandbox")
     marker = request.node.get_closest_marker("accucheck")
     quick = marker is None or marker.kwargs.get("quick", True)
     for sandbox in _sandbox(request):
-        stand_in.append(sandbox.transport(quick=quick))
-        try:
+        with sandbox.standing_in(quick=quick):
             yield sandbox
-        finally:
-            stand_in.pop()
         try:
             _fail_for_unexpected(sandbox)  # numbers checked after the test's own function
         finally:

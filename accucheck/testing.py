@@ -6,16 +6,19 @@ With pytest, use the fixtures of ``accucheck.pytest_plugin`` instead. Needs ``ac
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from accucheck._help import with_fields
+from accucheck._http._transport import stand_in
 from accucheck.sandbox import Counts, InvoiceLine, Sandbox, Script, Scripted, Settings, serve, truth
 from accucheck.sandbox._account import Account
 from accucheck.sandbox._app import KEPT_REQUESTS, call_from, request_line
@@ -188,8 +191,9 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
 class SandboxThread(Written):
     """The sandbox on a free loopback port, in its own thread, for code that opens its own sockets.
 
-    A context manager, which raises AssertionError at its end if an unexpected number was asked. ``url`` is what to give
-    as ``base_url``; the credentials are "sandbox" and "sandbox".
+    A context manager, which raises AssertionError at its end if an unexpected number was asked. It answers the clients
+    that have its ``url`` as ``base_url``, with the credentials "sandbox" and "sandbox"; with ``standing_in``, it
+    answers every client in AccuAuth's place.
 
     Examples:
         ```python
@@ -229,6 +233,45 @@ class SandboxThread(Written):
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         self.assert_all_expected()
+
+    @contextmanager
+    def standing_in(self, *, quick: bool = True) -> Iterator[Self]:
+        """Answer, in AccuAuth's place, every client of this process that is created meanwhile, and child processes.
+
+        Starts the sandbox, unless it is running. Meanwhile, ACCUCHECK_BASE_URL, ACCUCHECK_API_ID and
+        ACCUCHECK_API_SECRET of the environment are the sandbox's, which is how child processes find it. With ``quick``,
+        clients of this process that have no ``policy`` use ``Policy.fast()``, and ``rate="auto"`` does not search for a
+        limit.
+
+        Examples:
+            ```python
+            from accucheck.testing import SandboxThread
+
+            with SandboxThread().standing_in() as sandbox:
+                sandbox.answers({"987654321": "yes"})
+                assert accucheck.check_sync("987654321").whatsapp
+            ```
+        """
+        with self if self._sandbox is None else nullcontext(self):
+            settings = self.sandbox.settings
+            ours = {
+                "ACCUCHECK_BASE_URL": self.url,
+                "ACCUCHECK_API_ID": settings.api_id,
+                "ACCUCHECK_API_SECRET": settings.api_secret,
+            }
+            before = {name: os.environ.get(name) for name in ours}
+            transport = _Redirect(self, quick)
+            os.environ.update(ours)
+            stand_in.append(transport)
+            try:
+                yield self
+            finally:
+                stand_in.remove(transport)
+                for name, value in before.items():
+                    if value is None:
+                        os.environ.pop(name, None)
+                    else:
+                        os.environ[name] = value
 
     def _run(self) -> None:
         async def serving() -> None:
@@ -274,12 +317,9 @@ class SandboxThread(Written):
         """Return what was charged, by day and endpoint."""
         return self.sandbox.invoice()
 
-    def transport(self, *, quick: bool = False) -> httpx.AsyncBaseTransport:
-        """Return a transport that takes every request to this sandbox, with its credentials, whatever its host.
-
-        ``quick`` is for the fixture ``accucheck_sandbox``: whether the clients that it answers use ``Policy.fast()``.
-        """
-        return _Redirect(self, quick)
+    def transport(self) -> httpx.AsyncBaseTransport:
+        """Return a transport that takes every request to this sandbox, with its credentials, whatever its host."""
+        return _Redirect(self, quick=False)
 
 
 class _Redirect(httpx.AsyncBaseTransport):
@@ -288,6 +328,10 @@ class _Redirect(httpx.AsyncBaseTransport):
     def __init__(self, sandbox: SandboxThread, quick: bool) -> None:
         self._sandbox = sandbox
         self.quick = quick
+
+    @property
+    def url(self) -> str:
+        return self._sandbox.url
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         body = await request.aread()

@@ -15,6 +15,6 @@ The path of a call: ``_sender`` (slots, deadline, reply value) -> ``_transport``
 
 from accucheck._http._limits import raise_open_files_limit
 from accucheck._http._sender import Sender
-from accucheck._http._transport import FastTransport, is_quick
+from accucheck._http._transport import FastTransport, is_quick, stand_in_url
 
-__all__ = ["FastTransport", "Sender", "is_quick", "raise_open_files_limit"]
+__all__ = ["FastTransport", "Sender", "is_quick", "raise_open_files_limit", "stand_in_url"]

@@ -302,7 +302,10 @@ class Sender:
                 "accucheck needs a running asyncio event loop (trio is not supported)"
             ) from None
         if self._loop is None:
-            if isinstance(self._transport, FastTransport):
+            # Here rather than on creation, since a test may use a client that a module made when it was imported.
+            if is_in_tests(self._url) and diallers(self._transport):
+                self._transport, self._exchange = GuardedTransport(self._transport), self._exchange_httpx
+            elif isinstance(self._transport, FastTransport):
                 self._transport.bind()
             self._loop, self._thread = running, get_ident()
         elif self._loop is not running:
@@ -399,9 +402,7 @@ def _chosen_transport(
             raise ConfigurationError(
                 "proxy and verify are settings of the transport: set them on the transport you pass."
             )
-        return GuardedTransport(transport) if is_in_tests(url) and diallers(transport) else transport
-    if is_in_tests(url):
-        return GuardedTransport()
+        return transport
     address = proxy_for(url, proxy)
     if address is None:
         return FastTransport(verify=verify)

@@ -14,13 +14,14 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import httpx
 
 from accucheck._arguments import Timeouts
 from accucheck._http._connection import Connection
-from accucheck._http._dial import ResolverCache, Verify, connect, default_context, tls_context
+from accucheck._http._dial import ProxyTransport, ResolverCache, Verify, connect, default_context, tls_context
 from accucheck._http._reply import Headers, WholeReply, connect_error
 from accucheck._wire import not_sent
 
@@ -32,6 +33,7 @@ __all__ = [
     "is_in_tests",
     "is_quick",
     "stand_in",
+    "stand_in_url",
 ]
 
 IDLE_SECONDS = 30.0
@@ -406,9 +408,23 @@ async def _chunks(body: object) -> AsyncGenerator[bytes, None]:
 
 _REAL_CALLS = "ACCUCHECK_REAL_CALLS_IN_TESTS"
 _VENDOR = "accuauth.com"
+_RUNNERS = {
+    "unittest.main",
+    "unittest.loader",
+    "unittest.runner",
+    "unittest.suite",
+    "unittest.case",
+    "django.test.runner",
+}
+"""While a test is imported or runs, a function of one of these is on some thread's stack, whatever started the test."""
 
 stand_in: list[httpx.AsyncBaseTransport] = []
-"""What answers in the vendor's place; the last one counts. Filled by the fixtures of ``accucheck.pytest_plugin``."""
+"""What answers in the vendor's place; the last one counts. Filled by ``SandboxThread.standing_in``."""
+
+
+def stand_in_url() -> str | None:
+    """Where the stand-in listens, or None without one."""
+    return getattr(stand_in[-1], "url", None) if stand_in else None
 
 
 def is_quick() -> bool:
@@ -417,19 +433,29 @@ def is_quick() -> bool:
 
 
 def is_in_tests(url: httpx.URL) -> bool:
-    """Whether ``url`` is the real vendor's, and pytest (here or in a parent) or ``python -m unittest`` is running."""
-    is_real = url.host == _VENDOR or url.host.endswith(f".{_VENDOR}")
-    is_test = (
-        "PYTEST_VERSION" in os.environ
-        or "PYTEST_CURRENT_TEST" in os.environ
-        or getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "") == "unittest.__main__"
-    )
-    return is_real and is_test and os.environ.get(_REAL_CALLS) != "1"
+    """Whether ``url`` is the real vendor's, and a stand-in is active, or a test of pytest, unittest or Django runs."""
+    if url.host != _VENDOR and not url.host.endswith(f".{_VENDOR}"):
+        return False
+    return bool(stand_in) or (os.environ.get(_REAL_CALLS) != "1" and _is_test_running())
+
+
+def _is_test_running() -> bool:
+    if "PYTEST_VERSION" in os.environ or "PYTEST_CURRENT_TEST" in os.environ:
+        return True
+    if "unittest.case" not in sys.modules:
+        return False
+    for frame in sys._current_frames().values():  # of every thread, since a web framework's tests use others
+        caller: FrameType | None = frame
+        while caller is not None:
+            if caller.f_globals.get("__name__") in _RUNNERS:
+                return True
+            caller = caller.f_back
+    return False
 
 
 def diallers(transport: object, depth: int = 4) -> list[object]:
     """Return the transport if it opens sockets, or those inside it that do, as in a retrier or a cache of one's own."""
-    if isinstance(transport, FastTransport | httpx.AsyncHTTPTransport):
+    if isinstance(transport, FastTransport | ProxyTransport | httpx.AsyncHTTPTransport):
         return [transport]
     inside: Iterable[object] = ()
     if isinstance(transport, list | tuple):
@@ -451,17 +477,23 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._given = given
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        __tracebackhide__ = True
         if stand_in:
             return await stand_in[-1].handle_async_request(request)
         dialling = diallers(self._given)
-        if dialling and _is_mocked() and not any(isinstance(one, FastTransport) for one in dialling):
+        if (
+            dialling
+            and _is_mocked()
+            and not any(isinstance(one, FastTransport | ProxyTransport) for one in dialling)
+        ):
             assert self._given is not None
             return await self._given.handle_async_request(request)
         raise RuntimeError(
             f"a test tried to call the real AccuAuth ({request.url.host}), which costs money. Use the fixture "
-            "accucheck_sandbox or transport=accucheck.testing.FakeVendor(); with respx or pytest-httpx give "
-            "transport=httpx.AsyncHTTPTransport(). To pay for real calls, or to record and replay them with a tool "
-            f"such as VCR, set {_REAL_CALLS}=1."
+            "accucheck_sandbox; without pytest, SandboxThread().standing_in() of accucheck.testing; for one client, "
+            "transport=FakeVendor(), or base_url= or ACCUCHECK_BASE_URL with the address of a sandbox. With respx or "
+            "pytest-httpx, give transport=httpx.AsyncHTTPTransport(). To pay for real calls, or to record and replay "
+            f"them with a tool such as VCR, set {_REAL_CALLS}=1."
         )
 
     async def aclose(self) -> None:

@@ -236,28 +236,104 @@ class Test(unittest.IsolatedAsyncioTestCase):
 
 
 GUARDED = """
-import asyncio, unittest, accucheck
+import asyncio, sys, threading, unittest, accucheck
+
+MADE_ON_IMPORT = accucheck.Client("a-test-id", "a-test-secret")
+
+async def check(client):
+    await client.check("987654321")
+
+def in_a_thread(call):
+    raised = []
+    def run():
+        try:
+            call()
+        except Exception as error:
+            raised.append(error)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    raise raised[0]
 
 class Test(unittest.TestCase):
-    def test_it(self):
-        async def check():
-            async with accucheck.Client("a-test-id", "a-test-secret") as client:
+    def test_async(self):
+        client = accucheck.Client("a-test-id", "a-test-secret")
+        with self.assertRaisesRegex(RuntimeError, "a test .* costs money"):
+            asyncio.run(check(client))
+
+    def test_sync(self):
+        with self.assertRaisesRegex(RuntimeError, "a test .* costs money"):
+            accucheck.check_sync("987654321", api_id="a-test-id", api_secret="a-test-secret")
+
+    def test_a_client_of_a_module(self):
+        with self.assertRaisesRegex(RuntimeError, "a test .* costs money"):
+            in_a_thread(lambda: asyncio.run(check(MADE_ON_IMPORT)))
+
+class AsyncTest(unittest.IsolatedAsyncioTestCase):
+    async def test_it(self):
+        async with accucheck.Client("a-test-id", "a-test-secret", endpoint="cascade") as client:
+            with self.assertRaisesRegex(RuntimeError, "a test .* costs money"):
                 await client.check("987654321")
-        with self.assertRaisesRegex(RuntimeError, "costs money"):
-            asyncio.run(check())
+
+if __name__ == "__main__":
+    unittest.main()
+"""
+MANAGE = """
+import sys
+from django.conf import settings
+from django.core.management import execute_from_command_line
+
+settings.configure(INSTALLED_APPS=[], DATABASES={})
+execute_from_command_line(sys.argv)
 """
 
 
-def test_unittest_does_not_dial_the_real_vendor_either(tmp_path: Path) -> None:
-    (tmp_path / "test_it.py").write_text(GUARDED)
-    unset = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST")
+def without_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python as from a shell. A call to the real vendor that is not refused goes nowhere."""
+    unset = ("PYTEST_VERSION", "PYTEST_CURRENT_TEST", "ACCUCHECK_BASE_URL")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
-    for arguments in (["-m", "unittest"], ["-m", "unittest", "test_it.Test"]):
-        done = subprocess.run(
-            [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Ran 1 test" in done.stderr
+    environment["HTTPS_PROXY"] = "http://127.0.0.1:9"
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "unittest"],
+        ["-m", "unittest", "test_it.Test", "test_it.AsyncTest"],
+        ["-m", "unittest", "discover", "-p", "test_it.py"],
+        ["test_it.py"],
+        ["-c", "import unittest; unittest.main('test_it')"],
+        ["manage.py", "test"],
+    ],
+    ids=" ".join,
+)
+def test_no_runner_of_tests_dials_the_real_vendor(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "test_it.py").write_text(GUARDED)
+    (tmp_path / "manage.py").write_text(MANAGE)
+    done = without_pytest(tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "Ran 4 tests" in done.stderr
+
+
+def test_outside_tests_the_real_vendor_is_dialled(tmp_path: Path) -> None:
+    code = """
+import unittest.mock, django.test, accucheck
+
+@unittest.mock.patch("os.getcwd")
+def main(_):
+    options = {"api_id": "a-test-id", "api_secret": "a-test-secret", "policy": accucheck.Policy.fast()}
+    try:
+        accucheck.check_sync("987654321", **options)
+    except accucheck.TransportError as error:
+        print(error)
+
+main()
+"""
+    done = without_pytest(tmp_path, "-c", code)
+    assert "connect failed" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("scope", ["function", "session"])
@@ -283,7 +359,7 @@ async def test_unexpected(accucheck_sandbox, accucheck_client):
 """
     )
     settings = f"addopts = -p no:asyncio -n 2\naccucheck_sandbox_scope = {scope}"
-    run(pytester, monkeypatch, test, settings).assert_outcomes(passed=5, failed=1)
+    run(pytester, monkeypatch, test, settings).assert_outcomes(passed=8, failed=1)
 
 
 def test_a_number_checked_after_the_test_itself_is_an_error_of_its_end(
@@ -349,9 +425,13 @@ def test_the_environment_variable_allows_real_calls(
     test = """
 from accucheck._http import FastTransport
 
-def test_it(monkeypatch):
+@pytest.mark.anyio
+async def test_it(monkeypatch):
     monkeypatch.setenv("ACCUCHECK_REAL_CALLS_IN_TESTS", "1")
-    client = accucheck.Client("a-test-id", "a-test-secret")
-    assert isinstance(client._sender._transport, FastTransport)
+    async with accucheck.Client("a-test-id", "a-test-secret") as client:
+        assert isinstance(client._sender._transport, FastTransport)
+    monkeypatch.delenv("ACCUCHECK_REAL_CALLS_IN_TESTS")
+    async with accucheck.Client("a-test-id", "a-test-secret") as client:
+        assert not isinstance(client._sender._transport, FastTransport)
 """
     run(pytester, monkeypatch, test).assert_outcomes(passed=1)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 
 import accucheck
+from accucheck._arguments import BASE_URL
 from accucheck.testing import FakeVendor, SandboxThread, Scripted, Settings, truth
 
 NUMBER = "987654321"
@@ -99,6 +103,50 @@ def test_a_sandbox_in_a_thread_is_usable_from_code_without_a_loop() -> None:
 
         assert asyncio.run(check()) is True
         assert [line["number"] for line in sandbox.requests] == [NUMBER]
+
+
+ENVIRONMENT = ("ACCUCHECK_BASE_URL", "ACCUCHECK_API_ID", "ACCUCHECK_API_SECRET")
+
+
+def test_a_sandbox_stands_in_for_every_client_and_for_child_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCUCHECK_BASE_URL", "http://127.0.0.1:9")  # a developer's own sandbox
+    monkeypatch.setenv("ACCUCHECK_API_ID", "an-id-of-a-user")
+    monkeypatch.delenv("ACCUCHECK_API_SECRET", raising=False)
+    before = [os.environ.get(name) for name in ENVIRONMENT]
+    code = "import accucheck; print(accucheck.check_sync('912345678').whatsapp)"
+    with SandboxThread().standing_in() as sandbox:
+        sandbox.answers({NUMBER: "yes", "912345678": "no"})
+        assert accucheck.check_sync(NUMBER).whatsapp is True
+        assert accucheck.check_sync(NUMBER, api_id="another-id", api_secret="another-secret").whatsapp is True
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("False\n", "")
+        assert sandbox.charges() == {NUMBER: 2, "912345678": 1}
+    assert [os.environ.get(name) for name in ENVIRONMENT] == before
+    with pytest.raises(RuntimeError, match=r"standing_in\(\) .* base_url= or ACCUCHECK_BASE_URL"):
+        accucheck.check_sync(NUMBER, api_id="an-id", api_secret="a-secret", base_url=BASE_URL)
+
+
+def test_a_stand_in_is_called_whatever_runs_and_fails_for_unexpected_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ACCUCHECK_REAL_CALLS_IN_TESTS", "1")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(AssertionError, match=UNEXPECTED):
+        with SandboxThread(strict=True).standing_in(), pytest.raises(accucheck.InvalidArgument):
+            accucheck.check_sync(NUMBER)
+
+
+def test_errors_name_the_stand_in() -> None:
+    numbers = [f"98765432{digit}" for digit in range(5)]
+    with SandboxThread().standing_in() as sandbox, accucheck.SyncClient() as checker:
+        sandbox.answers(dict.fromkeys(numbers, "bad_gateway"))
+        place = sandbox.url.removeprefix("http://")
+        for number in numbers:
+            with pytest.raises(accucheck.CheckError) as raised:
+                checker.check(number)
+    assert f"{place} (standing in for cloudapi.peru.accuauth.com) is unavailable" in str(raised.value)
 
 
 def test_a_sandbox_that_cannot_start_says_so() -> None:
