@@ -173,9 +173,10 @@ def _statuses() -> str:
 
     return (
         "# Statuses\n\n"
-        "What every reply means, generated from the table that the code acts on. *Known from*: `page` is AccuAuth's "
-        "page for this API, the contract; `family`: its pages for other countries and services that seem to be the "
-        "same; `HTTP`: the standard; `accucheck`: our own cases. *Trust* says how sure we are.\n\n"
+        "What accucheck does with every reply, generated from the table that the code acts on.\n\n"
+        "*Known from* says where the meaning of a reply is documented: on AccuAuth's `page` for this API, on its pages "
+        "for similar services in other countries (`family`), or in the `HTTP` standard; `accucheck` marks cases that "
+        "only accucheck tells apart. *Trust* says how certain the meaning is.\n\n"
         f"{as_markdown()}\n"
         "`InvalidNumber` (`INVALID_NUMBER`) has no reply: the text cannot be a Peruvian number, so no call is made.\n"
     )

@@ -236,8 +236,8 @@ class Checks:
         if entry.calling or entry.polls:
             kind, why = PendingTimeout, "no answer by the deadline"
         elif limited and entry.refusals:
-            times = "time" if entry.refusals == 1 else "times"
-            why = f"AccuAuth rate-limited the number {entry.refusals} {times} before the deadline"
+            calls = "call" if entry.refusals == 1 else "calls"
+            why = f"AccuAuth refused {entry.refusals} {calls} for its rate limit before the deadline"
         elif entry.failures:
             kind, why = TransportError, f"no answer by the deadline; {self._host.cause}"
         elif run is not None and run.taken:

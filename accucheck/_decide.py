@@ -79,7 +79,8 @@ class Policy:
     poll_stop: StopBaseT | None = None
     """When to give up on a PENDING number. None: 10 minutes after its first call (``pending="later"``: 6 hours)."""
     refusal_stop: StopBaseT = field(default_factory=lambda: tenacity.stop_after_delay(900))
-    """When to give up on a rate-limited number. Default: after it has been rate-limited for 15 minutes."""
+    """When to give up on a number whose calls are refused for the account's rate (RATE_LIMIT_EXCEEDED). Default: 15
+    minutes after the first of them. It does not concern INVALID_ARGUMENT, which is never tried again."""
     long_wait: float = 60.0
     """Seconds until a number is asked once more if its reply was unclear (an unknown status, or
     ABNORMAL_BEHAVIOURS_DETECTED). After a second unclear reply, it is ``Undetermined``."""

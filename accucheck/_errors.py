@@ -7,7 +7,7 @@ AccucheckError
 │   ├── InvalidArgument         AccuAuth refuses the number
 │   ├── Undetermined            AccuAuth replied, but could not say yes or no
 │   ├── InternalError           AccuAuth failed (INTERNAL_ERROR or any 5xx) on every attempt
-│   ├── RateLimited             AccuAuth rate-limited the number until the deadline
+│   ├── RateLimited             the account's rate limit allowed no call before the deadline
 │   ├── PendingTimeout          AccuAuth was still checking at the deadline
 │   ├── StillPending            AccuAuth is still checking; collect the answer later
 │   ├── RefusedAlike            one of the refusals that ended a run; nothing is known about it
@@ -288,7 +288,7 @@ class InternalError(CheckError):
 
 
 class RateLimited(CheckError):
-    """AccuAuth rate-limited the number (RATE_LIMIT_EXCEEDED, HTTP 429) until the deadline."""
+    """The account's rate limit (RATE_LIMIT_EXCEEDED, HTTP 429) allowed no call for the number before the deadline."""
 
     status = "RATE_LIMIT_EXCEEDED"
 

@@ -107,7 +107,8 @@ def normalize(text: str | float | None, *, mobile_only: bool = False) -> int:
         mobile_only: Refuse fixed lines, which are otherwise allowed because WhatsApp Business uses them.
 
     Returns:
-        Nine digits starting with 9 for a mobile, eight digits (area code included) for any other line.
+        Nine digits starting with 9 for a mobile, eight digits (area code included) for any other line. ``Check.number``
+        and ``CheckError.number`` are the same with ``+51`` in front.
 
     Raises:
         InvalidNumber: It cannot be a Peru number; the message says why, and ``problem`` in one word.

@@ -30,7 +30,7 @@ for _record in (Counts, InvoiceLine, Scripted, Settings):
     with_fields(_record)  # here, because the sandbox imports nothing of the client
 
 Replies = Mapping[str | int, Script | Iterable[Script]]
-"""Number -> one reply for all its calls, or a list with one reply per call. For replies, see ``Script``."""
+"""Replies by number: one reply for all calls of a number, or a list with one reply per call. See ``Script``."""
 
 
 class Written:
@@ -43,7 +43,7 @@ class Written:
     then, every number gets the sandbox's default answer (``truth``)."""
 
     def answers(self, replies: Replies) -> None:
-        """Script replies: ``{"987654321": "yes", "912345678": ["PENDING", "no"]}``.
+        """Set each number's replies for the whole test: ``{"987654321": "yes", "912345678": ["PENDING", "no"]}``.
 
         A single reply is for all calls. A list has one reply per call; its last one is for all later calls. Raises
         ValueError for a number that is not Peruvian.
@@ -58,22 +58,22 @@ class Written:
         self._tighten()
 
     def script(self, number: str | int, replies: Iterable[Script]) -> None:
-        """Script one reply for each of a number's next calls; after that, it is answered as without them."""
+        """Set one reply for each of a number's next calls; after those, ``answers`` applies again."""
         self._scripts.script(number, replies)
         self._tighten()
 
     @property
     def unexpected(self) -> list[str]:
-        """Numbers that were asked without a scripted reply, while strict."""
+        """Numbers that were checked without a scripted reply, while strict."""
         return list(self._scripts.unexpected)
 
     def assert_all_expected(self) -> None:
-        """Raise AssertionError if a number without a scripted reply was asked, while strict."""
+        """Raise AssertionError if a number without a scripted reply was checked, while strict."""
         if self._scripts.unexpected:
             numbers = ", ".join(self._scripts.unexpected)
             raise AssertionError(
-                f"accucheck checked numbers that this test has no answer for: {numbers}. Write them with answers(), or "
-                "set strict=False"
+                f"accucheck checked numbers that this test has no answer for: {numbers}; name them in "
+                "answers({...}), or allow any number with strict=False"
             )
 
     def _tighten(self) -> None:
@@ -191,7 +191,7 @@ class FakeVendor(Written, httpx.AsyncBaseTransport):
 class SandboxThread(Written):
     """The sandbox on a free loopback port, in its own thread, for code that opens its own sockets.
 
-    A context manager, which raises AssertionError at its end if an unexpected number was asked. It answers the clients
+    A context manager, which raises AssertionError at its end if an unexpected number was checked. It answers clients
     that have its ``url`` as ``base_url``, with the credentials "sandbox" and "sandbox"; with ``standing_in``, it
     answers every client in AccuAuth's place.
 

@@ -275,7 +275,7 @@ def test_at_the_deadline_the_error_has_the_last_replys_details() -> None:
         )
         async with client_of(vendor) as client:
             with pytest.raises(
-                accucheck.RateLimited, match=r"AccuAuth rate-limited the number \d+ times?"
+                accucheck.RateLimited, match=r"AccuAuth refused \d+ calls? for its rate limit"
             ) as caught:
                 await client.check(NUMBER, deadline=9)
             error = caught.value
