@@ -96,7 +96,7 @@ class CircuitChanged(msgspec.Struct, frozen=True, gc=False):
 
 @with_fields
 class Settled(msgspec.Struct, frozen=True, gc=False):
-    """One number is settled, and stored.
+    """One number is settled: it has an answer or an error, which is stored.
 
     Examples:
         ```python

@@ -228,7 +228,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int = 0
     """Items that repeat a number of this run; each number is checked once."""
     known: int = 0
-    """Items whose number the ledger had already settled, repeated ones included; no call was made."""
+    """Items whose number had an answer or an error in the ledger, repeated ones included; no call was made."""
     known_failed: int = 0
     """Of these, items whose number failed in an earlier run (``retry_failed`` asks for them again)."""
     calls: int = 0
@@ -238,11 +238,11 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     no: int = 0
     """Numbers answered: not on WhatsApp (known ones not counted)."""
     failed: int = 0
-    """Numbers that could not be settled (invalid ones not counted)."""
+    """Numbers without an answer (invalid ones not counted)."""
     in_flight: int = 0
     """Calls in flight now."""
     delayed: int = 0
-    """Numbers waiting for a poll or a retry now; they occupy no worker and no connection."""
+    """Numbers waiting for a poll or a retry now, without a worker or a connection."""
     pending: int = 0
     """Numbers that were PENDING at least once; in a cascade, at each endpoint."""
     pending_now: int = 0

@@ -139,7 +139,7 @@ class Stream(Generic[Item]):
     """Outcomes as they finish: ``async with client.stream(...) as outcomes: async for outcome in outcomes``.
 
     Errors that end the run are raised by the iteration, after every outcome that was already paid for. However the
-    block is left, calls in flight get a grace period to settle. Created by ``Client.stream``; several tasks may iterate
+    block is left, calls in flight get a grace period to return. Created by ``Client.stream``; several tasks may iterate
     over one stream.
 
     Examples:
@@ -269,7 +269,7 @@ class Stream(Generic[Item]):
         return outcome
 
     def stop(self) -> None:
-        """Stop admission: calls in flight settle, their outcomes are yielded, then the iteration ends.
+        """Take no more items: calls in flight return, their outcomes are yielded, then the iteration ends.
 
         Raises nothing. For items without an outcome, see ``unasked``.
         """
@@ -281,14 +281,14 @@ class Stream(Generic[Item]):
         return self._run_id
 
     def undelivered(self) -> list[Outcome[Item]]:
-        """Take the settled outcomes that you did not iterate over; complete after leaving the block."""
+        """Take the outcomes that you did not iterate over; complete after leaving the block."""
         return self._outcomes.drain()
 
     @property
     def unasked(self) -> list[Item]:
         """Items that were read from the input and have no outcome, in the order of the input.
 
-        Read it after leaving the block. It includes items whose calls did not settle within the grace period.
+        Read it after leaving the block. It includes items whose calls did not return within the grace period.
         """
         return self._admission.unasked() if self._entered else []
 

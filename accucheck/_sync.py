@@ -72,7 +72,7 @@ class SyncStream(Generic[Item]):
             raise StopIteration from None
 
     def stop(self) -> None:
-        """Stop admission: calls in flight settle, their outcomes are yielded, then the iteration ends."""
+        """Take no more items: calls in flight return, their outcomes are yielded, then the iteration ends."""
         if self._stream is not None:
             self._portal.call(self._stream.stop)
 
@@ -87,7 +87,7 @@ class SyncStream(Generic[Item]):
         return "" if self._stream is None else self._stream.run_id
 
     def undelivered(self) -> list[Outcome[Item]]:
-        """Take the settled outcomes that you did not iterate over. Call it after leaving the block."""
+        """Take the outcomes that you did not iterate over. Call it after leaving the block."""
         return [] if self._stream is None else self._stream.undelivered()
 
     @property
@@ -196,7 +196,13 @@ class SyncClient:
         ledger: LedgerLike | None = None,
         key: object = None,
     ) -> Check:
-        """Check one number; see ``Client.check``."""
+        """Check one number; see ``Client.check`` for the arguments.
+
+        Raises:
+            CheckError: The number has no answer; an ``InvalidNumber`` cost no call.
+            RunEnded: No number can be checked, such as ``OutOfQuota`` or ``LedgerError``.
+            RuntimeError: The client is not open: use it as a context manager.
+        """
         portal, client = self._opened()
         return portal.call(
             partial(client.check, number, deadline=deadline, timeout=timeout, ledger=ledger, key=key)
@@ -227,7 +233,13 @@ class SyncClient:
         number: Callable[[Any], Numeric] | None = None,
         **options: Unpack[StreamOptions],
     ) -> list[Outcome[Any]]:
-        """Check many numbers and return all their outcomes, in order; see ``Client.check_many``."""
+        """Check many numbers and return all their outcomes, in order; see ``Client.check_many`` for the arguments.
+
+        Raises:
+            RunEnded: The run ended early. ``error.outcomes`` holds the outcomes up to then, in order.
+            ConfigurationError: An argument is wrong.
+            RuntimeError: The client is not open: use it as a context manager.
+        """
         portal, client = self._opened()
 
         async def check_many() -> list[Outcome[Any]]:
@@ -260,7 +272,13 @@ class SyncClient:
         number: Callable[[Any], Numeric] | None = None,
         **options: Unpack[StreamOptions],
     ) -> SyncStream[Any]:
-        """Check many numbers; see ``Client.stream``."""
+        """Check many numbers: ``with client.stream(rows) as outcomes``; see ``Client.stream`` for the arguments.
+
+        Raises:
+            ConfigurationError: An argument is wrong; raised on entering.
+            RunEnded: By the iteration, after every outcome that was already paid for, such as ``OutOfQuota``.
+            RuntimeError: The client is not open: use it as a context manager.
+        """
         portal, client = self._opened()
         return SyncStream(
             portal,

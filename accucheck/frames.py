@@ -98,10 +98,17 @@ def enrich(
 ) -> Any:
     """Return ``frame`` with the answer of every row appended; see ``enrich_async``.
 
-    ``client`` contains arguments for ``Client``; by default, the credentials come from ACCUCHECK_API_ID and
-    ACCUCHECK_API_SECRET.
+    Args:
+        frame: A Polars or pandas DataFrame, a PyArrow Table, or anything else that exports an Arrow stream.
+        number: The column with the phone numbers.
+        client: Arguments for ``Client``, such as ``{"mobile_only": True}``. By default, the credentials come from
+            ACCUCHECK_API_ID and ACCUCHECK_API_SECRET.
+        progress: True prints a line to standard error every second; a function gets the ``Stats`` instead.
+        options: As for ``Client.stream``: ``ledger``, ``workers``, ``rate``, ``max_calls`` and so on.
 
     Raises:
+        ConfigurationError: It is not a dataframe, or it has no such column.
+        RunEnded: The run ended early. ``error.frame`` is the frame with the answers up to then.
         RuntimeError: An event loop is running, as in a notebook; use ``await enrich_async(...)`` there.
 
     Examples:
