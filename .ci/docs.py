@@ -305,7 +305,8 @@ def _sandbox() -> str:
         "`accucheck sandbox` is a simulated AccuAuth on your machine. It implements AccuAuth's API over HTTP, with any "
         "faults you configure. Every answer depends only on the number and a seed, so any output can be "
         "verified. In Python: `accucheck.sandbox.serve(Settings(...))`; in tests: "
-        "[`accucheck_sandbox`](../how-to/pytest.md).\n\n"
+        "[`accucheck_sandbox`](../how-to/pytest.md). Both take the text below, or Python's values: "
+        '`rate_at=[(30, 50)]`, `soft={"checking": 0.1}`, `outage=(30, 20)`, `faults={"reset": 0.01}`.\n\n'
         "Its page at `/` shows live counts; `/stats`, `/stats/history` and `/invoice` are JSON.\n\n"
         "| option | setting | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     )

@@ -103,7 +103,11 @@ def _sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
             f" there are quick, strict, {', '.join(sorted(known))}",
             pytrace=False,
         )
-    with SandboxThread(Settings(**settings), strict=strict) as sandbox:
+    try:
+        checked = Settings(**settings)
+    except ValueError as error:
+        pytest.fail(f"@pytest.mark.accucheck: {error}", pytrace=False)
+    with SandboxThread(checked, strict=strict) as sandbox:
         yield sandbox
 
 

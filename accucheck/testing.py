@@ -19,14 +19,25 @@ import httpx
 
 from accucheck._help import with_fields
 from accucheck._http._transport import stand_in
-from accucheck.sandbox import Counts, InvoiceLine, Sandbox, Script, Scripted, Settings, serve, truth
+from accucheck.sandbox import (
+    Counts,
+    Faults,
+    InvoiceLine,
+    Sandbox,
+    Script,
+    Scripted,
+    Settings,
+    Soft,
+    serve,
+    truth,
+)
 from accucheck.sandbox._account import Account
 from accucheck.sandbox._app import KEPT_REQUESTS, call_from, request_line
-from accucheck.sandbox._truth import Scripts
+from accucheck.sandbox._truth import Scripts, written_out
 
-__all__ = ["FakeVendor", "SandboxThread", "Script", "Scripted", "Settings", "truth"]
+__all__ = ["FakeVendor", "Faults", "SandboxThread", "Script", "Scripted", "Settings", "Soft", "truth"]
 
-for _record in (Counts, InvoiceLine, Scripted, Settings):
+for _record in (Counts, Faults, InvoiceLine, Scripted, Settings, Soft):
     with_fields(_record)  # here, because the sandbox imports nothing of the client
 
 Replies = Mapping[str | int, Script | Iterable[Script]]
@@ -46,15 +57,16 @@ class Written:
         """Set each number's replies for the whole test: ``{"987654321": "yes", "912345678": ["PENDING", "no"]}``.
 
         A single reply is for all calls. A list has one reply per call; its last one is for all later calls. Raises
-        ValueError for a number that is not Peruvian.
+        ValueError for a number that is not Peruvian and for a misspelt reply.
         """
         for number, reply in replies.items():
-            if isinstance(reply, (str, Mapping, Scripted)):
+            if isinstance(reply, str | Mapping | Scripted) or not isinstance(reply, Iterable):
                 self._scripts.answers({number: reply})
+            elif several := [written_out(one) for one in reply]:
+                self._scripts.script(number, several[:-1])
+                self._scripts.answers({number: several[-1]})
             else:
-                *first, last = reply
-                self._scripts.script(number, first)
-                self._scripts.answers({number: last})
+                raise ValueError(f"the list of replies for {number} is empty: it needs at least one")
         self._tighten()
 
     def script(self, number: str | int, replies: Iterable[Script]) -> None:

@@ -22,6 +22,7 @@ from accucheck.sandbox._counts import Counts, Invoice, InvoiceLine, Second, Tall
 from accucheck.sandbox._limits import FixedWindow, Limiter, ScheduledLimit, SlidingWindow, TokenBucket
 from accucheck.sandbox._settings import BodyType, Endpoint, Settings
 from accucheck.sandbox._truth import (
+    STATUSES,
     Fault,
     Scripted,
     Scripts,
@@ -72,22 +73,6 @@ def _is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-_STATUSES: Mapping[str, tuple[int, str]] = {
-    "PENDING": (400, "operation in progress"),
-    "INVALID_ARGUMENT": (400, "argument 'number': invalid"),
-    "UNAUTHORIZED": (401, "unauthorized or access is denied"),
-    "KEY_EXPIRED": (401, "API ID has expired"),
-    "NO_PERMISSION": (403, "not authorized to use this API"),
-    "OUT_OF_QUOTA": (403, "API calls quota exceeded"),
-    "RATE_LIMIT_EXCEEDED": (403, "API request frequency exceeds the limit"),
-    "NOT_FOUND": (404, "requested API cannot be found"),
-    "INTERNAL_ERROR": (500, "internal server error"),
-    # Not on the page; on the vendor's pages for other countries they come with 400.
-    "ABNORMAL_BEHAVIOURS_DETECTED": (400, "the same parameters were repeated too often"),
-    "QUERY_FAILED": (400, "query failed, please try again"),
-    "NOT_HIT": (400, "no data found"),
-}
-"""The HTTP code and the reason of each status ("4. Error Codes" of the vendor's page)."""
 _MADE_UP = (400, "unknown")
 
 _JSON_TYPE = "application/json;charset=UTF-8"
@@ -377,7 +362,7 @@ class Account:
         retry_after: int | None = None,
         nth: int = 0,
     ) -> Reply:
-        code, usual = _STATUSES.get(status, _MADE_UP)
+        code, usual = STATUSES.get(status, _MADE_UP)
         body = _json(
             {"status": status, "reason": usual if reason is None else reason, "request_id": self._new_id()}
         )

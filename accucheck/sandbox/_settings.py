@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 Endpoint: TypeAlias = Literal["advanced", "basic"]
@@ -83,7 +84,7 @@ class Soft:
         for name, share in self.shares.items():
             _refuse(
                 name not in ("checking", "unavailable")
-                and re.fullmatch("[A-Z][A-Z0-9_]{0,63}", name) is None,
+                and re.fullmatch("[A-Z][A-Z0-9_]{0,63}", str(name)) is None,
                 f"soft holds {name!r}: use checking, unavailable, or a status in capital letters",
             )
             _check_share(f"soft.{name}", share)
@@ -114,7 +115,24 @@ class Soft:
 class Settings:
     """How the simulated vendor behaves. By default, it answers everything at once and refuses nothing.
 
-    Raises ``ValueError`` with one clear sentence if a value is out of range, or would have no effect.
+    Raises ``ValueError`` with one clear sentence if a value has the wrong type, is out of range, or would have no
+    effect. ``soft``, ``faults``, ``outage`` and ``rate_at`` also accept the command line's text, such as
+    ``"checking=0.1"`` and ``"30:20"``; ``soft`` and ``faults`` also accept a dict.
+
+    Examples:
+        ```python
+        from accucheck.testing import FakeVendor, Faults, Settings, Soft
+
+        settings = Settings(
+            rate=50,
+            pending=0.2,
+            soft=Soft({"checking": 0.1, "NOT_HIT": 0.01}),
+            faults=Faults(reset=0.01),
+            outage=(30, 20),
+            quota=1000,
+        )
+        vendor = FakeVendor(settings=settings)
+        ```
     """
 
     rate: float | None = None
@@ -172,6 +190,10 @@ class Settings:
     """File that gets one JSON line for every call, before its reply is sent."""
 
     def __post_init__(self) -> None:
+        for name, read in _READ.items():
+            object.__setattr__(self, name, read(getattr(self, name)))
+        for each in fields(Settings):
+            _check_kind(each.name, getattr(self, each.name), str(each.type))
         if self.rate is None:
             for name in ("burst", "window_seconds"):
                 _refuse(getattr(self, name) is not None, f"{name} has no effect without a rate: set both")
@@ -243,6 +265,24 @@ class Settings:
         return _DEFAULT_WINDOW_SECONDS if self.window_seconds is None else self.window_seconds
 
 
+def _check_kind(name: str, value: object, annotation: str) -> None:
+    kind, _, optional = annotation.partition(" | ")
+    if kind in _KINDS and not (optional and value is None):
+        right, words = _KINDS[kind]
+        _refuse(
+            not isinstance(value, right) or (isinstance(value, bool) and right is not bool),
+            f"{name} is {value!r}: it must be {words}",
+        )
+
+
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "float": (Real, "a number"),
+    "int": (Integral, "a whole number"),
+    "bool": (bool, "True or False"),
+    "str": (str, "text"),
+}
+
+
 def parse_rate_at(text: str) -> tuple[tuple[float, float], ...]:
     """Read ``30:50,60:200`` (seconds after the first call : new rate). Raises ``ValueError``."""
     return tuple(_pair("rate_at", part) for part in filter(None, text.split(",")))
@@ -251,6 +291,78 @@ def parse_rate_at(text: str) -> tuple[tuple[float, float], ...]:
 def parse_outage(text: str) -> tuple[float, float]:
     """Read ``30:20`` (seconds after the first call : seconds it lasts). Raises ``ValueError``."""
     return _pair("outage", text)
+
+
+def _as_faults(given: object) -> object:
+    if isinstance(given, str):
+        return Faults.parse(given)
+    if isinstance(given, Mapping):
+        known = [share.name for share in fields(Faults)]
+        for name in given:
+            _refuse(name not in known, f"there is no fault {name!r}: use {', '.join(known)}")
+        return Faults(**given)
+    _refuse(
+        not isinstance(given, Faults), f"faults is {given!r}: write it like {{'reset': 0.01}} or 'reset=0.01'"
+    )
+    return given
+
+
+def _as_soft(given: object) -> object:
+    if isinstance(given, str):
+        return Soft.parse(given)
+    if isinstance(given, Mapping):
+        return Soft(MappingProxyType(dict(given)))
+    _refuse(
+        not isinstance(given, Soft), f"soft is {given!r}: write it like {{'checking': 0.1}} or 'checking=0.1'"
+    )
+    return given
+
+
+def _as_outage(given: object) -> object:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return parse_outage(given)
+    return _numbers("outage", given)
+
+
+def _as_rate_at(given: object) -> object:
+    if isinstance(given, str):
+        return parse_rate_at(given)
+    _refuse(not isinstance(given, Iterable), f"rate_at is {given!r}: write it like [(30, 50), (60, 200)]")
+    return tuple(_numbers("rate_at", pair) for pair in cast("Iterable[object]", given))
+
+
+def _numbers(name: str, given: object) -> tuple[float, float]:
+    pair = tuple(given) if isinstance(given, list | tuple) else ()
+    _refuse(
+        len(pair) != 2 or not all(isinstance(part, Real) for part in pair),
+        f"{name} has {given!r}, which is not a pair of numbers, such as (30, 50)",
+    )
+    return pair[0], pair[1]
+
+
+def _as_endpoints(given: object) -> object:
+    if isinstance(given, str):
+        return (given,)
+    _refuse(not isinstance(given, Iterable), f"endpoints is {given!r}: use advanced or basic, or both")
+    return tuple(cast("Iterable[object]", given))
+
+
+def _as_path(given: object) -> object:
+    _refuse(not isinstance(given, str | Path | None), f"request_log is {given!r}: it must be a path")
+    return Path(given) if isinstance(given, str) else given
+
+
+_READ: Mapping[str, Callable[[object], object]] = {
+    "rate_at": _as_rate_at,
+    "soft": _as_soft,
+    "outage": _as_outage,
+    "faults": _as_faults,
+    "endpoints": _as_endpoints,
+    "request_log": _as_path,
+}
+"""How the settings that have a shorter form are read, so that Python takes what the command line does."""
 
 
 def _pair(name: str, text: str) -> tuple[float, float]:
@@ -267,6 +379,7 @@ def _number(name: str, text: str) -> float:
 
 
 def _check_share(name: str, value: float) -> None:
+    _check_kind(name, value, "float")
     _refuse(not 0 <= value <= 1, f"{name} is {value}: it must be a share from 0 to 1")
 
 

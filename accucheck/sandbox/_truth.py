@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from difflib import get_close_matches
 from hashlib import blake2b
 from struct import Struct
-from typing import Any, Literal, Required, TypeAlias, TypedDict
+from typing import Any, Literal, Required, TypeAlias, TypedDict, get_args
 
 COUNTRY_CODE = "+51"
 SIMULATED = "TIDfacade00"
@@ -189,6 +190,10 @@ class Scripted:
     fault: Fault | None = None
     """What happens to the reply on the way: ``reset``, ``cut``, or ``stall`` (it never arrives)."""
 
+    def __post_init__(self) -> None:
+        if self.fault not in (None, *get_args(Fault)):
+            raise ValueError(f"fault is {self.fault!r}: use {', '.join(get_args(Fault))}")
+
 
 Script: TypeAlias = str | Mapping[str, Any] | Scripted
 """One reply, for short: ``"yes"``, ``"no"``, ``"checking"``, ``"unavailable"``; a status such as
@@ -203,12 +208,31 @@ _BAD_GATEWAY = Scripted(
 )
 
 
+_WORDS = (*sorted(_VERDICTS), "reset", "cut", "stall", "bad_gateway")
+STATUSES: Mapping[str, tuple[int, str]] = {
+    "PENDING": (400, "operation in progress"),
+    "INVALID_ARGUMENT": (400, "argument 'number': invalid"),
+    "UNAUTHORIZED": (401, "unauthorized or access is denied"),
+    "KEY_EXPIRED": (401, "API ID has expired"),
+    "NO_PERMISSION": (403, "not authorized to use this API"),
+    "OUT_OF_QUOTA": (403, "API calls quota exceeded"),
+    "RATE_LIMIT_EXCEEDED": (403, "API request frequency exceeds the limit"),
+    "NOT_FOUND": (404, "requested API cannot be found"),
+    "INTERNAL_ERROR": (500, "internal server error"),
+    # Not on the page; on the vendor's pages for other countries they come with 400.
+    "ABNORMAL_BEHAVIOURS_DETECTED": (400, "the same parameters were repeated too often"),
+    "QUERY_FAILED": (400, "query failed, please try again"),
+    "NOT_HIT": (400, "no data found"),
+}
+"""The HTTP code and the reason of each status ("4. Error Codes" of the vendor's page)."""
+
+
 def written_out(reply: Script) -> Scripted:
-    """Return the reply for a short form. Raises ``TypeError`` for anything else."""
+    """Return the reply for a short form. Raises ``TypeError`` for anything else, ``ValueError`` for a misspelt one."""
     if isinstance(reply, Scripted):
         return reply
     if isinstance(reply, Mapping):
-        return Scripted(result=dict(reply))
+        return Scripted(result=_fields(reply))
     if not isinstance(reply, str):
         raise TypeError(f"{reply!r} is not a reply: use a word, a mapping or Scripted(...)")
     if reply in _VERDICTS:
@@ -217,7 +241,39 @@ def written_out(reply: Script) -> Scripted:
         return _BAD_GATEWAY
     if reply in ("reset", "cut", "stall"):
         return Scripted(fault=reply)  # type: ignore[arg-type]  # narrowed by the line above
+    if reply.lower() in _WORDS or re.fullmatch("[A-Z][A-Z0-9_]*", reply) is None:
+        meant = _did_you_mean(reply, (*_WORDS, *STATUSES))
+        raise ValueError(
+            f"{reply!r} is not a reply{meant}: use {', '.join(_WORDS)}, or a status in capital letters;"
+            " for any other text, Scripted(status=...)"
+        )
     return Scripted(status=reply)
+
+
+def _fields(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the fields of a result, once they are known to be right."""
+    known = tuple(Result.__annotations__)
+    for name, value in reply.items():
+        if name not in known:
+            raise ValueError(
+                f"a reply has no field {name!r}{_did_you_mean(name, known)}: use {', '.join(known)}; for any other,"
+                " Scripted(result={...})"
+            )
+        if not isinstance(value, str):
+            raise ValueError(f"{name} of a reply is {value!r}: AccuAuth sends text, such as 'yes'")
+        if (
+            value not in _VERDICTS
+            and value.lower() in _VERDICTS
+            and name in ("whatsapp", "business_user", "avatar")
+        ):
+            raise ValueError(f"{name} of a reply is {value!r}{_did_you_mean(value, tuple(_VERDICTS))}")
+    return dict(reply)
+
+
+def _did_you_mean(text: object, known: Sequence[str]) -> str:
+    lower = {word.lower(): word for word in known}
+    close = get_close_matches(str(text).lower(), lower, n=1)
+    return f" (did you mean {lower[close[0]]!r}?)" if close else ""
 
 
 class Scripts:

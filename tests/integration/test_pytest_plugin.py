@@ -116,6 +116,25 @@ def test_it(accucheck_sandbox):
     result.stdout.fnmatch_lines(["*accucheck has no setting 'qota'; there are quick, strict, *quota,*"])
 
 
+def test_a_setting_may_be_the_command_lines_text_and_a_wrong_one_is_refused(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = """
+@pytest.mark.anyio
+@pytest.mark.accucheck(soft="unavailable=1.0")
+async def test_it(accucheck_client):
+    with pytest.raises(accucheck.Undetermined):
+        await accucheck_client.check("987654321")
+
+@pytest.mark.accucheck(quota="none")
+def test_wrong(accucheck_sandbox):
+    pass
+"""
+    result = run(pytester, monkeypatch, test)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["@pytest.mark.accucheck: quota is 'none': it must be a whole number"])
+
+
 def test_one_sandbox_can_serve_a_whole_session(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,11 +45,63 @@ from accucheck.sandbox._settings import Soft, parse_outage, parse_rate_at
         ({"expire_after": -1}, "expire_after is -1"),
         ({"endpoints": ("fancy",)}, "endpoint is 'fancy': use advanced or basic"),
         ({"api_secret": ""}, "must not be empty"),
+        ({"api_id": 5}, "api_id is 5: it must be text"),
+        ({"rate": "5"}, "rate is '5': it must be a number"),
+        ({"pending": True}, "pending is True: it must be a number"),
+        ({"pending": None}, "pending is None: it must be a number"),
+        ({"latency": "x"}, "latency is 'x': it must be a number"),
+        ({"quota": 1.5}, "quota is 1.5: it must be a whole number"),
+        ({"rate": 5, "burst": "3"}, "burst is '3': it must be a whole number"),
+        ({"seed": "x"}, "seed is 'x': it must be a whole number"),
+        ({"rate": 5, "retry_after": 1}, "retry_after is 1: it must be True or False"),
+        ({"soft": 0.5}, r"soft is 0.5: write it like {'checking': 0.1} or 'checking=0.1'"),
+        ({"soft": "maybe=0.5"}, "soft holds 'maybe'"),
+        ({"soft": {1: 0.5}}, "soft holds 1"),
+        ({"soft": {"checking": "x"}}, "soft.checking is 'x': it must be a number"),
+        ({"faults": 1}, r"faults is 1: write it like {'reset': 0.01} or 'reset=0.01'"),
+        ({"faults": {"rest": 1}}, "there is no fault 'rest': use reset, cut"),
+        ({"faults": {"reset": "1"}}, "faults.reset is '1': it must be a number"),
+        ({"outage": "30"}, "outage is '30': write two numbers with a colon"),
+        ({"outage": 30}, "outage has 30, which is not a pair of numbers"),
+        ({"outage": ("30", "20")}, "which is not a pair of numbers"),
+        ({"rate": 5, "rate_at": 30}, "rate_at is 30: write it like"),
+        ({"rate": 5, "rate_at": (30, 50)}, "rate_at has 30, which is not a pair of numbers"),
+        ({"endpoints": 5}, "endpoints is 5: use advanced or basic"),
+        ({"request_log": 5}, "request_log is 5: it must be a path"),
     ],
 )
 def test_a_wrong_setting_is_refused(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Settings(**settings)
+
+
+def test_settings_are_also_read_from_the_command_lines_text_and_from_dicts() -> None:
+    expected = Settings(
+        rate=5,
+        rate_at=((30.0, 50.0), (60.0, 200.0)),
+        soft=Soft({"checking": 1.0}),
+        faults=Faults(reset=0.5),
+        outage=(30.0, 20.0),
+        endpoints=("basic",),
+        request_log=Path("calls"),
+    )
+    text: dict[str, Any] = {
+        "rate_at": "30:50,60:200",
+        "soft": "checking=1.0",
+        "faults": "reset=0.5",
+        "outage": "30:20",
+        "endpoints": "basic",
+        "request_log": "calls",
+    }
+    assert Settings(rate=5, **text) == expected
+    plain: dict[str, Any] = {
+        "rate_at": [[30, 50], [60, 200]],
+        "soft": {"checking": 1},
+        "faults": {"reset": 0.5},
+        "outage": [30, 20],
+        "endpoints": ["basic"],
+    }
+    assert Settings(rate=5, **{**text, **plain}) == expected
 
 
 def test_a_limit_has_defaults() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -160,3 +161,50 @@ async def test_the_last_reply_of_a_list_repeats() -> None:
         async with client(vendor) as checker:
             assert (await checker.check(NUMBER)).whatsapp is False
     assert vendor.charges() == {NUMBER: 3}
+
+
+@pytest.mark.parametrize(
+    ("reply", "sentence"),
+    [
+        (
+            {"whatsap": "yes"},
+            r"no field 'whatsap' \(did you mean 'whatsapp'\?\): use number, whatsapp, status_update",
+        ),
+        ({"whatsapp": True}, "whatsapp of a reply is True: AccuAuth sends text, such as 'yes'"),
+        ({"whatsapp": "Yes"}, r"whatsapp of a reply is 'Yes' \(did you mean 'yes'\?\)"),
+        ("Yes", r"'Yes' is not a reply \(did you mean 'yes'\?\): use checking, no, unavailable, yes, reset"),
+        ("NO", r"did you mean 'no'\?"),
+        ("pending", r"did you mean 'PENDING'\?"),
+        ("maybe", "'maybe' is not a reply: use"),
+        ("", "'' is not a reply: use"),
+        (["yes", "Reset"], r"did you mean 'reset'\?"),
+        ([], f"the list of replies for {NUMBER} is empty"),
+        (True, "True is not a reply: use a word, a mapping or Scripted"),
+        ([True], "True is not a reply: use a word, a mapping or Scripted"),
+        (None, "None is not a reply: use a word, a mapping or Scripted"),
+    ],
+)
+def test_a_misspelt_reply_is_refused(reply: Any, sentence: str) -> None:
+    vendor = FakeVendor()
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        vendor.answers({NUMBER: reply})
+    assert vendor.strict is None
+    assert not vendor._scripts.left()
+
+
+def test_a_fault_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="fault is 'rest': use reset, cut, stall"):
+        Scripted(fault="rest")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", ["BRAND_NEW", Scripted(status="brand new")])
+async def test_an_unknown_status_can_be_spelled_out(status: str | Scripted) -> None:
+    async with client(FakeVendor({NUMBER: status})) as checker:
+        with pytest.raises(accucheck.Undetermined, match=r"(?i)brand.new"):
+            await checker.check(NUMBER)
+
+
+async def test_an_unknown_field_can_be_spelled_out() -> None:
+    reply = Scripted(result={"whatsapp": "yes", "verified_name": "Ana"})
+    async with client(FakeVendor({NUMBER: reply})) as checker:
+        assert (await checker.check(NUMBER)).whatsapp is True
