@@ -36,8 +36,6 @@ __all__ = [
     "stand_in_url",
 ]
 
-IDLE_SECONDS = 30.0
-"""Seconds that a connection may be idle, unless the server announces or shows a shorter limit."""
 _GOODBYE_SECONDS = 1.0
 """Seconds that TLS may take to close."""
 _GRANULARITY = 0.1
@@ -115,7 +113,7 @@ class FastTransport(httpx.AsyncBaseTransport):
         ```
     """
 
-    def __init__(self, *, verify: Verify = True, keepalive_expiry: float = IDLE_SECONDS) -> None:
+    def __init__(self, *, verify: Verify = True, keepalive_expiry: float = 30.0) -> None:
         self._context = tls_context(verify)
         self._idle_seconds = keepalive_expiry
         self._origins: dict[tuple[str, str, int, str], Origin] = {}

@@ -49,7 +49,6 @@ _AT_ONCE: Final = 1_000
 """Rows, or numbers, each of which takes eight parameters of a statement; both databases allow over 30,000."""
 _CONNECT_SECONDS: Final = 10
 _SCHEMA_PATH: Final = "SET LOCAL search_path = accucheck"
-_ANY: Final = Query()
 
 
 @with_fields
@@ -168,7 +167,7 @@ class Ledger:
             self._finding.close()
             self._finding = None
 
-    def find(self, numbers: Sequence[int], query: Query = _ANY) -> dict[int, Settlement]:
+    def find(self, numbers: Sequence[int], query: Query = Query()) -> dict[int, Settlement]:
         """Return what is known about national numbers; by default, of any age."""
         with self._errors():
             if self._finding is None:

@@ -62,13 +62,8 @@ class Bitset:
 
 _Known: TypeAlias = tuple[int, int, bool | None, Settlement]
 
-_KEPT: Final = 20_000
-"""The latest settlements, kept as objects (15 MB), because most duplicates are close to each other."""
 _SPILLED_AT_ONCE: Final = 512
 """How many are moved out together, which takes about 2 ms of the event loop."""
-_SEGMENT: Final = 128 * 1024
-"""Settlements per table. A table fits in SQLite's cache while it is filled, so every page is written once; in one table
-of millions, every row would rewrite a page. The cost is a look-up in every table for an old duplicate."""
 _CACHE_KIB: Final = 16_384
 _ROWS: Final = ",".join(["(?,?,?,?)"] * _SPILLED_AT_ONCE)
 
@@ -92,12 +87,15 @@ class MemoryStore:
     durable = False
 
     def __init__(
-        self, *, kept: int = _KEPT, segment: int = _SEGMENT, now: Callable[[], float] = time.time
+        self, *, kept: int = 20_000, segment: int = 131_072, now: Callable[[], float] = time.time
     ) -> None:
-        """``kept`` answers (20,000) stay in memory; the rest go to the file, ``segment`` (131,072) in each table.
+        """``kept`` answers stay in memory; the rest go to the file, ``segment`` in each table.
 
         ``now`` returns seconds since 1970.
         """
+        # Most duplicates are close to each other, and 20,000 answers take 15 MB. A table of 131,072 fits in SQLite's
+        # cache while it is filled, so every page is written once; in one table of millions, every row would rewrite a
+        # page. The cost is a look-up in every table for an old duplicate.
         self._kept = kept
         self._segment = segment
         self._now = now

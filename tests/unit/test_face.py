@@ -9,6 +9,7 @@ import inspect
 import re
 import subprocess
 import sys
+import textwrap
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,23 @@ def test_the_help_of_the_package_begins_with_a_screen_of_names_that_exist() -> N
         assert name in accucheck.__all__
     for module, name in re.findall(r"^    (accucheck\.\w+) +(\w+)", shown, re.MULTILINE):
         assert name in dir(importlib.import_module(module))
+
+
+def test_defaults_are_shown_as_values() -> None:
+    """The page of the API prints a default as it is written, and a private name says nothing there."""
+    shown = []
+    for name in accucheck.__all__:
+        kind = getattr(accucheck, name)
+        if inspect.isclass(kind) and kind.__module__.startswith("accucheck"):
+            tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+            for function in ast.walk(tree):
+                if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                    continue
+                if function.name == "__init__" or not function.name.startswith("_"):
+                    defaults = [*function.args.defaults, *filter(None, function.args.kw_defaults)]
+                    names = [default.id for default in defaults if isinstance(default, ast.Name)]
+                    shown += [f"{name}.{function.name}: {default}" for default in names]
+    assert shown == []
 
 
 def test_httpx_is_imported_only_for_the_transport() -> None:
