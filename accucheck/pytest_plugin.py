@@ -18,15 +18,18 @@ and clears the scripted replies after each test.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from accucheck import Client
-    from accucheck.testing import SandboxThread
+    from accucheck.testing import SandboxThread, Settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,6 +86,42 @@ def _fail_for_unexpected(sandbox: SandboxThread) -> None:
         )
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show where a test made a call that was refused, without its way through accucheck and asyncio."""
+    if call.excinfo is not None and not item.config.getoption("fulltrace", False):
+        entries = list(_entries(call.excinfo.tb))
+        if entries and entries[-1].tb_frame.f_globals.get("__name__") == _GUARD:
+            trimmed = None
+            for entry in reversed(entries):
+                if _INSIDE.isdisjoint(Path(entry.tb_frame.f_code.co_filename).parents):
+                    trimmed = TracebackType(trimmed, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+            call.excinfo = pytest.ExceptionInfo.from_exception(call.excinfo.value.with_traceback(trimmed))
+    return (yield)
+
+
+_GUARD = "accucheck._http._transport"
+_INSIDE = {Path(__file__).parent, Path(asyncio.__file__).parent}
+
+
+def _entries(entry: TracebackType | None) -> Iterator[TracebackType]:
+    while entry is not None:
+        yield entry
+        entry = entry.tb_next
+
+
+def _checked(settings: dict[str, Any]) -> Settings:
+    from accucheck.testing import Settings
+
+    try:
+        return Settings(**settings)
+    except ValueError as error:
+        message = f"@pytest.mark.accucheck: {error}"
+    pytest.fail(message, pytrace=False)
+
+
 def _sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
     from accucheck.testing import SandboxThread, Settings
 
@@ -103,11 +142,7 @@ def _sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
             f" there are quick, strict, {', '.join(sorted(known))}",
             pytrace=False,
         )
-    try:
-        checked = Settings(**settings)
-    except ValueError as error:
-        pytest.fail(f"@pytest.mark.accucheck: {error}", pytrace=False)
-    with SandboxThread(checked, strict=strict) as sandbox:
+    with SandboxThread(_checked(settings), strict=strict) as sandbox:
         yield sandbox
 
 

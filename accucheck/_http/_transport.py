@@ -475,7 +475,6 @@ class GuardedTransport(httpx.AsyncBaseTransport):
         self._given = given
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        __tracebackhide__ = True
         if stand_in:
             return await stand_in[-1].handle_async_request(request)
         dialling = diallers(self._given)

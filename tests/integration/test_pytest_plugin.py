@@ -227,6 +227,21 @@ async def test_the_sandbox_stands_in(accucheck_sandbox):
     run(pytester, monkeypatch, test).assert_outcomes(passed=2)
 
 
+def test_a_refused_call_is_shown_where_the_test_made_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = """
+def test_it():
+    accucheck.check_sync("987654321", api_id="a-test-id", api_secret="a-test-secret")
+"""
+    result = run(pytester, monkeypatch, test)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [">       accucheck.check_sync(*", "E       RuntimeError: a test tried to call*"]
+    )
+    result.stdout.no_fnmatch_line("*_client.py*")
+
+
 def test_an_unexpected_number_of_the_vendor_without_sockets_fails_the_test(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
