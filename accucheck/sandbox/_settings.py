@@ -132,6 +132,7 @@ class Settings:
             quota=1000,
         )
         vendor = FakeVendor(settings=settings)
+        client = accucheck.Client("id", "secret", transport=vendor)
         ```
     """
 
