@@ -7,6 +7,7 @@ and memory stays flat. Libraries that load and save workbooks keep less and need
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import zipfile
@@ -118,12 +119,14 @@ class ExcelCopyWriter(Writer):
 
     def discard(self) -> None:
         """Close what was opened."""
-        if self._sheet is not None:
-            self._sheet.old.close()
-            self._sheet = None
         if self._zip is not None:
-            # Without its index, because it is discarded and the disk may be full.
-            self._zip.fp = None
+            if self._sheet is not None:
+                # What closing adds goes nowhere, because the output is discarded and the disk may be full.
+                with open(os.devnull, "wb") as nowhere:
+                    self._zip.fp = nowhere
+                    self._sheet.abandon()
+                self._sheet = None
+            self._zip.fp = None  # without its index
             self._zip = None
         self._close()
 
@@ -229,6 +232,11 @@ class _SheetCopy:
         if line <= self._line:
             raise ValueError("rows of a workbook must be written in their order")
         self._advance(line, lambda prefix, body: self._cells(prefix, line, result))
+
+    def abandon(self) -> None:
+        """Close both files."""
+        self.old.close()
+        self._new.close()
 
     def finish(self) -> None:
         """Copy what is left."""
